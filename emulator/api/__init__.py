@@ -1,0 +1,1 @@
+"""Surfaces: how the contract is reached."""

@@ -1,0 +1,1 @@
+"""How a job runs: claimed, split into shards, predicted by worker processes, written."""

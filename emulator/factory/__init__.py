@@ -1,0 +1,1 @@
+"""Rendered test videos with exactly known ground truth."""

@@ -1,0 +1,1 @@
+"""What a model computes on the frames of a video."""

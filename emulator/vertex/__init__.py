@@ -1,0 +1,1 @@
+"""The contract: what Google specifies, without I/O."""
