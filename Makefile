@@ -1,0 +1,63 @@
+# `make demo` and `make test` are all one needs on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: help demo serve test check test-slow test-all format models bench clean
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/installed ## Run the documentation's two examples end to end
+	$(BIN)/vertex-emulator demo
+
+serve: $(VENV)/installed ## Start the server
+	$(BIN)/vertex-emulator serve
+
+test: check ## Lint, types, import contracts and the fast tests
+	$(PYTEST) -m "not slow"
+
+check: $(VENV)/installed-dev ## Lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: $(VENV)/installed-dev ## The slow tests only
+	$(PYTEST) -m slow
+
+test-all: test test-slow ## Everything
+
+format: $(VENV)/installed-dev ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+models: $(VENV)/installed-train ## Train, evaluate and export the bundled models again (hours on a small machine)
+	for model in models/*/; do \
+	  for step in train export evaluate; do $(BIN)/python $$model$$step.py || exit 1; done; \
+	done
+
+bench: $(VENV)/installed-dev ## Run every benchmark
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "The venv module is missing; on Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/installed: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/installed-train: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group train
+	@touch $@

@@ -1,0 +1,253 @@
+"""Every setting of the emulator, declared once.
+
+A setting is a flag (`--data-dir`), an environment variable (`VERTEX_EMULATOR_DATA_DIR`) and a key of the
+configuration file (`data_dir = "…"`); flags win over the environment, the environment over the file.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+ENVIRONMENT_PREFIX = "VERTEX_EMULATOR_"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+
+Provider = Literal["auto", "cpu", "cuda"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used; the message names it, where it came from and what fits."""
+
+
+def _setting(default: Any, help_text: str, *, minimum: int | None = None, maximum: int | None = None) -> Any:
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the emulator was told to do. Build it with `load_settings`, or directly in code."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 inside a container.")
+    port: int = _setting(8080, "Port of the REST surface; 0 takes a free one.", minimum=0, maximum=65535)
+    data_dir: Path = _setting(
+        Path("vertex-emulator-data"), "Folder of everything the emulator keeps: database, buckets, models."
+    )
+    storage_dir: Path | None = _setting(
+        None,
+        "Folder whose sub-folders are the buckets: gs://bucket/object is the file bucket/object in it."
+        " Default: `buckets` in the data folder.",
+    )
+    database_url: str | None = _setting(
+        None, "SQLAlchemy URL of the database. Default: a SQLite file in the data folder."
+    )
+    models_dirs: list[Path] = _setting(
+        [],
+        "More folders to serve models from, each holding one folder with a model.toml per model."
+        " Separate several with the system's path separator.",
+    )
+    bundled_models: bool = _setting(True, "Serve the models that come with the emulator.")
+    project_numbers: dict[str, str] = _setting(
+        {},
+        "Project numbers by project id, as in `my-project=123456789012,other=42`."
+        " A project without an entry gets a stable number derived from its id.",
+    )
+    provider: Provider = _setting(
+        "auto",
+        "Execution provider of ONNX Runtime: cpu, cuda, or auto for the fastest one installed."
+        " Asking for cuda where there is none fails the job instead of falling back.",
+    )
+    workers: int = _setting(
+        2, "Worker processes that run models; one video runs in one worker.", minimum=1, maximum=256
+    )
+    worker_threads: int = _setting(
+        0, "Threads that run the model in each worker; 0 for one per core.", minimum=0, maximum=1024
+    )
+    worker_timeout: int = _setting(
+        300, "Seconds without a sign of life after which a worker is killed and its work retried.", minimum=1
+    )
+    max_running_jobs: int = _setting(8, "Jobs that run at the same time; the others stay PENDING.", minimum=1)
+    strict: bool = _setting(
+        False,
+        "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
+        " `models/`, unknown query parameters.",
+    )
+    log_level: LogLevel = _setting("info", "How much to log: debug, info, warning or error.")
+
+    @property
+    def buckets(self) -> Path:
+        """The folder whose sub-folders are the buckets."""
+        return self.storage_dir or self.data_dir / "buckets"
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'emulator.db').absolute()}"
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """Settings with the place each value came from: `flag`, a variable's name, the file, or `default`."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+) -> LoadedSettings:
+    """Combine flags, environment and configuration file.
+
+    Args:
+        flags: values by setting name; None means the flag was not given.
+        environ: the environment, `os.environ` by default.
+        config_file: a TOML file; by default the one VERTEX_EMULATOR_CONFIG names.
+
+    Raises:
+        SettingError: a value does not fit, a key of the file is unknown, or the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    if config_file is None and environ.get(CONFIG_VARIABLE):
+        config_file = Path(environ[CONFIG_VARIABLE])
+    values: dict[str, object] = {}
+    sources = dict.fromkeys((setting.name for setting in dataclasses.fields(Settings)), "default")
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    layers = (
+        (from_file := _from_file(config_file), dict.fromkeys(from_file, str(config_file))),
+        (
+            from_environment := _from_environment(environ),
+            {name: variable_name(name) for name in from_environment},
+        ),
+        (given, {name: flag_name(name) for name in given}),
+    )
+    for layer, layer_sources in layers:
+        sources.update(layer_sources)
+        values.update({name: _convert(name, value, layer_sources[name]) for name, value in layer.items()})
+    return LoadedSettings(Settings(**values), sources, tuple(_unknown_variables(environ)))  # type: ignore[arg-type]
+
+
+def flag_name(setting: str) -> str:
+    """Return the command-line flag of a setting."""
+    return "--" + setting.replace("_", "-")
+
+
+def variable_name(setting: str) -> str:
+    """Return the environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + setting.upper()
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    names = (setting.name for setting in dataclasses.fields(Settings))
+    return {name: environ[variable_name(name)] for name in names if environ.get(variable_name(name))}
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {variable_name(setting.name) for setting in dataclasses.fields(Settings)} | {CONFIG_VARIABLE}
+    unknown = sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+    return [f"{name} is not a setting{_suggestion(name, known)}." for name in unknown]
+
+
+def _from_file(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(
+            f"The configuration file {path} cannot be read: {error.strerror or error}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    known = [setting.name for setting in dataclasses.fields(Settings)]
+    for name in values:
+        if name not in known:
+            raise SettingError(f"{path}: {name!r} is not a setting{_suggestion(name, known)}.")
+    return values
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}" if close else ""
+
+
+def _convert(name: str, value: object, source: str) -> object:
+    setting = next(setting for setting in dataclasses.fields(Settings) if setting.name == name)
+    try:
+        converted = _parse(setting.type, value)
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{source}: {value!r} does not fit: {error}") from error
+    minimum, maximum = setting.metadata["minimum"], setting.metadata["maximum"]
+    if isinstance(converted, int) and minimum is not None and converted < minimum:
+        raise SettingError(f"{source}: {value!r} does not fit: the smallest possible value is {minimum}.")
+    if isinstance(converted, int) and maximum is not None and converted > maximum:
+        raise SettingError(f"{source}: {value!r} does not fit: the largest possible value is {maximum}.")
+    return converted
+
+
+def _parse(kind: Any, value: object) -> object:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"choose one of {', '.join(get_args(kind))}.")
+        return value
+    if kind is bool:
+        return _parse_bool(value)
+    if kind is int:
+        return _parse_int(value)
+    if kind == dict[str, str]:
+        return _parse_mapping(value)
+    if kind == list[Path]:
+        entries = value.split(os.pathsep) if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple):
+            raise ValueError("a list of folders is needed.")
+        return [Path(entry) for entry in entries]
+    if kind in (Path, Path | None):
+        return Path(str(value))
+    if not isinstance(value, str):
+        raise ValueError("text is needed.")
+    return value
+
+
+def _parse_bool(value: object) -> bool:
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("use true or false.")
+
+
+def _parse_int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("a whole number is needed.")
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("a whole number is needed.") from None
+
+
+def _parse_mapping(value: object) -> dict[str, str]:
+    if isinstance(value, Mapping):
+        return {str(key): str(entry) for key, entry in value.items()}
+    pairs = [pair.strip().partition("=") for pair in str(value).split(",") if pair.strip()]
+    if any(not key or not entry for key, _, entry in pairs):
+        raise ValueError("write it as `project-id=number,other-id=number`.")
+    return {key.strip(): entry.strip() for key, _, entry in pairs}

@@ -1,0 +1,81 @@
+"""Settings: where a value comes from, and what a bad one is answered with."""
+
+from pathlib import Path
+
+import pytest
+
+from emulator.config import SettingError, Settings, load_settings
+
+
+def test_defaults_are_marked_as_defaults() -> None:
+    loaded = load_settings({}, {})
+    assert loaded.settings == Settings()
+    assert set(loaded.sources.values()) == {"default"}
+
+
+def test_flags_win_over_environment_and_environment_over_file(tmp_path: Path) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_text('port = 1\nworkers = 1\nhost = "0.0.0.0"\n', encoding="utf-8")
+    environ = {"VERTEX_EMULATOR_PORT": "2", "VERTEX_EMULATOR_WORKERS": "2"}
+    loaded = load_settings({"port": 3, "workers": None}, environ, config)
+    assert (loaded.settings.port, loaded.settings.workers, loaded.settings.host) == (3, 2, "0.0.0.0")
+    assert loaded.sources["port"] == "--port"
+    assert loaded.sources["workers"] == "VERTEX_EMULATOR_WORKERS"
+    assert loaded.sources["host"] == str(config)
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_text("strict = true\n", encoding="utf-8")
+    assert load_settings({}, {"VERTEX_EMULATOR_CONFIG": str(config)}).settings.strict
+
+
+def test_lists_and_mappings_can_be_written_as_text() -> None:
+    environ = {"VERTEX_EMULATOR_PROJECT_NUMBERS": "a=1, b=22", "VERTEX_EMULATOR_MODELS_DIRS": "/m:/n"}
+    settings = load_settings({}, environ).settings
+    assert settings.project_numbers == {"a": "1", "b": "22"}
+    assert settings.models_dirs == [Path("/m"), Path("/n")]
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"VERTEX_EMULATOR_PORT": "http"},
+            "VERTEX_EMULATOR_PORT: 'http' does not fit: a whole number is needed.",
+        ),
+        ({"VERTEX_EMULATOR_PORT": "70000"}, "the largest possible value is 65535"),
+        ({"VERTEX_EMULATOR_WORKERS": "0"}, "the smallest possible value is 1"),
+        ({"VERTEX_EMULATOR_PROVIDER": "tpu"}, "choose one of auto, cpu, cuda"),
+        ({"VERTEX_EMULATOR_STRICT": "perhaps"}, "use true or false"),
+        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a:1"}, "project-id=number"),
+    ],
+)
+def test_bad_value_names_its_source_and_the_remedy(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        load_settings({}, environ)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("prot = 1", "did you mean port."), ("port =", "not valid TOML"), ('port = "x"', "'x' does not fit")],
+)
+def test_bad_file_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingError, match=str(config)) as caught:
+        load_settings({}, {}, config)
+    assert message in str(caught.value)
+
+
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be read"):
+        load_settings({}, {}, tmp_path / "missing.toml")
+
+
+def test_misspelt_variable_is_warned_about() -> None:
+    loaded = load_settings({}, {"VERTEX_EMULATOR_WORKER": "3"})
+    assert loaded.warnings == (
+        "VERTEX_EMULATOR_WORKER is not a setting; did you mean VERTEX_EMULATOR_WORKERS.",
+    )
