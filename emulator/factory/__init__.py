@@ -1,1 +1,41 @@
 """Rendered test videos with exactly known ground truth."""
+
+from emulator.factory.backgrounds import BACKGROUNDS, Camera, Light
+from emulator.factory.encode import CODECS, Encoder, FactoryError
+from emulator.factory.scene import (
+    Actor,
+    Clip,
+    Frame,
+    Layer,
+    Moment,
+    Painter,
+    Sighting,
+    Stage,
+    Truth,
+    TruthFrame,
+    TruthTrack,
+    render,
+    truth_of,
+)
+
+__all__ = [
+    "Clip",
+    "Camera",
+    "Light",
+    "BACKGROUNDS",
+    "CODECS",
+    "render",
+    "truth_of",
+    "Truth",
+    "TruthTrack",
+    "TruthFrame",
+    "Actor",
+    "Layer",
+    "Moment",
+    "Painter",
+    "Stage",
+    "Frame",
+    "Sighting",
+    "Encoder",
+    "FactoryError",
+]
