@@ -1,0 +1,245 @@
+"""Cloud Storage as a folder: `gs://bucket/object` is `<root>/bucket/object`, whoever put it there.
+
+Nothing outside the root is ever read or written, and a written object appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from emulator.storage.object_store import ObjectInfo, ObjectNotFound, ObjectStore, StorageError
+from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
+
+# Unfinished writes lie in <bucket>/.vbe-tmp: on the bucket's own file system, so that a rename is atomic.
+_TEMPORARY = ".vbe-tmp"
+_LEFTOVER_AGE_S = 3600
+_MAX_SEGMENT_BYTES = 255
+_MKDIR_ATTEMPTS = 5
+_WRITE_CAUSES = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file would exceed the size limit for files; raise it",
+    errno.EROFS: "the file system is read-only; mount it read-write",
+    errno.EACCES: "permission is denied; give the server's user write access",
+    errno.EPERM: "permission is denied; give the server's user write access",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EISDIR: "a folder of that name exists; choose another name",
+    errno.ENOTEMPTY: "a folder of that name exists; choose another name",
+    errno.ENOTDIR: "an object stands where a folder is needed; choose another name",
+    errno.EEXIST: "an object stands where a folder is needed; choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this file system; shorten it",
+}
+
+
+@dataclass(frozen=True)
+class LocalStore(ObjectStore):
+    """Buckets as sub-folders of `root`. Files dropped in by hand are objects at once."""
+
+    root: Path
+
+    def open_read(self, uri: GcsUri) -> BinaryIO:
+        path = self._path(uri)
+        try:
+            # Non-blocking, or a named pipe dropped into the bucket would hang the reader.
+            descriptor = os.open(
+                path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
+        except OSError as error:
+            raise self._unreadable(uri, path, error) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._not_a_file(uri, path)
+        return os.fdopen(descriptor, "rb", buffering=1 << 16)
+
+    def stat(self, uri: GcsUri) -> ObjectInfo:
+        path = self._path(uri)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise self._unreadable(uri, path, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise self._not_a_file(uri, path)
+        return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
+
+    @contextlib.contextmanager
+    def local_path(self, uri: GcsUri) -> Iterator[Path]:
+        self.stat(uri)
+        yield self._path(uri)
+
+    @contextlib.contextmanager
+    def write(self, uri: GcsUri) -> Iterator[BinaryIO]:
+        path = self._path(uri)
+        temporary = self.root / uri.bucket / _TEMPORARY / secrets.token_hex(16)
+        try:
+            self._make_folder(temporary.parent)
+            self._make_folder(path.parent)
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            self._publish(temporary, path)
+        except OSError as error:
+            if error.errno not in _WRITE_CAUSES:
+                raise
+            raise self._unwritable(uri, error) from error
+        finally:
+            # After a success there is nothing left to unlink; after a failure no half-written file may stay.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            self._prune(path.parent)
+
+    def delete(self, uri: GcsUri) -> None:
+        path = self._path(uri)
+        self.stat(uri)
+        try:
+            path.unlink()
+        except OSError as error:
+            raise self._unreadable(uri, path, error) from error
+        self._prune(path.parent)
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        check_bucket(bucket, f"gs://{bucket}")
+        top = self.root / bucket
+        if not self._inside(top):
+            return
+        folder, _, _ = prefix.rpartition("/")
+        if any(segment in ("", ".", "..") for segment in folder.split("/")) and folder:
+            return
+        start = top / folder if folder else top
+        if self._inside(start):
+            yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), start, prefix, ())
+
+    def check_writable(self, prefix: GcsUri) -> None:
+        folder = self._path(prefix / "probe").parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise self._unwritable(prefix, OSError(errno.ENOTDIR, ""))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise self._unwritable(prefix, OSError(errno.EACCES, ""))
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left behind. Files younger than an hour may still be in use."""
+        oldest = time.time() - _LEFTOVER_AGE_S
+        for leftover in self.root.glob(f"*/{_TEMPORARY}/*"):
+            with contextlib.suppress(OSError):
+                if leftover.stat().st_mtime < oldest:
+                    leftover.unlink()
+
+    def _path(self, uri: GcsUri) -> Path:
+        """The file of an object. Raises InvalidUri for names a folder cannot hold or that leave the root."""
+        GcsUri.parse(str(uri))  # a GcsUri built by hand has not been checked yet
+        segments = uri.object.split("/")
+        if segments[-1] == "":
+            raise InvalidUri(f'"{uri}" names a folder, not an object; name an object in it.')
+        for segment in segments:
+            self._check_segment(segment, uri)
+        path = self.root.joinpath(uri.bucket, *segments)
+        if not self._inside(path):
+            raise InvalidUri(f'"{uri}" leads out of the storage folder {self.root} through a symbolic link.')
+        return path
+
+    def _check_segment(self, segment: str, uri: GcsUri) -> None:
+        if segment in ("", ".", ".."):
+            raise InvalidUri(
+                f'"{uri}" holds an empty, "." or ".." segment, which a local folder cannot store.'
+            )
+        if segment == _TEMPORARY:
+            raise InvalidUri(f'"{uri}": the name {_TEMPORARY} is reserved.')
+        if len(segment.encode()) > _MAX_SEGMENT_BYTES:
+            raise InvalidUri(f'"{uri}" holds a segment of over {_MAX_SEGMENT_BYTES} bytes; shorten it.')
+        if os.name == "nt" and any(character in segment for character in '\\:*?"<>|'):
+            raise InvalidUri(f'"{uri}" holds a character that a Windows folder cannot store.')
+
+    def _inside(self, path: Path) -> bool:
+        try:
+            # A name too long or a loop of links is reported by the operation that follows.
+            return path.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):
+            return False
+
+    def _make_folder(self, folder: Path) -> None:
+        for _ in range(_MKDIR_ATTEMPTS):
+            # A parent may vanish in between: another thread's delete prunes empty folders.
+            with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
+                return
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+
+    def _publish(self, temporary: Path, path: Path) -> None:
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:
+            # A delete pruned the folder between its creation and now.
+            self._make_folder(path.parent)
+            temporary.replace(path)
+        if os.name != "nt":
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _prune(self, folder: Path) -> None:
+        """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
+        bucket_depth = len(self.root.parts) + 1
+        with contextlib.suppress(OSError):
+            while len(folder.parts) > bucket_depth:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _walk(
+        self, parent: GcsUri, folder: Path, prefix: str, ancestors: tuple[Path, ...]
+    ) -> Iterator[ObjectInfo]:
+        real = folder.resolve()
+        if real in ancestors:  # a symbolic link to a folder above itself
+            return
+        try:
+            names = [(f"{entry.name}/" if entry.is_dir() else entry.name) for entry in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise self._unreadable(parent, folder, error) from error
+        for name in sorted(filter(_is_storable, names), key=str.encode):
+            uri = parent / name
+            wanted = uri.object.startswith(prefix) or prefix.startswith(uri.object)
+            if not wanted or name == f"{_TEMPORARY}/":
+                continue
+            if name.endswith("/"):
+                if self._inside(folder / name):
+                    yield from self._walk(uri, folder / name, prefix, (*ancestors, real))
+            else:
+                with contextlib.suppress(ObjectNotFound, InvalidUri):
+                    yield self.stat(uri)
+
+    def _not_a_file(self, uri: GcsUri, path: Path) -> ObjectNotFound:
+        if path.is_dir():
+            return ObjectNotFound(f"{uri} is a folder, not an object; name a file in it or use {uri}/*.")
+        return ObjectNotFound(f"{uri} is not a regular file.")
+
+    def _unreadable(self, uri: GcsUri, path: Path, error: OSError) -> StorageError:
+        if path.is_dir():
+            return self._not_a_file(uri, path)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return ObjectNotFound(f"{uri} does not exist; put the file at {path}.")
+        return StorageError(f"{uri} cannot be read: {error.strerror} ({path}).")
+
+    def _unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
+        cause = _WRITE_CAUSES[error.errno or errno.EIO]
+        return StorageError(f"{uri} cannot be written below {self.root}: {cause}.")
+
+
+def _is_storable(name: str) -> bool:
+    try:
+        return not any(character in name for character in "\r\n") and bool(name.encode())
+    except UnicodeEncodeError:
+        return False

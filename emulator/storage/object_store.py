@@ -1,0 +1,76 @@
+"""The `ObjectStore` protocol: what the rest of the emulator may ask of the place where bytes live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from emulator.storage.uri import GcsUri, wildcard_pattern
+
+
+class StorageError(Exception):
+    """The store could not do what was asked; the message names the object, the cause and the remedy."""
+
+
+class ObjectNotFound(StorageError):
+    """There is no object of that name."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the store knows about one object."""
+
+    uri: GcsUri
+    size: int
+    updated_us: int
+
+
+class ObjectStore(Protocol):
+    """Objects by name. Implementations are picklable and safe to use from many threads.
+
+    Every method may raise InvalidUri (the name cannot exist in this store) and StorageError.
+    """
+
+    def open_read(self, uri: GcsUri) -> BinaryIO:
+        """Open an object for streaming. Raises ObjectNotFound."""
+        ...
+
+    def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
+        """Write an object, replacing what was there. It appears complete when the block ends without an
+        exception, and not at all otherwise. The bucket is created when it is missing."""
+        ...
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects whose name starts with `prefix`, in the order of their names' UTF-8 bytes."""
+        ...
+
+    def stat(self, uri: GcsUri) -> ObjectInfo:
+        """Look at one object. Raises ObjectNotFound."""
+        ...
+
+    def delete(self, uri: GcsUri) -> None:
+        """Remove one object. Raises ObjectNotFound."""
+        ...
+
+    def local_path(self, uri: GcsUri) -> AbstractContextManager[Path]:
+        """A file with the object's bytes, valid inside the block only. Raises ObjectNotFound."""
+        ...
+
+    def check_writable(self, prefix: GcsUri) -> None:
+        """Raise StorageError (or InvalidUri) when no object could be written below `prefix`."""
+        ...
+
+    def glob(self, uri: GcsUri) -> Sequence[ObjectInfo]:
+        """The object of that name, or else the objects its wildcards match, sorted; may be empty."""
+        try:
+            # A name with a bracket in it is more often a file "clip[1].jsonl" than a wildcard: exact wins.
+            return [self.stat(uri)]
+        except ObjectNotFound:
+            if not uri.has_wildcards:
+                return []
+        pattern = wildcard_pattern(uri.object)
+        candidates = self.list(uri.bucket, uri.wildcard_free_prefix)
+        return [info for info in candidates if pattern.fullmatch(info.uri.object)]

@@ -1,0 +1,131 @@
+"""`gs://bucket/object` names: syntax, Cloud Storage's naming rules and wildcards.
+
+Contract: Cloud Storage bucket and object naming rules; gsutil's wildcard page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+SCHEME = "gs://"
+MAX_OBJECT_BYTES = 1024
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
+_IP_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
+_WILDCARD = re.compile(r"[*?\[]")
+_BUCKET_RULES = (
+    "use 3 to 63 lowercase letters, digits, dashes, underscores and dots, with a letter or digit at both ends"
+)
+
+
+class InvalidUri(ValueError):
+    """The text is not a usable gs:// name; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, order=True)
+class GcsUri:
+    """The name of an object (or, with an object that is empty or ends in `/`, of a prefix)."""
+
+    bucket: str
+    object: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `gs://bucket/object`. Wildcards are allowed in the object. Raises InvalidUri."""
+        uri = cls._split(text)
+        if not uri.object:
+            raise InvalidUri(f'"{text}" names a bucket but no object; write gs://bucket/object.')
+        return uri
+
+    @classmethod
+    def parse_prefix(cls, text: str) -> Self:
+        """Read `gs://bucket`, `gs://bucket/` or `gs://bucket/folder[/]`; a missing last slash is added."""
+        uri = cls._split(text)
+        # Vertex: an outputUriPrefix without a last slash is given one (io.proto, GcsDestination).
+        if uri.object and not uri.object.endswith("/"):
+            return cls(uri.bucket, uri.object + "/")
+        return uri
+
+    @classmethod
+    def _split(cls, text: str) -> Self:
+        if not text.startswith(SCHEME):
+            raise InvalidUri(f'"{text}" is not a Cloud Storage URI; it must start with {SCHEME}.')
+        bucket, _, name = text.removeprefix(SCHEME).partition("/")
+        check_bucket(bucket, text)
+        _check_object(name, text)
+        return cls(bucket, name)
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether the object holds `*`, `?` or `[`."""
+        return _WILDCARD.search(self.object) is not None
+
+    @property
+    def wildcard_free_prefix(self) -> str:
+        """The part of the object before its first wildcard."""
+        return _WILDCARD.split(self.object, maxsplit=1)[0]
+
+    def __truediv__(self, name: str) -> GcsUri:
+        """The object `name` below this prefix."""
+        joiner = "" if not self.object or self.object.endswith("/") else "/"
+        return GcsUri(self.bucket, self.object + joiner + name)
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.object}"
+
+
+def wildcard_pattern(object_pattern: str) -> re.Pattern[str]:
+    """Compile gsutil wildcards: `*`, `?`, `[a-z]` and `[!a]` stay within a folder, `**` crosses folders."""
+    out: list[str] = []
+    rest = object_pattern
+    while rest:
+        if rest.startswith("**/") and (not out or out[-1].endswith("/")):
+            out.append("(?:.*/)?")
+            rest = rest[3:]
+        elif rest.startswith("**"):
+            out.append(".*")
+            rest = rest.lstrip("*")
+        elif rest[0] in "*?":
+            out.append("[^/]*" if rest[0] == "*" else "[^/]")
+            rest = rest[1:]
+        elif bracket := re.match(r"\[([!^]?)([^\]/]+)\]", rest):
+            members = re.sub(r"([\\\[\]^&|~])", r"\\\1", bracket[2])
+            out.append(f"(?!/)[{'^' if bracket[1] else ''}{members}]")
+            rest = rest[bracket.end() :]
+        else:
+            out.append(re.escape(rest[0]))
+            rest = rest[1:]
+    try:
+        return re.compile("".join(out), re.DOTALL)
+    except re.error as error:  # [z-a]
+        raise InvalidUri(f'"{object_pattern}" holds a wildcard that cannot be read: {error}.') from error
+
+
+def check_bucket(bucket: str, text: str) -> None:
+    """Raise InvalidUri, quoting `text`, when Cloud Storage would not take the bucket name."""
+    if not bucket:
+        raise InvalidUri(f'"{text}" names no bucket; write gs://bucket/object.')
+    labels = bucket.split(".")
+    longest = 63 if len(labels) == 1 else 222
+    if (
+        not 3 <= len(bucket) <= longest
+        or _BUCKET.fullmatch(bucket) is None
+        or not all(1 <= len(label) <= 63 for label in labels)
+        or _IP_ADDRESS.fullmatch(bucket)
+    ):
+        raise InvalidUri(f'"{text}": "{bucket}" is not a bucket name; {_BUCKET_RULES}.')
+
+
+def _check_object(name: str, text: str) -> None:
+    if any(character in name for character in "\0\r\n"):
+        raise InvalidUri(f"{text!r}: an object name must not hold NUL or line breaks.")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidUri(f"{text!r}: an object name must be valid UTF-8.") from None
+    if size > MAX_OBJECT_BYTES:
+        raise InvalidUri(
+            f'"{text[:80]}…": the object name takes {size} bytes, the limit is {MAX_OBJECT_BYTES}.'
+        )

@@ -1,0 +1,197 @@
+"""What is particular to the folder: traversal, links, folders in the way, full disks."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from emulator.storage import GcsUri, InvalidUri, LocalStore, ObjectNotFound, StorageError
+
+OUTSIDE_NAMES = [
+    "../secret",
+    "../../etc/passwd",
+    "a/../../secret",
+    "..",
+    ".",
+    "./a",
+    "a/./b",
+    "a//b",
+    "/etc/passwd",
+    "a/",
+    "x" * 256,
+    ".vbe-tmp/a",
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "root" / "bucket").mkdir(parents=True)
+    return LocalStore(tmp_path / "root")
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def write(store: LocalStore, name: str, data: bytes = b"x") -> None:
+    with store.write(GcsUri("bucket", name)) as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("name", OUTSIDE_NAMES)
+def test_name_that_no_folder_can_hold_is_refused(store: LocalStore, name: str) -> None:
+    uri = GcsUri("bucket", name)
+    with pytest.raises(InvalidUri):
+        store.open_read(uri)
+    with pytest.raises(InvalidUri):
+        store.delete(uri)
+    with pytest.raises(InvalidUri):
+        write(store, name)
+    assert files_below(store.root) == []
+
+
+@pytest.mark.parametrize("link", ["file", "folder", "dangling"])
+def test_link_that_leaves_the_root_is_refused(store: LocalStore, tmp_path: Path, link: str) -> None:
+    bucket = store.root / "bucket"
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a").write_text("secret")
+    (bucket / "file").symlink_to(tmp_path / "secret")
+    (bucket / "folder").symlink_to(tmp_path / "outside")
+    (bucket / "dangling").symlink_to(tmp_path / "new")
+    name = "folder/a" if link == "folder" else link
+    with pytest.raises(InvalidUri, match="symbolic link"):
+        store.open_read(GcsUri("bucket", name))
+    with pytest.raises(InvalidUri, match="symbolic link"):
+        write(store, name)
+    assert list(store.list("bucket")) == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_link_within_the_root_is_followed_without_looping(store: LocalStore) -> None:
+    write(store, "videos/a", b"data")
+    (store.root / "bucket" / "alias").symlink_to("videos/a")
+    (store.root / "bucket" / "videos" / "up").symlink_to("..")
+    with store.open_read(GcsUri("bucket", "alias")) as file:
+        assert file.read() == b"data"
+    assert [info.uri.object for info in store.list("bucket")] == ["alias", "videos/a"]
+
+
+def test_file_dropped_in_by_hand_is_an_object(store: LocalStore) -> None:
+    (store.root / "bucket" / "dropped.mp4").write_bytes(b"data")
+    assert [(info.uri.object, info.size) for info in store.list("bucket")] == [("dropped.mp4", 4)]
+
+
+def test_folder_is_not_an_object(store: LocalStore) -> None:
+    write(store, "folder/a")
+    with pytest.raises(ObjectNotFound, match=r"is a folder.*folder/\*"):
+        store.open_read(GcsUri("bucket", "folder"))
+    with pytest.raises(StorageError, match="a folder of that name exists"):
+        write(store, "folder")
+
+
+def test_object_is_not_a_folder(store: LocalStore) -> None:
+    write(store, "a")
+    with pytest.raises(ObjectNotFound):
+        store.open_read(GcsUri("bucket", "a/b"))
+    with pytest.raises(StorageError, match="an object stands where a folder is needed"):
+        write(store, "a/b")
+    with pytest.raises(StorageError, match="an object stands where a folder is needed"):
+        store.check_writable(GcsUri("bucket", "a/b/"))
+
+
+def test_pipe_is_not_an_object_and_does_not_hang(store: LocalStore) -> None:
+    os.mkfifo(store.root / "bucket" / "pipe")
+    with pytest.raises(ObjectNotFound, match="not a regular file"):
+        store.open_read(GcsUri("bucket", "pipe"))
+    assert list(store.list("bucket")) == []
+
+
+def test_names_that_are_no_object_names_are_not_listed(store: LocalStore) -> None:
+    (store.root / "bucket" / "line\nbreak").write_text("x")
+    Path(os.fsdecode(os.fsencode(store.root / "bucket") + b"/\xff")).touch()
+    assert list(store.list("bucket")) == []
+
+
+def test_missing_root_and_bucket_are_created_by_a_write(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "not" / "yet")
+    store.check_writable(GcsUri.parse_prefix("gs://bucket/out"))
+    write(store, "out/a")
+    assert (tmp_path / "not" / "yet" / "bucket" / "out" / "a").read_bytes() == b"x"
+
+
+def test_leftovers_of_killed_writers_are_removed_when_old(store: LocalStore) -> None:
+    folder = store.root / "bucket" / ".vbe-tmp"
+    folder.mkdir()
+    (folder / "old").write_text("x")
+    (folder / "young").write_text("x")
+    os.utime(folder / "old", (1, 1))
+    store.remove_leftovers()
+    assert [path.name for path in folder.iterdir()] == ["young"]
+    assert list(store.list("bucket")) == []
+
+
+def test_concurrent_writes_and_deletes_do_not_disturb_each_other(store: LocalStore) -> None:
+    failures: list[BaseException] = []
+
+    def churn(number: int) -> None:
+        try:
+            for _ in range(100):
+                write(store, f"shared/deep/{number}")
+                store.delete(GcsUri("bucket", f"shared/deep/{number}"))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert list(store.list("bucket")) == []
+
+
+WRITE_TOO_MUCH = """
+import sys
+from pathlib import Path
+from emulator.storage import GcsUri, LocalStore, StorageError
+store = LocalStore(Path(sys.argv[1]))
+try:
+    with store.write(GcsUri("bucket", "out/big")) as file:
+        for _ in range(64):
+            file.write(bytes(65536))
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_file_size_limit_is_named_and_leaves_nothing(store: LocalStore) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_TOO_MUCH, str(store.root)],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )
+    assert "gs://bucket/out/big cannot be written" in done.stdout
+    assert files_below(store.root) == []
+    assert [path.name for path in (store.root / "bucket").iterdir()] == [".vbe-tmp"]
+
+
+def test_full_disk_is_named_and_leaves_nothing(store: LocalStore) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Urm", "true"], check=False).returncode:
+        pytest.skip("needs `unshare -Urm` to mount a small file system")
+    script = (
+        f"mount -t tmpfs -o size=1m tmpfs {store.root} && {sys.executable} -c '{WRITE_TOO_MUCH}' {store.root}"
+        f" && find {store.root} -type f"
+    )
+    done = subprocess.run([unshare, "-Urm", "sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"gs://bucket/out/big cannot be written below {store.root}: the disk is full; free some space."
+    ]
