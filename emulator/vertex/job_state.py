@@ -1,0 +1,51 @@
+"""The states of a job and the moves between them (job_state.proto); the letters are those of docs/architecture.md."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class JobState(IntEnum):
+    """`google.cloud.aiplatform.v1.JobState`, without the `JOB_STATE_` prefix."""
+
+    UNSPECIFIED = 0
+    QUEUED = 1
+    PENDING = 2
+    RUNNING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    CANCELLING = 6
+    CANCELLED = 7
+    PAUSED = 8
+    EXPIRED = 9
+    UPDATING = 10
+    PARTIALLY_SUCCEEDED = 11
+
+    @property
+    def proto_name(self) -> str:
+        """The name on the wire, `JOB_STATE_RUNNING`."""
+        return f"JOB_STATE_{self.name}"
+
+
+TRANSITIONS: Mapping[str, tuple[JobState, JobState]] = {
+    "a": (JobState.PENDING, JobState.RUNNING),
+    "b": (JobState.PENDING, JobState.CANCELLED),
+    "c": (JobState.RUNNING, JobState.SUCCEEDED),
+    "d": (JobState.RUNNING, JobState.FAILED),
+    "e": (JobState.RUNNING, JobState.CANCELLING),
+    "f": (JobState.CANCELLING, JobState.CANCELLED),
+    "g": (JobState.CANCELLING, JobState.SUCCEEDED),
+    "h": (JobState.CANCELLING, JobState.FAILED),
+}
+
+# Emulator: PARTIALLY_SUCCEEDED and EXPIRED are never reached, because the Python SDK waits on them for ever.
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+def allowed(from_: JobState, to: JobState) -> bool:
+    """Tell whether a job may move from one state to another."""
+    return (from_, to) in TRANSITIONS.values()
+
+
+def sources(to: JobState) -> frozenset[JobState]:
+    """Return the states from which `to` may be entered: what a guarded update asks for."""
+    return frozenset(from_ for from_, target in TRANSITIONS.values() if target is to)

@@ -1,0 +1,228 @@
+"""Messages as JSON and back, with the real front end's error texts, and between v1 and v1beta1.
+
+The rules of the JSON mapping are protobuf's own (`json_format`); only what is said about a bad payload is ours.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf import json_format
+
+from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, load
+from emulator.vertex.errors import Internal, InvalidArgument
+
+__all__ = [
+    "Contract",
+    "HttpBinding",
+    "Package",
+    "Rpc",
+    "load",
+    "to_json",
+    "from_json",
+    "convert",
+    "only_in",
+]
+
+# Types whose JSON is not that of their fields.
+_SPECIAL = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        "Any", "BoolValue", "BytesValue", "DoubleValue", "Duration", "FieldMask", "FloatValue", "Int32Value",
+        "Int64Value", "ListValue", "StringValue", "Struct", "Timestamp", "UInt32Value", "UInt64Value", "Value",
+    )
+)  # fmt: skip
+_SHOWN_CHARACTERS = 200
+
+
+def to_json(message: Any, *, int_enums: bool = False) -> dict[str, Any]:
+    """Return the JSON object of a message: lowerCamel names, unset fields left out, enums by name unless `int_enums`."""
+    try:
+        found: dict[str, Any] = json_format.MessageToDict(
+            message, use_integers_for_enums=int_enums, descriptor_pool=load().pool
+        )
+    except (json_format.SerializeToJsonError, TypeError, ValueError) as error:
+        raise Internal(f"{message.DESCRIPTOR.full_name} has no JSON form: {error}") from error
+    return found
+
+
+def from_json(cls: type[Any], payload: Any, *, at: str = "") -> Any:
+    """Return the message that a JSON object describes; names may be lowerCamel or snake_case.
+
+    `at` is the path of the payload in the request ("batch_prediction_job"), for error texts.
+    Raises InvalidArgument that names every wrong field.
+    """
+    if not isinstance(payload, Mapping):
+        text = _invalid_value(at, cls.DESCRIPTOR, payload)
+        raise InvalidArgument.at(text, [(at, text)])
+    message = cls()
+    try:
+        json_format.ParseDict(payload, message, descriptor_pool=load().pool)
+    except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        problems = list(_problems(cls, payload, at)) or [(at, _invalid_value(at, cls.DESCRIPTOR, str(error)))]
+        raise InvalidArgument.at("\n".join(text for _, text in problems), problems) from error
+    return message
+
+
+def convert(message: Any, cls: type[Any]) -> Any:
+    """Return a message as its twin of the other API version; fields that the twin lacks are dropped."""
+    twin = cls.FromString(message.SerializeToString())
+    twin.DiscardUnknownFields()
+    return twin
+
+
+def only_in(message: Any, cls: type[Any]) -> list[str]:
+    """Return the paths of the set fields of `message` that its twin `cls` does not have."""
+    return list(_missing_from(message, cls.DESCRIPTOR, ""))
+
+
+def _missing_from(message: Any, twin: Any, prefix: str) -> Iterator[str]:
+    for field, value in message.ListFields():
+        path = f"{prefix}{field.name}"
+        counterpart = twin.fields_by_number.get(field.number)
+        if counterpart is None:
+            yield path
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            values = value if field.is_repeated else [value]
+            for item in values:
+                yield from _missing_from(item, counterpart.message_type, f"{path}.")
+
+
+def _problems(cls: type[Any], payload: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Yield (field path, text) of each thing wrong with a payload, by trying its members one by one."""
+    if not isinstance(payload, Mapping):
+        yield at, _invalid_value(at, cls.DESCRIPTOR, payload)
+        return
+    fields = cls.DESCRIPTOR.fields_by_name
+    by_json_name = {field.json_name: field for field in fields.values()}
+    seen: dict[str, str] = {}
+    for key, value in payload.items():
+        field = by_json_name.get(key) or fields.get(key)
+        if field is None:
+            yield at, _unknown_name(key, at, "Cannot find field.")
+        elif value is not None and _oneof_taken(seen, field):
+            yield at, _already_set(field.containing_oneof.name, key, at)
+        elif not _parses(cls, {key: value}):
+            yield from _field_problems(cls, key, field, value, at)
+
+
+def _field_problems(cls: type[Any], key: str, field: Any, value: Any, at: str) -> Iterator[tuple[str, str]]:
+    path = f"{at}.{field.name}" if at else field.name
+    if _is_map(field):
+        yield from _map_problems(cls, key, field, value, path)
+    elif field.is_repeated:
+        yield from _list_problems(cls, key, field, value, path)
+    elif isinstance(value, list) and not _is_special(field):
+        yield at, _unknown_name(key, at, "Proto field is not repeating, cannot start list.")
+    else:
+        yield from _value_problems(cls, field, value, path)
+
+
+def _map_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    entry_value = field.message_type.fields_by_name["value"]
+    if not isinstance(value, Mapping):
+        yield path, _invalid_value(path, field, value)
+        return
+    for name, item in value.items():
+        if not _parses(cls, {key: {name: item}}):
+            yield from _value_problems(cls, entry_value, item, f"{path}[{json.dumps(str(name))}]")
+
+
+def _list_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, list):
+        yield path, _invalid_value(path, field, value)
+        return
+    for index, item in enumerate(value):
+        if not _parses(cls, {key: [item]}):
+            yield from _value_problems(cls, field, item, f"{path}[{index}]")
+
+
+def _value_problems(cls: type[Any], field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if field.message_type is not None and not _is_special(field) and isinstance(value, Mapping):
+        found = list(_problems(load().message(field.message_type.full_name), value, path))
+        yield from found or [(path, _invalid_value(path, field, value))]
+    else:
+        yield path, _invalid_value(path, field, value)
+
+
+def _parses(cls: type[Any], payload: dict[str, Any]) -> bool:
+    try:
+        json_format.ParseDict(payload, cls(), descriptor_pool=load().pool)
+    except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def _oneof_taken(seen: dict[str, str], field: Any) -> bool:
+    """Tell whether another member of the field's oneof came before; note this one."""
+    oneof = field.containing_oneof
+    return oneof is not None and seen.setdefault(oneof.name, field.name) != field.name
+
+
+def _already_set(oneof: str, key: str, at: str) -> str:
+    return (
+        f"Invalid value at '{at or oneof}' (oneof), oneof field '{oneof}' is already set. Cannot set '{key}'"
+    )
+
+
+def _is_map(field: Any) -> bool:
+    return bool(field.message_type is not None and field.message_type.GetOptions().map_entry)
+
+
+def _is_special(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.full_name in _SPECIAL
+
+
+def _unknown_name(name: str, at: str, why: str) -> str:
+    where = f" at '{at}'" if at else ""
+    return f"Invalid JSON payload received. Unknown name {_shown(name)}{where}: {why}"
+
+
+def _invalid_value(path: str, expected: Any, value: Any) -> str:
+    if isinstance(value, Mapping) and _is_scalar(expected):
+        parent, _, name = path.rpartition(".")
+        return f"Invalid value at '{parent or name}' ({name}), Starting an object on a scalar field"
+    where = f" at '{path}'" if path else ""
+    return f"Invalid value{where} ({_type_name(expected)}), {_shown(value)}"
+
+
+def _is_scalar(expected: Any) -> bool:
+    return hasattr(expected, "cpp_type") and expected.message_type is None
+
+
+def _type_name(expected: Any) -> str:
+    """Return the type of a message or field descriptor as the real front end prints it."""
+    named = expected
+    if hasattr(expected, "cpp_type"):
+        named = expected.message_type or expected.enum_type
+        if named is None:
+            return _SCALARS[expected.type]
+    return f"type.googleapis.com/{named.full_name}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+_SCALARS: Mapping[int, str] = {
+    1: "TYPE_DOUBLE",
+    2: "TYPE_FLOAT",
+    3: "TYPE_INT64",
+    4: "TYPE_UINT64",
+    5: "TYPE_INT32",
+    6: "TYPE_FIXED64",
+    7: "TYPE_FIXED32",
+    8: "TYPE_BOOL",
+    9: "TYPE_STRING",
+    12: "TYPE_BYTES",
+    13: "TYPE_UINT32",
+    15: "TYPE_SFIXED32",
+    16: "TYPE_SFIXED64",
+    17: "TYPE_SINT32",
+    18: "TYPE_SINT64",
+}
