@@ -1,0 +1,38 @@
+"""Persistence: SQLAlchemy Core tables and every query of the emulator.
+
+No row object of SQLAlchemy leaves this package. Every change of a job's state is one guarded UPDATE.
+"""
+
+from emulator.database.connection import DatabaseUnusable, now_us
+from emulator.database.jobs import Jobs
+from emulator.database.models import Models
+from emulator.database.operations import Operations
+from emulator.database.rows import (
+    JobRow,
+    ModelRow,
+    NewJob,
+    NewModel,
+    OperationRow,
+    ShardRow,
+    VersionRow,
+)
+
+__all__ = [
+    "Database",
+    "DatabaseUnusable",
+    "JobRow",
+    "ModelRow",
+    "NewJob",
+    "NewModel",
+    "OperationRow",
+    "ShardRow",
+    "VersionRow",
+    "now_us",
+]
+
+
+class Database(Jobs, Models, Operations):
+    """Every row the emulator keeps, in one SQLAlchemy database; safe to use from many threads.
+
+    Times are integer microseconds since 1970. Raises DatabaseUnusable when it cannot be opened.
+    """

@@ -1,0 +1,117 @@
+"""Opens the database, and gives the queries their two ways in: a read and a write transaction."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
+
+from emulator.database import schema
+
+_BUSY_TIMEOUT_MS = 10_000
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be opened; the message names it, the cause and the remedy."""
+
+
+def now_us() -> int:
+    """The time now, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Connected:
+    """The open engine. The groups of queries inherit from it and share its transactions."""
+
+    def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
+        self.clock = clock
+        self._url = _parse(url)
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
+        # SQLite takes one writer at a time and makes the others sleep in growing steps; queueing here
+        # keeps the wait as short as the write. In memory there is one connection for all threads.
+        self._write_lock: AbstractContextManager[Any] = threading.RLock() if self._sqlite else nullcontext()
+        self._read_lock: AbstractContextManager[Any] = self._write_lock if in_memory else nullcontext()
+        try:
+            self._engine = create_engine(self._url, **self._engine_options(in_memory))
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise self._unusable(f"{error}; install the driver that the URL names, or correct it") from error
+        if self._sqlite:
+            event.listen(self._engine, "connect", _set_pragmas)
+        self._prepare()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._read_lock, self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._write_lock, self._engine.begin() as connection:
+            if self._sqlite:
+                # Taken at once: a transaction that reads first and writes later could fail halfway.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    def _engine_options(self, in_memory: bool) -> dict[str, Any]:
+        if not self._sqlite:
+            return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+        options: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+        if in_memory:
+            options["poolclass"] = StaticPool
+        else:
+            # One connection per thread that is inside a query at the same moment, however many.
+            options |= {"pool_size": 16, "max_overflow": -1}
+            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
+        return options
+
+    def _prepare(self) -> None:
+        try:
+            with self._write() as connection:
+                schema.prepare(connection)
+        except schema.SchemaMismatch as error:
+            raise self._unusable(f"{error}; {self._remedy()}") from error
+        except (DBAPIError, OSError) as error:
+            cause = str(getattr(error, "orig", None) or error).strip()
+            raise self._unusable(f"{cause}; {self._remedy(cause)}") from error
+
+    def _unusable(self, reason: str) -> DatabaseUnusable:
+        return DatabaseUnusable(f"The database {self._url.render_as_string()} cannot be used: {reason}.")
+
+    def _remedy(self, cause: str = "") -> str:
+        if not self._sqlite:
+            return "see that the server runs, that the database exists and that the user may create tables"
+        if "readonly" in cause or "unable to open" in cause:
+            return "make the file and its folder writable, or name another database"
+        if "locked" in cause:
+            return "another program holds the file; stop it, or name another database"
+        return "move the file away to start with an empty database, or name another one"
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise DatabaseUnusable(
+            f"{url!r} is not a database URL; write one as in sqlite:////data/emulator.db or"
+            " postgresql+psycopg://user@host/name."
+        ) from None
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()

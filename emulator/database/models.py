@@ -1,0 +1,233 @@
+"""Queries on models, their versions and aliases.
+
+A model has few versions and a location few models, so reads take whole models; filters and order are
+the service's.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from emulator.database.connection import Connected
+from emulator.database.rows import ModelRow, NewModel, VersionRow
+from emulator.database.schema import models, seeded, versions
+
+DEFAULT_ALIAS = "default"
+
+_VERSION_COLUMNS = [versions.c[name] for name in VersionRow.__dataclass_fields__]
+_MODEL_COLUMNS = [models.c[name] for name in ModelRow.__dataclass_fields__ if name != "versions"]
+
+
+class Models(Connected):
+    """Models of each project and location, with their versions and aliases."""
+
+    def get_model(self, project: str, location: str, model_id: str) -> ModelRow | None:
+        """The model with all its versions, or None."""
+        with self._read() as connection:
+            found = _select(connection, _model(project, location, model_id))
+        return found[0] if found else None
+
+    def list_models(self, project: str, location: str) -> list[ModelRow]:
+        """Every model of a location with all its versions, newest first."""
+        with self._read() as connection:
+            found = _select(connection, models.c.project == project, models.c.location == location)
+        return sorted(found, key=lambda model: (model.create_time_us, model.model_id), reverse=True)
+
+    def insert_model(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> bool:
+        """Add a model with its first version; False when the id is taken."""
+        try:
+            with self._write() as connection:
+                _insert_model(connection, project, location, model, aliases, self.clock())
+        except IntegrityError:
+            return False
+        return True
+
+    def add_version(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> int | None:
+        """Add the next version to an existing model, and take `aliases` from the others; its number, or
+        None when the model does not exist."""
+        key, now = _model(project, location, model.model_id), self.clock()
+        with self._write() as connection:
+            raise_number = update(models).where(key)
+            raise_number = raise_number.values(last_version=models.c.last_version + 1, update_time_us=now)
+            if connection.execute(raise_number).rowcount != 1:
+                return None
+            number: int = connection.scalars(select(models.c.last_version).where(key)).one()
+            _take_aliases(connection, project, location, model.model_id, aliases)
+            _insert_version(connection, project, location, model, number, aliases, now)
+            return number
+
+    def update_model(self, project: str, location: str, model_id: str, changes: Mapping[str, Any]) -> bool:
+        """Change a model's display_name, description or labels; False when it does not exist."""
+        statement = update(models).where(_model(project, location, model_id))
+        with self._write() as connection:
+            statement = statement.values(**changes, update_time_us=self.clock())
+            return connection.execute(statement).rowcount == 1
+
+    def update_version(
+        self, project: str, location: str, model_id: str, version: int, changes: Mapping[str, Any]
+    ) -> bool:
+        """Change a version's description or labels; False when it does not exist."""
+        statement = update(versions).where(_version(project, location, model_id, version))
+        with self._write() as connection:
+            statement = statement.values(**changes, update_time_us=self.clock())
+            return connection.execute(statement).rowcount == 1
+
+    def merge_aliases(
+        self,
+        project: str,
+        location: str,
+        model_id: str,
+        version: int,
+        *,
+        add: Sequence[str],
+        remove: set[str],
+    ) -> bool:
+        """Give a version the aliases of `add`, taking them from the other versions, and remove those of
+        `remove`; False when the version does not exist."""
+        with self._write() as connection:
+            key = _version(project, location, model_id, version)
+            aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
+            if aliases is None:
+                return False
+            _take_aliases(connection, project, location, model_id, add)
+            kept = [alias for alias in aliases if alias not in remove and alias not in add]
+            statement = update(versions).where(key)
+            connection.execute(statement.values(aliases=[*kept, *add], update_time_us=self.clock()))
+            return True
+
+    def delete_model(self, project: str, location: str, model_id: str) -> bool:
+        """Remove a model with all its versions; False when it does not exist."""
+        with self._write() as connection:
+            connection.execute(delete(versions).where(*_key(versions, project, location, model_id)))
+            statement = delete(models).where(_model(project, location, model_id))
+            return connection.execute(statement).rowcount == 1
+
+    def delete_version(self, project: str, location: str, model_id: str, version: int) -> bool:
+        """Remove a version that does not carry the default alias; False when there is none such."""
+        key = _version(project, location, model_id, version)
+        with self._write() as connection:
+            aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
+            if aliases is None or DEFAULT_ALIAS in aliases:
+                return False
+            connection.execute(delete(versions).where(key))
+            connection.execute(
+                update(models).where(_model(project, location, model_id)).values(update_time_us=self.clock())
+            )
+            return True
+
+    def seed_models(self, project: str, location: str, sources: Iterable[NewModel]) -> None:
+        """Show folder models in a location: those it has never seen are added, those it has are brought up
+        to date with their folder. One that was deleted there, or whose id is taken, is left out."""
+        with self._write() as connection:
+            place = and_(seeded.c.project == project, seeded.c.location == location)
+            known = set(connection.scalars(select(seeded.c.source).where(place)))
+            for model in sources:
+                if model.source in known:
+                    _refresh(connection, project, location, model)
+                elif (
+                    connection.scalar(
+                        select(models.c.model_id).where(_model(project, location, model.model_id))
+                    )
+                    is None
+                ):
+                    now = self.clock()
+                    _insert_model(connection, project, location, model, [DEFAULT_ALIAS], now)
+                    values = {"project": project, "location": location, "source": model.source}
+                    connection.execute(insert(seeded).values(values))
+
+    def version_folders(self) -> set[str]:
+        """The folders that any model version points to."""
+        with self._read() as connection:
+            return set(connection.scalars(select(versions.c.folder).distinct()))
+
+
+def _key(table: Any, project: str, location: str, model_id: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.project == project, table.c.location == location, table.c.model_id == model_id
+
+
+def _model(project: str, location: str, model_id: str) -> ColumnElement[bool]:
+    return and_(*_key(models, project, location, model_id))
+
+
+def _version(project: str, location: str, model_id: str, version: int) -> ColumnElement[bool]:
+    return and_(*_key(versions, project, location, model_id), versions.c.version == version)
+
+
+def _select(connection: Connection, *which: ColumnElement[bool]) -> list[ModelRow]:
+    found = connection.execute(select(*_MODEL_COLUMNS).where(*which)).all()
+    joined = select(*_VERSION_COLUMNS).join(models).where(*which).order_by(versions.c.version)
+    by_id: dict[tuple[str, str, str], list[VersionRow]] = defaultdict(list)
+    for row in connection.execute(joined):
+        version = VersionRow(*row)
+        version = replace(version, aliases=tuple(version.aliases))
+        by_id[version.project, version.location, version.model_id].append(version)
+    rows = (ModelRow(*row) for row in found)
+    return [
+        replace(row, versions=tuple(by_id[row.project, row.location, row.model_id]))
+        for row in rows
+        # A version deleted between the two queries could leave none behind.
+        if (row.project, row.location, row.model_id) in by_id
+    ]
+
+
+def _insert_model(
+    connection: Connection, project: str, location: str, model: NewModel, aliases: Sequence[str], now: int
+) -> None:
+    values = {"project": project, "location": location, "model_id": model.model_id}
+    values |= {"display_name": model.display_name, "description": model.description}
+    times = {"create_time_us": now, "update_time_us": now}
+    statement = insert(models).values(**values, **times, labels=dict(model.labels), last_version=1)
+    connection.execute(statement)
+    _insert_version(connection, project, location, model, 1, aliases, now)
+
+
+def _insert_version(
+    connection: Connection,
+    project: str,
+    location: str,
+    model: NewModel,
+    number: int,
+    aliases: Sequence[str],
+    now: int,
+) -> None:
+    statement = insert(versions).values(
+        project=project,
+        location=location,
+        model_id=model.model_id,
+        version=number,
+        aliases=list(aliases),
+        labels=dict(model.version_labels),
+        description=model.version_description,
+        folder=model.folder,
+        digest=model.digest,
+        document=model.document,
+        source=model.source,
+        create_time_us=now,
+        update_time_us=now,
+    )
+    connection.execute(statement)
+
+
+def _take_aliases(
+    connection: Connection, project: str, location: str, model_id: str, aliases: Iterable[str]
+) -> None:
+    """Remove aliases from every version that has one: an alias names one version of a model."""
+    taken = set(aliases)
+    columns = versions.c.version, versions.c.aliases
+    statement = select(*columns).where(*_key(versions, project, location, model_id)).with_for_update()
+    for version, present in connection.execute(statement).all():
+        if kept := taken & set(present):
+            rest = [alias for alias in present if alias not in kept]
+            key = _version(project, location, model_id, version)
+            connection.execute(update(versions).where(key).values(aliases=rest))
+
+
+def _refresh(connection: Connection, project: str, location: str, model: NewModel) -> None:
+    key = and_(*_key(versions, project, location, model.model_id), versions.c.source == model.source)
+    stale = and_(key, (versions.c.digest != model.digest) | (versions.c.folder != model.folder))
+    statement = update(versions).where(stale)
+    connection.execute(statement.values(folder=model.folder, digest=model.digest, document=model.document))

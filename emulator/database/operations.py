@@ -1,0 +1,74 @@
+"""Queries on long-running operations."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from emulator.database.connection import Connected
+from emulator.database.rows import OperationRow
+from emulator.database.schema import operations
+
+_COLUMNS = [operations.c[name] for name in OperationRow.__dataclass_fields__]
+
+
+class Operations(Connected):
+    """Long-running operations: kept until a client deletes them."""
+
+    def insert_operation(self, operation: OperationRow) -> None:
+        """Add an operation."""
+        values = {name: getattr(operation, name) for name in OperationRow.__dataclass_fields__}
+        with self._write() as connection:
+            connection.execute(insert(operations).values(values))
+
+    def get_operation(self, operation_id: int) -> OperationRow | None:
+        """The operation of that id, or None."""
+        with self._read() as connection:
+            row = connection.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
+        return None if row is None else OperationRow(*row)
+
+    def list_operations(
+        self,
+        project: str,
+        location: str,
+        *,
+        limit: int,
+        model: str | None = None,
+        done: bool | None = None,
+        after: tuple[int, int] | None = None,
+    ) -> list[OperationRow]:
+        """Up to `limit` operations, newest first, after a position (create time, id); of one model, or of
+        the location itself and all its models."""
+        statement = select(*_COLUMNS).where(
+            operations.c.project == project, operations.c.location == location
+        )
+        if model is not None:
+            statement = statement.where(operations.c.model == model)
+        if done is not None:
+            statement = statement.where(operations.c.done == done)
+        if after is not None:
+            create_time_us, operation_id = after
+            statement = statement.where(
+                operations.c.create_time_us <= create_time_us,
+                or_(operations.c.create_time_us < create_time_us, operations.c.id < operation_id),
+            )
+        statement = statement.order_by(operations.c.create_time_us.desc(), operations.c.id.desc())
+        with self._read() as connection:
+            return [OperationRow(*row) for row in connection.execute(statement.limit(limit))]
+
+    def finish_operation(self, operation_id: int, document: bytes) -> bool:
+        """Store the outcome of an operation; False when it was done already, or was deleted."""
+        statement = update(operations).where(operations.c.id == operation_id, operations.c.done.is_(False))
+        with self._write() as connection:
+            return connection.execute(statement.values(done=True, document=document)).rowcount == 1
+
+    def unfinished_operations(self) -> Sequence[OperationRow]:
+        """Operations that are not done."""
+        with self._read() as connection:
+            rows = connection.execute(select(*_COLUMNS).where(operations.c.done.is_(False)))
+            return [OperationRow(*row) for row in rows]
+
+    def delete_operation(self, operation_id: int) -> bool:
+        """Forget an operation; False when there is none of that id."""
+        with self._write() as connection:
+            statement = delete(operations).where(operations.c.id == operation_id)
+            return connection.execute(statement).rowcount == 1

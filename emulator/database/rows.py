@@ -1,0 +1,142 @@
+"""The plain data that goes into and comes out of the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from emulator.vertex.job_state import JobState
+
+UNKNOWN_TOTAL = -1
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job as it is created, PENDING. `document` is the request's v1 BatchPredictionJob, serialized."""
+
+    id: int
+    project: str
+    location: str
+    display_name: str
+    model_id: str
+    model_version: int
+    model_display_name: str
+    model_folder: str
+    labels: Mapping[str, str]
+    document: bytes
+    create_time_us: int
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as it stands. `incomplete` is -1 until the number of instances is known; `model_folder` holds
+    the model's files; `attempts` counts how often a runner has claimed it."""
+
+    id: int
+    project: str
+    location: str
+    display_name: str
+    model_id: str
+    model_version: int
+    model_display_name: str
+    model_folder: str
+    document: bytes
+    state: JobState
+    create_time_us: int
+    update_time_us: int
+    start_time_us: int | None
+    end_time_us: int | None
+    successful: int
+    failed: int
+    incomplete: int
+    output_directory: str | None
+    error: bytes | None
+    partial_failures: tuple[bytes, ...]
+    owner: str | None
+    attempts: int
+
+    @property
+    def name(self) -> str:
+        """The resource name, with the project's number."""
+        return f"projects/{self.project}/locations/{self.location}/batchPredictionJobs/{self.id}"
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """A finished piece of a job: its counts and the file it wrote (None when it wrote none). `errors` is
+    whatever text the runner wants back after a restart."""
+
+    index: int
+    file_number: int | None
+    successful: int
+    failed: int
+    errors: str
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """What is known of a model and one version of it before it is stored; see ModelRow and VersionRow."""
+
+    model_id: str
+    display_name: str
+    folder: str
+    digest: str
+    document: bytes
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    version_description: str = ""
+    version_labels: Mapping[str, str] = field(default_factory=dict)
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One version of a model. `source` is the folder model it mirrors, or None for an upload;
+    `document` is a v1 Model with what never changes (schemata, formats, artifact URI), serialized."""
+
+    project: str
+    location: str
+    model_id: str
+    version: int
+    aliases: tuple[str, ...]
+    description: str
+    labels: Mapping[str, str]
+    folder: str
+    digest: str
+    document: bytes
+    create_time_us: int
+    update_time_us: int
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model: what all its versions share, and the versions, oldest first."""
+
+    project: str
+    location: str
+    model_id: str
+    display_name: str
+    description: str
+    labels: Mapping[str, str]
+    create_time_us: int
+    update_time_us: int
+    versions: tuple[VersionRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """A long-running operation. `document` is a google.longrunning.Operation without its name, serialized;
+    `model` is set when the operation's name lies below that model."""
+
+    id: int
+    project: str
+    location: str
+    model: str | None
+    create_time_us: int
+    done: bool
+    document: bytes
+
+    @property
+    def name(self) -> str:
+        """The resource name, with the project's number."""
+        below = f"/models/{self.model}" if self.model else ""
+        return f"projects/{self.project}/locations/{self.location}{below}/operations/{self.id}"

@@ -1,0 +1,71 @@
+"""The database under test: SQLite in a file and in memory, and PostgreSQL where a server is named."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from emulator.database import Database
+
+POSTGRESQL_VARIABLE = "EMULATOR_TEST_POSTGRESQL_URL"
+
+
+class Clock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, microseconds: int) -> None:
+        self.now_us += microseconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite-file", "sqlite-memory", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite-file":
+        yield f"sqlite:///{tmp_path / 'emulator.db'}"
+    elif request.param == "sqlite-memory":
+        yield "sqlite://"
+    else:
+        yield from _postgresql_schema()
+
+
+def _postgresql_schema() -> Iterator[str]:
+    """A schema of its own for each test, so that tests can run at the same time on one server."""
+    server = os.environ.get(POSTGRESQL_VARIABLE)
+    if not server:
+        pytest.skip(f"{POSTGRESQL_VARIABLE} names no server, as in postgresql+psycopg://user@host/name")
+    schema = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    url = make_url(server).update_query_dict({"options": f"-csearch_path={schema}"})
+    yield url.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    engine.dispose()
+
+
+@pytest.fixture
+def database(database_url: str, clock: Clock) -> Iterator[Database]:
+    database = Database(database_url, clock)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def new_id() -> Iterator[int]:
+    return count(1)
