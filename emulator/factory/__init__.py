@@ -1,7 +1,10 @@
 """Rendered test videos with exactly known ground truth."""
 
 from emulator.factory.backgrounds import BACKGROUNDS, Camera, Light
+from emulator.factory.choreography import ACTION_KINDS, ACTIVITIES, MOMENTS
 from emulator.factory.encode import CODECS, Encoder, FactoryError
+from emulator.factory.figure_drawing import Look, random_look
+from emulator.factory.figures import Action, Figure, action_documentation_clip
 from emulator.factory.scene import (
     Actor,
     Clip,
@@ -36,6 +39,14 @@ __all__ = [
     "Stage",
     "Frame",
     "Sighting",
+    "Figure",
+    "Action",
+    "Look",
+    "random_look",
+    "ACTION_KINDS",
+    "ACTIVITIES",
+    "MOMENTS",
+    "action_documentation_clip",
     "Encoder",
     "FactoryError",
 ]
