@@ -2,9 +2,12 @@
 
 from emulator.factory.backgrounds import BACKGROUNDS, Camera, Light
 from emulator.factory.choreography import ACTION_KINDS, ACTIVITIES, MOMENTS
+from emulator.factory.documentation import documentation_clip
 from emulator.factory.encode import CODECS, Encoder, FactoryError
 from emulator.factory.figure_drawing import Look, random_look
 from emulator.factory.figures import Action, Figure, action_documentation_clip
+from emulator.factory.objects import PATTERNS, SHAPES, Box, Object, Shape
+from emulator.factory.random_clips import random_clip
 from emulator.factory.scene import (
     Actor,
     Clip,
@@ -20,15 +23,24 @@ from emulator.factory.scene import (
     render,
     truth_of,
 )
+from emulator.factory.silhouettes import KINDS
 
 __all__ = [
     "Clip",
+    "Object",
+    "Shape",
+    "Box",
     "Camera",
     "Light",
     "BACKGROUNDS",
+    "KINDS",
+    "PATTERNS",
+    "SHAPES",
     "CODECS",
     "render",
     "truth_of",
+    "random_clip",
+    "documentation_clip",
     "Truth",
     "TruthTrack",
     "TruthFrame",

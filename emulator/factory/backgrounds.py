@@ -129,7 +129,7 @@ def _landscape(size: tuple[int, int], rng: np.random.Generator) -> Floats:
             column * rng.uniform(2, 7) / width * 2 * math.pi + rng.uniform(0, 6)
         )
         grain = smooth_noise(size, max(2.0, height * 0.03), rng)[..., None]
-        ground = np.array([50, 110, 90], dtype=np.float32) + rng.uniform(-45, 45, 3).astype(np.float32)
+        ground = np.array([60, 105, 95], dtype=np.float32) + rng.uniform(-28, 28, 3).astype(np.float32)
         below = np.clip(np.arange(height, dtype=np.float32)[:, None] - ridge[None, :] + 0.5, 0, 1)
         canvas += below[..., None] * (ground * (0.7 + 0.6 * grain) - canvas)
     return canvas.astype(np.float32)
