@@ -1,10 +1,10 @@
-"""Predictions and error lines in the exact form that the service writes (recorded AutoML output, schema/predict)."""
+"""Predictions and error lines in the form that the service writes (recorded AutoML output, schema/predict)."""
 
 import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import copysign, isfinite
+from math import frexp, isfinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
 
 
 def prediction_line(instance_raw: str, predictions: Sequence[Prediction]) -> str:
-    """Return the line of one predicted instance, without a line break; the most confident prediction first."""
+    """Return the line of one predicted instance, without a line break; most confident prediction first."""
     ordered = sorted(predictions, key=lambda prediction: -prediction.confidence)
     listed = ",".join(map(_prediction, ordered))
     return f'{{"instance":{instance_raw},"prediction":[{listed}]}}'
@@ -71,23 +71,16 @@ def error_line(instance_raw: str, code: int, message: str) -> str:
     `instance_raw` is the compact JSON of the instance, or the line as it stood when that was not readable.
     """
     error = f'"error":{{"code":{code},"message":{_string(message)}}}'
-    try:
-        instance = json.loads(instance_raw)
-    except (ValueError, RecursionError):
-        instance = None
-    if not isinstance(instance, dict):
-        # Emulator: there is no real sample of a line that is no JSON object; it is kept as a string.
+    text = instance_raw.strip()
+    if not _is_json_object(text):
+        # Emulator: no real sample of such a line is known; what is no JSON object is kept as a string.
         return f'{{"instance":{_string(instance_raw)},{error}}}'
-    members = ",".join(
-        f"{_string(name)}:{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
-        for name, value in instance.items()
-        if name != "error"
-    )
+    members = text[1:-1].strip()
     return f"{{{members},{error}}}" if members else f"{{{error}}}"
 
 
 def duration_text(time_us: int) -> str:
-    """Return microseconds as a protobuf Duration in JSON: 0, 3 or 6 fraction digits, "47s", "35.300s", "2.766667s"."""
+    """Return microseconds as a Duration in JSON, with 0, 3 or 6 fraction digits: "47s", "35.300s", "2.766667s"."""
     sign = "-" if time_us < 0 else ""
     seconds, micros = divmod(abs(time_us), 1_000_000)
     if micros == 0:
@@ -98,30 +91,113 @@ def duration_text(time_us: int) -> str:
 
 
 def float32_text(value: float) -> str:
-    """Return the shortest text that reads back as the same float32, written as Java does: "0.1", "1.0", "-9.64848E-4"."""
-    if not isfinite(value):
-        raise ValueError(f"{value} has no JSON form")
-    single = _to_float32(value)
-    if single == 0.0:
-        return "-0.0" if copysign(1.0, single) < 0 else "0.0"
-    for digits in range(5, 9):
-        text = f"{single:.{digits}e}"
-        if _to_float32(float(text)) == single:
-            break
-    raise NotImplementedError
+    """Return the shortest text that reads back as the same float32, in Java's form: "0.1", "1.0", "-9.64848E-4".
+
+    Raises ValueError for what JSON or float32 cannot hold.
+    """
+    try:
+        single = _unpack(_pack(value))[0]
+    except OverflowError:
+        single = float("inf")
+    if not isfinite(single):
+        raise ValueError(f"{value} has no form in JSON as a float32")
+    mantissa, exponent = frexp(single)
+    scale = _SCALES.get(exponent)
+    # Zero has a sign to keep; the neighbours of a power of two are not equally far away.
+    if scale is None or abs(mantissa) <= 0.5:
+        return _float32_text_by_trial(single)
+    coarse, reach, fine = scale
+    scaled = single * coarse
+    nearest = round(scaled)
+    if abs(nearest - scaled) < reach:
+        return repr(nearest / coarse)
+    return repr(round(single * fine) / fine)
 
 
 _FLOAT32 = struct.Struct("<f")
+_pack, _unpack = _FLOAT32.pack, _FLOAT32.unpack
+_SMALLEST_NORMAL = 2.0**-126
+_FORMS = ("%.6g", "%.7g", "%.8g", "%.9g")
+_SUBNORMAL_FORMS = tuple(f"%.{digits}g" for digits in range(2, 10))
 
 
-def _to_float32(value: float) -> float:
-    found: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
-    return found
+def _scale(exponent: int) -> tuple[float, float, float]:
+    """Return how to round the float32 numbers in [2**(exponent - 1), 2**exponent) to as few decimals as possible.
+
+    The decimals of `coarse` (a power of ten) are sparser than these numbers, so at most one of them lies within
+    half a step of a number: `reach`, in units of 1 / coarse. Those of `fine`, ten times as many, always suffice.
+    All products with a float32 are exact: 24 bits times the at most 24 of a power of five.
+    """
+    step = 2.0 ** (exponent - 24)
+    decimals = 0
+    while 10.0 ** -(decimals + 1) > step:
+        decimals += 1
+    return 10.0**decimals, step / 2 * 10.0**decimals, 10.0 ** (decimals + 1)
+
+
+# From 2**-9 to 2**20, where Java writes no exponent: all that coordinates and confidences are in practice.
+_SCALES = {exponent: _scale(exponent) for exponent in range(-8, 21)}
+
+
+def _float32_text_by_trial(single: float) -> str:
+    # Six digits always survive a float32, so a text that is shorter than that shows up padded with zeros.
+    # Subnormal numbers have fewer digits.
+    for form in _SUBNORMAL_FORMS if abs(single) < _SMALLEST_NORMAL else _FORMS:
+        candidate = float(form % single)
+        if _unpack(_pack(candidate))[0] == single:
+            break
+    if 1e-3 <= abs(candidate) < 1e7 or candidate == 0.0:
+        return repr(candidate)
+    return _scientific(candidate)
+
+
+def _scientific(number: float) -> str:
+    mantissa, _, exponent = f"{number:.8e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}E{int(exponent)}"
 
 
 def _prediction(prediction: Prediction) -> str:
-    raise NotImplementedError
+    """Return one prediction; the order of the members is that of the schema's field numbers."""
+    match prediction:
+        case ObjectTrack(label, confidence, frames):
+            listed = ",".join(map(_frame, frames))
+            common = _common(label, "", frames[0].time_us, frames[-1].time_us, confidence)
+            return f'{{{common},"frames":[{listed}]}}'
+        case ActionPrediction(label, confidence, time_us):
+            return f"{{{_common(label, '', time_us, time_us, confidence)}}}"
+        case ClassificationPrediction(type_, label, start_us, end_us, confidence):
+            type_member = f'"type":{_string(type_)},'
+            return f"{{{_common(label, type_member, start_us, end_us, confidence)}}}"
+
+
+def _common(label: Label, type_member: str, start_us: int, end_us: int, confidence: float) -> str:
+    return (
+        f'"id":{_string(label.id)},"displayName":{_string(label.display_name)},{type_member}'
+        f'"timeSegmentStart":"{duration_text(start_us)}","timeSegmentEnd":"{duration_text(end_us)}",'
+        f'"confidence":{float32_text(confidence)}'
+    )
+
+
+def _frame(frame: TrackFrame) -> str:
+    return (
+        f'{{"timeOffset":"{duration_text(frame.time_us)}",'
+        f'"xMin":{float32_text(frame.x_min)},"xMax":{float32_text(frame.x_max)},'
+        f'"yMin":{float32_text(frame.y_min)},"yMax":{float32_text(frame.y_max)}}}'
+    )
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _string(text: str) -> str:
+    """Return a JSON string; not ASCII only, unless a lone surrogate could not be written otherwise."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
     return json.dumps(text, ensure_ascii=False)
