@@ -1,0 +1,90 @@
+"""Carry a call of either API version to the service, which speaks v1 only. Shared by all surfaces."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from emulator.service import Call
+from emulator.vertex.errors import ApiError, Internal, Unimplemented
+from emulator.vertex.messages import Contract, Rpc, convert, only_in
+
+_log = logging.getLogger(__name__)
+
+Method = Callable[[Any, Call], Message]
+
+
+class ServiceMethods(Protocol):
+    """The part of the service that a surface needs."""
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return the emulated methods by `Service/Method`; they take and return v1 messages."""
+
+    def rest_extras(self, message: Any) -> dict[str, str]:
+        """Return what REST shows of a job beside the fields of its message."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as the service gave it (v1) and in the version of the call."""
+
+    v1: Message
+    message: Message
+
+
+class Calls:
+    """Calls the method of the service that an RPC names."""
+
+    def __init__(self, contract: Contract, service: ServiceMethods) -> None:
+        self._contract = contract
+        self._methods = service.methods()
+
+    def emulated(self, rpc: Rpc) -> bool:
+        """Say whether the service has this RPC."""
+        return _key(rpc) in self._methods
+
+    def check(self, rpc: Rpc) -> None:
+        """Raise Unimplemented for an RPC that the service does not have."""
+        if not self.emulated(rpc):
+            raise Unimplemented(
+                f"{rpc.full_name.replace('/', '.')} is not emulated. This emulator serves batch prediction"
+                " for video models; docs/fidelity.md lists what it covers."
+            )
+
+    def call(self, rpc: Rpc, request: Message, version: str) -> Answer:
+        """Answer one call.
+
+        Raises:
+            ApiError: what the service raised; anything else becomes Internal and goes to the log.
+        """
+        self.check(rpc)
+        try:
+            v1_input = self._v1_twin(rpc.input)
+            if v1_input is rpc.input:
+                v1_request, call = request, Call(api_version=version)
+            else:
+                v1_request = convert(request, v1_input)
+                call = Call(api_version=version, beta_only_fields=tuple(only_in(request, v1_input)))
+            response = self._methods[_key(rpc)](v1_request, call)
+            return Answer(
+                response, response if isinstance(response, rpc.output) else convert(response, rpc.output)
+            )
+        except ApiError:
+            raise
+        except Exception as error:
+            _log.exception("%s failed", rpc.full_name)
+            # Emulator: it is a developer's tool, so the cause is told where the real service hides it.
+            raise Internal(
+                f"{type(error).__name__} in {rpc.name}: {error}. The log has the traceback."
+            ) from error
+
+    def _v1_twin(self, message_type: type[Message]) -> type[Message]:
+        name: str = message_type.DESCRIPTOR.full_name
+        twin = name.replace(".v1beta1.", ".v1.", 1)
+        return message_type if twin == name else self._contract.message(twin)
+
+
+def _key(rpc: Rpc) -> str:
+    return rpc.full_name.rpartition(".")[2]

@@ -1,0 +1,277 @@
+"""The REST surface: Vertex's URLs on FastAPI, generated from the HTTP bindings of the contract.
+
+Contract: `google.api.http`, AIP-193 (errors), protobuf's JSON mapping. One function answers every RPC; it
+runs in a thread, so that a slow disk never holds up the event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+from starlette.routing import Match as RouteMatch
+from starlette.types import Receive, Scope, Send
+
+from emulator import __version__
+from emulator.api import openapi
+from emulator.api.calls import Answer, Calls, ServiceMethods
+from emulator.api.routing import Match, Route, RouteTable
+from emulator.api.transcoding import (
+    MAX_BODY,
+    Query,
+    bind_query,
+    dump_json,
+    parse_body,
+    parse_query,
+    too_large,
+)
+from emulator.config import Settings
+from emulator.vertex.errors import ApiError, Internal
+from emulator.vertex.messages import from_json, load, to_json
+
+_log = logging.getLogger(__name__)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
+_THREADS = 16
+# The documentation shows them in a job's JSON; they are no fields of the message.
+_JOB_EXTRAS = ("modelDisplayName", "modelObjective", "model_display_name", "model_objective")
+_HEADERS = {
+    "content-type": "application/json; charset=UTF-8",
+    # Vertex: recorded headers of the front end.
+    "vary": "Origin, X-Origin, Referer",
+    "x-content-type-options": "nosniff",
+}
+# The canonical status of an HTTP status that no google.rpc code maps to first.
+_STATUS_NAMES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 405: "UNIMPLEMENTED"}
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request as the socket brought it. `path` is percent-encoded, `headers` are by lower-case name."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | None  # None: longer than MAX_BODY
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """An answer: JSON bytes and the headers that go with them."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: _HEADERS)
+
+
+class RestSurface:
+    """Answers Vertex's HTTP requests with what the service says. Synchronous and without any socket."""
+
+    def __init__(self, service: ServiceMethods, *, strict: bool = False) -> None:
+        contract = load()
+        self.table = RouteTable(contract.methods())
+        self.calls = Calls(contract, service)
+        self._service = service
+        self._strict = strict
+        self._job_type = contract.v1.BatchPredictionJob
+        self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
+
+    @property
+    def emulated(self) -> list[Route]:
+        """The routes of the RPCs that the service has."""
+        return [route for route in self.table.routes if self.calls.emulated(route.rpc)]
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request; every failure becomes an AIP-193 error."""
+        try:
+            match = self.table.match(request.path)
+            method = "GET" if request.method == "HEAD" else request.method
+            if match is None:
+                return self._not_found(method, request.path)
+            route = match.routes.get(method)
+            if route is None and ":" in match.segments[-1]:
+                return self._not_found(method, request.path)  # a misspelt custom verb
+            if route is None:
+                return _other_method(request, match)
+            return self._call(route, match, request)
+        except ApiError as error:
+            return error_response(error)
+        except Exception as error:
+            _log.exception("%s %s failed", request.method, request.path)
+            return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+
+    def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
+        self.calls.check(route.rpc)
+        query = parse_query(request.query)
+        message = self._request_message(route, match, request, query)
+        version = route.segments[0]
+        answer = self.calls.call(route.rpc, message, "v1beta1" if version == "v1beta1" else "v1")
+        value = to_json(answer.message, int_enums=query.options.int_enums)
+        self._add_extras(answer, value, masked=bool(query.parameters.keys() & {"readMask", "read_mask"}))
+        return HttpResponse(200, dump_json(value, pretty=query.options.pretty))
+
+    def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:
+        value: dict[str, Any] = {}
+        if route.body:
+            if request.body is None:
+                raise too_large()
+            body = parse_body(request.body, request.headers, strict=self._strict)
+            if route.rpc.name == "CreateBatchPredictionJob":
+                for name in _JOB_EXTRAS:
+                    body.pop(name, None)
+            value = body if route.body == "*" else {route.body: body}
+        if route.body != "*":
+            bind_query(value, route.rpc.input.DESCRIPTOR, query, strict=self._strict)
+        for path, text in match.values(route):
+            _set(value, path, text)
+        return from_json(route.rpc.input, value)
+
+    def _add_extras(self, answer: Answer, value: dict[str, Any], *, masked: bool) -> None:
+        if isinstance(answer.v1, self._job_type):
+            value.update(self._service.rest_extras(answer.v1))
+        elif isinstance(answer.v1, self._job_list_type) and not masked:
+            jobs = value.get("batchPredictionJobs", [])
+            for job, shown in zip(answer.v1.batch_prediction_jobs, jobs, strict=True):
+                shown.update(self._service.rest_extras(job))
+
+    def _not_found(self, method: str, path: str) -> HttpResponse:
+        # Emulator: Vertex answers an unknown path with an HTML page; developers are better served by a hint.
+        nearest = self.table.nearest(method, path, self.emulated)
+        hint = f" Did you mean {nearest}?" if nearest else " See /docs for what there is."
+        return plain_error(404, f"There is nothing at {method} {path}.{hint}")
+
+
+def _set(value: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+    for name in path[:-1]:
+        value = value.setdefault(name, {})
+    value[path[-1]] = text
+
+
+def _other_method(request: HttpRequest, match: Match) -> HttpResponse:
+    allowed = sorted({*match.routes, "OPTIONS", *(["HEAD"] if "GET" in match.routes else [])})
+    allow = {"allow": ", ".join(allowed)}
+    if request.method == "OPTIONS":
+        return HttpResponse(204, b"", allow)
+    # Emulator: Vertex says 404 here as well; 405 with Allow tells what would work.
+    response = plain_error(
+        405, f"{request.method} is not possible here; use {' or '.join(sorted(match.routes))}."
+    )
+    return HttpResponse(response.status, response.body, {**_HEADERS, **allow})
+
+
+def error_response(error: ApiError) -> HttpResponse:
+    """Write an error as AIP-193 has it: the HTTP status as code, then message, status and details."""
+    details = to_json(error.to_status()).get("details", [])
+    return _error(error.http_status, error.message, error.status, details)
+
+
+def plain_error(http_status: int, message: str) -> HttpResponse:
+    """Write an error that comes from HTTP itself and not from an RPC."""
+    name = _STATUS_NAMES.get(http_status, HTTPStatus(http_status).name)
+    return _error(http_status, message, name, [])
+
+
+def _error(http_status: int, message: str, status: str, details: list[Any]) -> HttpResponse:
+    error = {"code": http_status, "message": message, "status": status}
+    if details:
+        error["details"] = details
+    return HttpResponse(http_status, dump_json({"error": error}, pretty=True))
+
+
+class VertexRoute(BaseRoute):
+    """Everything below `/v1/`, `/v1beta1/` and `/ui/` as one route of the application."""
+
+    def __init__(self, surface: RestSurface, executor: ThreadPoolExecutor) -> None:
+        self._surface = surface
+        self._executor = executor
+
+    def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
+        """Take every request whose path starts with one of Vertex's prefixes."""
+        ours = scope["type"] == "http" and scope["path"].startswith(_PREFIXES)
+        return (RouteMatch.FULL if ours else RouteMatch.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, answer in a thread, send."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        body = await _read(receive)
+        request = HttpRequest(
+            method=scope["method"],
+            path=(scope.get("raw_path") or scope["path"].encode()).decode(errors="replace"),
+            query=scope["query_string"].decode(errors="replace"),
+            headers=headers,
+            body=body,
+        )
+        loop = asyncio.get_running_loop()
+        response = await loop.run_in_executor(self._executor, self._surface.answer, request)
+        length = (b"content-length", b"%d" % len(response.body))
+        sent = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
+        shown = b"" if scope["method"] == "HEAD" else response.body
+        await send({"type": "http.response.body", "body": shown})
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Read the whole body; one that is too long is read to its end all the same, but not kept."""
+    chunks: list[bytes] = []
+    length = 0
+    while True:
+        event = await receive()
+        chunk = event.get("body", b"")
+        length += len(chunk)
+        if length <= MAX_BODY:
+            chunks.append(chunk)
+        if event["type"] == "http.disconnect" or not event.get("more_body", False):
+            break
+    return b"".join(chunks) if length <= MAX_BODY else None
+
+
+def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
+    """Build the application; `lifespan` starts and stops what lies behind the service."""
+    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app) if lifespan else nullcontext():
+            yield
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    surface = RestSurface(service, strict=settings.strict)
+    app = FastAPI(
+        title="Vertex AI batch prediction emulator",
+        version=__version__,
+        lifespan=run,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+    )
+    app.router.routes.insert(0, VertexRoute(surface, executor))
+    openapi.install(app, surface.emulated)
+    return app
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND and message == "Not Found":
+        message = f"There is nothing at {request.method} {request.url.path}. See /docs for what there is."
+    return _response(plain_error(error.status_code, message), error.headers)
+
+
+async def _unexpected(_request: Request, error: Exception) -> Response:
+    message = f"{type(error).__name__}: {error}. The log has the traceback."
+    return _response(error_response(Internal(message)), None)
+
+
+def _response(answer: HttpResponse, headers: Mapping[str, str] | None) -> Response:
+    return Response(answer.body, answer.status, {**answer.headers, **(headers or {})})

@@ -1,0 +1,137 @@
+"""A service that records what the REST surface hands it, the surface without sockets, and a real server."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from emulator.api.rest import HttpRequest, HttpResponse, RestSurface, create_app
+from emulator.config import Settings
+from emulator.service import Call
+from emulator.vertex.errors import NotFound
+from emulator.vertex.messages import load
+
+
+class RecordingService:
+    """Answers a few methods with what it was asked, and keeps the last request and call."""
+
+    def __init__(self) -> None:
+        self.request: Any = None
+        self.call: Call | None = None
+        self._v1 = load().v1
+
+    def methods(self) -> Mapping[str, Callable[[Any, Call], Any]]:
+        answers = {
+            "JobService/CreateBatchPredictionJob": self._create,
+            "JobService/GetBatchPredictionJob": self._get,
+            "JobService/ListBatchPredictionJobs": self._list,
+            "JobService/CancelBatchPredictionJob": lambda _: load().protobuf.Empty(),
+            "ModelService/GetModel": lambda request: self._v1.Model(name=request.name),
+            "ModelService/UpdateModel": lambda request: request.model,
+            "ModelService/ListModels": self._broken,
+            "Operations/GetOperation": self._operation,
+            "Operations/WaitOperation": self._operation,
+        }
+        return {name: self._recording(answer) for name, answer in answers.items()}
+
+    def rest_extras(self, message: Any) -> dict[str, str]:
+        return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
+
+    def _recording(self, answer: Callable[[Any], Any]) -> Callable[[Any, Call], Any]:
+        def method(request: Any, call: Call) -> Any:
+            self.request, self.call = request, call
+            return answer(request)
+
+        return method
+
+    def _create(self, request: Any) -> Any:
+        job = self._v1.BatchPredictionJob()
+        job.CopyFrom(request.batch_prediction_job)
+        job.name = f"{request.parent}/batchPredictionJobs/1"
+        job.state = 2
+        job.completion_stats.incomplete_count = -1
+        job.create_time.FromJsonString("2026-01-02T03:04:05.123456Z")
+        return job
+
+    def _get(self, request: Any) -> Any:
+        if request.name.endswith("/404"):
+            raise NotFound("The BatchPredictionJob does not exist.")
+        return self._v1.BatchPredictionJob(name=request.name, state=4)
+
+    def _list(self, request: Any) -> Any:
+        jobs = [self._v1.BatchPredictionJob(name=f"{request.parent}/batchPredictionJobs/{i}") for i in (1, 2)]
+        return self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
+
+    def _broken(self, request: Any) -> Any:
+        raise KeyError("no such key")
+
+    def _operation(self, request: Any) -> Any:
+        operation = load().longrunning.Operation(name=request.name, done=True)
+        operation.response.Pack(load().protobuf.Empty())
+        return operation
+
+
+@dataclass
+class Surface:
+    """Sends requests straight to the surface, without a socket."""
+
+    service: RecordingService
+    rest: RestSurface
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        value: object = None,
+        *,
+        body: bytes | None = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        path, _, query = url.partition("?")
+        content = body if value is None else json.dumps(value).encode()
+        return self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+
+    def json(self, method: str, url: str, value: object = None, **options: Any) -> Any:
+        response = self.send(method, url, value, **options)
+        assert response.status == 200, response.body.decode()
+        return json.loads(response.body)
+
+    def error(self, method: str, url: str, value: object = None, **options: Any) -> Any:
+        response = self.send(method, url, value, **options)
+        error = json.loads(response.body)["error"]
+        assert error["code"] == response.status != 200
+        return error
+
+
+@pytest.fixture
+def surface() -> Surface:
+    service = RecordingService()
+    return Surface(service, RestSurface(service))
+
+
+@pytest.fixture
+def strict_surface() -> Surface:
+    service = RecordingService()
+    return Surface(service, RestSurface(service, strict=True))
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    """A client of a real server with the recording service."""
+    config = uvicorn.Config(create_app(RecordingService(), Settings()), port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    started = threading.Event()
+    thread.start()
+    while not server.started and thread.is_alive():
+        started.wait(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        yield client
+    server.should_exit = True
+    thread.join(10)

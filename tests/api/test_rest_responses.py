@@ -1,0 +1,97 @@
+"""Answers: JSON rules, headers, what a job's JSON carries beside the message, errors."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+PARENT = "projects/p/locations/us-central1"
+JOBS = f"/v1/{PARENT}/batchPredictionJobs"
+
+
+def test_job_is_written_as_vertex_writes_it(surface: Any) -> None:
+    response = surface.send("POST", JOBS, {"displayName": "é", "modelParameters": {"maxPredictions": 3}})
+    assert response.body.decode() == (
+        "{\n"
+        f'  "name": "{PARENT}/batchPredictionJobs/1",\n'
+        '  "displayName": "é",\n'
+        '  "modelParameters": {\n'
+        '    "maxPredictions": 3.0\n'
+        "  },\n"
+        '  "state": "JOB_STATE_PENDING",\n'
+        '  "completionStats": {\n'
+        '    "incompleteCount": "-1"\n'
+        "  },\n"
+        '  "createTime": "2026-01-02T03:04:05.123456Z",\n'
+        '  "modelDisplayName": "model of 1",\n'
+        '  "modelObjective": "OBJECT_TRACKING"\n'
+        "}\n"
+    )
+    assert response.headers == {
+        "content-type": "application/json; charset=UTF-8",
+        "vary": "Origin, X-Origin, Referer",
+        "x-content-type-options": "nosniff",
+    }
+
+
+@pytest.mark.parametrize("query", ["prettyPrint=false", "$prettyPrint=False", "prettyPrint=0"])
+def test_compact_json_on_request(surface: Any, query: str) -> None:
+    body = surface.send("GET", f"{JOBS}/1?{query}").body
+    assert b"\n" not in body
+    assert b'"state":"JOB_STATE_SUCCEEDED"' in body
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "$alt=json;enum-encoding=int",
+        "%24alt=json%3Benum-encoding%3Dint",
+        "$alt=json%3Benum-encoding=int",
+        "alt=json;enum-encoding=int",
+    ],
+)
+def test_enums_are_numbers_on_request(surface: Any, query: str) -> None:
+    assert surface.json("GET", f"{JOBS}/1?{query}")["state"] == 4
+
+
+def test_other_encodings_are_refused(surface: Any) -> None:
+    assert "alt=proto is not emulated" in surface.error("GET", f"{JOBS}/1?alt=proto")["message"]
+
+
+def test_listed_jobs_carry_model_name_and_objective(surface: Any) -> None:
+    answer = surface.json("GET", JOBS)
+    assert [job["modelDisplayName"] for job in answer["batchPredictionJobs"]] == ["model of 1", "model of 2"]
+    assert answer["nextPageToken"] == "more"
+
+
+def test_masked_list_has_nothing_beside_the_mask(surface: Any) -> None:
+    answer = surface.json("GET", f"{JOBS}?readMask=name")
+    assert [list(job) for job in answer["batchPredictionJobs"]] == [["name"], ["name"]]
+
+
+def test_service_error_becomes_an_envelope(surface: Any) -> None:
+    assert surface.error("GET", f"{JOBS}/404") == {
+        "code": 404,
+        "message": "The BatchPredictionJob does not exist.",
+        "status": "NOT_FOUND",
+    }
+
+
+def test_bug_is_told_with_its_class_and_logged(surface: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        error = surface.error("GET", f"/v1/{PARENT}/models")
+    assert (error["code"], error["status"]) == (500, "INTERNAL")
+    assert "KeyError in ListModels: 'no such key'" in error["message"]
+    assert "Traceback" in caplog.text
+
+
+def test_details_keep_their_type(surface: Any) -> None:
+    error = surface.error("POST", JOBS, {"x": 1})
+    (detail,) = error["details"]
+    assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
+    assert detail["fieldViolations"][0]["description"] == error["message"]
+
+
+def test_compact_error_is_not_promised(surface: Any) -> None:
+    assert json.loads(surface.send("GET", f"{JOBS}/404?prettyPrint=false").body)["error"]["code"] == 404

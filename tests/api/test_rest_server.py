@@ -1,0 +1,67 @@
+"""The application behind a real socket: connections, long bodies, HEAD, paths outside Vertex's."""
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from emulator.api.transcoding import MAX_BODY
+
+JOBS = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
+
+
+def test_connection_is_kept_alive(http: httpx.Client) -> None:
+    connections = set()
+    for _ in range(3):
+        response = http.get(f"{JOBS}/1")
+        assert response.status_code == 200
+        connections.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+    assert len(connections) == 1
+
+
+def test_chunked_body_is_read(http: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for byte in b'{"displayName":"slowly"}':
+            yield bytes([byte])
+
+    response = http.post(JOBS, content=chunks())
+    assert response.request.headers["transfer-encoding"] == "chunked"
+    assert response.json()["displayName"] == "slowly"
+
+
+def test_long_body_is_refused_and_the_connection_stays_usable(http: httpx.Client) -> None:
+    response = http.post(JOBS, content=b" " * (MAX_BODY + 1))
+    assert response.status_code == 400
+    assert "exceeds the limit" in response.json()["error"]["message"]
+    assert http.get(f"{JOBS}/1").status_code == 200
+
+
+def test_head_has_the_headers_of_get_and_no_body(http: httpx.Client) -> None:
+    got, head = http.get(f"{JOBS}/1"), http.head(f"{JOBS}/1")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(got.content))
+    assert head.headers["content-type"] == "application/json; charset=UTF-8"
+
+
+def test_encoded_path_reaches_the_surface_as_sent(http: httpx.Client) -> None:
+    assert http.get(f"{JOBS}/a%2Fb%3Ac").json()["name"].endswith("/a%2Fb:c")
+
+
+def test_raw_utf8_in_the_path_is_understood(http: httpx.Client) -> None:
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=5) as connection:
+        connection.sendall(f"GET {JOBS}/é HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b"200 OK" in answer or b"400 Bad Request" in answer  # h11 refuses what httptools lets pass
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/", 404), ("GET", "/v2/x", 404), ("POST", "/docs", 405)]
+)
+def test_paths_outside_vertex_get_the_same_error_shape(
+    http: httpx.Client, method: str, path: str, status: int
+) -> None:
+    response = http.request(method, path)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, status)
+    assert response.headers["content-type"] == "application/json; charset=UTF-8"
