@@ -21,8 +21,7 @@ from emulator.vertex.predictions import Label
 MANIFEST = "model.toml"
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "object-tracking": Objective.OBJECT_TRACKING,
-    "action-recognition": Objective.ACTION_RECOGNITION,
+    objective.value: objective for objective in (Objective.OBJECT_TRACKING, Objective.ACTION_RECOGNITION)
 }
 #: What `[output] head` may say, and for which objective. The heads themselves live in `heads.py`.
 HEADS: Mapping[str, Objective] = {
@@ -57,6 +56,13 @@ def _model_id(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", value):
         raise ValueError("it must be 1 to 63 of a-z, 0-9, _ and -, and begin and end with a letter or digit")
     return value
+
+
+def _label_id(value: object) -> str:
+    text = str(value) if not isinstance(value, bool) else ""
+    if not text.isdecimal() or not text.isascii() or int(text) >= 2**63:
+        raise ValueError('its values must be whole numbers such as "42", below 2^63')
+    return str(int(text))
 
 
 def _file(value: object) -> str:
@@ -116,7 +122,7 @@ class ModelSection:
     """`[model]`: what the model is called."""
 
     objective: str = _key(
-        _one_of(*OBJECTIVES), "What it predicts: `object-tracking` or `action-recognition`."
+        _one_of(*OBJECTIVES), "What it predicts: `object_tracking` or `action_recognition`."
     )
     id: str = _key(_model_id, "The Model id in resource names. Default: the folder's name.", "")
     display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
@@ -131,7 +137,9 @@ class LabelsSection:
 
     file: str = _key(_file, "Text file, one display name per line; line n is class n - 1.", "labels.txt")
     ids: tuple[str, ...] = _key(
-        _list(_text), 'Annotation spec ids, one per line of the file. Default: `"1"`, `"2"`, …', ()
+        _list(_label_id),
+        'Annotation spec ids (int64), one per line of the file. Default: `"1"`, `"2"`, …',
+        (),
     )
     background: str = _key(
         _text,

@@ -1,0 +1,221 @@
+"""ByteTrack in numpy: which detections of successive frames are the same object (Zhang et al., ECCV 2022).
+
+Every box is followed by four independent constant-velocity Kalman filters (centre x, centre y, width,
+height), so all tracks are predicted and corrected in a handful of array operations.
+"""
+
+from __future__ import annotations
+
+import lap
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.heads import Detections
+from emulator.inference.manifest import TrackerSection
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEW, TRACKED, LOST = 0, 1, 2
+#: Noise, as shares of the box's width and height. The paper gives them for one frame at 30 frames a second;
+#: here they are rates, so that samples a tenth of a second apart, or unevenly apart, are treated rightly.
+MEASUREMENT_STD = 1 / 20
+POSITION_STD_PER_SQRT_S = 30**0.5 / 20
+VELOCITY_STD_PER_SQRT_S = 30**1.5 / 160
+BIRTH_VELOCITY_STD_PER_S = 30 / 16
+#: A lost and a live track of one class that overlap more than this are the same object.
+SAME_IOU = 0.85
+#: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.
+_SIZES = [2, 3, 2, 3]
+
+
+class ByteTrack:
+    """Follows the objects of one segment. Ids are its own, from 1, in order of first sight."""
+
+    def __init__(self, settings: TrackerSection) -> None:
+        self._settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; ids begin at 1 again."""
+        self._next_id = 1
+        self._time_us: int | None = None
+        self._ids: Ints = np.zeros(0, np.int64)
+        self._classes: Ints = np.zeros(0, np.int64)
+        self._states: Ints = np.zeros(0, np.int64)
+        self._seen_us: Ints = np.zeros(0, np.int64)
+        # (4, N) each, rows centre x, centre y, width, height.
+        self._position: Floats = np.zeros((4, 0))
+        self._velocity: Floats = np.zeros((4, 0))
+        # (3, 4, N): variance of the position, covariance of both, variance of the velocity (per second).
+        self._uncertainty: Floats = np.zeros((3, 4, 0))
+
+    def update(self, found: Detections, time_us: int) -> Ints:
+        """Take the detections of the next frame; return the track id of each, or 0 where it has none.
+
+        Times must increase. A track not seen for longer than the settings' `buffer` is never continued.
+        """
+        first_frame = self._time_us is None
+        self._predict(time_us)
+        boxes = _to_center(found.boxes)
+        assigned = np.full(len(found), -1, np.int64)  # index of the track of each detection
+        self._associate(found, boxes, assigned)
+        self._correct(boxes, assigned, time_us)
+        matched = assigned >= 0
+        ids = np.zeros(len(found), np.int64)
+        ids[matched] = self._ids[assigned[matched]]
+        self._drop(time_us)
+        born = np.flatnonzero((ids == 0) & (found.scores >= self._settings.new))
+        ids[born] = self._start(boxes[:, born], found.classes[born], time_us, confirmed=first_frame)
+        return ids
+
+    def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
+        settings, states = self._settings, self._states
+        overlap = _iou(self._position, boxes)
+        overlap *= self._classes[:, None] == found.classes
+        # From here on only the pairs that overlap at all: they are few.
+        tracks, seen = np.nonzero(
+            overlap >= max(1e-9, min(settings.match_iou, settings.second_iou, settings.new_iou))
+        )
+        overlaps = overlap[tracks, seen]
+        fused = overlaps * found.scores[seen]
+        high, low = found.scores >= settings.high, found.scores >= settings.low
+        fresh = states == NEW
+        free = np.ones(len(states), bool)
+
+        def match(candidates: NDArray[np.bool_], weights: Floats, least: float) -> None:
+            picked = np.flatnonzero(candidates & (weights >= least))
+            for pair in _assign(tracks[picked], seen[picked], weights[picked], least):
+                assigned[seen[picked[pair]]] = tracks[picked[pair]]
+                free[tracks[picked[pair]]] = False
+
+        match(high[seen] & ~fresh[tracks], fused, settings.match_iou)
+        # What was tracked until now may go on with a weak detection: occluded objects score low.
+        weak = (low & ~high)[seen] & (free & (states == TRACKED))[tracks]
+        match(weak, overlaps, settings.second_iou)
+        match((high & (assigned < 0))[seen] & fresh[tracks], fused, settings.new_iou)
+        states[free & (states == TRACKED)] = LOST
+
+    def _predict(self, time_us: int) -> None:
+        if self._time_us is not None and time_us <= self._time_us:
+            raise ValueError(f"time {time_us} us is not after {self._time_us} us")
+        seconds = 0.0 if self._time_us is None else (time_us - self._time_us) / 1e6
+        self._time_us = time_us
+        if not len(self._ids):
+            return
+        # A lost object is not seen to grow or shrink: its last size is the best guess.
+        self._velocity[2:, self._states == LOST] = 0.0
+        self._position += self._velocity * seconds
+        size = self._position[_SIZES]
+        np.maximum(size, 1e-6, out=size)
+        self._position[2:] = size[2:]
+        position_variance, covariance, velocity_variance = self._uncertainty
+        variance = size * size
+        covariance_gain = seconds * velocity_variance
+        position_variance += seconds * (2 * covariance + covariance_gain)
+        position_variance += variance * (seconds * POSITION_STD_PER_SQRT_S**2)
+        covariance += covariance_gain
+        velocity_variance += variance * (seconds * VELOCITY_STD_PER_SQRT_S**2)
+
+    def _correct(self, boxes: Floats, assigned: Ints, time_us: int) -> None:
+        detections = np.flatnonzero(assigned >= 0)
+        tracks = assigned[detections]
+        if not len(tracks):
+            return
+        position = self._position[:, tracks]
+        position_variance, covariance, velocity_variance = self._uncertainty[:, :, tracks]
+        total = position_variance + (position[_SIZES] * MEASUREMENT_STD) ** 2
+        position_gain, velocity_gain = position_variance / total, covariance / total
+        error = boxes[:, detections] - position
+        self._position[:, tracks] = position + position_gain * error
+        self._velocity[:, tracks] += velocity_gain * error
+        rest = 1.0 - position_gain
+        self._uncertainty[0][:, tracks] = rest * position_variance
+        self._uncertainty[1][:, tracks] = rest * covariance
+        self._uncertainty[2][:, tracks] = velocity_variance - velocity_gain * covariance
+        self._states[tracks] = TRACKED
+        self._seen_us[tracks] = time_us
+
+    def _drop(self, time_us: int) -> None:
+        settings = self._settings
+        # A new track has to be confirmed by the very next frame, a lost one within the buffer.
+        unconfirmed = (self._states == NEW) & (self._seen_us < time_us)
+        expired = (self._states == LOST) & (time_us - self._seen_us >= round(settings.buffer * 1e6))
+        gone = unconfirmed | expired
+        lost, live = np.flatnonzero((self._states == LOST) & ~gone), np.flatnonzero(self._states == TRACKED)
+        if len(lost) and len(live):
+            same = _iou(self._position[:, lost], self._position[:, live]) > SAME_IOU
+            same &= self._classes[lost, None] == self._classes[None, live]
+            gone[lost[same.any(axis=1)]] = True
+        if gone.any():
+            self._keep(np.flatnonzero(~gone))
+
+    def _keep(self, tracks: Ints) -> None:
+        self._ids, self._classes = self._ids[tracks], self._classes[tracks]
+        self._states, self._seen_us = self._states[tracks], self._seen_us[tracks]
+        self._position, self._velocity = self._position[:, tracks], self._velocity[:, tracks]
+        self._uncertainty = self._uncertainty[:, :, tracks]
+
+    def _start(self, boxes: Floats, classes: Ints, time_us: int, *, confirmed: bool) -> Ints:
+        count = boxes.shape[1]
+        ids = np.arange(self._next_id, self._next_id + count)
+        if not count:
+            return ids
+        self._next_id += count
+        variance = boxes[_SIZES] ** 2
+        uncertainty = np.stack(
+            [
+                variance * (2 * MEASUREMENT_STD) ** 2,
+                np.zeros_like(variance),
+                variance * BIRTH_VELOCITY_STD_PER_S**2,
+            ]
+        )
+        self._ids = np.concatenate([self._ids, ids])
+        self._classes = np.concatenate([self._classes, classes])
+        self._states = np.concatenate([self._states, np.full(count, TRACKED if confirmed else NEW)])
+        self._seen_us = np.concatenate([self._seen_us, np.full(count, time_us)])
+        self._position = np.concatenate([self._position, boxes], axis=1)
+        self._velocity = np.concatenate([self._velocity, np.zeros_like(boxes)], axis=1)
+        self._uncertainty = np.concatenate([self._uncertainty, uncertainty], axis=2)
+        return ids
+
+
+def _to_center(boxes: NDArray[np.float32]) -> Floats:
+    """xyxy (N, 4) -> rows centre x, centre y, width, height (4, N)."""
+    corners = boxes.astype(np.float64).reshape(-1, 4).T
+    center = np.empty_like(corners)
+    np.add(corners[:2], corners[2:], out=center[:2])
+    center[:2] *= 0.5
+    np.subtract(corners[2:], corners[:2], out=center[2:])
+    np.maximum(center[2:], 1e-6, out=center[2:])
+    return center
+
+
+def _iou(left: Floats, right: Floats) -> Floats:
+    """Overlap of every left box (4, N) with every right one (4, M), by centre and size -> (N, M)."""
+    half, right_half = left[2:] / 2, right[2:] / 2
+    least, most = left[:2] - half, left[:2] + half
+    right_least, right_most = right[:2] - right_half, right[:2] + right_half
+    width = np.minimum(most[0][:, None], right_most[0]) - np.maximum(least[0][:, None], right_least[0])
+    height = np.minimum(most[1][:, None], right_most[1]) - np.maximum(least[1][:, None], right_least[1])
+    area = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    total = (left[2] * left[3])[:, None] + right[2] * right[3] - area
+    return np.asarray(area / total)
+
+
+def _assign(rows: Ints, columns: Ints, weights: Floats, least: float) -> list[int]:
+    """Which of the pairs (row, column) to take for the greatest total weight above `least`, each row once."""
+    if not len(rows):
+        return []
+    # A pair that has no rival on either side is settled; the solver gets what is left.
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+    taken: list[int] = np.flatnonzero(alone).tolist()
+    rivals = np.flatnonzero(~alone)
+    if len(rivals):
+        _, row = np.unique(rows[rivals], return_inverse=True)
+        _, column = np.unique(columns[rivals], return_inverse=True)
+        cost = np.full((row.max() + 1, column.max() + 1), 2.0)
+        cost[row, column] = 1.0 - weights[rivals]
+        chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=1.0 - least, return_cost=False)
+        taken += rivals[chosen[row] == column].tolist()
+    return taken

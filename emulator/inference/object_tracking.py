@@ -1,0 +1,112 @@
+"""Object tracking: detections on the video's 0.1 s grid, joined to tracks segment by segment.
+
+Each wanted frame is decoded and detected once, whatever the number of segments that want it; every
+distinct segment has a tracker of its own, so its predictions do not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from emulator.inference.bytetrack import ByteTrack
+from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.preprocess import ModelInput, Picture
+from emulator.inference.segments import NO_END, Group, Groups, grid_points, past_end
+from emulator.inference.tracks import TrackHistory, to_predictions
+from emulator.inference.video import FrameSource, Sample, VideoInfo
+from emulator.vertex.parameters import ModelParameters
+
+
+class ObjectTracking:
+    """A detector and its tracker (a Predictor)."""
+
+    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
+        """Load the detector. Raises ModelUnusable."""
+        self.manifest = manifest
+        self._model = OnnxModel(manifest.graph, provider=provider)
+        self.provider = self._model.provider
+        self._threads = threads or core_count()
+        self._input = ModelInput(manifest, self._model)
+        self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
+        self._head.decode(self._model.run(self._head.names, self._input.blank()))
+
+    def predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+        """See Predictor."""
+        interval_us = self.manifest.interval_us
+        groups = Groups(
+            segments,
+            points=lambda segment: grid_points(segment, interval_us),
+            state=lambda _: _SegmentTracks(self.manifest, parameters),
+        )
+        spans = [(segment.start_us, segment.end_us) for segment in segments]
+        with (
+            FrameSource(video) as source,
+            Pipeline(
+                source.sample(interval_us, spans, self._input.fit),
+                self._detect,
+                threads=self._threads,
+                cancelled=progress.cancelled,
+            ) as samples,
+        ):
+            for sample in samples:
+                for group, tracks in groups.touched(sample.first, sample.last):
+                    tracks.add(sample, max(sample.first, group.first), min(sample.last, group.last))
+                progress.advance(sample.time_us)
+                for group in groups.finished(sample.last + 1):
+                    yield from _finish(group, source.info)
+            if not progress.cancelled():
+                for group in groups.rest():
+                    yield from _finish(group, source.info)
+
+    def _detect(self, sample: Sample[Picture]) -> Sample[Detections]:
+        outputs = self._model.run(self._head.names, self._input.feed([sample.data]))
+        found = suppress(self._head.decode(outputs), self.manifest.output, sample.data.geometry)
+        return Sample(sample.first, sample.last, sample.time_us, found)
+
+
+class _SegmentTracks:
+    """The tracker of one segment and what it has seen so far."""
+
+    def __init__(self, manifest: ModelManifest, parameters: ModelParameters) -> None:
+        self._manifest, self._parameters = manifest, parameters
+        self._tracker = ByteTrack(manifest.tracker)
+        self._tracks: dict[int, TrackHistory] = {}
+
+    def add(self, sample: Sample[Detections], first: int, last: int) -> None:
+        """Take a frame that stands for the grid points `first` to `last` of the segment."""
+        found, least = sample.data, self._parameters.min_bounding_box_size
+        if least > 0:
+            sizes = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1)
+            found = found.where(sizes >= least)
+        ids = self._tracker.update(found, sample.time_us)
+        for row, track_id in enumerate(ids.tolist()):
+            if track_id:
+                track = self._tracks.setdefault(track_id, TrackHistory(int(found.classes[row])))
+                track.add(first, last, found.boxes[row], float(found.scores[row]))
+
+    def predictions(self) -> list[Prediction]:
+        return list(to_predictions(self._tracks.values(), self._manifest, self._parameters))
+
+
+def _finish(
+    group: Group[_SegmentTracks], info: VideoInfo
+) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+    outcome: list[Prediction] | InstanceFailure = []
+    if group.state is not None:
+        outcome = group.state.predictions()
+    elif group.first <= group.last or group.segment.start_us >= (info.duration_us or NO_END):
+        # No frame came for any of its points, or it has none and lies behind what the container says.
+        outcome = past_end(group.segment, info)
+    for index in group.indices:
+        yield index, outcome

@@ -1,0 +1,169 @@
+"""One ONNX graph and the session that runs it: single-threaded calls, as many at a time as one likes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from emulator.inference.manifest import ModelUnusable
+
+log = logging.getLogger(__name__)
+
+#: Setting -> onnxruntime's name and the options that make its results repeatable.
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
+    "cpu": ("CPUExecutionProvider", {}),
+}
+DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the graph; None stands for an axis whose length is free."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    type: str
+
+    def __str__(self) -> str:
+        return f"{self.name} [{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape fits."""
+        return len(shape) == len(self.shape) and all(
+            mine in (None, size) for mine, size in zip(self.shape, shape, strict=True)
+        )
+
+
+class OnnxModel:
+    """A loaded graph. `run` is thread-safe and uses the calling thread alone on the CPU."""
+
+    def __init__(self, path: Path, *, provider: str = "cpu") -> None:
+        """Load the graph on `provider` (`cpu`, `cuda` or `auto`).
+
+        Raises:
+            ModelUnusable: the file is missing or not ONNX, or the provider is not available.
+        """
+        self.path = path
+        self.provider, self._session = _open(path, provider)
+        self.inputs = tuple(_tensor_info(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_tensor_info(node) for node in self._session.get_outputs())
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The graph's own key-value notes (Ultralytics and others leave labels there)."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def input(self, name: str = "") -> TensorInfo:
+        """The input called `name`, or the first one."""
+        for tensor in self.inputs:
+            if not name or tensor.name == name:
+                return tensor
+        known = ", ".join(tensor.name for tensor in self.inputs)
+        raise ModelUnusable(f"{self.path} has no input {name!r}; [input] name must be one of {known}")
+
+    def output_names(self, names: Sequence[str]) -> list[str]:
+        """`names` if the graph has them all, or the graph's own."""
+        known = [tensor.name for tensor in self.outputs]
+        for name in names:
+            if name not in known:
+                raise ModelUnusable(
+                    f"{self.path} has no output {name!r}; [output] names must be of {', '.join(known)}"
+                )
+        return list(names) or known
+
+    def run(self, names: Sequence[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute the outputs called `names`.
+
+        Raises:
+            ModelUnusable: onnxruntime refused the input or failed while computing.
+        """
+        try:
+            return list(self._session.run(names, feed))
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise ModelUnusable(f"{self.path} failed while running: {_first_line(error)}") from error
+
+
+def _open(path: Path, provider: str) -> tuple[str, ort.InferenceSession]:
+    _check_file(path)
+    for name in _candidates(provider):
+        ep, options = PROVIDERS[name]
+        try:
+            session = ort.InferenceSession(str(path), _session_options(), providers=[(ep, options)])
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise ModelUnusable(
+                f"{path} cannot be loaded as an ONNX model: {_first_line(error)}; "
+                "export it again, or see docs/models.md"
+            ) from error
+        # onnxruntime falls back to the CPU without a word when CUDA's libraries are missing.
+        if ep in session.get_providers():
+            log.info("%s runs on %s", path, name)
+            return name, session
+        if provider != "auto":
+            raise ModelUnusable(
+                f"provider {name} was asked for, but onnxruntime could not start it (its libraries "
+                "are missing or no device was found); available is cpu. Install CUDA and cuDNN, or set the "
+                "provider to cpu or auto"
+            )
+    raise AssertionError("the CPU provider is always there")
+
+
+def _candidates(provider: str) -> list[str]:
+    available = ort.get_available_providers()
+    here = [name for name, (ep, _) in PROVIDERS.items() if ep in available]
+    if provider == "auto":
+        return here
+    if provider not in PROVIDERS:
+        raise ModelUnusable(f"unknown provider {provider!r}; it must be auto, {' or '.join(PROVIDERS)}")
+    if provider not in here:
+        raise ModelUnusable(
+            f"provider {provider} was asked for, but onnxruntime here offers {', '.join(here)}; install "
+            "onnxruntime-gpu in place of onnxruntime, or set the provider to cpu or auto"
+        )
+    return [provider]
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # One thread per call and many callers beat many threads per call, and do not collapse on a busy machine.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    return options
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ModelUnusable(
+            f"{path} cannot be read ({error.strerror}); [model] file in model.toml must name the ONNX graph"
+        ) from error
+    if not head:
+        raise ModelUnusable(f"{path} is empty; export the model again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelUnusable(f"{path} is a Git LFS pointer, not a model; run `git lfs pull`")
+
+
+def _tensor_info(node: Any) -> TensorInfo:
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
+    return TensorInfo(node.name, shape, node.type)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,97 @@
+"""What a model offers to whoever runs a job: predictions for the time segments of one video.
+
+The server imports these names, so the modules that need numpy, OpenCV and onnxruntime are imported
+only when `open_predictor` is called, in a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
+from emulator.vertex.parameters import ModelParameters, Objective
+from emulator.vertex.predictions import ActionPrediction, ObjectTrack
+
+__all__ = [
+    "InstanceFailure",
+    "ManifestError",
+    "ModelUnusable",
+    "Prediction",
+    "Predictor",
+    "Progress",
+    "Segment",
+    "open_predictor",
+]
+
+Prediction = ObjectTrack | ActionPrediction
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A half-open piece of a video, in microseconds from its start; no end means its end."""
+
+    start_us: int
+    end_us: int | None
+
+
+@dataclass(frozen=True)
+class InstanceFailure:
+    """Why one segment has no predictions: a google.rpc code and a message for the errors file."""
+
+    code: int
+    message: str
+
+
+class Progress(Protocol):
+    """How a prediction under way is watched and stopped. Called from the thread that iterates."""
+
+    def cancelled(self) -> bool:
+        """Say whether the prediction should end now; asked at every frame and ten times a second."""
+
+    def advance(self, time_us: int) -> None:
+        """Hear that everything before this time of the video has been looked at."""
+
+
+class Predictor(Protocol):
+    """A loaded model. Thread-safe: several videos may be predicted at once."""
+
+    provider: str
+    """The execution provider really used, `cpu` or `cuda`."""
+
+    def predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+        """Yield (index of the segment, its predictions) as segments are finished; one decode serves all.
+
+        Ends early, without the rest, once `progress.cancelled()`.
+
+        Raises:
+            VideoUnreadable: the video cannot be decoded; it concerns every segment.
+            ModelUnusable: the model failed on a frame, or gave numbers that are none.
+        """
+
+
+def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> Predictor:
+    """Load a model and prove with one run that its shapes are those of the manifest.
+
+    Args:
+        provider: `cpu`, `cuda` or `auto` (cuda where there is one, else cpu).
+        threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
+
+    Raises:
+        ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider is not there.
+    """
+    if manifest.objective is Objective.OBJECT_TRACKING:
+        from emulator.inference.object_tracking import ObjectTracking
+
+        return ObjectTracking(manifest, provider=provider, threads=threads)
+    from emulator.inference.action_recognition import ActionRecognition
+
+    return ActionRecognition(manifest, provider=provider, threads=threads)

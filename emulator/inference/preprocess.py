@@ -1,0 +1,164 @@
+"""From a decoded frame to the model's input tensor: one fixed path, so that equal frames give equal bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.manifest import InputSection, ModelManifest, ModelUnusable
+from emulator.inference.onnx_model import DTYPES, OnnxModel
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the whole frame lies in the model's picture, in its pixels (partly outside when cropped)."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def to_relative(self, boxes_px: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes (N, 4) xyxy in the model's pixels -> relative to the frame, not clamped."""
+        offset = np.array([self.left, self.top, self.left, self.top], np.float32)
+        size = np.array([self.width, self.height, self.width, self.height], np.float32)
+        return (boxes_px - offset) / size
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame at the model's size: uint8 (height, width, channels), blue first or grey."""
+
+    pixels: NDArray[np.uint8]
+    geometry: Geometry
+
+
+class Preprocessor:
+    """Fits frames into the input (in the decoding thread) and writes them into tensors (in the others)."""
+
+    def __init__(self, spec: InputSection, dtype: type[np.generic] = np.float32) -> None:
+        self._spec = spec
+        self.channels = 1 if spec.color == "GRAY" else 3
+        self.channels_last = spec.layout.endswith("C")
+        self.dtype = dtype
+        std = np.broadcast_to(np.array(spec.std, np.float64), (self.channels,))
+        mean = np.broadcast_to(np.array(spec.mean, np.float64), (self.channels,))
+        # (pixel * scale - mean) / std as one multiplication and one subtraction.
+        self._factor = (spec.scale / std).astype(np.float32)
+        self._offset = (mean / std).astype(np.float32)
+        self._plain = bool((self._factor == 1).all() and (self._offset == 0).all())
+        if dtype is np.uint8 and not self._plain:
+            raise ModelUnusable("the graph takes uint8 pixels; leave [input] scale, mean and std out")
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Shape of one frame in the tensor, (channels, height, width) or with the channels last."""
+        height, width = self._spec.height, self._spec.width
+        return (height, width, self.channels) if self.channels_last else (self.channels, height, width)
+
+    def fit(self, frame: NDArray[np.uint8]) -> Picture:
+        """Resize (INTER_LINEAR) and pad or crop a BGR frame of any size to the input's size."""
+        geometry = self._geometry(frame.shape[1], frame.shape[0])
+        spec = self._spec
+        size = (geometry.width, geometry.height)
+        if self.channels == 1:
+            frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        resized = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        resized = resized.reshape(geometry.height, geometry.width, self.channels)
+        if spec.fit == "crop-center":
+            top, left = -geometry.top, -geometry.left
+            pixels = np.ascontiguousarray(resized[top : top + spec.height, left : left + spec.width])
+            return Picture(pixels, geometry)
+        if size == (spec.width, spec.height):
+            return Picture(resized, geometry)
+        pixels = np.full((spec.height, spec.width, self.channels), spec.pad, np.uint8)
+        bottom, right = geometry.top + geometry.height, geometry.left + geometry.width
+        pixels[geometry.top : bottom, geometry.left : right] = resized
+        return Picture(pixels, geometry)
+
+    def write(self, picture: Picture, out: NDArray[Any]) -> None:
+        """Write normalised values into `out`, a view of `frame_shape` in a tensor of `dtype`."""
+        planes = cv2.split(picture.pixels)
+        if self._spec.color == "RGB":
+            planes = planes[::-1]
+        for channel, plane in enumerate(planes):
+            target = out[..., channel] if self.channels_last else out[channel]
+            if self._plain:
+                np.copyto(target, plane, casting="unsafe")
+            elif self.dtype is np.float32:
+                np.multiply(plane, self._factor[channel], out=target)
+                np.subtract(target, self._offset[channel], out=target)
+            else:
+                target[...] = plane * self._factor[channel] - self._offset[channel]
+
+    def _geometry(self, width: int, height: int) -> Geometry:
+        spec = self._spec
+        if spec.fit == "stretch":
+            return Geometry(0, 0, spec.width, spec.height)
+        pick = max if spec.fit == "crop-center" else min
+        ratio = pick(spec.width / width, spec.height / height)
+        fitted = Geometry(0, 0, max(1, round(width * ratio)), max(1, round(height * ratio)))
+        if spec.fit == "letterbox-top-left":
+            return fitted
+        left, top = (spec.width - fitted.width) // 2, (spec.height - fitted.height) // 2
+        return Geometry(left, top, fitted.width, fitted.height)
+
+
+class ModelInput:
+    """The graph's input, checked against the manifest. Thread-safe: each thread fills a tensor of its own."""
+
+    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
+        """Raises ModelUnusable where the manifest's size, layout or frames are not what the graph takes."""
+        spec = manifest.input
+        tensor = model.input(spec.name)
+        if tensor.type not in DTYPES:
+            raise ModelUnusable(
+                f"{model.path}: input {tensor.name} is {tensor.type}; it must be one of {', '.join(DTYPES)}"
+            )
+        others = [other.name for other in model.inputs if other.name != tensor.name]
+        if others:
+            raise ModelUnusable(
+                f"{model.path} also wants the inputs {', '.join(others)}; "
+                "export it with the picture as only input"
+            )
+        self._preprocessor = Preprocessor(spec, DTYPES[tensor.type])
+        self._frames_axis = spec.layout.find("T")
+        self._frames = spec.frames
+        self._shape = [1, *self._preprocessor.frame_shape]
+        if self._frames_axis > 0:
+            self._shape.insert(self._frames_axis, spec.frames)
+        if not tensor.takes(self._shape):
+            raise ModelUnusable(
+                f"{model.path} takes {tensor}, but model.toml says {spec.layout} {self._shape}; correct "
+                "[input] width, height, frames, layout or color (a batch axis must be 1 or free)"
+            )
+        self._name = tensor.name
+        self._local = threading.local()
+
+    def fit(self, frame: NDArray[np.uint8]) -> Picture:
+        """See Preprocessor."""
+        return self._preprocessor.fit(frame)
+
+    def feed(self, pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
+        """What `OnnxModel.run` takes. Valid until this thread's next call: the tensor is used again."""
+        tensor = getattr(self._local, "tensor", None)
+        if tensor is None:
+            tensor = self._local.tensor = np.zeros(self._shape, self._preprocessor.dtype)
+        if self._frames_axis < 0:
+            self._preprocessor.write(pictures[0], tensor[0])
+        else:
+            for position, picture in enumerate(pictures):
+                self._preprocessor.write(picture, np.moveaxis(tensor[0], self._frames_axis - 1, 0)[position])
+        return {self._name: tensor}
+
+    def blank(self) -> dict[str, NDArray[Any]]:
+        """The feed for a picture of nothing, to see whether the outputs have the right shapes."""
+        shades = np.linspace(64, 192, 64, dtype=np.uint8)
+        frame = np.broadcast_to(shades[None, :, None], (64, 64, 3))
+        return self.feed([self.fit(np.ascontiguousarray(frame))] * self._frames)

@@ -1,0 +1,90 @@
+"""Which time segments a moment belongs to, and when each of them is finished."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from emulator.inference.predictor import InstanceFailure, Segment
+from emulator.inference.video import VideoInfo
+
+S = TypeVar("S")
+
+NO_END = 1 << 62
+OUT_OF_RANGE = 11
+
+
+@dataclass
+class Group(Generic[S]):
+    """Instances that ask for the same segment; `first` to `last` are the points (inclusive) it needs."""
+
+    segment: Segment
+    first: int
+    last: int
+    indices: list[int]
+    state: S | None = None
+
+
+class Groups(Generic[S]):
+    """Segments on their way through a video, identical ones together.
+
+    A state is made when the first point of a segment comes and let go with its last, so that many short
+    segments cost no more memory than a few.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        points: Callable[[Segment], tuple[int, int]],
+        state: Callable[[Segment], S],
+    ) -> None:
+        grouped: dict[Segment, list[int]] = {}
+        for index, segment in enumerate(segments):
+            grouped.setdefault(segment, []).append(index)
+        groups = [Group[S](segment, *points(segment), indices) for segment, indices in grouped.items()]
+        self._new_state = state
+        self._waiting = sorted(groups, key=lambda group: group.first, reverse=True)
+        self._open: list[tuple[int, int, Group[S]]] = []
+        self._opened = 0
+
+    def touched(self, first: int, last: int) -> Iterator[tuple[Group[S], S]]:
+        """The groups that need a point from `first` to `last`. Points must not go back."""
+        while self._waiting and self._waiting[-1].first <= last:
+            group = self._waiting.pop()
+            heapq.heappush(self._open, (group.last, self._opened, group))
+            self._opened += 1
+        for _, _, group in self._open:
+            if group.first <= group.last and group.last >= first:
+                if group.state is None:
+                    group.state = self._new_state(group.segment)
+                yield group, group.state
+
+    def finished(self, next_point: int) -> Iterator[Group[S]]:
+        """Let go of the groups whose last point lies before `next_point`."""
+        while self._open and self._open[0][0] < next_point:
+            yield heapq.heappop(self._open)[2]
+
+    def rest(self) -> Iterator[Group[S]]:
+        """Let go of the others: the video has ended."""
+        yield from self.finished(NO_END + 1)
+        while self._waiting:
+            yield self._waiting.pop()
+
+
+def grid_points(segment: Segment, interval_us: int) -> tuple[int, int]:
+    """First and last k with k * interval_us in the segment; last < first if there is none."""
+    end_us = NO_END if segment.end_us is None else segment.end_us
+    last = NO_END if segment.end_us is None else -(-end_us // interval_us) - 1
+    return -(-max(0, segment.start_us) // interval_us), last
+
+
+def past_end(segment: Segment, info: VideoInfo) -> InstanceFailure:
+    """The failure of a segment that begins where the video has no more frames."""
+    length = "" if info.duration_us is None else f", which is about {info.duration_us / 1e6:.3f}s long"
+    return InstanceFailure(
+        OUT_OF_RANGE,
+        f"timeSegmentStart {segment.start_us / 1e6:g}s lies past the end of the video{length}; "
+        "give a segment that begins inside it",
+    )
