@@ -16,6 +16,9 @@ from emulator.factory.skeleton import HEAD_RADIUS, Skeleton, Vector
 
 CAMERA_TILT: Final = np.radians(9.0)  # the camera looks down a little, so that nearer feet are lower
 SUBPIXEL_BITS: Final = 4
+
+Points = NDArray[np.int32]
+
 ARC: Final = np.linspace(-np.pi / 2, np.pi / 2, 9)
 ROUND: Final = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 SHADOW: Final = 70  # opacity of 255
@@ -119,10 +122,10 @@ class _Bone:
 
 @dataclass(frozen=True)
 class _Patch:
-    """A convex outline in pixels (n, 2), the same a little wider, its colour and its nearness."""
+    """A convex outline (n, 2) in OpenCV's fixed point, the same a little wider, its colour and nearness."""
 
-    outline: Vector
-    grown: Vector
+    outline: Points
+    grown: Points
     colour: Colour
     near: float
 
@@ -150,7 +153,7 @@ class FigurePainter:
         ground = self._project(np.zeros((1, 3)), shift)[0]
         width = self._project.scale * 0.2 / (1 + 3 * max(0.0, body.lowest()))
         shadow = ground[:2] + np.stack([np.cos(ROUND) * width, np.sin(ROUND) * width * 0.22], axis=1)
-        return _layer(patches, shadow, self._size)
+        return _layer(patches, _fixed_point(shadow), self._size)
 
     def _bones(self, body: Skeleton, ball: Ball | None) -> list[_Bone]:
         bones = [*self._trunk(body), *self._head(body), *self._limbs(body)]
@@ -181,8 +184,8 @@ class FigurePainter:
         nose = face + body.facing * radius
         return [
             _Bone(back, tail, radius, radius * 0.8, look.hair),
-            _Bone(face, face, radius * 0.93, radius * 0.93, look.skin),
-            _Bone(nose, nose, 0.012, 0.012, _shaded(look.skin, 0.92)),
+            _Bone(face, face, radius * 0.93, radius * 0.93, look.skin, nearer=0.012),
+            _Bone(nose, nose, 0.012, 0.012, _shaded(look.skin, 0.92), nearer=0.012),
         ]
 
     def _limbs(self, body: Skeleton) -> list[_Bone]:
@@ -207,8 +210,8 @@ class FigurePainter:
         starts = self._project(np.stack([bone.start for bone in bones]), shift)
         ends = self._project(np.stack([bone.end for bone in bones]), shift)
         radii = np.array([(bone.first, bone.last) for bone in bones]) * self._project.scale
-        outlines = _capsules(starts, ends, radii)
-        grown = _capsules(starts, ends, radii + 1.5)
+        outlines = _fixed_point(_capsules(starts, ends, radii))
+        grown = _fixed_point(_capsules(starts, ends, radii + 1.5))
         near = (starts[:, 2] + ends[:, 2]) / 2
         for i, bone in enumerate(bones):
             outline, wider = outlines[i], grown[i]
@@ -228,8 +231,13 @@ def _capsules(starts: Vector, ends: Vector, radii: Vector) -> Vector:
     return np.concatenate([tips, tails], axis=1)
 
 
-def _hull(points: Vector) -> Vector:
-    return np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0, :], dtype=np.float64)
+def _fixed_point(pixels: Vector) -> Points:
+    """OpenCV's coordinates for drawing: they name pixel centres and have SUBPIXEL_BITS binary places."""
+    return np.asarray(((pixels - 0.5) * (1 << SUBPIXEL_BITS)).round().astype(np.int32))
+
+
+def _hull(points: Points) -> Points:
+    return np.asarray(cv2.convexHull(points)[:, 0, :])
 
 
 def _shaded(colour: Colour, factor: float) -> Colour:
@@ -237,27 +245,22 @@ def _shaded(colour: Colour, factor: float) -> Colour:
     return blue, green, red
 
 
-def _layer(patches: Sequence[_Patch], shadow: Vector, size: tuple[int, int]) -> Layer | None:
+def _layer(patches: Sequence[_Patch], shadow: Points, size: tuple[int, int]) -> Layer | None:
     points = np.concatenate([shadow, *(patch.grown for patch in patches)])
-    left, top = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
-    right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 2, size)
+    left, top = np.maximum((points.min(axis=0) >> SUBPIXEL_BITS) - 1, 0)
+    right, bottom = np.minimum((points.max(axis=0) >> SUBPIXEL_BITS) + 3, size)
     if left >= right or top >= bottom:
         return None
-    image = np.zeros((bottom - top, right - left, 3), np.uint8)
-    alpha = np.zeros(image.shape[:2], np.uint8)
-    origin = np.array([left, top])
-    _fill(alpha, shadow - origin, (SHADOW,), smooth=True)
+    origin = np.array([left, top], np.int32) << SUBPIXEL_BITS
+    canvas = np.zeros((bottom - top, right - left, 4), np.uint8)
     # Colours are first laid a little wider: an edge pixel then blends the patch's colour into the picture,
-    # not into the layer's black.
+    # not into the canvas's black.
     for patch in patches:
-        _fill(image, patch.grown - origin, patch.colour, smooth=False)
+        cv2.fillConvexPoly(canvas, patch.grown - origin, (*patch.colour, 0), cv2.LINE_8, SUBPIXEL_BITS)
     for patch in patches:
-        _fill(image, patch.outline - origin, patch.colour, smooth=True)
-        _fill(alpha, patch.outline - origin, (255,), smooth=True)
-    return Layer(image, alpha, int(left), int(top))
-
-
-def _fill(target: NDArray[np.uint8], outline: Vector, colour: Sequence[int], *, smooth: bool) -> None:
-    # OpenCV's integer coordinates name pixel centres.
-    points = ((outline - 0.5) * (1 << SUBPIXEL_BITS)).round().astype(np.int32)
-    cv2.fillConvexPoly(target, points, colour, cv2.LINE_AA if smooth else cv2.LINE_8, SUBPIXEL_BITS)
+        cv2.fillConvexPoly(canvas, patch.outline - origin, (*patch.colour, 255), cv2.LINE_AA, SUBPIXEL_BITS)
+    shade = np.zeros(canvas.shape[:2], np.uint8)
+    cv2.fillConvexPoly(shade, shadow - origin, (SHADOW,), cv2.LINE_AA, SUBPIXEL_BITS)
+    figure = canvas[:, :, 3]
+    canvas[(shade > 0) & (figure == 0)] = 0
+    return Layer(canvas[:, :, :3], np.maximum(shade, figure), int(left), int(top))

@@ -6,6 +6,7 @@ the camera; the origin lies on the ground between the feet of a figure that has 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Final
@@ -201,13 +202,13 @@ def _two_bones(
 ) -> tuple[Vector, Vector]:
     """Middle joint and end of two bones that reach from `root` towards `target`, bent towards `pole`."""
     offset = target - root
-    distance = float(np.clip(np.linalg.norm(offset), abs(upper - lower) + 1e-3, (upper + lower) * 0.999))
+    distance = min(max(math.hypot(*offset), abs(upper - lower) + 1e-3), (upper + lower) * 0.999)
     along = _unit(offset)
     reach = (upper**2 - lower**2 + distance**2) / (2 * distance)
-    height = np.sqrt(max(upper**2 - reach**2, 0.0))
+    height = math.sqrt(max(upper**2 - reach**2, 0.0))
     across = _unit(pole - along * (pole @ along))
     return root + along * reach + across * height, root + along * distance
 
 
 def _unit(vector: Vector) -> Vector:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9))
+    return vector / max(math.hypot(vector[0], vector[1], vector[2]), 1e-9)
