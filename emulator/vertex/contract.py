@@ -1,6 +1,6 @@
-"""Google's messages, services and HTTP bindings, loaded from `descriptors.binpb` into one private descriptor pool.
+"""Google's messages, services and HTTP bindings, from `descriptors.binpb` into a private descriptor pool.
 
-A private pool lets the emulator share a process with the official SDK, whose own copies live in the default pool.
+A private pool lets the emulator share a process with the official SDK, whose copies live in the default pool.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _OUTPUT_ONLY = 3
 
 @dataclass(frozen=True)
 class HttpBinding:
-    """One `google.api.http` rule: `body` is "" (none), "*" (the whole request) or the name of a request field."""
+    """One `google.api.http` rule; `body` is "" (none), "*" (the whole request) or a field of the request."""
 
     method: str
     path_template: str
@@ -32,8 +32,8 @@ class HttpBinding:
 class Rpc:
     """One method of a service, e.g. `google.cloud.aiplatform.v1.JobService/GetBatchPredictionJob`.
 
-    `service` is the short name, "JobService". `version` is that of the messages; the mixins Operations and Locations,
-    whose messages have no version, say "v1" although they also have `/v1beta1` and `/ui` bindings.
+    `service` is the short name, "JobService". `version` is that of the messages; the mixins Operations and
+    Locations, whose messages have none, say "v1" although they also have `/v1beta1` and `/ui` bindings.
     """
 
     full_name: str
@@ -130,8 +130,15 @@ class Contract:
             yield HttpBinding(verb.upper(), getattr(rule, verb), rule.body)
 
     def _options(self, kind: str, descriptor: Any) -> Any:
-        # Descriptors give their options as messages of the default pool, to which our extensions are unknown bytes.
+        # Descriptors give options as messages of the default pool, to which our extensions are unknown.
         return self.message(f"google.protobuf.{kind}").FromString(descriptor.GetOptions().SerializeToString())
+
+
+def is_repeated(field: Any) -> bool:
+    """Tell whether a field descriptor is a list or a map."""
+    # protobuf before 6.30 has only the label, which later releases deprecate.
+    found = getattr(field, "is_repeated", None)
+    return bool(field.label == field.LABEL_REPEATED if found is None else found)
 
 
 @cache

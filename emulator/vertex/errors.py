@@ -1,4 +1,4 @@
-"""The catalogue of errors: one class per google.rpc code, with its HTTP status (google/rpc/code.proto, AIP-193)."""
+"""The catalogue of errors: a class per google.rpc code with its HTTP status (google/rpc/code.proto, AIP-193)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -55,7 +55,7 @@ class InvalidArgument(ApiError):
 
     @classmethod
     def at(cls, message: str, violations: list[tuple[str, str]]) -> "InvalidArgument":
-        """Return an error with a BadRequest detail of (field, description) pairs; field "" is the request itself."""
+        """Return an error with a BadRequest detail of (field, description) pairs; "" is the request."""
         fields = [
             {"field": field, "description": text} if field else {"description": text}
             for field, text in violations

@@ -1,7 +1,7 @@
-"""Write `descriptors.binpb` from the installed google-cloud-aiplatform: `python -m emulator.vertex.export_descriptors`.
+"""Write `descriptors.binpb` from the installed SDK: `python -m emulator.vertex.export_descriptors`.
 
-The SDK has the messages but no service descriptors at run time. The RPCs are read from its gRPC transport and their
-HTTP bindings from its REST transport, and put back as services with `google.api.http` options. Development only.
+For development. The SDK has no service descriptors at run time. The RPCs are read from its gRPC transports and
+their HTTP bindings from its REST transports, and put back as services with `google.api.http` options.
 """
 
 import argparse
@@ -78,6 +78,9 @@ class _Files:
         proto = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(proto)
         proto.ClearField("source_code_info")
+        if not proto.public_dependency:
+            # proto-plus lists them in an order that changes from run to run.
+            proto.dependency.sort()
         for message in _messages(proto.message_type):
             for field in message.field:
                 # proto-plus appends "_" where Google's name is a Python keyword or built-in.
@@ -90,7 +93,7 @@ class _Files:
     def add_types(self, module: Any) -> None:
         for name in module.__protobuf__.manifest:
             kind = getattr(module, name)
-            # An enum of proto-plus keeps its descriptor nowhere; messages pull in the files of those they use.
+            # Only messages have a descriptor in proto-plus; they pull in the files of the enums they use.
             if hasattr(kind, "pb"):
                 self.add(kind.pb().DESCRIPTOR.file)
 
@@ -124,13 +127,12 @@ class _Files:
                         _bind(method, [binding for binding in found if _is_emulated(binding["uri"])])
 
     def set_behaviors(self, behaviors: Mapping[tuple[str, str], list[int]]) -> None:
-        from google.api import field_behavior_pb2
-
+        extension = importlib.import_module("google.api.field_behavior_pb2").field_behavior
         for file in self._by_name.values():
             used = False
             for owner, field in _fields(file):
                 for behavior in behaviors.get((owner, field.name), ()):
-                    field.options.Extensions[field_behavior_pb2.field_behavior].append(behavior)
+                    field.options.Extensions[extension].append(behavior)
                     used = True
             if used:
                 file.dependency.append("google/api/field_behavior.proto")
@@ -150,7 +152,7 @@ class _Files:
 
 
 def _rpcs(version: str, service: str, snake: str) -> Iterator[tuple[str, Any, Any, list[dict[str, str]]]]:
-    """Yield (path, request descriptor, response descriptor, HTTP bindings) of each RPC of the SDK's transports."""
+    """Yield (path, request descriptor, response descriptor, HTTP bindings) of each RPC of a service."""
     package = f"google.cloud.aiplatform_{version}.services.{snake}.transports"
     grpc_transport = getattr(importlib.import_module(f"{package}.grpc"), f"{service}GrpcTransport")
     rest_transport = getattr(importlib.import_module(f"{package}.rest_base"), f"_Base{service}RestTransport")
@@ -186,13 +188,13 @@ def _descriptor(message_class: Any) -> Any:
 
 
 def _bind(method: Any, bindings: list[dict[str, str]]) -> None:
-    from google.api import annotations_pb2, http_pb2
-
-    method.options.ClearExtension(annotations_pb2.http)
+    http = importlib.import_module("google.api.annotations_pb2").http
+    rule_class = importlib.import_module("google.api.http_pb2").HttpRule
+    method.options.ClearExtension(http)
     if not bindings:
         return
-    rules = [http_pb2.HttpRule(**{b["method"]: b["uri"]}, body=b.get("body", "")) for b in bindings]
-    first = method.options.Extensions[annotations_pb2.http]
+    rules = [rule_class(**{b["method"]: b["uri"]}, body=b.get("body", "")) for b in bindings]
+    first = method.options.Extensions[http]
     first.CopyFrom(rules[0])
     first.additional_bindings.extend(rules[1:])
 

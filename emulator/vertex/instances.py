@@ -34,9 +34,9 @@ _PYTHON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 class InstanceError(Exception):
-    """A line cannot be predicted. `code` is a google.rpc code; `message` names line, value and remedy.
+    """A line cannot be predicted. `code` is a google.rpc code; `message` names line and remedy.
 
-    `raw` is what goes into the errors file: the instance as compact JSON, or the line when it is not readable.
+    `raw` is what goes into the errors file: the instance as compact JSON, or the line when it is no JSON.
     """
 
     def __init__(self, code: int, message: str, raw: str) -> None:

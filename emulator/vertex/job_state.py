@@ -1,4 +1,4 @@
-"""The states of a job and the moves between them (job_state.proto); the letters are those of docs/architecture.md."""
+"""The states of a job and the moves between them (job_state.proto), lettered as in docs/architecture.md."""
 
 from collections.abc import Mapping
 from enum import IntEnum

@@ -1,6 +1,6 @@
 """Messages as JSON and back, with the real front end's error texts, and between v1 and v1beta1.
 
-The rules of the JSON mapping are protobuf's own (`json_format`); only what is said about a bad payload is ours.
+The rules of the JSON mapping are protobuf's own (`json_format`); what is said about a bad payload is ours.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, load
+from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, is_repeated, load
 from emulator.vertex.errors import Internal, InvalidArgument
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Package",
     "Rpc",
     "load",
+    "is_repeated",
     "to_json",
     "from_json",
     "convert",
@@ -28,15 +29,16 @@ __all__ = [
 _SPECIAL = frozenset(
     f"google.protobuf.{name}"
     for name in (
-        "Any", "BoolValue", "BytesValue", "DoubleValue", "Duration", "FieldMask", "FloatValue", "Int32Value",
-        "Int64Value", "ListValue", "StringValue", "Struct", "Timestamp", "UInt32Value", "UInt64Value", "Value",
+        "Any", "BoolValue", "BytesValue", "DoubleValue", "Duration", "FieldMask", "FloatValue",
+        "Int32Value", "Int64Value", "ListValue", "StringValue", "Struct", "Timestamp", "UInt32Value",
+        "UInt64Value", "Value",
     )
 )  # fmt: skip
 _SHOWN_CHARACTERS = 200
 
 
 def to_json(message: Any, *, int_enums: bool = False) -> dict[str, Any]:
-    """Return the JSON object of a message: lowerCamel names, unset fields left out, enums by name unless `int_enums`."""
+    """Return the JSON object of a message: lowerCamel names, unset fields left out, enums by name."""
     try:
         found: dict[str, Any] = json_format.MessageToDict(
             message, use_integers_for_enums=int_enums, descriptor_pool=load().pool
@@ -83,7 +85,7 @@ def _missing_from(message: Any, twin: Any, prefix: str) -> Iterator[str]:
         if counterpart is None:
             yield path
         elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            values = value if field.is_repeated else [value]
+            values = value if is_repeated(field) else [value]
             for item in values:
                 yield from _missing_from(item, counterpart.message_type, f"{path}.")
 
@@ -110,12 +112,12 @@ def _field_problems(cls: type[Any], key: str, field: Any, value: Any, at: str) -
     path = f"{at}.{field.name}" if at else field.name
     if _is_map(field):
         yield from _map_problems(cls, key, field, value, path)
-    elif field.is_repeated:
+    elif is_repeated(field):
         yield from _list_problems(cls, key, field, value, path)
     elif isinstance(value, list) and not _is_special(field):
         yield at, _unknown_name(key, at, "Proto field is not repeating, cannot start list.")
     else:
-        yield from _value_problems(cls, field, value, path)
+        yield from _value_problems(field, value, path)
 
 
 def _map_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -125,7 +127,7 @@ def _map_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) -
         return
     for name, item in value.items():
         if not _parses(cls, {key: {name: item}}):
-            yield from _value_problems(cls, entry_value, item, f"{path}[{json.dumps(str(name))}]")
+            yield from _value_problems(entry_value, item, f"{path}[{json.dumps(str(name))}]")
 
 
 def _list_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -134,10 +136,10 @@ def _list_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) 
         return
     for index, item in enumerate(value):
         if not _parses(cls, {key: [item]}):
-            yield from _value_problems(cls, field, item, f"{path}[{index}]")
+            yield from _value_problems(field, item, f"{path}[{index}]")
 
 
-def _value_problems(cls: type[Any], field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _value_problems(field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if field.message_type is not None and not _is_special(field) and isinstance(value, Mapping):
         found = list(_problems(load().message(field.message_type.full_name), value, path))
         yield from found or [(path, _invalid_value(path, field, value))]

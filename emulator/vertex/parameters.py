@@ -47,7 +47,7 @@ class Objective(Enum):
 
 @dataclass(frozen=True)
 class ModelParameters:
-    """The parameters of one job, defaults filled in. Those that the objective does not take keep their defaults."""
+    """The parameters of one job, defaults filled in, also of those that the objective does not take."""
 
     confidence_threshold: float = 0.0
     # Per frame for object tracking, per instance for the others.
@@ -86,8 +86,8 @@ def parameter_names(objective: Objective) -> tuple[str, ...]:
 def parse_parameters(objective: Objective, value: Any, violations: Violations) -> ModelParameters:
     """Return the parameters in a `google.protobuf.Value`; what is wrong with them is added to `violations`.
 
-    None, null and a Value with no kind set mean "no parameters". Names may be lowerCamel or snake_case, numbers may
-    be strings, as in protobuf's JSON mapping; a null member counts as absent.
+    None, null and a Value with no kind set mean "no parameters". Names may be lowerCamel or snake_case,
+    numbers may be strings, as in protobuf's JSON mapping; a null member counts as absent.
     """
     defaults = _DEFAULTS[objective]
     kind = None if value is None else value.WhichOneof("kind")

@@ -1,4 +1,4 @@
-"""Predictions and error lines in the form that the service writes (recorded AutoML output, schema/predict)."""
+"""Predictions and error lines as the service writes them (recorded AutoML output, schema/predict)."""
 
 import json
 import struct
@@ -80,7 +80,7 @@ def error_line(instance_raw: str, code: int, message: str) -> str:
 
 
 def duration_text(time_us: int) -> str:
-    """Return microseconds as a Duration in JSON, with 0, 3 or 6 fraction digits: "47s", "35.300s", "2.766667s"."""
+    """Return microseconds as a Duration with 0, 3 or 6 fraction digits: "47s", "35.300s", "2.766667s"."""
     sign = "-" if time_us < 0 else ""
     seconds, micros = divmod(abs(time_us), 1_000_000)
     if micros == 0:
@@ -91,7 +91,7 @@ def duration_text(time_us: int) -> str:
 
 
 def float32_text(value: float) -> str:
-    """Return the shortest text that reads back as the same float32, in Java's form: "0.1", "1.0", "-9.64848E-4".
+    """Return the shortest text that reads back as the same float32, in Java's form: "1.0", "-9.64848E-4".
 
     Raises ValueError for what JSON or float32 cannot hold.
     """
@@ -122,11 +122,11 @@ _SUBNORMAL_FORMS = tuple(f"%.{digits}g" for digits in range(2, 10))
 
 
 def _scale(exponent: int) -> tuple[float, float, float]:
-    """Return how to round the float32 numbers in [2**(exponent - 1), 2**exponent) to as few decimals as possible.
+    """Return how to round the float32 numbers in [2**(exponent - 1), 2**exponent) to the fewest decimals.
 
-    The decimals of `coarse` (a power of ten) are sparser than these numbers, so at most one of them lies within
-    half a step of a number: `reach`, in units of 1 / coarse. Those of `fine`, ten times as many, always suffice.
-    All products with a float32 are exact: 24 bits times the at most 24 of a power of five.
+    The decimals of `coarse`, a power of ten, are sparser than these numbers, so at most one of them lies
+    within half a step of a number: `reach`, in units of 1 / coarse. Of those of `fine`, ten times as many, one
+    always does. The products with a float32 are exact: 24 bits times at most 24 of a power of five.
     """
     step = 2.0 ** (exponent - 24)
     decimals = 0
