@@ -1,0 +1,99 @@
+"""What the benchmarks share: samples taken on a quiet machine, in interleaved rounds, reported one way."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# A sample counts only if other processes used less than this share of the machine meanwhile.
+QUIET = 0.05
+RETRIES = 12
+
+
+def interleaved(
+    rounds: int, samplers: Mapping[str, Callable[[], float]], *, guard: bool = True
+) -> dict[str, list[float]]:
+    """Take `rounds` samples of each sampler, in turns, so that a slow spell of the machine hits all alike.
+
+    A sampler returns its own measure; `guard` repeats a sample during which other processes were busy.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in samplers}
+    for _ in range(rounds):
+        for name, sampler in samplers.items():
+            samples[name].append(quiet_sample(sampler) if guard else sampler())
+    return samples
+
+
+def quiet_sample(sampler: Callable[[], float]) -> float:
+    """Take a sample while nobody else keeps the machine busy; after RETRIES tries take it as it is."""
+    for attempt in range(RETRIES):
+        busy, own, wall = _busy_seconds(), _own_seconds(), time.monotonic()
+        value = sampler()
+        others = (_busy_seconds() - busy) - (_own_seconds() - own)
+        if others <= QUIET * (time.monotonic() - wall) * (os.cpu_count() or 1):
+            return value
+        time.sleep(min(2.0, 0.2 * (attempt + 1)))
+    print("  (the machine never was quiet: sample taken anyway)", file=sys.stderr)
+    return value
+
+
+def _busy_seconds() -> float:
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    except OSError:  # no Linux: no guard
+        return 0.0
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of some samples."""
+    return statistics.median(values)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0..1) of the samples lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """The options every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument(
+        "--no-guard", action="store_true", help="keep samples taken while the machine was busy"
+    )
+    return parser.parse_args()
+
+
+def report(title: str, rows: Sequence[Mapping[str, object]], path: Path | None = None) -> None:
+    """Print rows as a table of equal keys and write them as JSON when asked to."""
+    print(f"\n{title}\n")
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"title": title, "rows": list(rows)}, indent=2), encoding="utf-8")
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

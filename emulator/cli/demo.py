@@ -1,0 +1,237 @@
+"""`vertex-emulator demo`: the documentation's two examples, end to end, against a server of its own."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from emulator.cli.terminal import fail, progress_bar
+
+if TYPE_CHECKING:
+    from emulator.factory import Clip
+
+PARENT = "projects/my-project/locations/us-central1"
+THRESHOLD = 0.5
+# A prediction agrees with the documentation when it is this close in time.
+TOLERANCE_S = 0.1
+_TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One page of the documentation: the model as its request names it, and the output it shows."""
+
+    title: str
+    model: str
+    video: str
+    clip: Callable[[], "Clip"]
+    documented: tuple[tuple[str, str, str], ...]  # label, first and last moment
+
+    @property
+    def output(self) -> str:
+        return self.video.removesuffix(".mp4")
+
+
+def examples() -> tuple[Example, ...]:
+    """The documentation's examples of object tracking and action recognition."""
+    from emulator.factory import action_documentation_clip, documentation_clip
+
+    return (
+        Example(
+            "object tracking",
+            f"{PARENT}/models/video-object-tracking",
+            "object-tracking.mp4",
+            documentation_clip,
+            (("cat", "1.2s", "3.4s"), ("cat", "4.8s", "4.8s"), ("dog", "1.2s", "3.4s")),
+        ),
+        Example(
+            "action recognition",
+            # Vertex: the action recognition page writes the model without `models/`.
+            f"{PARENT}/video-action-recognition",
+            "action-recognition.mp4",
+            action_documentation_clip,
+            (("swing", "1.2s", "1.2s"), ("jump", "3.4s", "3.4s")),
+        ),
+    )
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command()(demo)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--data-dir", help="Where the videos, the output and the database go.")
+    ] = Path("vertex-emulator-demo"),
+) -> None:
+    """Run the documentation's two examples end to end: videos, server, requests, predictions."""
+    console = Console()
+    with progress_bar() as progress:
+        progress.add_task("Rendering the two example videos", total=None, detail="")
+        _prepare(folder)
+    with _server(folder) as url:
+        console.print(f"Server at [bold]{url}[/bold]\n")
+        agreed = [_run(console, url, folder, example) for example in examples()]
+    console.print(f"Videos and predictions stay in [bold]{folder / 'buckets'}[/bold].")
+    if not all(agreed):
+        fail("The predictions differ from the documented ones.")
+
+
+def _prepare(folder: Path) -> None:
+    from emulator.factory import render
+
+    bucket = folder / "buckets" / "sourcebucket"
+    (bucket / "videos").mkdir(parents=True, exist_ok=True)
+    for example in examples():
+        render(example.clip(), bucket / "videos" / example.video)
+        instance = {
+            "content": f"gs://sourcebucket/videos/{example.video}",
+            "mimeType": "video/mp4",
+            "timeSegmentStart": "1s",
+            "timeSegmentEnd": "5s",
+        }
+        (bucket / f"{example.output}.jsonl").write_text(json.dumps(instance) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """Run `serve` as a process of its own, on a free port."""
+    log = folder / "server.log"
+    command = [sys.executable, "-m", "emulator", "serve", "--port", "0", "--data-dir", str(folder)]
+    with log.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    try:
+        assert process.stdout is not None
+        first_line = process.stdout.readline()
+        if not first_line:
+            fail(f"The server did not start; {log} says why: {log.read_text(encoding='utf-8')[-500:]}")
+        yield first_line.split()[-1]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _run(console: Console, url: str, folder: Path, example: Example) -> bool:
+    """Run one example; say whether its predictions agree with the documented ones."""
+    body = {
+        "displayName": f"Documentation: {example.title}",
+        "model": example.model,
+        "modelParameters": {"confidenceThreshold": THRESHOLD},
+        "inputConfig": {
+            "instancesFormat": "jsonl",
+            "gcsSource": {"uris": [f"gs://sourcebucket/{example.output}.jsonl"]},
+        },
+        "outputConfig": {
+            "predictionsFormat": "jsonl",
+            "gcsDestination": {"outputUriPrefix": f"gs://outputbucket/{example.output}"},
+        },
+    }
+    console.rule(f"Video {example.title}")
+    console.print(f"POST /v1/{PARENT}/batchPredictionJobs")
+    console.print_json(json.dumps(body))
+    job = _watch(console, url, _call(url, f"{PARENT}/batchPredictionJobs", body))
+    if job["state"] != "JOB_STATE_SUCCEEDED":
+        console.print_json(json.dumps(job))
+        return False
+    files = _output_files(folder, job["outputInfo"]["gcsOutputDirectory"])
+    predictions = [
+        prediction
+        for file in files
+        for line in file.read_text(encoding="utf-8").splitlines()
+        for prediction in json.loads(line)["prediction"]
+    ]
+    agrees = _compare(console, example, predictions)
+    for file in files:
+        console.print(f"{file}\n")
+    return agrees
+
+
+def _watch(console: Console, url: str, job: dict[str, Any]) -> dict[str, Any]:
+    started, state = time.perf_counter(), ""
+    with progress_bar() as progress:
+        task = progress.add_task("", total=None, detail="")
+        while True:
+            if job["state"] != state:
+                state = job["state"]
+                console.print(f"{time.perf_counter() - started:6.2f} s  {state}")
+            stats = job.get("completionStats", {})
+            progress.update(task, description=state, detail=f"{stats.get('successfulCount', 0)} done")
+            if state in _TERMINAL:
+                return job
+            time.sleep(0.05)
+            job = _call(url, job["name"])
+
+
+def _call(url: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{url}/v1/{path}", data, {"Content-Type": "application/json; charset=utf-8"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def _output_files(folder: Path, directory: str) -> list[Path]:
+    return sorted((folder / "buckets" / directory.removeprefix("gs://")).glob("predictions_*.jsonl"))
+
+
+def _compare(console: Console, example: Example, predictions: Sequence[Mapping[str, Any]]) -> bool:
+    """Show each documented prediction beside the nearest one found; say whether they are the same set."""
+    table = Table("documented", "predicted", "confidence", "first box", title_justify="left")
+    left = list(predictions)
+    agrees = True
+    for label, start, end in example.documented:
+        found = _nearest(label, start, end, left)
+        if found is None:
+            agrees = False
+            table.add_row(_segment(label, start, end), "[red]nothing[/red]", "", "")
+            continue
+        left.remove(found)
+        table.add_row(_segment(label, start, end), *_cells(found))
+    for extra in left:
+        agrees = False
+        table.add_row("[red]nothing[/red]", *_cells(extra))
+    console.print(table)
+    return agrees
+
+
+def _nearest(
+    label: str, start: str, end: str, predictions: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    def distance(prediction: Mapping[str, Any]) -> float:
+        return max(
+            abs(_seconds(prediction["timeSegmentStart"]) - _seconds(start)),
+            abs(_seconds(prediction["timeSegmentEnd"]) - _seconds(end)),
+        )
+
+    same = [one for one in predictions if one["displayName"] == label and distance(one) <= TOLERANCE_S + 1e-6]
+    return min(same, key=distance, default=None)
+
+
+def _cells(prediction: Mapping[str, Any]) -> tuple[str, str, str]:
+    segment = _segment(
+        prediction["displayName"], prediction["timeSegmentStart"], prediction["timeSegmentEnd"]
+    )
+    box = next(iter(prediction.get("frames", ())), None)
+    corners = " ".join(f"{key} {box[key]:.2f}" for key in ("xMin", "xMax", "yMin", "yMax")) if box else ""
+    return segment, f"{prediction['confidence']:.2f}", corners
+
+
+def _segment(label: str, start: str, end: str) -> str:
+    return f"{label} {start} - {end}"
+
+
+def _seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))

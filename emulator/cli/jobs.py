@@ -1,0 +1,152 @@
+"""`vertex-emulator jobs`: list, describe and cancel the jobs of a running server, over its REST surface."""
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from emulator.cli.options import read_settings
+from emulator.cli.terminal import fail
+
+cli = typer.Typer(help="Batch prediction jobs of a running server.", no_args_is_help=True)
+
+ServerOption = Annotated[
+    str | None, typer.Option("--server", help="Where the server listens; by default what the settings say.")
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", help="Project id or number; by default $GOOGLE_CLOUD_PROJECT.")
+]
+LocationOption = Annotated[str, typer.Option("--location", help="Location of the jobs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+JobArgument = Annotated[str, typer.Argument(help="A job's full resource name, or its id.", metavar="JOB")]
+
+
+class Server:
+    """The REST surface of a running emulator."""
+
+    def __init__(self, url: str | None) -> None:
+        settings = read_settings({}).settings
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        self.url = (url or f"http://{host}:{settings.port}").rstrip("/")
+
+    def call(self, method: str, path: str, **query: str) -> dict[str, Any]:
+        """Make one call; a failure ends the program with the server's own message."""
+        url = f"{self.url}/v1/{urllib.parse.quote(path, safe='/:@')}?{urllib.parse.urlencode(query)}"
+        if not url.startswith(("http://", "https://")):
+            fail(f"{self.url} is no address of a server; write it as http://127.0.0.1:8080.")
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            fail(_message(error))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            fail(
+                f"No emulator answers at {self.url} ({reason}). Start one with `vertex-emulator serve`,"
+                " or name it with --server."
+            )
+
+
+@cli.command("list")
+def list_jobs(
+    server: ServerOption = None,
+    project: ProjectOption = None,
+    location: LocationOption = "us-central1",
+    filter_: Annotated[
+        str,
+        typer.Option("--filter", help="A filter as the API takes it, such as 'state=\"JOB_STATE_FAILED\"'."),
+    ] = "",
+    limit: Annotated[int, typer.Option(help="How many jobs at the most, newest first.", min=1)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    found = _list(Server(server), f"{_parent(project, location)}/batchPredictionJobs", filter_, limit)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    table = Table(
+        "job", "display name", "model", "state", "created", "done/failed/left", box=None, pad_edge=False
+    )
+    for job in found:
+        table.add_row(
+            job["name"].rpartition("/")[2],
+            escape(job.get("displayName", "")),
+            escape(job.get("modelDisplayName", "")),
+            job["state"].removeprefix("JOB_STATE_"),
+            job["createTime"][:19].replace("T", " "),
+            _counts(job),
+        )
+    Console().print(table if found else f"No jobs in {_parent(project, location)}.")
+
+
+@cli.command()
+def describe(
+    job: JobArgument,
+    server: ServerOption = None,
+    project: ProjectOption = None,
+    location: LocationOption = "us-central1",
+) -> None:
+    """Print a job as the API gives it."""
+    answer = Server(server).call("GET", _job_name(job, project, location))
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+@cli.command()
+def cancel(
+    job: JobArgument,
+    server: ServerOption = None,
+    project: ProjectOption = None,
+    location: LocationOption = "us-central1",
+) -> None:
+    """Cancel a job; files it has already written stay."""
+    emulator, name = Server(server), _job_name(job, project, location)
+    emulator.call("POST", f"{name}:cancel")
+    typer.echo(f"{name} is {emulator.call('GET', name)['state']}.")
+
+
+def _list(server: Server, path: str, filter_: str, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    token = ""
+    while len(found) < limit:
+        page = server.call(
+            "GET", path, filter=filter_, pageSize=str(min(100, limit - len(found))), pageToken=token
+        )
+        found += page.get("batchPredictionJobs", [])
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    return found
+
+
+def _parent(project: str | None, location: str) -> str:
+    project = project or os.environ.get("GOOGLE_CLOUD_PROJECT")
+    if not project:
+        fail("No project is named; give --project, or set GOOGLE_CLOUD_PROJECT.")
+    return f"projects/{project}/locations/{location}"
+
+
+def _job_name(job: str, project: str | None, location: str) -> str:
+    return job if job.startswith("projects/") else f"{_parent(project, location)}/batchPredictionJobs/{job}"
+
+
+def _counts(job: dict[str, Any]) -> str:
+    stats = job.get("completionStats", {})
+    left = stats.get("incompleteCount", "0")
+    return (
+        f"{stats.get('successfulCount', '0')}/{stats.get('failedCount', '0')}/{'?' if left == '-1' else left}"
+    )
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"The server answered {error.code} {error.reason}."

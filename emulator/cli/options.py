@@ -1,0 +1,105 @@
+"""Turns the table of settings into command-line options, so that each is declared once (in `config.py`)."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from emulator.cli.terminal import fail, warn
+from emulator.config import (
+    CONFIG_VARIABLE,
+    LoadedSettings,
+    SettingError,
+    Settings,
+    flag_name,
+    load_settings,
+    variable_name,
+)
+
+
+def with_settings(command: Callable[..., None], only: tuple[str, ...] | None = None) -> Callable[..., None]:
+    """Give a command an option per setting; it receives the result as its argument `loaded`.
+
+    only: the names of the settings that make sense for the command, all by default.
+    """
+    names = [setting.name for setting in dataclasses.fields(Settings) if only is None or setting.name in only]
+
+    def run(**arguments: Any) -> None:
+        flags = {name: arguments.pop(name) for name in names}
+        command(loaded=read_settings(flags, arguments.pop("config")), **arguments)
+
+    own = [
+        parameter
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "loaded"
+    ]
+    options = [_option(setting) for setting in dataclasses.fields(Settings) if setting.name in names]
+    parameters = sorted([*own, *options, _config_option()], key=lambda parameter: parameter.kind)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    return run
+
+
+def read_settings(flags: dict[str, Any], config: Path | None = None) -> LoadedSettings:
+    """Load the settings, or leave with an error a person can act on."""
+    try:
+        loaded = load_settings(_given(flags), None, config)
+    except SettingError as error:
+        fail(str(error))
+    for warning in loaded.warnings:
+        warn(warning)
+    return loaded
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    # False and 0 are values; an empty list is Typer's way to say "not given".
+    return {name: value for name, value in flags.items() if value is not None and value != []}
+
+
+def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
+    if setting.default is not dataclasses.MISSING and setting.default is not None:
+        default = str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+    else:
+        default = ""
+    names = [flag_name(setting.name)]
+    if setting.type is bool:
+        names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
+    option = typer.Option(
+        *names,
+        help=f"{setting.metadata['help']} ({variable_name(setting.name)})",
+        show_default=default or False,
+        rich_help_panel="Settings",
+    )
+    annotation = Annotated[_command_line_type(setting.type), option]
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _command_line_type(kind: Any) -> Any:
+    """The type Typer parses; anything that is more than a flag is text, which `config` then reads."""
+    if kind is bool:
+        return bool | None
+    if kind == list[Path]:
+        return list[Path] | None
+    if get_origin(kind) is None and kind is int:
+        return int | None
+    if Path in (kind, *get_args(kind)):
+        return Path | None
+    return str | None
+
+
+def _config_option() -> inspect.Parameter:
+    option = typer.Option(
+        "--config",
+        help=f"Configuration file (TOML) of settings. ({CONFIG_VARIABLE})",
+        rich_help_panel="Settings",
+    )
+    return inspect.Parameter(
+        "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, option]
+    )

@@ -1,0 +1,36 @@
+"""docs/settings.md has a row for every setting, saying what the code says."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from emulator.config import Settings, flag_name, variable_name
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def row(setting: dataclasses.Field[Any]) -> str:
+    default = setting.default if setting.default is not dataclasses.MISSING else None
+    shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    names = f"`{setting.name}` | `{flag_name(setting.name)}` | `{variable_name(setting.name)}`"
+    return f"| {names} | {shown} | {setting.metadata['help']} |"
+
+
+@pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
+def test_setting_has_its_row(setting: dataclasses.Field[Any]) -> None:
+    assert row(setting) in PAGE.read_text(encoding="utf-8").splitlines(), (
+        f"Put this row into {PAGE}:\n{row(setting)}"
+    )
+
+
+def test_page_has_no_row_for_a_setting_that_is_gone() -> None:
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert len(rows) == len(dataclasses.fields(Settings))
+
+
+@pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
+def test_help_names_every_choice(setting: dataclasses.Field[Any]) -> None:
+    choices = [choice for choice in get_args(setting.type) if isinstance(choice, str)]
+    assert all(choice in setting.metadata["help"] for choice in choices)
