@@ -32,10 +32,8 @@ ListPosition = tuple[int, int]
 _STARTED = (JobState.RUNNING, JobState.CANCELLING)
 _JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
 _FILTER_COLUMNS = [
-    jobs.c[name]
-    for name in ("id", "display_name", "model_display_name", "state", "labels", "create_time_us",
-                 "update_time_us", "start_time_us", "end_time_us", "model_id")
-]  # fmt: skip
+    jobs.c[name] for name in ("id", "display_name", "model_display_name", "state", "labels", "create_time_us")
+]
 _SCAN_CHUNK = 1000
 _SELECT_JOB = select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 
@@ -96,14 +94,14 @@ class Jobs(Connected):
             statement = delete(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
             return connection.execute(statement).rowcount == 1
 
-    def request_cancel(self, job_id: int, error: bytes) -> JobState | None:
-        """Move PENDING to CANCELLED (with `error`, a serialized Status) and RUNNING to CANCELLING.
+    def request_cancel(self, job_id: int) -> JobState | None:
+        """Move PENDING to CANCELLED and RUNNING to CANCELLING.
 
         Returns the state the job had before, or None when there is no such job; a job in any other state
         is left alone.
         """
         now = self.clock()
-        cancelled = {"state": JobState.CANCELLED, "error": error, "end_time_us": now, "update_time_us": now}
+        cancelled = {"state": JobState.CANCELLED, "end_time_us": now, "update_time_us": now}
         cancelling = {"state": JobState.CANCELLING, "update_time_us": now}
         with self._write() as connection:
             for state, changes in ((JobState.PENDING, cancelled), (JobState.RUNNING, cancelling)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, insert, select, update
 
 from emulator.database.connection import Connected
 from emulator.database.rows import OperationRow
@@ -26,34 +26,15 @@ class Operations(Connected):
             row = connection.execute(select(*_COLUMNS).where(operations.c.id == operation_id)).one_or_none()
         return None if row is None else OperationRow(*row)
 
-    def list_operations(
-        self,
-        project: str,
-        location: str,
-        *,
-        limit: int,
-        model: str | None = None,
-        done: bool | None = None,
-        after: tuple[int, int] | None = None,
-    ) -> list[OperationRow]:
-        """Up to `limit` operations, newest first, after a position (create time, id); of one model, or of
-        the location itself and all its models."""
+    def list_operations(self, project: str, location: str, *, model: str | None = None) -> list[OperationRow]:
+        """The operations of one model, or of the location itself and all its models; there are few."""
         statement = select(*_COLUMNS).where(
             operations.c.project == project, operations.c.location == location
         )
         if model is not None:
             statement = statement.where(operations.c.model == model)
-        if done is not None:
-            statement = statement.where(operations.c.done == done)
-        if after is not None:
-            create_time_us, operation_id = after
-            statement = statement.where(
-                operations.c.create_time_us <= create_time_us,
-                or_(operations.c.create_time_us < create_time_us, operations.c.id < operation_id),
-            )
-        statement = statement.order_by(operations.c.create_time_us.desc(), operations.c.id.desc())
         with self._read() as connection:
-            return [OperationRow(*row) for row in connection.execute(statement.limit(limit))]
+            return [OperationRow(*row) for row in connection.execute(statement)]
 
     def finish_operation(self, operation_id: int, document: bytes) -> bool:
         """Store the outcome of an operation; False when it was done already, or was deleted."""

@@ -19,6 +19,7 @@ class NewJob:
     model_id: str
     model_version: int
     model_display_name: str
+    model_objective: str
     model_folder: str
     labels: Mapping[str, str]
     document: bytes
@@ -37,6 +38,7 @@ class JobRow:
     model_id: str
     model_version: int
     model_display_name: str
+    model_objective: str
     model_folder: str
     document: bytes
     state: JobState

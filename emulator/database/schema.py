@@ -83,6 +83,7 @@ jobs = Table(
     Column("model_id", String(128), nullable=False),
     Column("model_version", Integer, nullable=False),
     Column("model_display_name", String(128), nullable=False),
+    Column("model_objective", String(32), nullable=False),
     Column("model_folder", Text, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("document", LargeBinary, nullable=False),
@@ -175,13 +176,7 @@ operations = Table(
     Column("done", Boolean, nullable=False),
     Column("document", LargeBinary, nullable=False),
 )
-Index(
-    "operations_by_parent",
-    operations.c.project,
-    operations.c.location,
-    operations.c.create_time_us,
-    operations.c.id,
-)
+Index("operations_by_parent", operations.c.project, operations.c.location)
 
 
 def prepare(connection: Connection) -> None:

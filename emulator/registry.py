@@ -1,0 +1,176 @@
+"""Model registry: model folders on disk, and what Vertex would say about the models in them.
+
+Contract: model.proto. Reads manifests only; the ONNX graphs are the workers' business.
+"""
+
+import hashlib
+import logging
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from emulator.inference.manifest import MANIFEST, ManifestError, ModelManifest, load_manifest
+from emulator.vertex.contract import load
+
+SUPPORTED_FORMAT = "jsonl"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model folder: its manifest, and a digest that changes when its files do."""
+
+    folder: Path
+    manifest: ModelManifest
+    digest: str
+
+    @property
+    def id(self) -> str:
+        """The Model id, the last part of its resource name."""
+        return self.manifest.id
+
+    def message(self, *, artifact_uri: str = "") -> Any:
+        """The v1 Model as far as the folder decides it; uploaded models name where they came from."""
+        v1, objective = load().v1, self.manifest.objective
+        source_types = v1.ModelSourceInfo.DESCRIPTOR.enum_types_by_name["ModelSourceType"].values_by_name
+        # Vertex: a model without deployment resources types serves batch predictions only (model.proto).
+        return v1.Model(
+            predict_schemata=v1.PredictSchemata(
+                instance_schema_uri=objective.instance_schema_uri,
+                parameters_schema_uri=objective.parameters_schema_uri,
+                prediction_schema_uri=objective.prediction_schema_uri,
+            ),
+            supported_input_storage_formats=[SUPPORTED_FORMAT],
+            supported_output_storage_formats=[SUPPORTED_FORMAT],
+            artifact_uri=artifact_uri,
+            model_source_info=v1.ModelSourceInfo(
+                source_type=source_types["CUSTOM" if artifact_uri else "AUTOML"].number
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The folder models at one moment. Two are equal when no folder changed in between; `problems` says
+    which folders could not be used and why."""
+
+    sources: tuple[ModelSource, ...]
+    problems: tuple[str, ...]
+
+
+class Registry:
+    """The folders that models are read from, and the folder that uploads are copied to.
+
+    A later folder of `folders` replaces models of the same id in an earlier one. Safe to use from many
+    threads.
+    """
+
+    def __init__(self, folders: Sequence[Path], uploads: Path) -> None:
+        self._folders = tuple(folders)
+        self._uploads = uploads
+        self._lock = threading.Lock()
+        self._read: dict[Path, ModelSource] = {}
+        self._catalogue = Catalogue((), ())
+
+    def catalogue(self) -> Catalogue:
+        """Look at the folders again; only manifests that changed are read."""
+        with self._lock:
+            sources: dict[str, ModelSource] = {}
+            problems: list[str] = []
+            for folder in self._model_folders(problems):
+                found = self._source(folder)
+                if isinstance(found, str):
+                    problems.append(found)
+                else:
+                    sources[found.id] = found
+            catalogue = Catalogue(tuple(sources.values()), tuple(problems))
+            for problem in set(catalogue.problems) - set(self._catalogue.problems):
+                _log.error("Model left out: %s", problem)
+            self._catalogue = catalogue
+            return catalogue
+
+    def install(self, name: str, files: Iterable[tuple[str, Callable[[], BinaryIO]]]) -> ModelSource:
+        """Copy an upload's files, given by relative name, into a new folder `name`.
+
+        Raises ManifestError when they make no usable model; nothing stays behind then.
+        """
+        folder = self._uploads / name
+        try:
+            for relative, open_file in files:
+                target = folder / _inside(relative)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open_file() as origin, target.open("wb") as copy:
+                    shutil.copyfileobj(origin, copy, 1 << 20)
+            return _read_source(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def uploads(self) -> list[Path]:
+        """The folders of all uploads."""
+        return sorted(self._uploads.iterdir()) if self._uploads.is_dir() else []
+
+    def remove_upload(self, folder: Path) -> None:
+        """Delete the folder of an upload."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _model_folders(self, problems: list[str]) -> Iterable[Path]:
+        for folder in self._folders:
+            try:
+                if (folder / MANIFEST).is_file():
+                    yield folder
+                else:
+                    yield from sorted(path for path in folder.iterdir() if (path / MANIFEST).is_file())
+            except OSError as error:
+                problems.append(f"the models folder {folder} cannot be read: {error.strerror or error}")
+
+    def _source(self, folder: Path) -> ModelSource | str:
+        try:
+            known = self._read.get(folder)
+            if known is not None and known.digest == _digest(folder):
+                return known
+            # A folder that was not usable is read every time: any file of it may be what gets repaired.
+            source = _read_source(folder)
+        except (ManifestError, OSError) as error:
+            return str(error)
+        self._read[folder] = source
+        return source
+
+
+def bundled_models() -> Path:
+    """The folder of the models that come with the emulator."""
+    package = Path(__file__).parent
+    installed = package / "_models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def _read_source(folder: Path) -> ModelSource:
+    manifest = load_manifest(folder)
+    if not manifest.graph.is_file():
+        raise ManifestError(
+            f"{folder / MANIFEST}: [model] file names {manifest.model.file}, which does not exist; put the"
+            " ONNX file there"
+        )
+    return ModelSource(folder.resolve(), manifest, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    """Changes with the files' sizes and times: reading hundreds of megabytes would delay the start."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _inside(relative: str) -> PurePosixPath:
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or "\0" in relative or not path.parts:
+        raise ManifestError(f"the artifact's file name {relative!r} leaves its folder; rename it")
+    return path

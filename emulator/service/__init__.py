@@ -1,0 +1,65 @@
+"""Use cases: what each RPC means, whichever surface it came through. No HTTP, no gRPC.
+
+Methods take and return v1 messages and raise `ApiError`; they are safe to call from many threads.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from emulator.service.context import Call, Context, Place, new_id
+from emulator.service.jobs import JobService
+from emulator.service.locations import LocationService
+from emulator.service.model_registry import ModelRegistry
+from emulator.service.models import ModelService
+from emulator.service.operations import Operations, OperationService
+
+__all__ = ["Call", "Context", "Method", "Place", "Service", "new_id"]
+
+Method = Callable[[Any, Call], Any]
+
+
+class Service:
+    """Every RPC that the emulator has, over one database, registry and store."""
+
+    def __init__(self, context: Context) -> None:
+        self._operations = operations = Operations(context)
+        self.model_registry = ModelRegistry(context)
+        self.jobs = JobService(context, self.model_registry, operations)
+        self.models = ModelService(context, self.model_registry, operations)
+        self.operations = OperationService(context, operations)
+        self.locations = LocationService(context)
+        self._context = context
+
+    def recover(self) -> None:
+        """Tidy up after a server that was killed; call it before the first request."""
+        self._operations.abort_unfinished()
+        self.models.sweep()
+
+    def close(self) -> None:
+        """Wait for uploads that are under way."""
+        self.models.close()
+
+    def methods(self) -> Mapping[str, Method]:
+        """The methods by RPC, as in "JobService/CreateBatchPredictionJob". RPCs that are not here are
+        not emulated."""
+        parts = {
+            "JobService": self.jobs,
+            "ModelService": self.models,
+            "Operations": self.operations,
+            "Locations": self.locations,
+        }
+        found = {}
+        for rpc in self._context.contract.methods():
+            method = getattr(parts[rpc.service], _snake_case(rpc.name), None)
+            if method is not None:
+                found[f"{rpc.service}/{rpc.name}"] = method
+        return found
+
+    def rest_extras(self, message: Any) -> dict[str, str]:
+        """What REST responses show beyond the message; see JobService.rest_extras."""
+        return self.jobs.rest_extras(message)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,74 @@
+"""What every part of the service shares: the rows, the models, the bytes, and who is calling."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.database import Database
+from emulator.registry import Registry
+from emulator.storage import ObjectStore
+from emulator.vertex.contract import Contract, Package
+from emulator.vertex.contract import load as load_contract
+from emulator.vertex.names import (
+    BatchPredictionJobName,
+    LocationName,
+    ModelName,
+    OperationName,
+    project_number,
+)
+
+Name = LocationName | BatchPredictionJobName | ModelName | OperationName
+
+
+def new_id() -> int:
+    """A resource id as Vertex makes them: a random int64 of 19 digits."""
+    return 10**18 + secrets.randbelow(2**63 - 10**18)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as its surface saw it: the API version the client speaks, and the paths of request fields
+    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message)."""
+
+    api_version: str = "v1"
+    beta_only_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project, by its number, and a location: where resources live."""
+
+    project: str
+    location: str
+
+    def __str__(self) -> str:
+        return f"projects/{self.project}/locations/{self.location}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts below the service. `on_work` is called after a commit that leaves something to run."""
+
+    database: Database
+    registry: Registry
+    store: ObjectStore
+    project_numbers: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+    on_work: Callable[[], None] = lambda: None
+    new_id: Callable[[], int] = new_id
+    contract: Contract = field(default_factory=load_contract)
+
+    @property
+    def v1(self) -> Package:
+        return self.contract.v1
+
+    def place(self, name: Name) -> Place:
+        """Where a name points: a project's id and its number are the same project."""
+        return Place(project_number(name.project, self.project_numbers), name.location)
+
+
+def timestamp(message: Any, microseconds: int | None) -> None:
+    """Set a Timestamp field; None leaves it unset."""
+    if microseconds is not None:
+        message.FromMicroseconds(microseconds)

@@ -1,0 +1,169 @@
+"""JobService: what each call on batch prediction jobs means.
+
+Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.database import JobRow
+from emulator.service.context import Call, Context, timestamp
+from emulator.service.job_request import JobRequest
+from emulator.service.listing import Paging, masked
+from emulator.service.model_registry import ModelRegistry
+from emulator.service.operations import Operations
+from emulator.vertex.errors import FailedPrecondition, NotFound
+from emulator.vertex.job_state import TERMINAL, JobState
+from emulator.vertex.listing import JOB_FILTER_FIELDS, mask_paths, parse_filter
+from emulator.vertex.names import BatchPredictionJobName, LocationName
+
+_CANCELLED_CODE = 1
+_REMEMBERED = 10_000
+
+
+class JobService:
+    """The batch prediction calls of `google.cloud.aiplatform.v1.JobService`."""
+
+    def __init__(self, context: Context, models: ModelRegistry, operations: Operations) -> None:
+        self._context = context
+        self._models = models
+        self._operations = operations
+        self._extras: dict[str, dict[str, str]] = {}
+
+    def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
+        """Check a job, store it PENDING, and let a runner know."""
+        place = self._context.place(LocationName.parse(request.parent))
+        preparation = JobRequest(self._context, self._models, place, call)
+        job = preparation.prepare(request.batch_prediction_job)
+        self._context.database.insert_job(job)
+        row = self._row(job.id)
+        self._context.on_work()
+        return self._message(row)
+
+    def get_batch_prediction_job(self, request: Any, _call: Call) -> Any:
+        """Read one job."""
+        return self._message(self._named(request.name))
+
+    def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
+        """Read a page of jobs, newest first."""
+        place = self._context.place(LocationName.parse(request.parent))
+        paging = Paging.of(request, str(place), request.filter)
+        wanted = parse_filter(request.filter, JOB_FILTER_FIELDS)
+        mask_paths(self._context.v1.BatchPredictionJob, request.read_mask.paths)
+        rows = self._context.database.list_jobs(
+            place.project,
+            place.location,
+            limit=paging.size + 1,
+            matches=(lambda row: wanted.matches(_filter_row(row))) if request.filter.strip() else None,
+            after=(int(paging.after[0]), int(paging.after[1])) if paging.after else None,
+        )
+        page = paging.cut(rows, lambda row: (row.create_time_us, row.id))
+        response = self._context.v1.ListBatchPredictionJobsResponse(next_page_token=page.next_page_token)
+        response.batch_prediction_jobs.extend(masked((self._message(row) for row in page.rows), request))
+        return response
+
+    def cancel_batch_prediction_job(self, request: Any, _call: Call) -> Any:
+        """Stop a job: at once when it is still PENDING, else as soon as its runner notices."""
+        row = self._named(request.name)
+        state = self._context.database.request_cancel(row.id)
+        if state is None:
+            raise _not_found(row.name)
+        if state in TERMINAL:
+            raise FailedPrecondition(
+                f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a job that has not"
+                " finished can be cancelled."
+            )
+        self._context.on_work()
+        return self._context.contract.protobuf.Empty()
+
+    def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:
+        """Forget a finished job; its output files stay. The operation is done when it is returned."""
+        row = self._named(request.name)
+        if not self._context.database.delete_job(row.id):
+            state = self._row(row.id).state
+            raise FailedPrecondition(
+                f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a finished job can"
+                " be deleted. Cancel it first."
+            )
+        return self._operations.deleted(self._context.place(LocationName(row.project, row.location)), call)
+
+    def rest_extras(self, message: Any) -> dict[str, str]:
+        """What the documentation's REST responses show beyond the message: modelDisplayName, modelObjective.
+
+        Empty for other messages, and for a job whose name a read mask has removed.
+        """
+        if message.DESCRIPTOR.full_name.rpartition(".")[2] != "BatchPredictionJob" or not message.name:
+            return {}
+        if message.name not in self._extras:
+            self._message(self._named(message.name))
+        return self._extras.get(message.name, {})
+
+    def _named(self, text: str) -> JobRow:
+        name = BatchPredictionJobName.parse(text)
+        place = self._context.place(name)
+        row = self._context.database.get_job(int(name.batch_prediction_job))
+        if row is None or (row.project, row.location) != (place.project, place.location):
+            raise _not_found(f"{place}/batchPredictionJobs/{name.batch_prediction_job}")
+        return row
+
+    def _row(self, job_id: int) -> JobRow:
+        row = self._context.database.get_job(job_id)
+        if row is None:
+            raise _not_found(f"batchPredictionJobs/{job_id}")
+        return row
+
+    def _message(self, row: JobRow) -> Any:
+        # They never change, and REST asks for them with every response.
+        if len(self._extras) >= _REMEMBERED:
+            self._extras.clear()
+        self._extras[row.name] = {
+            "modelDisplayName": row.model_display_name,
+            "modelObjective": row.model_objective,
+        }
+        return job_message(self._context, row)
+
+
+def _filter_row(row: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        "display_name": row["display_name"],
+        "model_display_name": row["model_display_name"],
+        "state": row["state"].proto_name,
+        "create_time": row["create_time_us"],
+        "labels": row["labels"],
+    }
+
+
+def job_message(context: Context, row: JobRow) -> Any:
+    """The v1 BatchPredictionJob of a row: the request's message, and over it what has happened since."""
+    job = context.v1.BatchPredictionJob.FromString(row.document)
+    job.name = row.name
+    job.state = row.state
+    timestamp(job.create_time, row.create_time_us)
+    timestamp(job.update_time, row.update_time_us)
+    if row.start_time_us is not None:
+        timestamp(job.start_time, row.start_time_us)
+        # Vertex: a pending job does not say which version it will use (recorded AutoML output).
+        job.model_version_id = str(row.model_version)
+    if row.end_time_us is not None:
+        timestamp(job.end_time, row.end_time_us)
+    if row.output_directory:
+        job.output_info.gcs_output_directory = row.output_directory
+    if row.error:
+        job.error.MergeFromString(row.error)
+    elif row.state is JobState.CANCELLED:
+        # Vertex: recorded error of a cancelled batch prediction job.
+        job.error.code, job.error.message = _CANCELLED_CODE, "CANCELED"
+    for failure in row.partial_failures:
+        job.partial_failures.add().MergeFromString(failure)
+    # Vertex: -1 while the number of instances is unknown (recorded AutoML output); a job that ends before
+    # anything was counted has no statistics.
+    if row.incomplete >= 0 or row.state not in TERMINAL:
+        stats = job.completion_stats
+        stats.successful_count, stats.failed_count = row.successful, row.failed
+        stats.incomplete_count = row.incomplete
+    return job
+
+
+def _not_found(name: str) -> NotFound:
+    # Vertex: "The <Resource> does not exist."; the rest tells a developer what was looked for.
+    return NotFound(f"The BatchPredictionJob does not exist. No {name}.")

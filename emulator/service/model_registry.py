@@ -1,0 +1,111 @@
+"""Models as the other services see them: seeded on first use, found by name, resolved to a version."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.database import ModelRow, NewModel, VersionRow
+from emulator.registry import Catalogue, ModelSource
+from emulator.service.context import Context, Place
+from emulator.vertex.errors import NotFound
+from emulator.vertex.names import ModelName
+from emulator.vertex.parameters import Objective
+
+DEFAULT_ALIAS = "default"
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model and the one version of it that a name means."""
+
+    model: ModelRow
+    version: VersionRow
+
+
+class ModelRegistry:
+    """Reads models from the database, after bringing a location's folder models up to date."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._seeded: dict[Place, Catalogue] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: ModelName) -> ModelRow:
+        """The model of a name, whatever its version; raises NotFound."""
+        place = self._context.place(name)
+        self._seed(place)
+        model = self._context.database.get_model(place.project, place.location, name.model)
+        if model is None:
+            # Vertex: "The <Resource> does not exist."; the rest tells a developer what to correct.
+            raise NotFound(
+                f"The Model does not exist. No {place}/models/{name.model}. {self._what_there_is(place)}"
+            )
+        return model
+
+    def resolve(self, name: ModelName) -> ResolvedModel:
+        """The version that a name means: a number, an alias, or the default version; raises NotFound."""
+        model = self.find(name)
+        wanted = name.version or DEFAULT_ALIAS
+        for version in model.versions:
+            if wanted == str(version.version) or wanted in version.aliases:
+                return ResolvedModel(model, version)
+        known = [str(version.version) for version in model.versions]
+        known += [alias for version in model.versions for alias in version.aliases]
+        raise NotFound(
+            f"The Model does not exist. No version or alias {wanted} of {self._context.place(name)}"
+            f"/models/{name.model}. It has {', '.join(known)}."
+        )
+
+    def list(self, place: Place) -> list[ModelRow]:
+        """Every model of a location."""
+        self._seed(place)
+        return self._context.database.list_models(place.project, place.location)
+
+    def objective(self, version: VersionRow) -> Objective:
+        """What a model version predicts."""
+        uri = self.document(version).predict_schemata.prediction_schema_uri
+        return next(objective for objective in Objective if objective.prediction_schema_uri == uri)
+
+    def document(self, version: VersionRow) -> Any:
+        """The stored v1 Model of a version: what never changes."""
+        return self._context.v1.Model.FromString(version.document)
+
+    def forget_seeds(self) -> None:
+        """Look at every location again, as after rows were removed."""
+        with self._lock:
+            self._seeded.clear()
+
+    def _what_there_is(self, place: Place) -> str:
+        known = [model.model_id for model in self.list(place)]
+        text = f"Models there: {', '.join(known)}." if known else "There are no models there."
+        problems = self._context.registry.catalogue().problems
+        return " Left out: ".join([text, *problems[:3]])
+
+    def _seed(self, place: Place) -> None:
+        catalogue = self._context.registry.catalogue()
+        if self._seeded.get(place) == catalogue:
+            return
+        with self._lock:
+            sources = [folder_model(source) for source in catalogue.sources]
+            self._context.database.seed_models(place.project, place.location, sources)
+            self._seeded[place] = catalogue
+
+
+def resolve_default(model: ModelRow) -> ResolvedModel:
+    """A model at its default version."""
+    version = next(version for version in model.versions if DEFAULT_ALIAS in version.aliases)
+    return ResolvedModel(model, version)
+
+
+def folder_model(source: ModelSource) -> NewModel:
+    """A folder model as a row."""
+    manifest = source.manifest
+    return NewModel(
+        model_id=source.id,
+        display_name=manifest.display_name,
+        description=manifest.model.description,
+        folder=str(source.folder),
+        digest=source.digest,
+        document=source.message().SerializeToString(),
+        source=source.id,
+    )

@@ -1,0 +1,208 @@
+"""UploadModel: a folder in Cloud Storage becomes a model, or a version of one, in the background.
+
+Contract: model_service.proto. A wrong request fails at once; a wrong artifact fails the operation.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+from emulator.database import NewModel, OperationRow
+from emulator.inference.manifest import ManifestError
+from emulator.registry import ModelSource
+from emulator.service.context import Call, Context, Place
+from emulator.service.fidelity import MODEL_FIELDS
+from emulator.service.fields import (
+    REQUIRED,
+    apply_fidelity,
+    check_aliases,
+    check_display_name,
+    check_labels,
+    refuse_unimplemented,
+)
+from emulator.service.model_registry import DEFAULT_ALIAS, ModelRegistry
+from emulator.service.operations import Operations
+from emulator.storage import GcsUri, InvalidUri, StorageError
+from emulator.vertex.errors import (
+    AlreadyExists,
+    ApiError,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Violations,
+)
+from emulator.vertex.names import LocationName, ModelName
+
+_MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+# What can change has its own column; the schemata are those of the objective.
+_NOT_IN_DOCUMENT = (
+    "name", "display_name", "description", "version_description", "version_aliases", "labels", "etag",
+    "predict_schemata",
+)  # fmt: skip
+_MAX_FILES = 100
+# Small models are there when the call returns, and the client need not poll; no client gives up this soon.
+_GRACE_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """An upload that was found right: what to copy, and what it becomes."""
+
+    place: Place
+    model_id: str
+    is_version: bool
+    artifacts: GcsUri
+    model: Any
+    api_version: str
+
+
+class Uploads:
+    """Checks uploads and carries them out, one at a time."""
+
+    def __init__(self, context: Context, models: ModelRegistry, operations: Operations) -> None:
+        self._context = context
+        self._models = models
+        self._operations = operations
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-upload")
+
+    def start(self, request: Any, call: Call) -> Any:
+        """The operation of an upload, under way or, when it was quick, done."""
+        upload = self._check(request, call)
+        row = self._operations.started(upload.place, upload.model_id, "UploadModelOperationMetadata", call)
+        wait([self._executor.submit(self._run, upload, row)], timeout=_GRACE_S)
+        return self._operations.message(self._context.database.get_operation(row.id) or row)
+
+    def close(self) -> None:
+        """Wait for what is under way; uploads that have not begun are left to the next start."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _check(self, request: Any, call: Call) -> _Upload:
+        place = self._context.place(LocationName.parse(request.parent))
+        model = self._context.v1.Model()
+        model.CopyFrom(request.model)
+        for field in model.DESCRIPTOR.fields:
+            if self._context.contract.is_output_only(field):
+                model.ClearField(field.name)
+        violations = Violations()
+        if request.model_id and not _MODEL_ID.fullmatch(request.model_id):
+            violations.add(
+                "model_id",
+                f'"{request.model_id[:80]}" is not a model id; use up to 63 of a-z, 0-9, _ and -, beginning'
+                " with a letter or _.",
+            )
+        check_display_name(violations, "model.display_name", model.display_name)
+        check_labels(violations, "model.labels", model.labels)
+        check_aliases(violations, "model.version_aliases", model.version_aliases)
+        artifacts = _artifacts(model.artifact_uri, violations)
+        unimplemented = apply_fidelity(violations, "model", model, MODEL_FIELDS)
+        violations.raise_if_any()
+        refuse_unimplemented([*unimplemented, *call.beta_only_fields])
+        model_id = self._model_id(request, place)
+        return _Upload(place, model_id, bool(request.parent_model), artifacts, model, call.api_version)
+
+    def _model_id(self, request: Any, place: Place) -> str:
+        if request.parent_model:
+            name = ModelName.parse(request.parent_model, field="parent_model")
+            if self._context.place(name) != place:
+                raise InvalidArgument(f"The parent model {request.parent_model} is not in {place}.")
+            return self._models.find(name).model_id
+        model_id = request.model_id or str(self._context.new_id())
+        if any(model.model_id == model_id for model in self._models.list(place)):
+            raise self._taken(place, model_id)
+        return model_id
+
+    def _run(self, upload: _Upload, row: OperationRow) -> None:
+        try:
+            number = self._store(upload, self._copy(upload, row))
+        except ApiError as error:
+            self._operations.fail(row, error)
+        except ManifestError as error:
+            self._operations.fail(row, InvalidArgument(f"{upload.artifacts} holds no usable model: {error}."))
+        except (StorageError, InvalidUri, OSError) as error:
+            self._operations.fail(row, FailedPrecondition(f"{upload.artifacts} cannot be copied: {error}"))
+        except Exception as error:
+            _log.exception("The upload %s failed", row.name)
+            self._operations.fail(row, Internal(f"{type(error).__name__}: {error}"))
+        else:
+            response = self._context.contract.package(upload.api_version).UploadModelResponse(
+                model=f"{upload.place}/models/{upload.model_id}", model_version_id=str(number)
+            )
+            self._operations.succeed(row, response)
+
+    def _copy(self, upload: _Upload, row: OperationRow) -> ModelSource:
+        files = list(self._files(upload.artifacts))
+        if not files:
+            raise NotFound(
+                f"There are no objects below {upload.artifacts}; put model.toml and its ONNX file there."
+            )
+        if len(files) > _MAX_FILES:
+            raise InvalidArgument(
+                f"There are more than {_MAX_FILES} objects below {upload.artifacts}; name one model's folder."
+            )
+        return self._context.registry.install(str(row.id), files)
+
+    def _files(self, artifacts: GcsUri) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+        for info in self._context.store.list(artifacts.bucket, artifacts.object):
+            relative = info.uri.object.removeprefix(artifacts.object)
+            # Consoles make empty objects that end in a slash, to show a folder.
+            if relative and not relative.endswith("/"):
+                yield relative, partial(self._context.store.open_read, info.uri)
+
+    def _store(self, upload: _Upload, source: ModelSource) -> int:
+        place, model = upload.place, upload.model
+        document = self._context.v1.Model()
+        document.CopyFrom(model)
+        for field in _NOT_IN_DOCUMENT:
+            document.ClearField(field)
+        document.MergeFrom(source.message(artifact_uri=model.artifact_uri))
+        labels = dict(model.labels)
+        row = NewModel(
+            model_id=upload.model_id,
+            display_name=model.display_name,
+            description=model.description,
+            folder=str(source.folder),
+            digest=source.digest,
+            document=document.SerializeToString(),
+            labels={} if upload.is_version else labels,
+            version_description=model.version_description,
+            version_labels=labels if upload.is_version else {},
+        )
+        aliases = list(dict.fromkeys(model.version_aliases))
+        database = self._context.database
+        if upload.is_version:
+            number = database.add_version(place.project, place.location, row, aliases)
+            if number is None:
+                raise NotFound(f"The Model does not exist. {place}/models/{upload.model_id} is gone.")
+            return number
+        if DEFAULT_ALIAS not in aliases:
+            # Vertex: the first version is the default one (model.proto, version_aliases).
+            aliases.append(DEFAULT_ALIAS)
+        if not database.insert_model(place.project, place.location, row, aliases):
+            raise self._taken(place, upload.model_id)
+        return 1
+
+    def _taken(self, place: Place, model_id: str) -> AlreadyExists:
+        return AlreadyExists(
+            f"The Model {place}/models/{model_id} exists already. Choose another model_id, or name it as"
+            " parent_model to upload a new version."
+        )
+
+
+def _artifacts(uri: str, violations: Violations) -> GcsUri:
+    if not uri:
+        violations.add(
+            "model.artifact_uri", f"{REQUIRED} Name a gs:// folder that holds a model.toml and its ONNX file."
+        )
+        return GcsUri("", "")
+    try:
+        return GcsUri.parse_prefix(uri)
+    except InvalidUri as error:
+        violations.add("model.artifact_uri", str(error))
+        return GcsUri("", "")
