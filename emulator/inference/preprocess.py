@@ -68,8 +68,8 @@ class Preprocessor:
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
         """Resize and pad or crop a BGR frame of any size to the input's size.
 
-        Linear, because that is fast and what detectors are trained with; averaged where a frame shrinks so much
-        that linear would skip most of its pixels, and thin or textured things would flicker.
+        Linear, because that is fast and what detectors are trained with; averaged where a frame shrinks so
+        much that linear would skip most of its pixels and thin or textured things would flicker.
         """
         geometry = self._geometry(frame.shape[1], frame.shape[0])
         spec = self._spec
