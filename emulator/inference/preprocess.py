@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from emulator.inference.manifest import InputSection, ModelManifest, ModelUnusable
 from emulator.inference.onnx_model import DTYPES, OnnxModel
 
-AVERAGED_FROM = 4.0
-"""Frames that are so many times larger than the input are averaged, not interpolated."""
+#: Frames that are so many times larger than the input are halved first, which averages their pixels.
+HALVED_FROM = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,19 @@ class Preprocessor:
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
         """Resize and pad or crop a BGR frame of any size to the input's size.
 
-        Linear, because that is fast and what detectors are trained with; averaged where a frame shrinks so
-        much that linear would skip most of its pixels and thin or textured things would flicker.
+        Linear, because that is fast and what detectors are trained with. By itself it would skip most pixels of
+        a frame that shrinks a lot, and thin or textured things would flicker; halving looks at them all, at a
+        tenth of what INTER_AREA costs.
         """
         geometry = self._geometry(frame.shape[1], frame.shape[0])
         spec = self._spec
         size = (geometry.width, geometry.height)
         if self.channels == 1:
             frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        shrunk = min(frame.shape[1] / geometry.width, frame.shape[0] / geometry.height)
-        how = cv2.INTER_AREA if shrunk > AVERAGED_FROM else cv2.INTER_LINEAR
-        resized = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+        while min(frame.shape[1] / geometry.width, frame.shape[0] / geometry.height) > HALVED_FROM:
+            half = (frame.shape[1] // 2, frame.shape[0] // 2)
+            frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_LINEAR), np.uint8)
+        resized = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         resized = resized.reshape(geometry.height, geometry.width, self.channels)
         if spec.fit == "crop-center":
             top, left = -geometry.top, -geometry.left

@@ -1,0 +1,118 @@
+"""Action recognition: a clip classifier slid along the video, whose score peaks are the moments of actions.
+
+Clips lie on the grid of the video, whatever the segments. A segment's own clips reach as far beyond it as
+it takes to judge the moments near its edges, but only moments inside it are predicted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
+from emulator.inference.heads import ClipHead
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.peaks import PeakFinder, strongest
+from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.preprocess import ModelInput
+from emulator.inference.segments import Group, Groups, past_end
+from emulator.inference.video import FrameSource
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import ActionPrediction
+
+#: Predicted moments are rounded to this: finer than a video's frames, and short to read.
+ROUND_US = 1_000
+
+
+class ActionRecognition:
+    """A clip classifier (a Predictor)."""
+
+    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
+        """Load the classifier. Raises ModelUnusable."""
+        self.manifest = manifest
+        self._model = OnnxModel(manifest.graph, provider=provider)
+        self.provider = self._model.provider
+        self._threads = threads or core_count()
+        self._input = ModelInput(manifest, self._model)
+        self._head = ClipHead(manifest, self._model)
+        self._grid = ClipGrid.of(manifest)
+        self._head.decode(self._model.run(self._head.names, self._input.blank()))
+
+    def predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+        """See Predictor."""
+        grid = self._grid
+        wanted = [grid.clips(segment) for segment in segments]
+        groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
+        cutter = ClipCutter(grid, wanted)
+        with (
+            FrameSource(video) as source,
+            Pipeline(
+                cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._input.fit)),
+                self._classify,
+                threads=self._threads,
+                cancelled=progress.cancelled,
+            ) as classified,
+        ):
+            for number, scores in classified:
+                for _, finder in groups.touched(number, number):
+                    finder.add(scores)
+                progress.advance(max(0, round(grid.moment_us(number))))
+                for group in groups.finished(number + 1):
+                    predictions = self._predictions(group, parameters)
+                    yield from ((index, predictions) for index in group.indices)
+            if progress.cancelled():
+                return
+            end_us = (cutter.end_point + 1) * grid.interval_us
+            for group in groups.rest():
+                late = group.segment.start_us >= end_us
+                outcome = (
+                    past_end(group.segment, source.info) if late else self._predictions(group, parameters)
+                )
+                yield from ((index, outcome) for index in group.indices)
+
+    def _classify(self, clip: Clip) -> tuple[int, NDArray[np.float32]]:
+        outputs = self._model.run(self._head.names, self._input.feed(clip.pictures))
+        return clip.number, self._head.decode(outputs)
+
+    def _new_finder(self) -> PeakFinder:
+        actions = self.manifest.actions
+        return PeakFinder(len(self.manifest.labels), actions.min_confidence, actions.smooth)
+
+    def _predictions(self, group: Group[PeakFinder], parameters: ModelParameters) -> list[Prediction]:
+        if group.state is None:
+            return []
+        manifest, segment = self.manifest, group.segment
+        apart = manifest.actions.window * 1e6 / self._grid.spacing_us
+        found: list[ActionPrediction] = []
+        for peak in strongest(group.state.finish(), apart):
+            moment_us = self._grid.moment_us(group.first + peak.position)
+            time_us = max(0, round(moment_us / ROUND_US) * ROUND_US)
+            inside = segment.start_us <= time_us and (segment.end_us is None or time_us < segment.end_us)
+            enough = peak.height >= parameters.confidence_threshold
+            if inside and enough and peak.class_index != manifest.background:
+                found.append(ActionPrediction(manifest.labels[peak.class_index], peak.height, time_us))
+        return self._limited(found, parameters.max_predictions)
+
+    def _limited(self, found: list[ActionPrediction], limit: int) -> list[Prediction]:
+        """The most confident first, at most `limit` at one frame."""
+        found.sort(key=lambda action: (-action.confidence, action.time_us, int(action.label.id)))
+        at_frame: Counter[int] = Counter()
+        kept: list[Prediction] = []
+        for action in found:
+            frame = round(action.time_us / self.manifest.interval_us)
+            at_frame[frame] += 1
+            if at_frame[frame] <= limit:
+                kept.append(action)
+        return kept

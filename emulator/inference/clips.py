@@ -1,0 +1,143 @@
+"""The clips of a video: which frames each one has, and how they are cut from the stream of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.predictor import Segment
+from emulator.inference.preprocess import Picture
+from emulator.inference.segments import NO_END
+from emulator.inference.video import Sample
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The pictures of clip number `number`, in time order."""
+
+    number: int
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class ClipGrid:
+    """Clip n begins at grid point n * `step`; its scores speak of the moment `offset` points later.
+
+    `margin` is how many clips before and after a segment have a say in the peaks inside it.
+    """
+
+    interval_us: int
+    step: int
+    frames: int
+    offset: float
+    margin: int
+
+    @classmethod
+    def of(cls, manifest: ModelManifest) -> ClipGrid:
+        """The grid of a model."""
+        actions, frames = manifest.actions, manifest.input.frames
+        around = math.ceil(actions.window * 1e6 / (manifest.interval_us * actions.step))
+        return cls(
+            interval_us=manifest.interval_us,
+            step=actions.step,
+            frames=frames,
+            offset=actions.moment * (frames - 1),
+            margin=around + actions.smooth // 2 + 1,
+        )
+
+    @property
+    def spacing_us(self) -> int:
+        """Time between two clips."""
+        return self.step * self.interval_us
+
+    def moment_us(self, number: float) -> float:
+        """The moment that a clip's scores speak of; between two clips for a fraction."""
+        return (number * self.step + self.offset) * self.interval_us
+
+    def clips(self, segment: Segment) -> tuple[int, int]:
+        """First and last clip that a segment needs; none whose moment is before the video."""
+        first = math.floor(self._number(max(0, segment.start_us))) - self.margin
+        last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) + self.margin
+        return max(first, math.ceil(self._number(0))), last
+
+    def span(self, clips: tuple[int, int]) -> tuple[int, int | None]:
+        """The time span that holds the frames of these clips."""
+        first, last = clips
+        start_us = max(0, first * self.step) * self.interval_us
+        if last >= NO_END:
+            return start_us, None
+        # Frames before the video are copies of its first one, so that one is needed at least.
+        return start_us, max(0, last * self.step + self.frames - 1) * self.interval_us + 1
+
+    def _number(self, time_us: int) -> float:
+        return (time_us / self.interval_us - self.offset) / self.step
+
+
+class ClipCutter:
+    """Cuts the wanted clips from a stream of samples; holds no more frames than the next clip needs.
+
+    Where a clip reaches beyond the video, the first or last frame is repeated. After the stream has ended,
+    `end_point` is the last grid point of the video that was seen, -1 if none was.
+    """
+
+    def __init__(self, grid: ClipGrid, wanted: Iterable[tuple[int, int]]) -> None:
+        """`wanted`: first and last number of clips, in any order; they may overlap."""
+        self._grid = grid
+        self._ranges = _merged(wanted)
+        self._pictures: dict[int, Picture] = {}
+        self.end_point = -1
+
+    def cut(self, samples: Generator[Sample[Picture], None, None]) -> Generator[Clip, None, None]:
+        """Yield each wanted clip once, in order. Takes the samples over and closes them."""
+        number = self._after(-NO_END)
+        with closing(samples):
+            for sample in samples:
+                for point in range(sample.first, sample.last + 1):
+                    number = yield from self._take(point, sample.data, number)
+                    if number is None:
+                        return
+        # The video has ended: the last frame stands in for those that the remaining clips lack.
+        while number is not None and self._grid.step * number + self._grid.offset <= self.end_point:
+            yield self._clip(number)
+            number = self._after(number)
+
+    def _take(self, point: int, picture: Picture, number: int | None) -> Generator[Clip, None, int | None]:
+        self.end_point = point
+        self._pictures[point] = picture
+        grid = self._grid
+        while number is not None and number * grid.step + grid.frames - 1 <= point:
+            yield self._clip(number)
+            number = self._after(number)
+        needed = point + 1 if number is None else max(0, min(number * grid.step, point))
+        for old in [key for key in self._pictures if key < needed]:
+            del self._pictures[old]
+        return number
+
+    def _clip(self, number: int) -> Clip:
+        first = number * self._grid.step
+        points = range(first, first + self._grid.frames)
+        return Clip(number, tuple(self._pictures[min(max(0, point), self.end_point)] for point in points))
+
+    def _after(self, number: int) -> int | None:
+        """The next wanted clip."""
+        while self._ranges and self._ranges[0][1] <= number:
+            self._ranges.pop(0)
+        return max(number + 1, self._ranges[0][0]) if self._ranges else None
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        elif first <= last:
+            merged.append((first, last))
+    return merged
+
+
+def spans(grid: ClipGrid, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int | None]]:
+    """The time spans to sample for these clips."""
+    return [grid.span(clips) for clips in _merged(wanted)]
