@@ -164,6 +164,10 @@ class Jobs(Connected):
         """Fix the job's output directory. False when the job is no longer this owner's."""
         return self._update_owned(job_id, owner, output_directory=output_directory)
 
+    def set_provider(self, job_id: int, owner: str, provider: str) -> bool:
+        """Note what really ran the model. False when the job is no longer this owner's."""
+        return self._update_owned(job_id, owner, provider=provider)
+
     def set_progress(self, job_id: int, owner: str, *, successful: int, failed: int, incomplete: int) -> bool:
         """Publish the counts of instances. False when the job is no longer this owner's."""
         return self._update_owned(

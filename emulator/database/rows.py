@@ -29,7 +29,8 @@ class NewJob:
 @dataclass(frozen=True)
 class JobRow:
     """A job as it stands. `incomplete` is -1 until the number of instances is known; `model_folder` holds
-    the model's files; `attempts` counts how often a runner has claimed it."""
+    the model's files; `provider` is the execution provider that really ran it, once known; `attempts` counts
+    how often a runner has claimed it."""
 
     id: int
     project: str
@@ -50,6 +51,7 @@ class JobRow:
     failed: int
     incomplete: int
     output_directory: str | None
+    provider: str | None
     error: bytes | None
     partial_failures: tuple[bytes, ...]
     owner: str | None

@@ -96,6 +96,7 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("incomplete", BigInteger, nullable=False),
     Column("output_directory", Text),
+    Column("provider", String(32)),
     Column("error", LargeBinary),
     Column("partial_failures", Frames, nullable=False),
     Column("owner", String(128)),

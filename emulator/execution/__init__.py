@@ -1,1 +1,1 @@
-"""How a job runs: claimed, split into shards, predicted by worker processes, written."""
+"""How a job runs: a dispatcher claims it, a runner plans it, worker processes predict its videos."""

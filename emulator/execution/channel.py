@@ -1,0 +1,73 @@
+"""What the server and a worker process say to each other.
+
+They speak pickle over a socket pair that the worker inherits: nobody else can connect to it, so it needs
+neither an address nor a secret. The worker ends when it reads end-of-file, that is, when the server dies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emulator.execution.shards import ModelUse, Outcome, Shard
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Load these models while there is nothing else to do."""
+
+    models: tuple[ModelUse, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Predict this shard. Tickets count up, so that a late Cancel cannot hit the wrong shard."""
+
+    ticket: int
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Give up the shard of this ticket, and say Finished."""
+
+    ticket: int
+
+
+ToWorker = Work | Cancel | Warm
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has started and imported what it needs."""
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """The worker cannot work and ends: say why."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The shard under way has reached this time of its video."""
+
+    time_us: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The shard is done or given up; `provider` is the execution provider that ran it."""
+
+    provider: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The model cannot be run, which concerns the whole job: a google.rpc code and a message."""
+
+    code: int
+    message: str
+
+
+FromWorker = Ready | Unfit | Alive | Outcome | Finished | Refused

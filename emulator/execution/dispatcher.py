@@ -1,0 +1,159 @@
+"""Claims jobs and gives each a runner; renews their leases and passes on that one is to be cancelled.
+
+The job row is the only channel between the API and the runners. `wake` says that rows have changed; the
+slow look at the database in between is for what other servers on the same database leave behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from emulator.database import Database, JobRow
+from emulator.execution.owner import Owner
+from emulator.execution.runner import Runner, RunnerSettings, Stop
+from emulator.execution.workers import WorkerPool
+from emulator.storage import ObjectStore
+from emulator.vertex.job_state import JobState
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_INTERVAL_S = 0.4
+_LOOK_INTERVAL_S = 2.0
+_LEASE_US = 10_000_000
+
+
+class Dispatcher:
+    """One thread that claims jobs, and one thread per running job.
+
+    `owners` is a folder shared by the servers that share the database (their data folder).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        pool: WorkerPool,
+        *,
+        owners: Path,
+        max_running_jobs: int = 8,
+        settings: RunnerSettings | None = None,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._pool = pool
+        self._owner = Owner(owners)
+        self._max_running_jobs = max_running_jobs
+        self._settings = settings or RunnerSettings()
+        self._runners: dict[int, tuple[Runner, threading.Thread]] = {}
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._stopping = False
+        self._looked_at = 0.0
+        self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
+
+    @property
+    def running_jobs(self) -> int:
+        """How many jobs run at the moment."""
+        with self._lock:
+            return len(self._runners)
+
+    def start(self) -> None:
+        """Begin: first with the jobs that a dead server left behind."""
+        self._woken.set()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the database now: a job was created or is to be cancelled."""
+        self._woken.set()
+
+    def stop(self, timeout_s: float = 0.0) -> None:
+        """Claim nothing more, wait so long for running jobs, and hand back those that still run."""
+        self._stopping = True
+        self._woken.set()
+        deadline = time.monotonic() + timeout_s
+        for _, thread in self._running():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for runner, thread in self._running():
+            runner.stop(Stop.LET_GO)
+            thread.join()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        released = self._database.release(self._owner.token)
+        if released:
+            log.info("Handed back %d unfinished jobs; the next start resumes them.", released)
+        self._owner.close()
+
+    def _serve(self) -> None:
+        while not self._stopping or self._running():
+            try:
+                self._look()
+            except Exception:
+                # The database may be back in a moment; until then nothing is claimed.
+                log.exception("The dispatcher could not look at the database.")
+                self._woken.clear()
+            self._woken.wait(_HEARTBEAT_INTERVAL_S if self._running() else _LOOK_INTERVAL_S)
+
+    def _look(self) -> None:
+        woken = self._woken.is_set()
+        self._woken.clear()
+        if self._running():
+            self._heartbeat()
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_INTERVAL_S:
+            self._looked_at, woken = now, True
+            for token in self._owner.the_dead():
+                released = self._database.release(token)
+                log.info("Server %s is gone; %d of its jobs are resumed.", token, released)
+        if woken:
+            self._claim()
+
+    def _claim(self) -> None:
+        while not self._stopping and len(self._running()) < self._max_running_jobs:
+            job = self._database.claim_job(self._owner.token, _LEASE_US)
+            if job is None:
+                return
+            self._run(job)
+
+    def _run(self, job: JobRow) -> None:
+        again = f" (attempt {job.attempts})" if job.attempts > 1 else ""
+        log.info("%s %s%s", job.name, job.state.proto_name, again)
+        runner = Runner(
+            job,
+            self._owner.token,
+            database=self._database,
+            store=self._store,
+            pool=self._pool,
+            settings=self._settings,
+        )
+        if job.state is JobState.CANCELLING:
+            runner.stop(Stop.CANCEL)
+        thread = threading.Thread(target=self._see_through, args=(runner,), name=f"job-{job.id}", daemon=True)
+        with self._lock:
+            self._runners[job.id] = runner, thread
+        thread.start()
+
+    def _see_through(self, runner: Runner) -> None:
+        try:
+            runner.run()
+        finally:
+            with self._lock:
+                del self._runners[runner.job.id]
+            self._woken.set()
+
+    def _heartbeat(self) -> None:
+        states = self._database.heartbeat(self._owner.token, _LEASE_US)
+        for runner, _ in self._running():
+            state = states.get(runner.job.id)
+            if state is JobState.CANCELLING:
+                runner.stop(Stop.CANCEL)
+            elif state is None:
+                # Finished this instant, which stop() does not disturb, or taken over by another server.
+                runner.stop(Stop.LET_GO)
+
+    def _running(self) -> list[tuple[Runner, threading.Thread]]:
+        with self._lock:
+            return list(self._runners.values())

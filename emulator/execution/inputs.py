@@ -1,0 +1,233 @@
+"""Reads a job's input: JSON Lines objects become instances, grouped by video.
+
+The lines themselves go to a temporary file, so that memory grows by a few numbers a line and no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore
+from emulator.vertex import errors
+from emulator.vertex.instances import MAX_LINE_BYTES, InstanceError, parse_instance_line
+
+log = logging.getLogger(__name__)
+
+_BOM = b"\xef\xbb\xbf"
+_SHOWN_OF_LONG_LINE = 1000
+_LINES_BETWEEN_CHECKS = 500
+_NO_END = -1
+_KEPT_IN_MEMORY = 1 << 20
+
+
+class InputError(Exception):
+    """The input as a whole cannot be used; `code` is a google.rpc code, the message names the remedy."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An instance that failed: its number, a google.rpc code and a message."""
+
+    instance: int
+    code: int
+    message: str
+
+
+class Spool:
+    """Byte strings by number, in a temporary file once they are many. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY)  # noqa: SIM115 - as long as the spool
+        self._ends = array("q")
+        self._lock = threading.Lock()
+
+    def add(self, data: bytes) -> int:
+        """Keep `data`; returns its number."""
+        with self._lock:
+            start = self._ends[-1] if self._ends else 0
+            self._file.seek(start)
+            self._file.write(data)
+            self._ends.append(start + len(data))
+            return len(self._ends) - 1
+
+    def get(self, number: int) -> bytes:
+        """What was kept under that number."""
+        with self._lock:
+            start = self._ends[number - 1] if number else 0
+            self._file.seek(start)
+            return self._file.read(self._ends[number] - start)
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+
+class JobInput:
+    """The instances of a job, numbered from 0 in the order of the input; a context manager.
+
+    `videos` lists, in order of first appearance, each `content` with the numbers of its instances;
+    `problems` the lines that are no instances; `empty` the objects that held none.
+    """
+
+    def __init__(self) -> None:
+        self.videos: list[tuple[str, array[int]]] = []
+        self.problems: list[Problem] = []
+        self.empty: list[GcsUri] = []
+        self.complete = False
+        self._lines = Spool()
+        self._starts = array("q")
+        self._ends = array("q")
+        self._sources: list[tuple[int, GcsUri]] = []  # first instance of each object
+        self._line_numbers = array("q")
+        self._by_content: dict[str, array[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._lines.close()
+
+    def raw(self, instance: int) -> str:
+        """The instance as compact JSON, or the line as it stood when it is not readable."""
+        return self._lines.get(instance).decode(errors="replace")
+
+    def segment(self, instance: int) -> tuple[int, int | None]:
+        """Start and end of its time segment, in microseconds."""
+        end = self._ends[instance]
+        return self._starts[instance], None if end == _NO_END else end
+
+    def origin(self, instance: int) -> str:
+        """Where the instance stands: `gs://bucket/in.jsonl line 3`."""
+        uri = next(uri for first, uri in reversed(self._sources) if first <= instance)
+        return f"{uri} line {self._line_numbers[instance]}"
+
+    def read(
+        self,
+        store: ObjectStore,
+        uris: Sequence[GcsUri],
+        *,
+        strict: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read all objects that `uris` name, wildcards included, each once; `complete` is true afterwards.
+
+        `check` is called now and then and may raise to stop. Raises InputError when a URI matches nothing or
+        when there is no instance at all, and StorageError and InvalidUri as the store does.
+        """
+        found: dict[GcsUri, None] = {}
+        for uri in uris:
+            found.update(dict.fromkeys(_objects(store, uri)))
+        for uri in found:
+            self._read_object(store, uri, strict, check)
+        if not len(self):
+            raise InputError(errors.InvalidArgument.code, _nothing_in(list(found)))
+        self.complete = True
+
+    def _read_object(self, store: ObjectStore, uri: GcsUri, strict: bool, check: Callable[[], None]) -> None:
+        before = len(self)
+        self._sources.append((before, uri))
+        with store.open_read(uri) as file:
+            for number, line in _lines(file):
+                self._add(number, line, strict)
+                if len(self) % _LINES_BETWEEN_CHECKS == 0:
+                    check()
+        if len(self) == before:
+            self.empty.append(uri)
+
+    def _add(self, number: int, line: bytes | _TooLong, strict: bool) -> None:
+        instance = len(self)
+        start, end, raw = 0, None, ""
+        try:
+            if isinstance(line, _TooLong):
+                raise line.error(number)
+            parsed = parse_instance_line(line, number, strict=strict)
+            raw = parsed.raw
+            GcsUri.parse(parsed.content)
+        except InstanceError as error:
+            raw = error.raw
+            self.problems.append(Problem(instance, error.code, error.message))
+        except InvalidUri as error:
+            self.problems.append(Problem(instance, errors.InvalidArgument.code, f"Line {number}: {error}"))
+        else:
+            start, end = parsed.start_us, parsed.end_us
+            for warning in parsed.warnings:
+                log.warning("%s line %d: %s", self._sources[-1][1], number, warning)
+            self._group(parsed.content).append(instance)
+        self._lines.add(raw.encode(errors="replace"))
+        self._starts.append(start)
+        self._ends.append(_NO_END if end is None else end)
+        self._line_numbers.append(number)
+
+    def _group(self, content: str) -> array[int]:
+        group = self._by_content.get(content)
+        if group is None:
+            group = self._by_content[content] = array("q")
+            self.videos.append((content, group))
+        return group
+
+
+@dataclass(frozen=True)
+class _TooLong:
+    beginning: bytes
+
+    def error(self, number: int) -> InstanceError:
+        shown = self.beginning.decode(errors="replace") + "…"
+        message = f"Line {number} is longer than {MAX_LINE_BYTES:,} bytes; write one instance a line."
+        return InstanceError(errors.InvalidArgument.code, message, shown)
+
+
+def _objects(store: ObjectStore, uri: GcsUri) -> list[GcsUri]:
+    found = [info.uri for info in store.glob(uri)]
+    if found:
+        return found
+    if not uri.has_wildcards:
+        try:
+            store.stat(uri)  # raises with the store's own explanation
+        except ObjectNotFound as error:
+            raise InputError(errors.NotFound.code, f"Input object {error}") from error
+    raise InputError(errors.NotFound.code, f"No input object matches {uri}.")
+
+
+def _nothing_in(uris: Sequence[GcsUri]) -> str:
+    named = ", ".join(str(uri) for uri in uris[:5]) + (", …" if len(uris) > 5 else "")
+    return (
+        f"There is no instance in {named}: the input is empty. Write one JSON object a line, such as"
+        ' {"content": "gs://bucket/video.mp4", "mimeType": "video/mp4",'
+        ' "timeSegmentStart": "0.0s", "timeSegmentEnd": "inf"}.'
+    )
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | _TooLong]]:
+    """Number and content, without line break, of each line that is not blank; at most one line is held."""
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(_BOM)
+        content = line.removesuffix(b"\n").removesuffix(b"\r")
+        if len(content) > MAX_LINE_BYTES:
+            yield number, _TooLong(content[:_SHOWN_OF_LONG_LINE])
+            while line and not line.endswith(b"\n"):
+                line = file.readline(1 << 16)
+        elif content.strip():
+            yield number, content

@@ -1,0 +1,176 @@
+"""One video's share of a job: what a worker is sent, what it sends back, and how it does the work.
+
+Everything here is picklable and knows no database, so that threads, processes and other machines are
+interchangeable. numpy, OpenCV and onnxruntime are imported in `run` only: the server imports this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from emulator.inference.manifest import ModelUnusable, load_manifest
+from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment, open_predictor
+from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
+from emulator.vertex import errors
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import prediction_line
+
+log = logging.getLogger(__name__)
+
+_KEPT_PREDICTORS = 4
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model folder and how to run what is in it."""
+
+    folder: Path
+    provider: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ShardItem:
+    """One instance: its position in the job's input, its line as compact JSON, and its segment."""
+
+    instance: int
+    raw: str
+    start_us: int
+    end_us: int | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure on demand, so that tests can see what becomes of a job when a worker misbehaves.
+
+    `crash` kills the worker and `hang` makes it fall silent, in either case just before it hands in
+    instance `instance`, and only in the first `attempts` attempts at it. `slow` sleeps `seconds`
+    whenever the predictor reports progress, whatever the instance.
+    """
+
+    kind: Literal["crash", "hang", "slow"]
+    instance: int = 0
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Instances of one video, predicted in one sweep. `attempt` counts from 1."""
+
+    job: str
+    model: ModelUse
+    video: GcsUri | Path
+    store: ObjectStore
+    items: tuple[ShardItem, ...]
+    parameters: ModelParameters
+    attempt: int = 1
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An instance that succeeded, as its line of the predictions file (UTF-8, with the line break)."""
+
+    instance: int
+    line: bytes
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An instance that failed: a google.rpc code and a message that names cause and remedy."""
+
+    instance: int
+    code: int
+    message: str
+
+
+Outcome = Predicted | Failed
+
+
+class Predictors:
+    """The models that are loaded, least recently used first; at most a handful are kept."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[tuple[ModelUse, object], Predictor] = OrderedDict()
+
+    def get(self, model: ModelUse) -> Predictor:
+        """The predictor of that model as its files are now. Raises ModelUnusable."""
+        key = (model, _stamp(model.folder))
+        predictor = self._open.pop(key, None)
+        if predictor is None:
+            manifest = load_manifest(model.folder)
+            predictor = open_predictor(manifest, provider=model.provider, threads=model.threads)
+        self._open[key] = predictor
+        while len(self._open) > _KEPT_PREDICTORS:
+            self._open.popitem(last=False)
+        return predictor
+
+
+def run(shard: Shard, predictor: Predictor, progress: Progress) -> Iterator[Outcome]:
+    """Predict a shard and yield each instance's outcome as soon as it is known.
+
+    Whatever is wrong with the video becomes the outcome of each instance not answered yet. Ends early
+    once `progress.cancelled()`. Raises ModelUnusable, which concerns the whole job.
+    """
+    waiting = {item.instance: item for item in shard.items}
+    segments = [Segment(item.start_us, item.end_us) for item in shard.items]
+    try:
+        with _file_of(shard) as video:
+            for position, result in predictor.predict(video, segments, shard.parameters, progress):
+                item = shard.items[position]
+                del waiting[item.instance]
+                yield _outcome(item, result)
+        problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
+    except ModelUnusable:
+        raise
+    except Exception as error:
+        problem = _describe(shard, error)
+    if not progress.cancelled():
+        for instance in waiting:
+            yield Failed(instance, *problem)
+
+
+def _file_of(shard: Shard) -> contextlib.AbstractContextManager[Path]:
+    if isinstance(shard.video, GcsUri):
+        return shard.store.local_path(shard.video)
+    return contextlib.nullcontext(shard.video)
+
+
+def _outcome(item: ShardItem, result: object) -> Outcome:
+    if isinstance(result, InstanceFailure):
+        return Failed(item.instance, result.code, result.message)
+    assert isinstance(result, list)
+    return Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
+
+
+def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
+    """The Status of what went wrong with a video."""
+    from emulator.inference.container import VideoUnreadable
+
+    if isinstance(error, VideoUnreadable):
+        return errors.InvalidArgument.code, f"{shard.video}: {error}"
+    if isinstance(error, InvalidUri):
+        return errors.InvalidArgument.code, str(error)
+    if isinstance(error, ObjectNotFound):
+        return errors.NotFound.code, str(error)
+    if isinstance(error, StorageError):
+        return errors.FailedPrecondition.code, str(error)
+    log.error("%s: %s failed.", shard.job, shard.video, exc_info=error)
+    cause = f"{type(error).__name__}: {error}"
+    return errors.Internal.code, f"{shard.video}: {cause}. This is a defect; see the server's log."
+
+
+def _stamp(folder: Path) -> object:
+    """Changes when a file of the model does, so that an edited model is loaded again."""
+    try:
+        files = sorted((path.name, path.stat()) for path in folder.iterdir())
+    except OSError:
+        return None
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)

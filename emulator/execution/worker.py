@@ -1,0 +1,158 @@
+"""The worker process: `python -m emulator.execution.worker FD LOG_LEVEL`, started by `workers.py`.
+
+It runs one shard at a time on its main thread while another thread listens for messages.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+
+from emulator.execution.channel import Alive, Cancel, Finished, FromWorker, Ready, Refused, Unfit, Warm, Work
+from emulator.execution.shards import Fault, ModelUse, Outcome, Predictors, run
+from emulator.inference.manifest import ModelUnusable
+from emulator.vertex import errors
+
+log = logging.getLogger(__name__)
+
+_ALIVE_INTERVAL_S = 0.5
+
+
+class _Progress:
+    """Watches one shard: tells the server how far it is, and asks whether it was cancelled."""
+
+    def __init__(self, worker: Worker, work: Work) -> None:
+        self._worker = worker
+        self._ticket = work.ticket
+        self._fault = work.shard.fault
+        self._said_at = 0.0
+
+    def cancelled(self) -> bool:
+        return self._worker.cancelled_ticket >= self._ticket
+
+    def advance(self, time_us: int) -> None:
+        if self._fault is not None and self._fault.kind == "slow":
+            time.sleep(self._fault.seconds)
+        now = time.monotonic()
+        if now - self._said_at >= _ALIVE_INTERVAL_S:
+            self._said_at = now
+            self._worker.say(Alive(time_us))
+
+
+class Worker:
+    """The process's state: its channel, the shard to do, and the models it has loaded."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.cancelled_ticket = 0
+        self._connection = connection
+        self._inbox: queue.SimpleQueue[Work | Warm] = queue.SimpleQueue()
+        self._cold: deque[ModelUse] = deque()
+        self._predictors = Predictors()
+
+    def serve(self) -> None:
+        """Work until the server closes the channel; does not return."""
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        try:
+            _import_everything()
+        except ImportError as error:
+            self.say(Unfit(f"{type(error).__name__}: {error}"))
+            return
+        self.say(Ready())
+        while True:
+            self._work(self._next())
+
+    def say(self, message: FromWorker) -> None:
+        """Send a message; a server that is gone ends the process."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            os._exit(0)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._connection.recv()
+                if isinstance(message, Cancel):
+                    self.cancelled_ticket = message.ticket
+                else:
+                    self._inbox.put(message)
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def _next(self) -> Work:
+        """The next work; models are warmed up only while there is none."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._cold)
+            except queue.Empty:
+                self._warm(self._cold.popleft())
+                continue
+            if isinstance(message, Work):
+                return message
+            self._cold.extend(message.models)
+
+    def _warm(self, model: ModelUse) -> None:
+        try:
+            self._predictors.get(model)
+        except ModelUnusable as error:
+            log.debug("Not warmed up: %s", error)
+
+    def _work(self, work: Work) -> None:
+        shard = work.shard
+        try:
+            predictor = self._predictors.get(shard.model)
+            for outcome in run(shard, predictor, _Progress(self, work)):
+                if shard.fault is not None:
+                    _misbehave(shard.fault, shard.attempt, outcome)
+                self.say(outcome)
+            self.say(Finished(predictor.provider))
+        except ModelUnusable as error:
+            self.say(Refused(errors.FailedPrecondition.code, str(error)))
+        except Exception as error:
+            log.exception("%s: the worker failed.", shard.job)
+            cause = f"{type(error).__name__}: {error}"
+            message = f"The worker failed with {cause}. This is a defect; see the server's log."
+            self.say(Refused(errors.Internal.code, message))
+
+
+def main() -> None:
+    """Run the worker on the inherited socket."""
+    descriptor, level = int(sys.argv[1]), sys.argv[2]
+    faulthandler.enable()
+    # Ctrl-C reaches the whole process group; the server decides when a worker ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s worker[%(process)d] %(message)s")
+    Worker(Connection(descriptor)).serve()
+
+
+def _import_everything() -> None:
+    import cv2
+
+    import emulator.inference.action_recognition
+    import emulator.inference.object_tracking
+    import emulator.inference.video
+
+    # Pictures are small and many threads work on them at a time already.
+    cv2.setNumThreads(1)
+    emulator.inference.video.quiet_decoder()
+
+
+def _misbehave(fault: Fault, attempt: int, outcome: Outcome) -> None:
+    if outcome.instance != fault.instance or attempt > fault.attempts:
+        return
+    if fault.kind == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault.kind == "hang":
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+"""The pool of worker processes: starts and restarts them, shares them fairly among jobs, ends hung ones.
+
+Per worker one thread reads what it says; one more thread watches the clock. A job's work comes in a
+`Lane`; what happens to it is delivered to the lane as events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from emulator.execution.channel import (
+    Cancel,
+    Finished,
+    FromWorker,
+    Ready,
+    Refused,
+    ToWorker,
+    Unfit,
+    Warm,
+    Work,
+)
+from emulator.execution.shards import Failed, ModelUse, Predicted, Shard
+from emulator.vertex import errors
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# How long a worker may take to give up a cancelled shard before it is killed.
+_CANCEL_GRACE_S = 0.5
+_WORKER_MODULE = "emulator.execution.worker"
+_STOP_GRACE_S = 2.0
+_WATCH_INTERVAL_S = 0.1
+_MAX_BACK_OFF_S = 30.0
+_FIRST_BACK_OFF_S = 0.25
+_STARTS_BEFORE_GIVING_UP = 3
+
+
+@dataclass(frozen=True)
+class Died:
+    """The worker died or was killed in the middle of a task; `cause` says how."""
+
+    cause: str
+
+
+Event = Predicted | Failed | Finished | Refused | Died
+
+
+class Lane(Generic[T]):
+    """One job's way into the pool. `T` is whatever the job calls a piece of work.
+
+    `build` makes the shard of a task when a worker is free for it, so that waiting tasks are small;
+    `deliver` hears what happens to a task. Both are called from the pool's threads.
+    """
+
+    def __init__(
+        self, pool: WorkerPool, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]
+    ) -> None:
+        self._pool = pool
+        self.build = build
+        self.deliver = deliver
+        self.waiting: deque[T] = deque()
+        self.running = 0
+        self.served_at = 0
+
+    def add(self, tasks: Sequence[T]) -> None:
+        """Queue tasks behind those that wait."""
+        self._pool.add(self, tasks)
+
+    def close(self) -> None:
+        """Drop what waits and cancel what runs; nothing is delivered any more."""
+        self._pool.close_lane(self)
+
+
+@dataclass
+class _Slot:
+    """A place in the pool and the process that fills it at the moment."""
+
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    socket: socket.socket | None = None
+    connection: Connection | None = None
+    send_lock: threading.Lock = field(default_factory=threading.Lock)
+    ready: bool = False
+    lane: Lane[Any] | None = None
+    task: object = None
+    ticket: int = 0
+    heard_at: float = 0.0
+    cancelled_at: float | None = None
+    cause_of_death: str = ""
+
+
+class WorkerPool:
+    """`size` worker processes. `start` returns at once; the workers come up in the background."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        timeout_s: float = 300.0,
+        warm: Sequence[ModelUse] = (),
+        log_level: str = "INFO",
+    ) -> None:
+        """Prepare the pool.
+
+        Args:
+            timeout_s: a worker at work that is silent for so long is killed.
+            warm: models to load right after the start, before any job asks for them.
+        """
+        self._timeout_s = timeout_s
+        self._warm = tuple(warm)
+        self._log_level = log_level.upper()
+        self._slots = [_Slot(number) for number in range(size)]
+        self._lanes: list[Lane[Any]] = []
+        self._turn = 0
+        # Guards every field of slots and lanes; notified when the watching thread has something to do.
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the workers and the threads that attend to them."""
+        for slot in self._slots:
+            self._spawn_thread(functools.partial(self._attend, slot), f"worker-{slot.number}")
+        self._spawn_thread(self._watch, "worker-watch")
+
+    def stop(self) -> None:
+        """End every worker, whatever it does. Nothing is delivered any more."""
+        self._stopping.set()
+        with self._changed:
+            self._lanes.clear()
+            sockets = [slot.socket for slot in self._slots if slot.socket is not None]
+            self._changed.notify_all()
+        for link in sockets:
+            # Both ends read end-of-file: the worker exits, our thread stops listening.
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def ready(self) -> int:
+        """How many workers are up."""
+        with self._changed:
+            return sum(slot.ready for slot in self._slots)
+
+    def processes(self) -> list[int]:
+        """The process ids of the workers that are up."""
+        with self._changed:
+            return [slot.process.pid for slot in self._slots if slot.ready and slot.process is not None]
+
+    def lane(self, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]) -> Lane[T]:
+        """Open a way in for a job."""
+        lane = Lane(self, build, deliver)
+        with self._changed:
+            self._lanes.append(lane)
+        return lane
+
+    def add(self, lane: Lane[T], tasks: Sequence[T]) -> None:
+        """See Lane.add."""
+        with self._changed:
+            lane.waiting.extend(tasks)
+        self._assign()
+
+    def close_lane(self, lane: Lane[T]) -> None:
+        """See Lane.close."""
+        with self._changed:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+            lane.waiting.clear()
+            cancelled = [slot for slot in self._slots if slot.lane is lane]
+            links = [(slot, slot.connection, slot.ticket) for slot in cancelled]
+            for slot in cancelled:
+                slot.cancelled_at = time.monotonic()
+            self._changed.notify_all()
+        for slot, connection, ticket in links:
+            self._send(slot, connection, Cancel(ticket))
+
+    def _assign(self) -> None:
+        """Give free workers work, each time from the job that has the fewest workers."""
+        while True:
+            with self._changed:
+                slot = next((slot for slot in self._slots if slot.ready and slot.lane is None), None)
+                waiting = [lane for lane in self._lanes if lane.waiting]
+                if slot is None or not waiting:
+                    return
+                lane = min(waiting, key=lambda lane: (lane.running, lane.served_at))
+                self._turn = ticket = self._turn + 1
+                lane.served_at = self._turn
+                lane.running += 1
+                task = lane.waiting.popleft()
+                slot.lane, slot.task, slot.ticket, slot.cancelled_at = lane, task, ticket, None
+                slot.heard_at = time.monotonic()
+                # Its successor must not get this shard, should the worker die before it is sent.
+                connection = slot.connection
+                self._changed.notify_all()
+            try:
+                self._send(slot, connection, Work(ticket, lane.build(task)))
+            except Exception as error:
+                self._hand_back(slot, error)
+
+    def _hand_back(self, slot: _Slot, error: Exception) -> None:
+        """Tell the job that its shard could not even be made or sent."""
+        with self._changed:
+            lane, task = slot.lane, slot.task
+            self._free(slot)
+            wanted = lane is not None and lane in self._lanes
+        if wanted and lane is not None:
+            log.error("A shard could not be handed to a worker.", exc_info=error)
+            lane.deliver(task, Refused(errors.Internal.code, f"{type(error).__name__}: {error}"))
+
+    def _send(self, slot: _Slot, connection: Connection | None, message: ToWorker) -> None:
+        # A worker that just died is noticed by the thread that listens to it.
+        with slot.send_lock, contextlib.suppress(OSError):
+            if connection is not None:
+                connection.send(message)
+
+    def _attend(self, slot: _Slot) -> None:
+        """The life of one slot: start a worker, listen to it until it dies, start the next."""
+        failures = 0
+        # Only the first worker warms up: a model whose loading kills it must not kill every successor.
+        warm = self._warm
+        while not self._stopping.is_set():
+            self._spawn(slot, warm)
+            warm = ()
+            came_up, complaint = self._listen(slot)
+            cause = self._reap(slot)
+            if self._stopping.is_set():
+                return
+            failures = 0 if came_up else failures + 1
+            log.warning("Worker %d %s; it is replaced.", slot.number, complaint or cause)
+            self._bury(slot, cause)
+            if failures >= _STARTS_BEFORE_GIVING_UP:
+                self._give_up(complaint or f"it {cause} before it was ready")
+            if not came_up:
+                self._stopping.wait(min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**failures))
+
+    def _spawn(self, slot: _Slot, warm: Sequence[ModelUse]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            package_parent = str(Path(__file__).resolve().parents[2])
+            path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
+            process = subprocess.Popen(
+                # -P: a file cv2.py in the current folder must not be taken for OpenCV.
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "emulator.execution.worker",
+                    str(theirs.fileno()),
+                    self._log_level,
+                ],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        with self._changed:
+            slot.process, slot.socket, slot.cause_of_death = process, ours, ""
+            slot.connection = Connection(os.dup(ours.fileno()))
+            if self._stopping.is_set():
+                ours.shutdown(socket.SHUT_RDWR)
+        if warm:
+            self._send(slot, slot.connection, Warm(tuple(warm)))
+
+    def _listen(self, slot: _Slot) -> tuple[bool, str]:
+        """Handle what the worker says until it dies: whether it came up, and what it complained of."""
+        assert slot.connection is not None
+        complaint = ""
+        try:
+            while True:
+                message: FromWorker = slot.connection.recv()
+                if isinstance(message, Unfit):
+                    complaint = f"cannot work: {message.message}"
+                else:
+                    self._heard(slot, message)
+        except (EOFError, OSError):
+            return slot.ready, complaint
+
+    def _heard(self, slot: _Slot, message: FromWorker) -> None:
+        with self._changed:
+            slot.heard_at = time.monotonic()
+            lane, task = slot.lane, slot.task
+            if isinstance(message, Ready):
+                slot.ready = True
+            if isinstance(message, Finished | Refused):
+                self._free(slot)
+            wanted = lane is not None and lane in self._lanes
+        if wanted and lane is not None and isinstance(message, Predicted | Failed | Finished | Refused):
+            lane.deliver(task, message)
+        if isinstance(message, Ready | Finished | Refused):
+            self._assign()
+
+    def _free(self, slot: _Slot) -> None:
+        if slot.lane is not None:
+            slot.lane.running -= 1
+        slot.lane, slot.task, slot.cancelled_at = None, None, None
+
+    def _reap(self, slot: _Slot) -> str:
+        """Wait for the process to end, by force if need be, and say how it ended."""
+        assert slot.process is not None
+        assert slot.connection is not None
+        assert slot.socket is not None
+        try:
+            slot.process.wait(_STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            slot.process.kill()
+            slot.process.wait()
+        with self._changed:
+            slot.ready = False
+        with slot.send_lock:
+            slot.connection.close()
+            slot.socket.close()
+            slot.connection, slot.socket = None, None
+        return slot.cause_of_death or _ending(slot.process.returncode)
+
+    def _bury(self, slot: _Slot, cause: str) -> None:
+        with self._changed:
+            lane, task = slot.lane, slot.task
+            self._free(slot)
+            wanted = lane is not None and lane in self._lanes
+        if wanted and lane is not None:
+            lane.deliver(task, Died(cause))
+
+    def _give_up(self, complaint: str) -> None:
+        """Fail the jobs that wait when no worker can be started, rather than let them wait for ever."""
+        with self._changed:
+            lanes = [] if any(slot.ready for slot in self._slots) else list(self._lanes)
+        for lane in lanes:
+            message = f"No worker process can be started: {complaint}. See the server's log."
+            lane.deliver(None, Refused(errors.Internal.code, message))
+
+    def _watch(self) -> None:
+        """Kill workers that fell silent, or that do not stop when told to."""
+        while not self._stopping.is_set():
+            with self._changed:
+                busy = [slot for slot in self._slots if slot.lane is not None]
+                now = time.monotonic()
+                for slot in busy:
+                    cause = self._overdue(slot, now)
+                    if cause and slot.process is not None and not slot.cause_of_death:
+                        slot.cause_of_death = cause
+                        slot.process.kill()
+                self._changed.wait(_WATCH_INTERVAL_S if busy else None)
+
+    def _overdue(self, slot: _Slot, now: float) -> str:
+        if slot.cancelled_at is not None:
+            late = now - slot.cancelled_at > _CANCEL_GRACE_S
+            return "was killed, because it did not stop when its job was cancelled" if late else ""
+        if now - slot.heard_at > self._timeout_s:
+            return f"was killed, because it gave no sign of life for {self._timeout_s:g} s"
+        return ""
+
+    def _spawn_thread(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
+    return f"was killed by signal {-returncode}"
