@@ -28,7 +28,7 @@ MOMENTS: Final[dict[ActionKind, str]] = {
 
 GRAVITY: Final = 5.6  # body heights per second squared, for a body of 1.75 m
 JUMP_HEIGHT: Final = 0.24
-STRIDE: Final = 0.8  # body heights per two steps
+STRIDE: Final = 0.75  # body heights per two steps
 
 _Keys = tuple[tuple[float, Pose], ...]
 
@@ -301,7 +301,7 @@ def _walking(distance: float, phase: float) -> Pose:
     cycle = distance / STRIDE + phase
     right, left = _step(cycle), _step(cycle + 0.5)
     arms = float(np.sin(2 * np.pi * cycle))
-    bob = -0.022 + 0.01 * float(np.cos(4 * np.pi * cycle))
+    bob = -0.035 + 0.012 * float(np.cos(4 * np.pi * cycle))
     return replace(
         _STAND, lift=bob, lean=4, twist=7 * arms, right_foot=(right[0], right[1], 0.045),
         left_foot=(left[0], left[1], 0.045), right_toe=right[2], left_toe=left[2],

@@ -16,6 +16,7 @@ import numpy as np
 from emulator.factory.choreography import (
     ACTION_KINDS,
     ACTIVITIES,
+    GRAVITY,
     ActionKind,
     Activity,
     Choreography,
@@ -188,13 +189,13 @@ class Figure:
     def _thrown(self, action: Action, time_s: float, phase: float) -> Ball:
         body = skeleton(self.pose(min(time_s, action.at), phase))
         since = max(0.0, time_s - action.at)
-        flight = np.array([4.2 * since, 0.7 * since - 2.8 * since**2, 0.0])
+        flight = np.array([6.0 * since, 0.7 * since - GRAVITY / 2 * since**2, 0.0])
         return Ball(body.hands[0] + np.array([0.03, 0.03, 0.0]) + flight, 0.028)
 
     def _struck(self, action: Action, time_s: float, phase: float, look: Look) -> Ball:
         impact = skeleton(self.pose(action.at, phase))
         since = max(0.0, time_s - action.at)
-        flight = np.array([5.0 * since, 2.6 * since - 2.8 * since**2, 0.0])
+        flight = np.array([7.0 * since, 3.0 * since - GRAVITY / 2 * since**2, 0.0])
         head = impact.hands[0] + impact.club * look.club_length
         return Ball(head + np.array([0.03, 0.0, 0.0]) + flight, 0.022)
 
