@@ -68,7 +68,7 @@ class Preprocessor:
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
         """Resize and pad or crop a BGR frame of any size to the input's size.
 
-        Linear, because that is fast and what detectors are trained with. By itself it would skip most pixels of
+        Linear, as it is fast and what detectors are trained with. By itself it would skip most pixels of
         a frame that shrinks a lot, and thin or textured things would flicker; halving looks at them all, at a
         tenth of what INTER_AREA costs.
         """
