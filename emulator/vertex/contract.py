@@ -40,9 +40,20 @@ class Rpc:
     name: str
     service: str
     version: str
-    input: type[Any]
-    output: type[Any]
+    input_descriptor: Any
+    output_descriptor: Any
     bindings: tuple[HttpBinding, ...]
+
+    # Made on demand: the classes of all requests and responses together take longer than all else here.
+    @property
+    def input(self) -> type[Any]:
+        """The class of the request."""
+        return message_class(self.input_descriptor)
+
+    @property
+    def output(self) -> type[Any]:
+        """The class of the response."""
+        return message_class(self.output_descriptor)
 
 
 class Package:
@@ -66,7 +77,6 @@ class Contract:
 
     def __init__(self, serialized: bytes) -> None:
         self.pool = descriptor_pool.DescriptorPool()
-        self._messages: dict[str, type[Any]] = {}
         names: list[str] = []
         for file in descriptor_pb2.FileDescriptorSet.FromString(serialized).file:
             self.pool.AddSerializedFile(file.SerializeToString())
@@ -81,11 +91,7 @@ class Contract:
 
     def message(self, full_name: str) -> type[Any]:
         """Return the class of a message by its full name; KeyError when there is none."""
-        found = self._messages.get(full_name)
-        if found is None:
-            found = message_factory.GetMessageClass(self.pool.FindMessageTypeByName(full_name))
-            self._messages[full_name] = found
-        return found
+        return message_class(self.pool.FindMessageTypeByName(full_name))
 
     def package(self, version: str) -> Package:
         """Return the Vertex AI messages of "v1" or "v1beta1"."""
@@ -114,8 +120,8 @@ class Contract:
             name=method.name,
             service=service.name,
             version="v1beta1" if service.full_name.startswith(f"{API_PACKAGES['v1beta1']}.") else "v1",
-            input=self.message(method.input_type.full_name),
-            output=self.message(method.output_type.full_name),
+            input_descriptor=method.input_type,
+            output_descriptor=method.output_type,
             bindings=tuple(self._bindings(method)),
         )
 
@@ -132,6 +138,12 @@ class Contract:
     def _options(self, kind: str, descriptor: Any) -> Any:
         # Descriptors give options as messages of the default pool, to which our extensions are unknown.
         return self.message(f"google.protobuf.{kind}").FromString(descriptor.GetOptions().SerializeToString())
+
+
+def message_class(descriptor: Any) -> type[Any]:
+    """Return the class of a message descriptor, the same one each time."""
+    found: type[Any] = message_factory.GetMessageClass(descriptor)
+    return found
 
 
 def is_repeated(field: Any) -> bool:

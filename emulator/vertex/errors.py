@@ -1,4 +1,4 @@
-"""The catalogue of errors: a class per google.rpc code with its HTTP status (google/rpc/code.proto, AIP-193)."""
+"""The catalogue of errors: a class per google.rpc code, with its HTTP status (code.proto, AIP-193)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

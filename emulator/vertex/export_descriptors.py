@@ -1,6 +1,6 @@
 """Write `descriptors.binpb` from the installed SDK: `python -m emulator.vertex.export_descriptors`.
 
-For development. The SDK has no service descriptors at run time. The RPCs are read from its gRPC transports and
+For development. The SDK has no service descriptors at run time: the RPCs are read from its gRPC transports,
 their HTTP bindings from its REST transports, and put back as services with `google.api.http` options.
 """
 

@@ -1,4 +1,4 @@
-"""What list requests share: filters, page sizes and tokens, orders, field masks (AIP-158, AIP-160, AIP-161)."""
+"""What list requests share: filters, pages, orders, field masks (AIP-158, AIP-160, AIP-161)."""
 
 import base64
 import binascii
@@ -47,7 +47,7 @@ _CHECKSUM_BYTES = 6
 
 
 def page_size(requested: int) -> int:
-    """Return the number of items in a page: 0 asks for the default, the maximum is a cap. Raises InvalidArgument."""
+    """Return the number of items in a page: 0 asks for the default, the maximum is a cap."""
     if requested < 0:
         _fail("page_size", f"The page size must not be negative, got {requested}")
     # Emulator: neither number is documented for batch prediction jobs; other Vertex lists use these.

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, is_repeated, load
+from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, is_repeated, load, message_class
 from emulator.vertex.errors import Internal, InvalidArgument
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Rpc",
     "load",
     "is_repeated",
+    "message_class",
     "to_json",
     "from_json",
     "convert",
@@ -141,7 +142,7 @@ def _list_problems(cls: type[Any], key: str, field: Any, value: Any, path: str) 
 
 def _value_problems(field: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
     if field.message_type is not None and not _is_special(field) and isinstance(value, Mapping):
-        found = list(_problems(load().message(field.message_type.full_name), value, path))
+        found = list(_problems(message_class(field.message_type), value, path))
         yield from found or [(path, _invalid_value(path, field, value))]
     else:
         yield path, _invalid_value(path, field, value)

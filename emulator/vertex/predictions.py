@@ -124,9 +124,9 @@ _SUBNORMAL_FORMS = tuple(f"%.{digits}g" for digits in range(2, 10))
 def _scale(exponent: int) -> tuple[float, float, float]:
     """Return how to round the float32 numbers in [2**(exponent - 1), 2**exponent) to the fewest decimals.
 
-    The decimals of `coarse`, a power of ten, are sparser than these numbers, so at most one of them lies
-    within half a step of a number: `reach`, in units of 1 / coarse. Of those of `fine`, ten times as many, one
-    always does. The products with a float32 are exact: 24 bits times at most 24 of a power of five.
+    The decimals of `coarse`, a power of ten, are sparser than these numbers: at most one of them lies within
+    half a step of a number, which is `reach` in units of 1 / coarse. One of those of `fine`, ten times as
+    many, always does. The products with a float32 are exact: 24 bits times at most 24 of a power of five.
     """
     step = 2.0 ** (exponent - 24)
     decimals = 0
