@@ -1,7 +1,7 @@
-"""Looks at a video file's first bytes before any decoder may: what container it is, and whether it is whole.
+"""Looks at a video file before any decoder may: what container it is, and whether it is whole.
 
-Only files that start like a video container reach FFmpeg, which would otherwise also take playlists and scripts
-that name other files or hosts.
+Only files that start like a video container reach FFmpeg, which would also take playlists and scripts that
+name other files or hosts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class VideoUnreadable(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """`can_seek`: seeks in it can be checked and are then exact. `cut_short`: why the file is known to be incomplete."""
+    """`can_seek`: whether checked seeks are exact in it. `cut_short`: how it is known to be incomplete."""
 
     name: str
     can_seek: bool
@@ -31,7 +31,7 @@ class Container:
 
 
 def identify(path: Path) -> Container:
-    """Tells the container of a local file; raises `VideoUnreadable` for everything that is not a video container."""
+    """Tells the container of a local file; raises `VideoUnreadable` for whatever is none."""
     # A FIFO or a device would block or never end.
     if not path.is_file():
         cause = (
@@ -50,8 +50,10 @@ def identify(path: Path) -> Container:
         if len(head) >= 8 and head[4:8] in _MP4_BOXES:
             return Container("mp4", can_seek=True, cut_short=_mp4_shortage(file, size))
         if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-            promised = 8 + int.from_bytes(head[4:8], "little")
-            return Container("avi", can_seek=True, cut_short=_shortage(promised, size))
+            length = int.from_bytes(head[4:8], "little")
+            # All bits are set where the writer could not go back to fill it in.
+            shortage = _shortage(8 + length, size) if length != 0xFFFFFFFF else None
+            return Container("avi", can_seek=True, cut_short=shortage)
         if head.startswith(b"\x1a\x45\xdf\xa3"):
             return Container("matroska", can_seek=True, cut_short=_matroska_shortage(file, size))
     if _is_transport_stream(head):
@@ -110,7 +112,9 @@ def _mp4_shortage(file: BinaryIO, size: int) -> str | None:
             break
         boxes.add(kind)
         position += length
-        shortage = _shortage(position, size)
+        # Cameras append data that is no box.
+        if kind in _MP4_BOXES:
+            shortage = _shortage(position, size)
     if b"moov" not in boxes:
         cause = shortage or "its recording was probably interrupted"
         raise VideoUnreadable(
