@@ -64,6 +64,7 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
             title=app.title, version=app.version, description=openapi_text.DESCRIPTION, routes=app.routes
         )
         vertex = describe(described)
+        found["tags"] = vertex["tags"]
         found["paths"] = {**vertex["paths"], **found["paths"]}
         schemas = found.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(vertex["components"]["schemas"])
@@ -97,19 +98,27 @@ def _asset(name: str, media_type: str) -> Any:
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """Return paths and component schemas of the given routes, as in an OpenAPI 3.1 document."""
+    """Return tags, paths and component schemas of the given routes, as in an OpenAPI 3.1 document."""
     schemas = _Schemas()
     paths: dict[str, dict[str, Any]] = {}
+    tags: set[str] = set()
     seen: dict[str, int] = {}
-    for route in routes:
+    for route in sorted(routes, key=lambda route: route.segments):
         url, parameters = _url(route)
+        tags.add(_tag(route))
         operation_id = f"{route.segments[0]}.{route.rpc.service}.{route.rpc.name}"
         seen[operation_id] = seen.get(operation_id, 0) + 1
         if seen[operation_id] > 1:
             operation_id = f"{operation_id}{seen[operation_id]}"
         operation = _operation(route, operation_id, parameters, schemas)
         paths.setdefault(url, {})[route.method.lower()] = operation
-    return {"paths": paths, "components": {"schemas": schemas.components}}
+    ordered = [{"name": tag} for tag in openapi_text.TAGS if tag in tags]
+    return {"tags": ordered, "paths": paths, "components": {"schemas": schemas.components}}
+
+
+def _tag(route: Route) -> str:
+    service: str = route.rpc.service
+    return service if service in ("Operations", "Locations") else f"{service} {route.rpc.version}"
 
 
 def _url(route: Route) -> tuple[str, list[dict[str, Any]]]:
@@ -143,10 +152,9 @@ def _operation(
     route: Route, operation_id: str, parameters: list[dict[str, Any]], schemas: "_Schemas"
 ) -> dict[str, Any]:
     rpc = route.rpc
-    version = "" if rpc.service in ("Operations", "Locations") else f" {rpc.version}"
     operation: dict[str, Any] = {
         "operationId": operation_id,
-        "tags": [f"{rpc.service}{version}"],
+        "tags": [_tag(route)],
         "summary": openapi_text.SUMMARIES.get(rpc.name, rpc.name),
         "parameters": [*parameters, *_query_parameters(route, schemas)],
         "responses": _responses(rpc.output.DESCRIPTOR, schemas),

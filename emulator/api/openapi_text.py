@@ -12,6 +12,15 @@ Every call also takes the parameters of all Google APIs: `prettyPrint=false` wri
 are accepted and have no effect.
 """
 
+TAGS = (
+    "JobService v1",
+    "ModelService v1",
+    "Operations",
+    "Locations",
+    "JobService v1beta1",
+    "ModelService v1beta1",
+)
+
 PATH_EXAMPLES: Mapping[str, str] = {
     "project": "my-project",
     "location": "us-central1",
@@ -27,14 +36,14 @@ SUMMARIES: Mapping[str, str] = {
     "DeleteBatchPredictionJob": "Delete a batch prediction job that has ended",
     "CancelBatchPredictionJob": "Cancel a batch prediction job; files already written stay",
     "UploadModel": "Upload a model, or a new version of one",
-    "GetModel": "Get a model: the default version, or `id@version`, or `id@alias`",
+    "GetModel": "Get a model: the default version, or id@version, or id@alias",
     "ListModels": "List the default versions of all models",
     "ListModelVersions": "List the versions of a model",
     "ListModelVersionCheckpoints": "List the checkpoints of a model version",
-    "UpdateModel": "Change the fields of a model that `updateMask` names",
+    "UpdateModel": "Change the fields of a model that updateMask names",
     "DeleteModel": "Delete a model with all its versions",
     "DeleteModelVersion": "Delete one version of a model",
-    "MergeVersionAliases": "Add aliases to a model version; a leading `-` removes one",
+    "MergeVersionAliases": "Add aliases to a model version; a leading - removes one",
     "ExportModel": "Export a model",
     "CopyModel": "Copy a model",
     "GetModelEvaluation": "Get an evaluation of a model",

@@ -117,7 +117,8 @@ class RestSurface:
         version = route.segments[0]
         answer = self.calls.call(route.rpc, message, "v1beta1" if version == "v1beta1" else "v1")
         value = to_json(answer.message, int_enums=query.options.int_enums)
-        self._add_extras(answer, value, masked=bool(query.parameters.keys() & {"readMask", "read_mask"}))
+        masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
+        self._add_extras(answer, value, masked=any(mask not in ("", "*") for mask in masks))
         return HttpResponse(200, dump_json(value, pretty=query.options.pretty))
 
     def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:

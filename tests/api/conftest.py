@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +12,13 @@ import httpx
 import pytest
 import uvicorn
 
+from emulator.api.calls import ServiceMethods
 from emulator.api.rest import HttpRequest, HttpResponse, RestSurface, create_app
 from emulator.config import Settings
-from emulator.service import Call
+from emulator.database import Database
+from emulator.registry import Registry
+from emulator.service import Call, Context, Service
+from emulator.storage import LocalStore
 from emulator.vertex.errors import NotFound
 from emulator.vertex.messages import load
 
@@ -67,7 +73,7 @@ class RecordingService:
         jobs = [self._v1.BatchPredictionJob(name=f"{request.parent}/batchPredictionJobs/{i}") for i in (1, 2)]
         return self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
 
-    def _broken(self, request: Any) -> Any:
+    def _broken(self, _: Any) -> Any:
         raise KeyError("no such key")
 
     def _operation(self, request: Any) -> Any:
@@ -120,18 +126,56 @@ def strict_surface() -> Surface:
     return Surface(service, RestSurface(service, strict=True))
 
 
+@contextmanager
+def serving(service: ServiceMethods) -> Iterator[httpx.Client]:
+    """Run a real server on a free port; yields a client of it."""
+    config = uvicorn.Config(create_app(service, Settings()), port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
     """A client of a real server with the recording service."""
-    config = uvicorn.Config(create_app(RecordingService(), Settings()), port=0, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    started = threading.Event()
-    thread.start()
-    while not server.started and thread.is_alive():
-        started.wait(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with serving(RecordingService()) as client:
         yield client
-    server.should_exit = True
-    thread.join(10)
+
+
+MANIFEST = """\
+[model]
+objective = "object_tracking"
+display_name = "Pets"
+[input]
+width = 64
+height = 64
+[output]
+head = "yolox"
+"""
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a real server with the real service; there is one model and nothing runs the jobs."""
+    folder = tmp_path_factory.mktemp("live")
+    model = folder / "models" / "pets"
+    model.mkdir(parents=True)
+    (model / "model.toml").write_text(MANIFEST)
+    (model / "model.onnx").write_bytes(b"never opened here")
+    (model / "labels.txt").write_text("cat\ndog\n")
+    database = Database(f"sqlite:///{folder / 'emulator.db'}")
+    registry = Registry([folder / "models"], folder / "uploads")
+    service = Service(Context(database, registry, LocalStore(folder / "buckets")))
+    with serving(service) as client:
+        yield client
+    service.close()
+    database.close()
