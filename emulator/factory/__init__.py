@@ -23,6 +23,7 @@ from emulator.factory.scene import (
     render,
     truth_of,
 )
+from emulator.factory.scoring import TrackingScore, score_tracking
 from emulator.factory.silhouettes import KINDS
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "Truth",
     "TruthTrack",
     "TruthFrame",
+    "score_tracking",
+    "TrackingScore",
     "Actor",
     "Layer",
     "Moment",

@@ -65,7 +65,8 @@ def _muted(rng: np.random.Generator) -> Floats:
 
 
 def _mix(weight: Floats, first: Floats, second: Floats) -> Floats:
-    return (first + weight[..., None] * (second - first)).astype(np.float32)
+    planes = [weight * float(b - a) + float(a) for a, b in zip(first, second, strict=True)]
+    return np.asarray(cv2.merge(planes), dtype=np.float32)
 
 
 def _plain(size: tuple[int, int], rng: np.random.Generator) -> Floats:
@@ -158,7 +159,7 @@ class Background:
             raise FactoryError(f"There is no background {kind!r}; use one of {', '.join(BACKGROUNDS)}.")
         self._size = size
         self._camera = camera
-        self._painting: Picture = np.clip(painter(size, rng), 0, 255).astype(np.uint8)
+        self._painting: Picture = np.asarray(cv2.add(painter(size, rng), 0, dtype=cv2.CV_8U), dtype=np.uint8)
 
     def at(self, time_s: float) -> Picture:
         """The background at a moment: a fresh picture that the caller may draw on."""

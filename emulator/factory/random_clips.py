@@ -65,7 +65,8 @@ def random_clip(
         candidate = _object(bare, labels, rng)
         if all(_get_along(candidate, other) for other in objects):
             objects.append(candidate)
-    objects = [replace(one, colour=_colour(bare, one, rng)) for one in objects]
+    stage = Stage(replace(bare, light=Light(), noise=0.0))
+    objects = [replace(one, colour=_colour(stage, one, rng)) for one in objects]
     actors: list[Actor] = [_distractor(bare, rng) for _ in range(int(rng.integers(0, 4)))]
     actors += objects
     actors += [_pole(bare, one, rng) for one in objects if rng.random() < 0.2]
@@ -165,12 +166,11 @@ def _overlap(first: Box, second: Box) -> float:
     return width * height / min(areas)
 
 
-def _colour(bare: Clip, one: Object, rng: np.random.Generator) -> Colour:
+def _colour(stage: Stage, one: Object, rng: np.random.Generator) -> Colour:
     """A colour that stands out from the background along the object's way."""
-    stage = Stage(replace(bare, light=Light(), noise=0.0))
     surroundings = []
     for time_s in (one.start, (one.start + one.end) / 2, one.end):
-        picture = stage.frame(min(bare.frame_count - 1, round(time_s * bare.fps))).picture
+        picture = stage.background(time_s)
         x_min, y_min, x_max, y_max = np.clip(_place(one, time_s), 0, 0.98)
         height, width = picture.shape[:2]
         patch = picture[

@@ -121,6 +121,12 @@ class Clip:
                 raise FactoryError(
                     f"{name!r} starts at {actor.start} s in a clip of {self.duration} s; start it earlier."
                 )
+            for moment in actor.moments:
+                if moment.time >= self.duration:
+                    raise FactoryError(
+                        f"The {moment.label} at {moment.time} s comes after the end of a clip of "
+                        f"{self.duration} s; let it happen earlier or make the clip longer."
+                    )
 
     @property
     def frame_count(self) -> int:
@@ -129,9 +135,10 @@ class Clip:
     @property
     def rate(self) -> Fraction:
         """Frames per second as a ratio: 29.97 is the usual 30000/1001."""
-        exact = Fraction(self.fps).limit_denominator(1001)
         ntsc = Fraction(round(self.fps) * 1000, 1001)
-        return ntsc if abs(float(ntsc) - self.fps) < 0.005 else exact
+        if not float(self.fps).is_integer() and abs(float(ntsc) - self.fps) < 0.005:
+            return ntsc
+        return Fraction(self.fps).limit_denominator(1001)
 
 
 @dataclass(frozen=True)
@@ -277,10 +284,14 @@ class Stage:
     def _rng(self, part: int) -> np.random.Generator:
         return np.random.default_rng((self._clip.seed, part))
 
+    def background(self, time_s: float) -> Picture:
+        """The picture without actors, light and noise."""
+        return self._background.at(time_s)
+
     def frame(self, number: int) -> Frame:
         """Renders one picture of the clip."""
         time_s = self.schedule.time_s(number)
-        picture = self._background.at(time_s)
+        picture = self.background(time_s)
         cover: list[tuple[int, NDArray[np.bool_], int, int, int]] = []
         for place, (actor, painter) in enumerate(zip(self._clip.objects, self._painters, strict=True)):
             if not self.schedule.belongs(number, actor.start, actor.end):

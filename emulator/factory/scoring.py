@@ -1,0 +1,173 @@
+"""How well an object tracker's output agrees with a clip's truth."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.factory.scene import Truth
+
+MATCH_IOU = 0.5
+CARE_VISIBLE = 0.3
+"""Objects of which less is visible are neither demanded nor held against a model that finds them."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A box (x_min, y_min, x_max, y_max, relative) of one track at one moment."""
+
+    track: int
+    label: str
+    box: tuple[float, float, float, float]
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class TrackingScore:
+    """Counts that add up over clips; the figures are derived.
+
+    A detection is right when it has the label and at least MATCH_IOU with an object of that moment that no
+    other detection has taken. A predicted and a true track are the same when more than half of the moments
+    at which either exists are such matches. An ID switch is a true object followed by another predicted
+    track than before. iou is summed over right detections.
+    """
+
+    right: int = 0
+    predicted: int = 0
+    expected: int = 0
+    tracks_right: int = 0
+    tracks_predicted: int = 0
+    tracks_expected: int = 0
+    id_switches: int = 0
+    iou: float = 0.0
+
+    def __add__(self, other: TrackingScore) -> TrackingScore:
+        return TrackingScore(*(getattr(self, name) + getattr(other, name) for name in self.__match_args__))
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.predicted if self.predicted else 1.0
+
+    @property
+    def recall(self) -> float:
+        return self.right / self.expected if self.expected else 1.0
+
+    @property
+    def track_f1(self) -> float:
+        both = self.tracks_predicted + self.tracks_expected
+        return 2 * self.tracks_right / both if both else 1.0
+
+    @property
+    def mean_iou(self) -> float:
+        return self.iou / self.right if self.right else 1.0
+
+
+def overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x_min, y_min, x_max, y_max)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return width * height / (sum(areas) - width * height)
+
+
+def score_tracking(truth: Truth, predictions: Sequence[Mapping[str, Any]]) -> TrackingScore:
+    """Compares the `prediction` list of an output line (durations as text, `frames`) with the truth."""
+    expected, predicted = _true_frames(truth), _predicted_frames(predictions)
+    pairs: dict[int, list[tuple[int, int]]] = {}
+    right, iou, judged, wanted = 0, 0.0, 0, 0
+    counted: dict[int, int] = {}
+    for time_us in sorted(expected.keys() | predicted.keys()):
+        there, seen = expected.get(time_us, []), predicted.get(time_us, [])
+        matches = list(_matches(there, seen))
+        for one, other, share in matches:
+            pairs.setdefault(one.track, []).append((time_us, other.track))
+            right += one.counts
+            iou += share if one.counts else 0.0
+        # What matches an object that does not count is left out of both sides.
+        forgiven = {other.track for one, other, _ in matches if not one.counts}
+        wanted += sum(one.counts for one in there)
+        for other in seen:
+            if other.track not in forgiven:
+                judged += 1
+                counted[other.track] = counted.get(other.track, 0) + 1
+    lengths = _lengths(expected)
+    return TrackingScore(
+        right=right,
+        predicted=judged,
+        expected=wanted,
+        tracks_right=_same_tracks(pairs, lengths, counted),
+        tracks_predicted=len(counted),
+        tracks_expected=len(lengths),
+        id_switches=sum(_switches(matched) for matched in pairs.values()),
+        iou=iou,
+    )
+
+
+def _lengths(frames: Mapping[int, Sequence[Placed]]) -> dict[int, int]:
+    """In how many moments each true track counts, if in any."""
+    lengths: dict[int, int] = {}
+    for placed in itertools.chain.from_iterable(frames.values()):
+        if placed.counts:
+            lengths[placed.track] = lengths.get(placed.track, 0) + 1
+    return lengths
+
+
+def _switches(matched: Sequence[tuple[int, int]]) -> int:
+    return sum(before[1] != after[1] for before, after in itertools.pairwise(matched))
+
+
+def _true_frames(truth: Truth) -> dict[int, list[Placed]]:
+    frames: dict[int, list[Placed]] = {}
+    for number, track in enumerate(truth.tracks):
+        for frame in track.frames:
+            box = (frame.x_min, frame.y_min, frame.x_max, frame.y_max)
+            placed = Placed(number, track.label, box, frame.visible >= CARE_VISIBLE)
+            frames.setdefault(frame.time_us, []).append(placed)
+    return frames
+
+
+def _predicted_frames(predictions: Sequence[Mapping[str, Any]]) -> dict[int, list[Placed]]:
+    frames: dict[int, list[Placed]] = {}
+    for number, prediction in enumerate(predictions):
+        for frame in prediction["frames"]:
+            time_us = round(float(frame["timeOffset"].removesuffix("s")) * 1e6)
+            box = (frame["xMin"], frame["yMin"], frame["xMax"], frame["yMax"])
+            frames.setdefault(time_us, []).append(Placed(number, prediction["displayName"], box))
+    return frames
+
+
+def _matches(there: Sequence[Placed], seen: Sequence[Placed]) -> Iterator[tuple[Placed, Placed, float]]:
+    """Pairs of one label with the greatest overlap first, each object and detection at most once."""
+    candidates = sorted(
+        (
+            (overlap(one.box, other.box), i, j)
+            for i, one in enumerate(there)
+            for j, other in enumerate(seen)
+            if one.label == other.label
+        ),
+        reverse=True,
+    )
+    taken: set[int] = set()
+    given: set[int] = set()
+    for share, i, j in candidates:
+        if share >= MATCH_IOU and i not in taken and j not in given:
+            taken.add(i)
+            given.add(j)
+            yield there[i], seen[j], share
+
+
+def _same_tracks(
+    pairs: Mapping[int, Sequence[tuple[int, int]]], lengths: Mapping[int, int], counted: Mapping[int, int]
+) -> int:
+    same = 0
+    for track, length in lengths.items():
+        shared: dict[int, int] = {}
+        for _, other in pairs.get(track, ()):
+            shared[other] = shared.get(other, 0) + 1
+        # More than half of the union can be shared with one track only, so that pairs are one to one.
+        same += any(2 * common > length + counted.get(other, 0) - common for other, common in shared.items())
+    return same
