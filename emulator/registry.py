@@ -5,14 +5,17 @@ Contract: model.proto. Reads manifests only; the ONNX graphs are the workers' bu
 
 import hashlib
 import logging
+import math
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from emulator.config import Settings
 from emulator.inference.manifest import MANIFEST, ManifestError, ModelManifest, load_manifest
 from emulator.vertex.contract import load
 
@@ -76,23 +79,14 @@ class Registry:
         self._lock = threading.Lock()
         self._read: dict[Path, ModelSource] = {}
         self._catalogue = Catalogue((), ())
+        self._looked_at = -math.inf
 
-    def catalogue(self) -> Catalogue:
-        """Look at the folders again; only manifests that changed are read."""
+    def catalogue(self, *, max_age_s: float = 0.0) -> Catalogue:
+        """The models in the folders, as they were at most so long ago. Reads only what has changed."""
         with self._lock:
-            sources: dict[str, ModelSource] = {}
-            problems: list[str] = []
-            for folder in self._model_folders(problems):
-                found = self._source(folder)
-                if isinstance(found, str):
-                    problems.append(found)
-                else:
-                    sources[found.id] = found
-            catalogue = Catalogue(tuple(sources.values()), tuple(problems))
-            for problem in set(catalogue.problems) - set(self._catalogue.problems):
-                _log.error("Model left out: %s", problem)
-            self._catalogue = catalogue
-            return catalogue
+            if time.monotonic() - self._looked_at >= max_age_s:
+                self._look()
+            return self._catalogue
 
     def install(self, name: str, files: Iterable[tuple[str, Callable[[], BinaryIO]]]) -> ModelSource:
         """Copy an upload's files, given by relative name, into a new folder `name`.
@@ -119,6 +113,20 @@ class Registry:
         """Delete the folder of an upload."""
         shutil.rmtree(folder, ignore_errors=True)
 
+    def _look(self) -> None:
+        sources: dict[str, ModelSource] = {}
+        problems: list[str] = []
+        for folder in self._model_folders(problems):
+            found = self._source(folder)
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                sources[found.id] = found
+        for problem in set(problems) - set(self._catalogue.problems):
+            _log.error("Model left out: %s", problem)
+        self._catalogue = Catalogue(tuple(sources.values()), tuple(problems))
+        self._looked_at = time.monotonic()
+
     def _model_folders(self, problems: list[str]) -> Iterable[Path]:
         for folder in self._folders:
             try:
@@ -140,6 +148,13 @@ class Registry:
             return str(error)
         self._read[folder] = source
         return source
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The registry that a server with these settings has; its own folder of models is made when missing."""
+    settings.own_models.mkdir(parents=True, exist_ok=True)
+    bundled = [bundled_models()] if settings.bundled_models else []
+    return Registry([*bundled, settings.own_models, *settings.models_dirs], settings.data_dir / "uploads")
 
 
 def bundled_models() -> Path:

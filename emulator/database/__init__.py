@@ -8,6 +8,7 @@ from emulator.database.jobs import Jobs
 from emulator.database.models import Models
 from emulator.database.operations import Operations
 from emulator.database.rows import (
+    FilterRow,
     JobRow,
     ModelRow,
     NewJob,
@@ -20,6 +21,7 @@ from emulator.database.rows import (
 __all__ = [
     "Database",
     "DatabaseUnusable",
+    "FilterRow",
     "JobRow",
     "ModelRow",
     "NewJob",

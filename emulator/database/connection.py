@@ -72,11 +72,12 @@ class Connected:
         else:
             # One connection per thread that is inside a query at the same moment, however many.
             options |= {"pool_size": 16, "max_overflow": -1}
-            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
         return options
 
     def _prepare(self) -> None:
         try:
+            if self._sqlite and self._url.database and not self._url.database.startswith("file:"):
+                Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             with self._write() as connection:
                 schema.prepare(connection)
         except schema.SchemaMismatch as error:
@@ -91,10 +92,10 @@ class Connected:
     def _remedy(self, cause: str = "") -> str:
         if not self._sqlite:
             return "see that the server runs, that the database exists and that the user may create tables"
-        if "readonly" in cause or "unable to open" in cause:
-            return "make the file and its folder writable, or name another database"
         if "locked" in cause:
             return "another program holds the file; stop it, or name another database"
+        if any(symptom in cause for symptom in ("readonly", "unable to open", "[Errno")):
+            return "make the file and its folder writable, or name another database"
         return "move the file away to start with an empty database, or name another one"
 
 

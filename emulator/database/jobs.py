@@ -4,13 +4,15 @@ A runner owns a job while its lease lasts. Everything a runner writes names its 
 lost its lease (a machine that slept, a debugger) can no longer change anything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
+    Integer,
     Select,
     and_,
     bindparam,
@@ -22,7 +24,7 @@ from sqlalchemy import (
 )
 
 from emulator.database.connection import Connected
-from emulator.database.rows import UNKNOWN_TOTAL, JobRow, NewJob, ShardRow
+from emulator.database.rows import FilterRow, JobRow, NewJob, ShardRow
 from emulator.database.schema import jobs, shards
 from emulator.vertex.job_state import TERMINAL, JobState, sources
 
@@ -31,31 +33,23 @@ ListPosition = tuple[int, int]
 
 _STARTED = (JobState.RUNNING, JobState.CANCELLING)
 _JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
-_FILTER_COLUMNS = [
-    jobs.c[name] for name in ("id", "display_name", "model_display_name", "state", "labels", "create_time_us")
-]
+_FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
 _SCAN_CHUNK = 1000
+# What every request runs is built once: building a statement takes longer than running it.
 _SELECT_JOB = select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
+_INSERT_JOB = insert(jobs)
 
 
 class Jobs(Connected):
     """Batch prediction jobs and their shards."""
 
-    def insert_job(self, job: NewJob) -> None:
-        """Add a PENDING job."""
-        values = {name: getattr(job, name) for name in NewJob.__dataclass_fields__}
-        values |= {
-            "labels": dict(job.labels),
-            "state": JobState.PENDING,
-            "update_time_us": job.create_time_us,
-            "successful": 0,
-            "failed": 0,
-            "incomplete": UNKNOWN_TOTAL,
-            "partial_failures": (),
-            "attempts": 0,
-        }
+    def insert_job(self, job: NewJob) -> JobRow:
+        """Add a PENDING job; the row that it has become."""
+        row = job.as_row()
+        values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
         with self._write() as connection:
-            connection.execute(insert(jobs).values(values))
+            connection.execute(_INSERT_JOB, {**values, "labels": dict(job.labels)})
+        return row
 
     def get_job(self, job_id: int) -> JobRow | None:
         """The job of that id, or None."""
@@ -68,21 +62,20 @@ class Jobs(Connected):
         location: str,
         *,
         limit: int,
-        matches: Callable[[Mapping[str, Any]], bool] | None = None,
+        matches: Callable[[FilterRow], bool] | None = None,
         after: ListPosition | None = None,
     ) -> list[JobRow]:
         """Up to `limit` jobs, newest first, that come `after` a position and that `matches` accepts.
 
-        `matches` sees the light columns only (see _FILTER_COLUMNS), so that a filter over many jobs reads
-        no documents.
+        `matches` sees the light columns only, so that a filter over many jobs reads no documents.
         """
         with self._read() as connection:
+            parent = project, location
             if matches is None:
-                page = _page(_JOB_COLUMNS, project, location, after, limit)
-                return [JobRow(*row) for row in connection.execute(page)]
-            ids = _scan(connection, project, location, after, limit, matches)
+                return [JobRow(*row) for row in _page(connection, _JOB_PAGES, parent, after, limit)]
+            ids = _scan(connection, parent, after, limit, matches)
             found = connection.execute(select(*_JOB_COLUMNS).where(jobs.c.id.in_(ids)))
-            by_id = {row.id: JobRow(*row) for row in found}
+            by_id = {job.id: job for job in (JobRow(*row) for row in found)}
             return [by_id[job_id] for job_id in ids if job_id in by_id]
 
     def delete_job(self, job_id: int) -> bool:
@@ -255,38 +248,54 @@ def _get(connection: Connection, job_id: int) -> JobRow | None:
     return None if row is None else JobRow(*row)
 
 
+def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Select[Any], Select[Any]]:
+    """The first page of a parent's jobs, and the page after a position."""
+    of_parent = jobs.c.project == bindparam("project"), jobs.c.location == bindparam("location")
+    after_time, after_id = bindparam("after_time", type_=BigInteger), bindparam("after_id", type_=BigInteger)
+    first = select(*columns).where(*of_parent)
+    # The first condition looks redundant; it is what lets the index skip to the position.
+    later = first.where(
+        jobs.c.create_time_us <= after_time,
+        or_(jobs.c.create_time_us < after_time, jobs.c.id < after_id),
+    )
+    newest_first = jobs.c.create_time_us.desc(), jobs.c.id.desc()
+    limit = bindparam("limit", type_=Integer)
+    return first.order_by(*newest_first).limit(limit), later.order_by(*newest_first).limit(limit)
+
+
+_JOB_PAGES = _page_statements(_JOB_COLUMNS)
+_FILTER_PAGES = _page_statements(_FILTER_COLUMNS)
+
+
 def _page(
-    columns: Sequence[Column[Any]], project: str, location: str, after: ListPosition | None, limit: int
-) -> Select[Any]:
-    statement = select(*columns).where(jobs.c.project == project, jobs.c.location == location)
-    if after is not None:
-        create_time_us, job_id = after
-        # The first condition looks redundant; it is what lets the index skip to the position.
-        statement = statement.where(
-            jobs.c.create_time_us <= create_time_us,
-            or_(jobs.c.create_time_us < create_time_us, jobs.c.id < job_id),
-        )
-    return statement.order_by(jobs.c.create_time_us.desc(), jobs.c.id.desc()).limit(limit)
+    connection: Connection,
+    pages: tuple[Select[Any], Select[Any]],
+    parent: tuple[str, str],
+    after: ListPosition | None,
+    limit: int,
+) -> Sequence[Any]:
+    parameters: dict[str, Any] = {"project": parent[0], "location": parent[1], "limit": limit}
+    if after is None:
+        return connection.execute(pages[0], parameters).all()
+    return connection.execute(pages[1], {**parameters, "after_time": after[0], "after_id": after[1]}).all()
 
 
 def _scan(
     connection: Connection,
-    project: str,
-    location: str,
+    parent: tuple[str, str],
     after: ListPosition | None,
     limit: int,
-    matches: Callable[[Mapping[str, Any]], bool],
+    matches: Callable[[FilterRow], bool],
 ) -> list[int]:
     """Ids of the first `limit` matching jobs, read in chunks so that an early end reads little."""
     ids: list[int] = []
     while True:
-        page = _page(_FILTER_COLUMNS, project, location, after, _SCAN_CHUNK)
-        rows = connection.execute(page).mappings().all()
+        rows = _page(connection, _FILTER_PAGES, parent, after, _SCAN_CHUNK)
         for row in rows:
-            if matches(cast(Mapping[str, Any], row)):
-                ids.append(row["id"])
+            if matches(FilterRow(*row)):
+                ids.append(row[0])
                 if len(ids) == limit:
                     return ids
         if len(rows) < _SCAN_CHUNK:
             return ids
-        after = (rows[-1]["create_time_us"], rows[-1]["id"])
+        after = (rows[-1].create_time_us, rows[-1].id)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emulator.database.connection import Connected
@@ -17,9 +17,18 @@ from emulator.database.rows import ModelRow, NewModel, VersionRow
 from emulator.database.schema import models, seeded, versions
 
 DEFAULT_ALIAS = "default"
+_SEED_ATTEMPTS = 3
 
 _VERSION_COLUMNS = [versions.c[name] for name in VersionRow.__dataclass_fields__]
 _MODEL_COLUMNS = [models.c[name] for name in ModelRow.__dataclass_fields__ if name != "versions"]
+# What every request runs is built once: building a statement takes longer than running it.
+_SELECT_MODELS = (
+    select(*_MODEL_COLUMNS, *_VERSION_COLUMNS)
+    .join_from(models, versions)
+    .where(models.c.project == bindparam("project"), models.c.location == bindparam("location"))
+    .order_by(versions.c.version)
+)
+_SELECT_MODEL = _SELECT_MODELS.where(models.c.model_id == bindparam("model_id"))
 
 
 class Models(Connected):
@@ -27,14 +36,15 @@ class Models(Connected):
 
     def get_model(self, project: str, location: str, model_id: str) -> ModelRow | None:
         """The model with all its versions, or None."""
+        parameters = {"project": project, "location": location, "model_id": model_id}
         with self._read() as connection:
-            found = _select(connection, _model(project, location, model_id))
+            found = _select(connection, _SELECT_MODEL, parameters)
         return found[0] if found else None
 
     def list_models(self, project: str, location: str) -> list[ModelRow]:
         """Every model of a location with all its versions, newest first."""
         with self._read() as connection:
-            found = _select(connection, models.c.project == project, models.c.location == location)
+            found = _select(connection, _SELECT_MODELS, {"project": project, "location": location})
         return sorted(found, key=lambda model: (model.create_time_us, model.model_id), reverse=True)
 
     def insert_model(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> bool:
@@ -119,25 +129,18 @@ class Models(Connected):
             )
             return True
 
-    def seed_models(self, project: str, location: str, sources: Iterable[NewModel]) -> None:
+    def seed_models(self, project: str, location: str, sources: Sequence[NewModel]) -> None:
         """Show folder models in a location: those it has never seen are added, those it has are brought up
         to date with their folder. One that was deleted there, or whose id is taken, is left out."""
-        with self._write() as connection:
-            place = and_(seeded.c.project == project, seeded.c.location == location)
-            known = set(connection.scalars(select(seeded.c.source).where(place)))
-            for model in sources:
-                if model.source in known:
-                    _refresh(connection, project, location, model)
-                elif (
-                    connection.scalar(
-                        select(models.c.model_id).where(_model(project, location, model.model_id))
-                    )
-                    is None
-                ):
-                    now = self.clock()
-                    _insert_model(connection, project, location, model, [DEFAULT_ALIAS], now)
-                    values = {"project": project, "location": location, "source": model.source}
-                    connection.execute(insert(seeded).values(values))
+        for attempt in range(_SEED_ATTEMPTS):
+            try:
+                with self._write() as connection:
+                    _seed(connection, project, location, sources, self.clock())
+                return
+            except IntegrityError:
+                # Another server added some of them at the same moment: now they can be seen.
+                if attempt == _SEED_ATTEMPTS - 1:
+                    raise
 
     def version_folders(self) -> set[str]:
         """The folders that any model version points to."""
@@ -157,21 +160,17 @@ def _version(project: str, location: str, model_id: str, version: int) -> Column
     return and_(*_key(versions, project, location, model_id), versions.c.version == version)
 
 
-def _select(connection: Connection, *which: ColumnElement[bool]) -> list[ModelRow]:
-    found = connection.execute(select(*_MODEL_COLUMNS).where(*which)).all()
-    joined = select(*_VERSION_COLUMNS).join(models).where(*which).order_by(versions.c.version)
-    by_id: dict[tuple[str, str, str], list[VersionRow]] = defaultdict(list)
-    for row in connection.execute(joined):
-        version = VersionRow(*row)
-        version = replace(version, aliases=tuple(version.aliases))
-        by_id[version.project, version.location, version.model_id].append(version)
-    rows = (ModelRow(*row) for row in found)
-    return [
-        replace(row, versions=tuple(by_id[row.project, row.location, row.model_id]))
-        for row in rows
-        # A version deleted between the two queries could leave none behind.
-        if (row.project, row.location, row.model_id) in by_id
-    ]
+def _select(connection: Connection, statement: Select[Any], parameters: Mapping[str, str]) -> list[ModelRow]:
+    """Models with their versions, from rows that join the two."""
+    found: dict[tuple[str, str, str], ModelRow] = {}
+    of_model: dict[tuple[str, str, str], list[VersionRow]] = defaultdict(list)
+    for row in connection.execute(statement, parameters):
+        model = ModelRow(*row[: len(_MODEL_COLUMNS)])
+        version = VersionRow(*row[len(_MODEL_COLUMNS) :])
+        key = model.project, model.location, model.model_id
+        found[key] = model
+        of_model[key].append(replace(version, aliases=tuple(version.aliases)))
+    return [replace(model, versions=tuple(of_model[key])) for key, model in found.items()]
 
 
 def _insert_model(
@@ -224,6 +223,19 @@ def _take_aliases(
             rest = [alias for alias in present if alias not in kept]
             key = _version(project, location, model_id, version)
             connection.execute(update(versions).where(key).values(aliases=rest))
+
+
+def _seed(connection: Connection, project: str, location: str, sources: Sequence[NewModel], now: int) -> None:
+    place = and_(seeded.c.project == project, seeded.c.location == location)
+    known = set(connection.scalars(select(seeded.c.source).where(place)))
+    for model in sources:
+        key = _model(project, location, model.model_id)
+        if model.source in known:
+            _refresh(connection, project, location, model)
+        elif connection.scalar(select(models.c.model_id).where(key)) is None:
+            _insert_model(connection, project, location, model, [DEFAULT_ALIAS], now)
+            values = {"project": project, "location": location, "source": model.source}
+            connection.execute(insert(seeded).values(values))
 
 
 def _refresh(connection: Connection, project: str, location: str, model: NewModel) -> None:

@@ -2,28 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from emulator.vertex.job_state import JobState
 
 UNKNOWN_TOTAL = -1
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job as it is created, PENDING. `document` is the request's v1 BatchPredictionJob, serialized."""
-
-    id: int
-    project: str
-    location: str
-    display_name: str
-    model_id: str
-    model_version: int
-    model_display_name: str
-    model_objective: str
-    model_folder: str
-    labels: Mapping[str, str]
-    document: bytes
-    create_time_us: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +44,64 @@ class JobRow:
     def name(self) -> str:
         """The resource name, with the project's number."""
         return f"projects/{self.project}/locations/{self.location}/batchPredictionJobs/{self.id}"
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job as it is created, PENDING. `document` is the request's v1 BatchPredictionJob, serialized."""
+
+    id: int
+    project: str
+    location: str
+    display_name: str
+    model_id: str
+    model_version: int
+    model_display_name: str
+    model_objective: str
+    model_folder: str
+    labels: Mapping[str, str]
+    document: bytes
+    create_time_us: int
+
+    def as_row(self) -> JobRow:
+        """The job as it stands before anything has happened to it."""
+        return JobRow(
+            id=self.id,
+            project=self.project,
+            location=self.location,
+            display_name=self.display_name,
+            model_id=self.model_id,
+            model_version=self.model_version,
+            model_display_name=self.model_display_name,
+            model_objective=self.model_objective,
+            model_folder=self.model_folder,
+            document=self.document,
+            state=JobState.PENDING,
+            create_time_us=self.create_time_us,
+            update_time_us=self.create_time_us,
+            start_time_us=None,
+            end_time_us=None,
+            successful=0,
+            failed=0,
+            incomplete=UNKNOWN_TOTAL,
+            output_directory=None,
+            provider=None,
+            error=None,
+            partial_failures=(),
+            owner=None,
+            attempts=0,
+        )
+
+
+class FilterRow(NamedTuple):
+    """What a list filter may look at."""
+
+    id: int
+    display_name: str
+    model_display_name: str
+    state: JobState
+    labels: Mapping[str, str]
+    create_time_us: int
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ SCHEMA_VERSION = 1
 # PostgreSQL: one key for the lock that lets only one of several starting servers create the tables.
 _CREATE_LOCK = 0x76626574
 
+_STATES = {int(state): state for state in JobState}
+
 metadata = MetaData()
 
 
@@ -68,7 +70,7 @@ class State(TypeDecorator[JobState]):
         return int(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> JobState:  # noqa: ARG002
-        return JobState(value)
+        return _STATES[value]
 
 
 schema_versions = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -191,6 +193,8 @@ def prepare(connection: Connection) -> None:
             raise SchemaMismatch(
                 f"it has schema version {found}, and this version of the emulator uses {SCHEMA_VERSION}"
             )
+        # A file that can only be read is found out now, not by the first client that creates something.
+        connection.execute(schema_versions.update().values(version=SCHEMA_VERSION))
         return
     if ours := sorted(present & set(metadata.tables)):
         raise SchemaMismatch(f"its table {ours[0]} was not made by the emulator")

@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, NoReturn
 
 from emulator.service.fidelity import Fidelity, Kind, clear, set_paths
+from emulator.vertex.contract import load
 from emulator.vertex.errors import Unimplemented, Violations
 
 REQUIRED = "Required field is not set."
@@ -27,6 +29,24 @@ def refuse(field: str, text: str) -> NoReturn:
     violations = Violations()
     violations.add(field, text)
     raise violations.to_error()
+
+
+@cache
+def output_only_fields(full_name: str) -> tuple[str, ...]:
+    """The fields of a message that only the server sets."""
+    contract = load()
+    fields = contract.message(full_name).DESCRIPTOR.fields
+    return tuple(field.name for field in fields if contract.is_output_only(field))
+
+
+def without_output_only(message: Any) -> Any:
+    """A copy of a resource as the client may set it."""
+    kept = type(message)()
+    kept.CopyFrom(message)
+    # Vertex: what a client sets in an output-only field does not count (AIP-203).
+    for name in output_only_fields(message.DESCRIPTOR.full_name):
+        kept.ClearField(name)
+    return kept
 
 
 def check_display_name(violations: Violations, path: str, display_name: str) -> None:

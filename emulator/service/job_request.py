@@ -16,6 +16,7 @@ from emulator.service.fields import (
     check_display_name,
     check_labels,
     refuse_unimplemented,
+    without_output_only,
 )
 from emulator.service.model_registry import ModelRegistry, ResolvedModel
 from emulator.storage import GcsUri, InvalidUri
@@ -37,12 +38,7 @@ class JobRequest:
 
     def prepare(self, message: Any) -> NewJob:
         """The row of a job; raises InvalidArgument, Unimplemented or NotFound."""
-        job = self.context.v1.BatchPredictionJob()
-        job.CopyFrom(message)
-        for field in job.DESCRIPTOR.fields:
-            # Vertex: what a client sets in an output-only field does not count (AIP-203).
-            if self.context.contract.is_output_only(field):
-                job.ClearField(field.name)
+        job = without_output_only(message)
         violations = Violations()
         check_display_name(violations, f"{_JOB}.display_name", job.display_name)
         name = self._check_model_name(job, violations)

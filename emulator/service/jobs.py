@@ -3,10 +3,9 @@
 Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from emulator.database import JobRow
+from emulator.database import FilterRow, JobRow
 from emulator.service.context import Call, Context, timestamp
 from emulator.service.job_request import JobRequest
 from emulator.service.listing import Paging, masked
@@ -34,9 +33,7 @@ class JobService:
         """Check a job, store it PENDING, and let a runner know."""
         place = self._context.place(LocationName.parse(request.parent))
         preparation = JobRequest(self._context, self._models, place, call)
-        job = preparation.prepare(request.batch_prediction_job)
-        self._context.database.insert_job(job)
-        row = self._row(job.id)
+        row = self._context.database.insert_job(preparation.prepare(request.batch_prediction_job))
         self._context.on_work()
         return self._message(row)
 
@@ -123,13 +120,13 @@ class JobService:
         return job_message(self._context, row)
 
 
-def _filter_row(row: Mapping[str, Any]) -> dict[str, object]:
+def _filter_row(row: FilterRow) -> dict[str, object]:
     return {
-        "display_name": row["display_name"],
-        "model_display_name": row["model_display_name"],
-        "state": row["state"].proto_name,
-        "create_time": row["create_time_us"],
-        "labels": row["labels"],
+        "display_name": row.display_name,
+        "model_display_name": row.model_display_name,
+        "state": row.state.proto_name,
+        "create_time": row.create_time_us,
+        "labels": row.labels,
     }
 
 

@@ -23,6 +23,7 @@ from emulator.service.fields import (
     check_display_name,
     check_labels,
     refuse_unimplemented,
+    without_output_only,
 )
 from emulator.service.model_registry import DEFAULT_ALIAS, ModelRegistry
 from emulator.service.operations import Operations
@@ -85,11 +86,7 @@ class Uploads:
 
     def _check(self, request: Any, call: Call) -> _Upload:
         place = self._context.place(LocationName.parse(request.parent))
-        model = self._context.v1.Model()
-        model.CopyFrom(request.model)
-        for field in model.DESCRIPTOR.fields:
-            if self._context.contract.is_output_only(field):
-                model.ClearField(field.name)
+        model = without_output_only(request.model)
         violations = Violations()
         if request.model_id and not _MODEL_ID.fullmatch(request.model_id):
             violations.add(

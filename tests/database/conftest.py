@@ -5,27 +5,16 @@ import uuid
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from job_rows import Clock, MakeJob
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from emulator.database import Database
+from emulator.database import Database, NewJob
 
 POSTGRESQL_VARIABLE = "EMULATOR_TEST_POSTGRESQL_URL"
-
-
-class Clock:
-    """A clock that only moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_us = 1_700_000_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_us
-
-    def advance(self, microseconds: int) -> None:
-        self.now_us += microseconds
 
 
 @pytest.fixture
@@ -67,5 +56,28 @@ def database(database_url: str, clock: Clock) -> Iterator[Database]:
 
 
 @pytest.fixture
-def new_id() -> Iterator[int]:
-    return count(1)
+def make_job(database: Database, clock: Clock) -> MakeJob:
+    """Adds a job and moves the clock on by one microsecond; its id counts up from 1."""
+    ids = count(1)
+
+    def make(**changes: Any) -> int:
+        values: dict[str, Any] = {
+            "id": next(ids),
+            "project": "1",
+            "location": "us-central1",
+            "display_name": "job",
+            "model_id": "m",
+            "model_version": 1,
+            "model_display_name": "Model",
+            "model_objective": "OBJECT_TRACKING",
+            "model_folder": "/models/m",
+            "labels": {},
+            "document": b"document",
+            "create_time_us": clock(),
+        }
+        job = NewJob(**{**values, **changes})
+        database.insert_job(job)
+        clock.advance(1)
+        return job.id
+
+    return make

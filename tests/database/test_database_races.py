@@ -1,0 +1,144 @@
+"""Guarded updates under real threads: of several that want the same row, exactly one gets it."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from job_rows import MakeJob
+
+from emulator.database import Database, NewModel
+from emulator.vertex.job_state import TERMINAL, JobState
+
+LEASE_US = 10_000_000
+
+
+def at_once(*actions: Callable[[], Any]) -> Sequence[Any]:
+    """Run the actions in threads that start together."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], Any]) -> Any:
+        barrier.wait(10)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))
+
+
+def test_each_job_is_claimed_once(database: Database, make_job: MakeJob) -> None:
+    ids = {make_job() for _ in range(24)}
+
+    def claim_all(owner: str) -> list[int]:
+        claimed = []
+        while job := database.claim_job(owner, LEASE_US):
+            claimed.append(job.id)
+        return claimed
+
+    taken = at_once(*(partial(claim_all, f"runner-{n}") for n in range(4)))
+    assert Counter(job_id for claimed in taken for job_id in claimed) == Counter(ids)
+
+
+def test_one_dead_lease_is_recovered_once(database: Database, make_job: MakeJob) -> None:
+    for _ in range(10):
+        make_job()
+        database.claim_job("lost", LEASE_US)
+        database.release("lost")
+        claims = at_once(*(partial(database.claim_job, f"r{n}", LEASE_US) for n in range(3)))
+        (job,) = [claim for claim in claims if claim is not None]
+        assert job.owner is not None
+        assert database.finish_job(job.id, job.owner, JobState.SUCCEEDED)
+
+
+def test_cancel_against_claim_leaves_a_consistent_job(database: Database, make_job: MakeJob) -> None:
+    for _ in range(15):
+        job_id = make_job()
+        before, claimed = at_once(
+            partial(database.request_cancel, job_id),
+            partial(database.claim_job, "runner", LEASE_US),
+        )
+        job = database.get_job(job_id)
+        assert job is not None
+        if claimed is None:
+            assert (before, job.state) == (JobState.PENDING, JobState.CANCELLED)
+        else:
+            assert (before, job.state) == (JobState.RUNNING, JobState.CANCELLING)
+            database.finish_job(job_id, "runner", JobState.CANCELLED)
+
+
+def test_cancel_against_finish_has_one_winner(database: Database, make_job: MakeJob) -> None:
+    for _ in range(15):
+        job_id = make_job()
+        database.claim_job("runner", LEASE_US)
+        before, finished = at_once(
+            partial(database.request_cancel, job_id),
+            partial(database.finish_job, job_id, "runner", JobState.SUCCEEDED),
+        )
+        job = database.get_job(job_id)
+        assert job is not None
+        assert finished is True, "a cancelling job may still succeed"
+        assert job.state is JobState.SUCCEEDED
+        assert before in (JobState.RUNNING, JobState.SUCCEEDED)
+
+
+def test_two_that_finish_a_job_have_one_winner(database: Database, make_job: MakeJob) -> None:
+    for _ in range(10):
+        job_id = make_job()
+        database.claim_job("runner", LEASE_US)
+        results = at_once(
+            *(
+                partial(database.finish_job, job_id, "runner", state)
+                for state in (JobState.SUCCEEDED, JobState.FAILED)
+            )
+        )
+        assert sorted(results) == [False, True]
+
+
+def test_delete_against_claim_never_removes_a_running_job(database: Database, make_job: MakeJob) -> None:
+    for _ in range(10):
+        job_id = make_job()
+        deleted, claimed = at_once(
+            partial(database.delete_job, job_id),
+            partial(database.claim_job, "runner", LEASE_US),
+        )
+        assert deleted is False
+        assert claimed is not None
+        database.finish_job(job_id, "runner", JobState.FAILED)
+
+
+def test_readers_and_writers_do_not_block_each_other(database: Database, make_job: MakeJob) -> None:
+    for _ in range(20):
+        make_job()
+
+    def work() -> int:
+        while job := database.claim_job("runner", LEASE_US):
+            database.set_progress(job.id, "runner", successful=1, failed=0, incomplete=0)
+            database.finish_job(job.id, "runner", JobState.SUCCEEDED)
+        return 0
+
+    def read() -> int:
+        for _ in range(30):
+            database.list_jobs("1", "us-central1", limit=10)
+            database.heartbeat("runner", LEASE_US)
+        return 0
+
+    at_once(work, work, read, read)
+    assert {job.state for job in database.list_jobs("1", "us-central1", limit=50)} <= TERMINAL
+
+
+def test_versions_uploaded_at_once_get_numbers_of_their_own(database: Database) -> None:
+    model = NewModel("m", "M", "/f", "digest", b"")
+    database.insert_model("1", "l", model, ["default"])
+    numbers = at_once(*(lambda: database.add_version("1", "l", model, ["default"]) for _ in range(5)))
+    assert sorted(number or 0 for number in numbers) == [2, 3, 4, 5, 6]
+    row = database.get_model("1", "l", "m")
+    assert row is not None
+    assert [version.version for version in row.versions if "default" in version.aliases] != []
+    assert sum("default" in version.aliases for version in row.versions) == 1
+
+
+def test_seeding_at_once_adds_each_folder_model_once(database: Database) -> None:
+    sources = [NewModel(f"m{n}", "M", "/f", "digest", b"", source=f"m{n}") for n in range(3)]
+    at_once(*(lambda: database.seed_models("1", "l", sources) for _ in range(4)))
+    assert [model.model_id for model in database.list_models("1", "l")] == ["m2", "m1", "m0"]
