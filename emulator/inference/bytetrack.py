@@ -55,7 +55,6 @@ class ByteTrack:
 
         Times must increase. A track not seen for longer than the settings' `buffer` is never continued.
         """
-        first_frame = self._time_us is None
         self._predict(time_us)
         boxes = _to_center(found.boxes)
         assigned = np.full(len(found), -1, np.int64)  # index of the track of each detection
@@ -66,7 +65,7 @@ class ByteTrack:
         ids[matched] = self._ids[assigned[matched]]
         self._drop(time_us)
         born = np.flatnonzero((ids == 0) & (found.scores >= self._settings.new))
-        ids[born] = self._start(boxes[:, born], found.classes[born], time_us, confirmed=first_frame)
+        ids[born] = self._start(boxes[:, born], found.classes[born], time_us)
         return ids
 
     def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
@@ -156,7 +155,7 @@ class ByteTrack:
         self._position, self._velocity = self._position[:, tracks], self._velocity[:, tracks]
         self._uncertainty = self._uncertainty[:, :, tracks]
 
-    def _start(self, boxes: Floats, classes: Ints, time_us: int, *, confirmed: bool) -> Ints:
+    def _start(self, boxes: Floats, classes: Ints, time_us: int) -> Ints:
         count = boxes.shape[1]
         ids = np.arange(self._next_id, self._next_id + count)
         if not count:
@@ -172,7 +171,7 @@ class ByteTrack:
         )
         self._ids = np.concatenate([self._ids, ids])
         self._classes = np.concatenate([self._classes, classes])
-        self._states = np.concatenate([self._states, np.full(count, TRACKED if confirmed else NEW)])
+        self._states = np.concatenate([self._states, np.full(count, NEW)])
         self._seen_us = np.concatenate([self._seen_us, np.full(count, time_us)])
         self._position = np.concatenate([self._position, boxes], axis=1)
         self._velocity = np.concatenate([self._velocity, np.zeros_like(boxes)], axis=1)

@@ -238,7 +238,11 @@ class TrackerSection:
         _number(0, 1), "First stage: least overlap with the predicted box (times the score).", 0.2
     )
     second_iou: float = _key(_number(0, 1), "Second stage: least overlap with the predicted box.", 0.5)
-    new_iou: float = _key(_number(0, 1), "Least overlap for a track's second detection.", 0.3)
+    new_iou: float = _key(
+        _number(0, 1),
+        "Least overlap for a track's second detection (times the score): its speed is unknown.",
+        0.1,
+    )
     buffer: float = _key(
         _number(0, 60),
         "Seconds a lost track is looked for; a shorter gap is interpolated, a longer one ends the track.",

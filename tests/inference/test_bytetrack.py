@@ -1,0 +1,152 @@
+"""ByteTrack on made-up detections: who is who."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from emulator.inference.bytetrack import ByteTrack
+from emulator.inference.heads import Detections
+from emulator.inference.manifest import TrackerSection
+
+Seen = tuple[float, float, float, float]  # centre x, centre y, score, class
+STEP_US = 100_000
+
+
+def detections(objects: Sequence[Seen], width: float = 0.1, height: float = 0.2) -> Detections:
+    boxes = [(x - width / 2, y - height / 2, x + width / 2, y + height / 2) for x, y, _, _ in objects]
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array([score for _, _, score, _ in objects], np.float32),
+        np.array([label for _, _, _, label in objects], np.int64),
+    )
+
+
+def follow(frames: Sequence[Sequence[Seen]], **settings: float) -> list[list[int]]:
+    """The ids of each frame's detections; frames are a tenth of a second apart."""
+    tracker = ByteTrack(TrackerSection(**settings))  # type: ignore[arg-type]
+    return [tracker.update(detections(frame), k * STEP_US).tolist() for k, frame in enumerate(frames)]
+
+
+def test_ids_begin_at_one_and_stay() -> None:
+    frames = [[(0.2 + 0.01 * k, 0.5, 0.9, 0), (0.8 - 0.01 * k, 0.5, 0.9, 0)] for k in range(10)]
+    assert follow(frames) == [[1, 2]] * 10
+
+
+def test_ids_do_not_depend_on_the_order_of_the_detections() -> None:
+    frames = []
+    for k in range(10):
+        pair = [(0.2 + 0.01 * k, 0.5, 0.9, 0), (0.8 - 0.01 * k, 0.5, 0.9, 0)]
+        frames.append(pair if k % 2 == 0 else pair[::-1])
+    assert follow(frames) == [[1, 2] if k % 2 == 0 else [2, 1] for k in range(10)]
+
+
+def test_objects_that_cross_keep_their_ids() -> None:
+    frames = [[(0.2 + 0.03 * k, 0.48, 0.9, 0), (0.8 - 0.03 * k, 0.55, 0.9, 0)] for k in range(20)]
+    assert follow(frames) == [[1, 2]] * 20
+
+
+@pytest.mark.parametrize("gap", [1, 5, 9])
+def test_a_moving_object_is_found_again_after_an_occlusion(gap: int) -> None:
+    frames: list[list[Seen]] = [[(0.1 + 0.02 * k, 0.5, 0.9, 0)] for k in range(30)]
+    for k in range(12, 12 + gap):
+        frames[k] = []
+    ids = follow(frames)
+    assert [row for row in ids if row] == [[1]] * (30 - gap)
+
+
+def test_an_object_gone_for_longer_than_the_buffer_is_another_one() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0)]] * 5 + [[]] * 10 + [[(0.5, 0.5, 0.9, 0)]] * 3
+    assert follow(frames, buffer=1.0)[15:] == [[2]] * 3
+    assert follow(frames, buffer=1.2)[15:] == [[1]] * 3
+
+
+def test_classes_never_share_a_track_however_they_overlap() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, k % 2)] for k in range(6)]
+    ids = follow(frames)
+    by_class = [{ids[k][0] for k in range(6) if k % 2 == parity} - {0} for parity in (0, 1)]
+    assert not by_class[0] & by_class[1]
+    both: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0), (0.51, 0.5, 0.8, 1)]] * 5
+    assert follow(both) == [[1, 2]] * 5
+
+
+def test_a_weak_detection_continues_a_track_but_begins_none() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, score, 0)] for score in (0.9, 0.9, 0.3, 0.2, 0.05, 0.3, 0.9)]
+    # 0.05 is below `low`; after it the track is lost, and a lost track needs a strong detection.
+    assert follow(frames) == [[1], [1], [1], [1], [0], [0], [1]]
+    assert follow([[(0.5, 0.5, 0.55, 0)]] * 4) == [[0]] * 4
+
+
+def test_strong_detections_are_matched_before_weak_ones() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0)]] * 3 + [[(0.5, 0.5, 0.3, 0), (0.52, 0.5, 0.9, 0)]]
+    assert follow(frames)[3] == [0, 1]
+
+
+def test_an_object_of_a_single_frame_has_an_id_of_its_own() -> None:
+    frames: list[list[Seen]] = [[(0.2, 0.5, 0.9, 0)] for _ in range(6)]
+    frames[3] = [(0.2, 0.5, 0.9, 0), (0.8, 0.5, 0.95, 0)]
+    assert follow(frames) == [[1], [1], [1], [1, 2], [1], [1]]
+
+
+def test_a_new_track_that_is_not_confirmed_at_once_is_given_up() -> None:
+    frames: list[list[Seen]] = [[], [(0.5, 0.5, 0.9, 0)], [], [(0.5, 0.5, 0.9, 0)]]
+    assert follow(frames) == [[], [1], [], [2]]
+
+
+def test_crowded_rivals_are_paired_for_the_greatest_total_overlap() -> None:
+    # Each detection overlaps both tracks; taking the single best pair first would lose the other object.
+    start: list[Seen] = [(0.50, 0.5, 0.9, 0), (0.56, 0.5, 0.9, 0)]
+    moved: list[Seen] = [(0.47, 0.5, 0.9, 0), (0.52, 0.5, 0.9, 0)]
+    assert follow([start, start, start, moved])[3] == [1, 2]
+
+
+def test_times_may_be_uneven() -> None:
+    tracker = ByteTrack(TrackerSection())
+    times = [0.0, 0.1, 0.2, 0.25, 0.5, 0.55, 0.9, 1.0]
+    ids = [
+        tracker.update(detections([(0.1 + 0.4 * seconds, 0.5, 0.9, 0)], width=0.06), round(seconds * 1e6))[0]
+        for seconds in times
+    ]
+    assert ids == [1] * len(times)
+
+
+def test_time_must_not_go_back() -> None:
+    tracker = ByteTrack(TrackerSection())
+    tracker.update(detections([]), 100_000)
+    with pytest.raises(ValueError, match="not after"):
+        tracker.update(detections([]), 100_000)
+
+
+def test_reset_forgets_everything() -> None:
+    tracker = ByteTrack(TrackerSection())
+    tracker.update(detections([(0.5, 0.5, 0.9, 0), (0.2, 0.5, 0.9, 0)]), 100_000)
+    tracker.reset()
+    assert tracker.update(detections([(0.2, 0.5, 0.9, 0)]), 0).tolist() == [1]
+
+
+def test_trackers_count_for_themselves() -> None:
+    first, second = ByteTrack(TrackerSection()), ByteTrack(TrackerSection())
+    assert first.update(detections([(0.5, 0.5, 0.9, 0)]), 0).tolist() == [1]
+    assert second.update(detections([(0.5, 0.5, 0.9, 0)]), 0).tolist() == [1]
+
+
+def test_a_thousand_objects_do_not_stall_it() -> None:
+    rng = np.random.default_rng(1)
+    crowd = [(*rng.random(2).tolist(), 0.9, 0.0) for _ in range(1000)]
+    tracker = ByteTrack(TrackerSection())
+    began = time.process_time()
+    for k in range(3):
+        ids = tracker.update(detections(crowd, 0.01, 0.01), k * STEP_US)
+    assert len(set(ids.tolist())) == 1000
+    assert time.process_time() - began < 5
+
+
+def test_tracking_is_repeatable() -> None:
+    rng = np.random.default_rng(7)
+    frames = [
+        [(*rng.random(2).tolist(), float(rng.uniform(0.1, 1)), 0.0) for _ in range(30)] for _ in range(20)
+    ]
+    assert follow(frames) == follow(frames)

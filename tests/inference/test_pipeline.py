@@ -1,0 +1,132 @@
+"""The pipeline: order, bounds, errors, cancelling, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from emulator.inference.pipeline import Pipeline
+
+
+@contextmanager
+def no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def numbers(count: int, pulled: list[int] | None = None) -> Generator[int, None, None]:
+    for number in range(count):
+        if pulled is not None:
+            pulled.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_results_come_in_the_order_of_the_source(threads: int) -> None:
+    def work(number: int) -> int:
+        time.sleep(0.002 * (number % 3))
+        return number * 10
+
+    with no_thread_left(), Pipeline(numbers(40), work, threads=threads) as results:
+        assert list(results) == [number * 10 for number in range(40)]
+
+
+def test_an_empty_source_has_no_results() -> None:
+    with no_thread_left(), Pipeline(numbers(0), str, threads=2) as results:
+        assert list(results) == []
+
+
+def test_as_many_items_are_worked_on_as_there_are_threads() -> None:
+    together = threading.Barrier(3, timeout=5)
+    with Pipeline(numbers(6), lambda _: together.wait(), threads=3) as results:
+        assert len(list(results)) == 6
+
+
+def test_the_source_is_never_far_ahead_of_the_consumer() -> None:
+    pulled: list[int] = []
+    with no_thread_left(), Pipeline(numbers(1000, pulled), str, threads=2, depth=5) as results:
+        for position, _ in zip(range(20), results, strict=False):
+            time.sleep(0.002)
+            # One item may be in the hands of the reading thread, which waits to hand it over.
+            assert len(pulled) <= position + 1 + 5 + 1
+
+
+def test_what_the_work_raises_comes_after_the_results_before_it() -> None:
+    def work(number: int) -> int:
+        if number == 7:
+            raise RuntimeError("seven")
+        return number
+
+    seen: list[object] = []
+    with (
+        no_thread_left(),
+        pytest.raises(RuntimeError, match="seven"),
+        Pipeline(numbers(100), work, threads=3) as results,
+    ):
+        seen.extend(results)
+    assert seen == list(range(7))
+
+
+def test_what_the_source_raises_comes_after_the_results_before_it() -> None:
+    def source() -> Generator[int, None, None]:
+        yield 1
+        yield 2
+        raise OSError("torn")
+
+    seen: list[object] = []
+    with (
+        no_thread_left(),
+        pytest.raises(OSError, match="torn"),
+        Pipeline(source(), str, threads=2) as results,
+    ):
+        seen.extend(results)
+    assert seen == ["1", "2"]
+
+
+def test_the_source_is_closed_in_the_thread_that_read_it() -> None:
+    threads = []
+
+    def source() -> Generator[int, None, None]:
+        try:
+            while True:
+                yield threading.get_ident()
+        finally:
+            threads.append(threading.get_ident())
+
+    with no_thread_left(), Pipeline(source(), int, threads=1) as results:
+        reader = next(results)
+    assert threads == [reader]
+
+
+def test_cancelling_ends_the_results_while_the_work_is_slow() -> None:
+    cancel = threading.Event()
+    threading.Timer(0.1, cancel.set).start()
+
+    def endless() -> Generator[int, None, None]:
+        while True:
+            yield 0
+
+    began = time.monotonic()
+    with Pipeline(endless(), lambda _: time.sleep(0.3), threads=2, cancelled=cancel.is_set) as results:
+        assert len(list(results)) <= 2
+    assert time.monotonic() - began < 1.5
+
+
+def test_cancelling_is_noticed_while_nothing_is_decoded() -> None:
+    cancel, stuck = threading.Event(), threading.Event()
+
+    def source() -> Generator[int, None, None]:
+        yield 1
+        stuck.wait(5)
+
+    threading.Timer(0.1, cancel.set).start()
+    began = time.monotonic()
+    with Pipeline(source(), str, threads=1, cancelled=cancel.is_set) as results:
+        assert list(results) == ["1"]
+        assert time.monotonic() - began < 1
+        stuck.set()
