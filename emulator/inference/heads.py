@@ -16,6 +16,9 @@ from emulator.inference.preprocess import Geometry
 
 Tensors = Sequence[NDArray[Any]]
 
+#: Candidates that take part in suppression, as a multiple of the detections wanted.
+CANDIDATES = 4
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -182,7 +185,9 @@ def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Dete
     boxes = found.boxes
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     classes = found.classes.astype(np.int32)
-    kept = cv2.dnn.NMSBoxesBatched(xywh, found.scores, classes, 0.0, spec.nms_iou)  # type: ignore[arg-type]
+    # The cost grows with the square of the candidates: only so many of the best take part.
+    most = CANDIDATES * spec.max_detections
+    kept = cv2.dnn.NMSBoxesBatched(xywh, found.scores, classes, 0.0, spec.nms_iou, 1.0, most)  # type: ignore[arg-type]
     order = np.asarray(kept, np.int64).reshape(-1)[: spec.max_detections]
     best = found.where(order)
     return Detections(geometry.to_relative(best.boxes), best.scores, best.classes)
