@@ -20,7 +20,7 @@ from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
-from emulator.registry import Registry, bundled_models
+from emulator.registry import open_registry
 from emulator.service import Context, Service
 from emulator.storage import LocalStore
 
@@ -119,11 +119,8 @@ class _Running:
             raise CannotStart("The HTTP server did not come up; the log says why.")
 
     def _build(self, settings: Settings) -> None:
-        added_models = settings.data_dir / "models"
-        for folder in (settings.buckets, added_models):
-            folder.mkdir(parents=True, exist_ok=True)
-        bundled = [bundled_models()] if settings.bundled_models else []
-        registry = Registry([*bundled, added_models, *settings.models_dirs], settings.data_dir / "uploads")
+        settings.buckets.mkdir(parents=True, exist_ok=True)
+        registry = open_registry(settings)
         store = LocalStore(settings.buckets)
         self._database = Database(settings.database)
         self._pool = WorkerPool(

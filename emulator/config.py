@@ -87,6 +87,11 @@ class Settings:
         return self.storage_dir or self.data_dir / "buckets"
 
     @property
+    def own_models(self) -> Path:
+        """The folder that `models add` puts models into."""
+        return self.data_dir / "models"
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'emulator.db').absolute()}"
