@@ -134,7 +134,7 @@ class Dispatcher:
         thread = threading.Thread(target=self._see_through, args=(runner,), name=f"job-{job.id}", daemon=True)
         with self._lock:
             self._runners[job.id] = runner, thread
-        thread.start()
+            thread.start()
 
     def _see_through(self, runner: Runner) -> None:
         try:

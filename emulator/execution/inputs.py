@@ -162,7 +162,7 @@ class JobInput:
                 raise line.error(number)
             parsed = parse_instance_line(line, number, strict=strict)
             raw = parsed.raw
-            GcsUri.parse(parsed.content)
+            group = self._group(parsed.content)
         except InstanceError as error:
             raw = error.raw
             self.problems.append(Problem(instance, error.code, error.message))
@@ -172,15 +172,17 @@ class JobInput:
             start, end = parsed.start_us, parsed.end_us
             for warning in parsed.warnings:
                 log.warning("%s line %d: %s", self._sources[-1][1], number, warning)
-            self._group(parsed.content).append(instance)
+            group.append(instance)
         self._lines.add(raw.encode(errors="replace"))
         self._starts.append(start)
         self._ends.append(_NO_END if end is None else end)
         self._line_numbers.append(number)
 
     def _group(self, content: str) -> array[int]:
+        """The instances of a video. Raises InvalidUri."""
         group = self._by_content.get(content)
         if group is None:
+            GcsUri.parse(content)
             group = self._by_content[content] = array("q")
             self.videos.append((content, group))
         return group

@@ -1,0 +1,173 @@
+"""A job from its row to its files."""
+
+import json
+
+import pytest
+from workplace import Workplace, error_of, line, partial_failures_of
+
+from emulator.execution.shards import Fault
+from emulator.vertex.job_state import JobState
+
+
+def test_job_writes_one_file_per_video(workplace: Workplace) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        workplace.video(name)
+    lines = [line("a.mp4"), line("b.mp4"), line("a.mp4", "0.2s", "0.5s")]
+    row = workplace.run(lines)
+    assert row.state is JobState.SUCCEEDED, row.error
+    assert (row.successful, row.failed, row.incomplete, row.attempts) == (3, 0, 0, 1)
+    assert row.error is None
+    assert row.partial_failures == ()
+    assert row.provider == "cpu"
+    assert row.start_time_us is not None
+    assert row.end_time_us is not None
+    assert row.create_time_us <= row.start_time_us <= row.end_time_us
+    files = workplace.files(row)
+    assert sorted(files) == ["predictions_00001.jsonl", "predictions_00002.jsonl"]
+    instances = [[json.loads(text)["instance"] for text in data.splitlines()] for data in files.values()]
+    a, b, later_a = (json.loads(text) for text in lines)
+    assert sorted(instances, key=len) == [[b], [a, later_a]]
+
+
+def test_prediction_line_has_the_service_form(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4", "0.2s", "0.4s")])
+    box = '"xMin":0.25,"xMax":0.75,"yMin":0.25,"yMax":0.75'
+    assert workplace.files(row)["predictions_00001.jsonl"].decode() == (
+        '{"instance":{"content":"gs://bucket/a.mp4","mimeType":"video/mp4","timeSegmentStart":"0.2s",'
+        '"timeSegmentEnd":"0.4s"},"prediction":[{"id":"1","displayName":"thing","timeSegmentStart":"0.200s",'
+        f'"timeSegmentEnd":"0.300s","confidence":0.9,"frames":[{{"timeOffset":"0.200s",{box}}},'
+        f'{{"timeOffset":"0.300s",{box}}}]}}]}}\n'
+    )
+
+
+def test_lines_of_one_video_are_in_input_order(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    starts = ["0.6s", "0.2s", "0.4s", "0s"]
+    row = workplace.run([line("a.mp4", start, "0.9s") for start in starts])
+    assert [entry["instance"]["timeSegmentStart"] for entry in workplace.predictions(row)] == starts
+
+
+def test_same_input_gives_the_same_bytes(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    workplace.video("b.mp4", 0.5)
+    lines = [line("a.mp4"), line("b.mp4"), line("a.mp4", "0.3s"), line("missing.mp4")]
+    first, second = (workplace.files(workplace.run(lines)) for _ in range(2))
+    assert sorted(first.values()) == sorted(second.values())
+
+
+def test_model_parameters_reach_the_model(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4")], parameters={"confidenceThreshold": 0.95})
+    assert row.state is JobState.SUCCEEDED
+    assert workplace.predictions(row)[0]["prediction"] == []
+
+
+def test_output_directory_is_named_after_model_and_time(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4")], prefix="gs://results/deep/er", model_display_name="my/model é")
+    assert row.output_directory is not None
+    assert row.output_directory.startswith("gs://results/deep/er/prediction-my_model é-20")
+    assert row.output_directory.endswith("Z")
+    assert list(workplace.files(row)) == ["predictions_00001.jsonl"]
+
+
+def test_wildcards_and_several_uris_are_read_once_each(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    for number in range(3):
+        workplace.put(f"in/{number}.jsonl", line("a.mp4", f"0.{number}s"))
+    workplace.start()
+    row = workplace.finish(workplace.submit("gs://bucket/in/[12].jsonl", "gs://bucket/in/*.jsonl"))
+    starts = [entry["instance"]["timeSegmentStart"] for entry in workplace.predictions(row)]
+    assert starts == ["0.1s", "0.2s", "0.0s"]
+
+
+def test_failed_instances_leave_the_job_succeeded(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4"), "{", line("missing.mp4"), line("a.mp4", "5s")])
+    assert row.state is JobState.SUCCEEDED
+    assert row.error is None
+    assert (row.successful, row.failed, row.incomplete) == (1, 3, 0)
+    errors = workplace.errors(row)
+    assert [entry["error"]["code"] for entry in errors] == [3, 5, 11]
+    assert errors[1]["content"] == "gs://bucket/missing.mp4"
+    failures = partial_failures_of(row)
+    assert [code for code, _ in failures] == [3, 5, 11]
+    assert all("gs://bucket/in/" in message for _, message in failures)
+    assert " line 3: gs://bucket/missing.mp4 does not exist" in failures[1][1]
+
+
+def test_job_without_any_prediction_is_failed_and_says_why(workplace: Workplace) -> None:
+    row = workplace.run([line("missing.mp4"), line("gone.mp4")])
+    assert row.state is JobState.FAILED
+    code, message = error_of(row)
+    assert code == 5
+    assert "None of the 2 instances" in message
+    assert "gs://bucket/missing.mp4 does not exist" in message
+    assert f"{row.output_directory}/errors_00001.jsonl" in message
+    assert (row.successful, row.failed, row.incomplete) == (0, 2, 0)
+    assert list(workplace.files(row)) == ["errors_00001.jsonl"]
+    assert len(row.partial_failures) == 2
+
+
+def test_partial_failures_stop_at_twenty(workplace: Workplace) -> None:
+    row = workplace.run([line("a.mp4", "x") for _ in range(30)])
+    assert len(row.partial_failures) == 20
+    assert len(workplace.errors(row)) == 30
+
+
+def test_counts_are_live(workplace: Workplace) -> None:
+    workplace.video("a.mp4", 4)
+    workplace.start(fault=Fault("slow", seconds=0.05))
+    job = workplace.submit_lines([line("a.mp4", "0s", "0.2s"), line("a.mp4", "0s", "3s"), "{"])
+    row = workplace.wait_until(job, lambda row: row.successful == 1)
+    assert row.state is JobState.RUNNING
+    assert (row.failed, row.incomplete) == (1, 1)
+    assert row.output_directory is not None
+    assert workplace.finish(job).successful == 2
+
+
+def test_small_job_does_not_wait_for_a_large_one(workplace: Workplace) -> None:
+    for number in range(12):
+        workplace.video(f"{number}.mp4")
+    workplace.start(fault=Fault("slow", seconds=0.02))
+    large = workplace.submit_lines([line(f"{number}.mp4") for number in range(12)])
+    workplace.wait_until(large, lambda row: row.successful > 0)
+    small = workplace.submit_lines([line("0.mp4")])
+    workplace.finish(small)
+    assert workplace.job(large).state is JobState.RUNNING
+    assert workplace.job(large).incomplete > 4
+    assert workplace.finish(large).successful == 12
+
+
+def test_only_so_many_jobs_run_at_a_time(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    workplace.start(max_running_jobs=1, fault=Fault("slow", seconds=0.02))
+    first, second = (workplace.submit_lines([line("a.mp4")]) for _ in range(2))
+    workplace.wait_until(first, lambda row: row.state is JobState.RUNNING)
+    assert workplace.job(second).state is JobState.PENDING
+    assert workplace.finish(second).state is JobState.SUCCEEDED
+    assert workplace.job(first).state is JobState.SUCCEEDED
+
+
+def test_files_that_are_not_the_emulators_stay(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    workplace.start(fault=Fault("slow", seconds=0.05))
+    job = workplace.submit_lines([line("a.mp4")])
+    row = workplace.wait_until(job, lambda row: row.output_directory is not None)
+    assert row.output_directory is not None
+    folder = row.output_directory.removeprefix("gs://bucket/")
+    workplace.put(f"{folder}/notes.txt", "mine")
+    workplace.put(f"{folder}/predictions_00007.jsonl", "left by a server that died before it recorded it")
+    row = workplace.finish(job)
+    assert sorted(workplace.files(row)) == ["notes.txt", "predictions_00001.jsonl"]
+
+
+@pytest.mark.parametrize("prefix", ["gs://", "gs:///out", "/tmp/out", "gs://bucket/../../tmp"])
+def test_unusable_output_prefix_fails_the_job(workplace: Workplace, prefix: str) -> None:
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4")], prefix=prefix)
+    assert row.state is JobState.FAILED
+    code, message = error_of(row)
+    assert code == 3
+    assert prefix in message

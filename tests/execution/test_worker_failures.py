@@ -1,0 +1,191 @@
+"""Workers that crash, hang or cannot start, and jobs that are cancelled: nothing is lost, nothing hangs."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from workplace import Workplace, error_of, line
+
+from emulator.execution.shards import Fault, ModelUse
+from emulator.execution.workers import WorkerPool
+from emulator.vertex.job_state import JobState
+
+SEGMENTS = [("0s", "0.2s"), ("0.2s", "0.4s"), ("0.4s", "0.6s"), ("0.6s", "0.8s")]
+
+
+def lines_of(video: str) -> list[str]:
+    return [line(video, *segment) for segment in SEGMENTS]
+
+
+def starts(entries: list[dict[str, str]]) -> list[str]:
+    return [entry["timeSegmentStart"] for entry in entries]
+
+
+def predicted_starts(workplace: Workplace, job: int) -> list[str]:
+    return starts([entry["instance"] for entry in workplace.predictions(workplace.job(job))])
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def impatient(tiny_model: Path) -> Iterator[WorkerPool]:
+    """One worker that may be silent for one second."""
+    pool = WorkerPool(1, timeout_s=1, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
+    pool.start()
+    wait_until(lambda: pool.ready == 1)
+    yield pool
+    pool.stop()
+
+
+def test_native_crash_costs_nothing(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    workplace.start(fault=Fault("crash", instance=2, attempts=1))
+    row = workplace.run(lines_of("a.mp4"))
+    assert row.state is JobState.SUCCEEDED
+    assert (row.successful, row.failed) == (4, 0)
+    assert predicted_starts(workplace, row.id) == ["0s", "0.2s", "0.4s", "0.6s"]
+
+
+@pytest.mark.parametrize("poison", [0, 2])
+def test_poison_instance_becomes_an_error_line(workplace: Workplace, poison: int) -> None:
+    workplace.video("a.mp4")
+    workplace.video("b.mp4")
+    workplace.start(fault=Fault("crash", instance=poison, attempts=99))
+    row = workplace.run([*lines_of("a.mp4"), line("b.mp4")])
+    assert row.state is JobState.SUCCEEDED
+    assert (row.successful, row.failed) == (4, 1)
+    [entry] = workplace.errors(row)
+    assert entry["timeSegmentStart"] == SEGMENTS[poison][0]
+    assert entry["error"]["code"] == 13
+    assert "SIGSEGV" in entry["error"]["message"]
+    assert "each time it worked on this instance" in entry["error"]["message"]
+
+
+def test_killed_worker_keeps_what_was_finished(workplace: Workplace, pool: WorkerPool) -> None:
+    workplace.video("a.mp4", 3)
+    workplace.start(fault=Fault("slow", seconds=0.05))
+    job = workplace.submit_lines([line("a.mp4", "0s", "0.2s"), line("a.mp4", "0.5s", "2s")])
+    workplace.wait_until(job, lambda row: row.successful == 1)
+    for process in pool.processes():
+        os.kill(process, signal.SIGKILL)
+    row = workplace.finish(job)
+    assert row.state is JobState.SUCCEEDED
+    assert (row.successful, row.failed, row.attempts) == (2, 0, 1)
+    assert predicted_starts(workplace, job) == ["0s", "0.5s"]
+    wait_until(lambda: pool.ready == 2)
+
+
+def test_hung_worker_is_replaced(workplace: Workplace, impatient: WorkerPool) -> None:
+    workplace.pool = impatient
+    workplace.video("a.mp4")
+    workplace.start(fault=Fault("hang", instance=1, attempts=1))
+    [hung] = impatient.processes()
+    row = workplace.run(lines_of("a.mp4"))
+    assert (row.successful, row.failed) == (4, 0)
+    assert impatient.processes() != [hung]
+
+
+def test_instance_that_always_hangs_is_an_error_line(workplace: Workplace, impatient: WorkerPool) -> None:
+    workplace.pool = impatient
+    workplace.video("a.mp4")
+    workplace.start(fault=Fault("hang", instance=1, attempts=99))
+    row = workplace.run([line("a.mp4", "0.6s"), line("a.mp4", "0s", "0.4s")])
+    assert (row.successful, row.failed) == (1, 1)
+    assert "no sign of life for 1 s" in workplace.errors(row)[0]["error"]["message"]
+
+
+def test_workers_that_cannot_start_fail_the_job(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    workplace.pool = WorkerPool(1)
+    workplace.pool.start()
+    try:
+        workplace.video("a.mp4")
+        row = workplace.run([line("a.mp4")])
+    finally:
+        workplace.pool.stop()
+    assert row.state is JobState.FAILED
+    code, message = error_of(row)
+    assert code == 13
+    assert "ImportError: libGL.so.1 is missing" in message
+
+
+def test_idle_worker_is_replaced_when_it_dies(impatient: WorkerPool) -> None:
+    [process] = impatient.processes()
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: impatient.processes() not in ([], [process]))
+
+
+def test_stopping_the_pool_ends_busy_workers(workplace: Workplace, tiny_model: Path) -> None:
+    pool = workplace.pool = WorkerPool(1)
+    pool.start()
+    workplace.video("a.mp4")
+    dispatcher = workplace.start(fault=Fault("hang", instance=0))
+    job = workplace.submit_lines([line("a.mp4")])
+    wait_until(lambda: pool.ready == 1)
+    [process] = pool.processes()
+    workplace.wait_until(job, lambda row: row.incomplete == 1)
+    dispatcher.stop()
+    before = time.monotonic()
+    pool.stop()
+    assert time.monotonic() - before < 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize("fault", [Fault("slow", seconds=0.05), Fault("hang", instance=1)])
+def test_cancel_takes_effect_within_a_second(workplace: Workplace, pool: WorkerPool, fault: Fault) -> None:
+    """In the middle of a long video, whether the worker cooperates or not; what is written stays."""
+    workplace.video("short.mp4", 0.2)
+    workplace.video("long.mp4", 60)
+    dispatcher = workplace.start(fault=fault)
+    job = workplace.submit_lines([line("short.mp4"), line("long.mp4", "0s", "0.5s"), line("long.mp4")])
+    workplace.wait_until(job, lambda _: bool(workplace.database.shards(job)))
+    time.sleep(0.2)
+    before = time.monotonic()
+    assert workplace.database.request_cancel(job) is JobState.RUNNING
+    dispatcher.wake()
+    row = workplace.finish(job)
+    assert time.monotonic() - before < 1
+    assert row.state is JobState.CANCELLED
+    assert error_of(row) == (1, "CANCELED")
+    assert (row.successful, row.failed, row.incomplete) == (1, 0, 2)
+    assert list(workplace.files(row)) == ["predictions_00001.jsonl"]
+    wait_until(lambda: pool.ready == 2)
+    assert workplace.run([line("short.mp4")]).successful == 1
+
+
+def test_cancel_is_noticed_without_a_wake(workplace: Workplace) -> None:
+    workplace.video("long.mp4", 60)
+    workplace.start(fault=Fault("slow", seconds=0.05))
+    job = workplace.submit_lines([line("long.mp4")])
+    workplace.wait_until(job, lambda row: row.incomplete == 1)
+    workplace.database.request_cancel(job)
+    before = time.monotonic()
+    workplace.finish(job)
+    assert time.monotonic() - before < 1
+
+
+def test_cancelling_one_job_leaves_the_other_alone(workplace: Workplace) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        workplace.video(name, 2)
+    dispatcher = workplace.start(fault=Fault("slow", seconds=0.05))
+    jobs = [workplace.submit_lines([line(name)]) for name in ("a.mp4", "b.mp4")]
+    for job in jobs:
+        workplace.wait_until(job, lambda row: row.incomplete == 1)
+    threading.Timer(0.1, dispatcher.wake).start()
+    workplace.database.request_cancel(jobs[0])
+    assert workplace.finish(jobs[0]).state is JobState.CANCELLED
+    assert workplace.finish(jobs[1]).successful == 1
