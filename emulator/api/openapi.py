@@ -72,7 +72,6 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
 
     app.openapi = document  # type: ignore[method-assign]
 
-    @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         root = request.scope.get("root_path", "").rstrip("/")
         return get_swagger_ui_html(
@@ -84,12 +83,14 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
             swagger_ui_parameters={"defaultModelsExpandDepth": 0, "docExpansion": "list", "filter": True},
         )
 
+    # Plain routes: FastAPI's would be analysed for parameters they do not have, at every start.
+    app.add_route("/docs", docs, include_in_schema=False)
     for name, media_type in _ASSETS.items():
-        app.add_api_route(f"/docs/{name}", _asset(name, media_type), include_in_schema=False)
+        app.add_route(f"/docs/{name}", _asset(name, media_type), include_in_schema=False)
 
 
 def _asset(name: str, media_type: str) -> Any:
-    def serve() -> Response:
+    def serve(_request: Request) -> Response:
         # The package holds Swagger UI's own files; FastAPI's default page loads them from a CDN.
         content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
         return Response(content, media_type=media_type, headers={"cache-control": "max-age=3600"})

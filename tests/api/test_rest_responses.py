@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from emulator.api.transcoding import dump_json
+
 PARENT = "projects/p/locations/us-central1"
 JOBS = f"/v1/{PARENT}/batchPredictionJobs"
 
@@ -33,6 +35,21 @@ def test_job_is_written_as_vertex_writes_it(surface: Any) -> None:
         "vary": "Origin, X-Origin, Referer",
         "x-content-type-options": "nosniff",
     }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        None,
+        {"a": [], "b": {}, "c": [{}, [], 'é\x00\u2028"\\', 1, 1.5, -1e-7, True, False, None]},
+        {"nested": {"deeper": [[1, 2], {"k": [{"x": 10**17}]}]}},
+    ],
+)
+def test_pretty_json_is_that_of_the_standard_library(value: object) -> None:
+    expected = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    assert dump_json(value, pretty=True).decode() == expected
 
 
 @pytest.mark.parametrize("query", ["prettyPrint=false", "$prettyPrint=False", "prettyPrint=0"])
