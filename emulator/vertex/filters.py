@@ -188,10 +188,9 @@ class _Parser:
         symbol = self._take().text
         if symbol not in kind.operators:
             _fail(f"{name!r} does not take {symbol!r}, only {' '.join(kind.operators)}")
-        value = self._take()
-        if value.kind not in ("word", "string"):
-            self._next -= 1
+        if self._peek().kind not in ("word", "string"):
             self._unexpected(f"a value after {name}{symbol}")
+        value = self._take()
         if kind is FieldKind.LABELS:
             return _label_predicate(_snake_case(name), keys, symbol, value)
         return _PREDICATES[kind](_snake_case(name), symbol, value.text)

@@ -15,7 +15,7 @@ _PREFIX = rf"projects/{_PROJECT}/locations/{_LOCATION}"
 # Letters, digits, "_" and "-"; the SDK's own check of a resource id.
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _LOCATION_NAME = re.compile(_PREFIX)
-_JOB_NAME = re.compile(rf"{_PREFIX}/batchPredictionJobs/(?P<batch_prediction_job>\d{{1,19}})")
+_JOB_NAME = re.compile(rf"{_PREFIX}/batchPredictionJobs/(?P<batch_prediction_job>[0-9]{{1,19}})")
 _MODEL_NAME = re.compile(
     rf"{_PREFIX}/models/(?P<model>{_ID})(?:@(?P<version>[A-Za-z0-9][A-Za-z0-9-]{{0,127}}))?"
 )
@@ -124,7 +124,7 @@ def project_number(project_id: str, configured: Mapping[str, str]) -> str:
     """
     if project_id in configured:
         return configured[project_id]
-    if project_id.isdecimal():
+    if project_id.isascii() and project_id.isdecimal():
         return project_id
     digest = hashlib.sha256(project_id.encode()).digest()
     return str(10**11 + int.from_bytes(digest[:8], "big") % (9 * 10**11))
