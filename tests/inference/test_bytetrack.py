@@ -59,7 +59,8 @@ def test_a_moving_object_is_found_again_after_an_occlusion(gap: int) -> None:
 
 
 def test_an_object_gone_for_longer_than_the_buffer_is_another_one() -> None:
-    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0)]] * 5 + [[]] * 10 + [[(0.5, 0.5, 0.9, 0)]] * 3
+    there: list[Seen] = [(0.5, 0.5, 0.9, 0)]
+    frames = [there] * 5 + [[]] * 10 + [there] * 3
     assert follow(frames, buffer=1.0)[15:] == [[2]] * 3
     assert follow(frames, buffer=1.2)[15:] == [[1]] * 3
 
@@ -81,8 +82,9 @@ def test_a_weak_detection_continues_a_track_but_begins_none() -> None:
 
 
 def test_strong_detections_are_matched_before_weak_ones() -> None:
-    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0)]] * 3 + [[(0.5, 0.5, 0.3, 0), (0.52, 0.5, 0.9, 0)]]
-    assert follow(frames)[3] == [0, 1]
+    there: list[Seen] = [(0.5, 0.5, 0.9, 0)]
+    weak_and_strong: list[Seen] = [(0.5, 0.5, 0.3, 0), (0.52, 0.5, 0.9, 0)]
+    assert follow([there, there, there, weak_and_strong])[3] == [0, 1]
 
 
 def test_an_object_of_a_single_frame_has_an_id_of_its_own() -> None:

@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_models import SIZE, TRACKING_TOML, actions_folder, center_detector, tracking_folder, yolox_detector
 
 from emulator.inference.heads import CenterHead, ClipHead, Detections, YoloxHead, suppress
 from emulator.inference.manifest import ModelUnusable, OutputSection, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry
+from tests.inference.tiny_models import (
+    SIZE,
+    TRACKING_TOML,
+    actions_folder,
+    center_detector,
+    tracking_folder,
+    yolox_detector,
+)
 
 YOLOX_TOML = TRACKING_TOML.replace('"center"', '"yolox"')
 WHOLE = Geometry(0, 0, SIZE, SIZE)

@@ -8,18 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tiny_models import (
-    BLACK,
-    GREEN,
-    RED,
-    TRACKING_TOML,
-    Watch,
-    cell_box,
-    squares,
-    tracking_folder,
-    write_clip,
-    yolox_detector,
-)
 
 from emulator.inference.manifest import load_manifest
 from emulator.inference.predictor import (
@@ -33,11 +21,24 @@ from emulator.inference.predictor import (
 from emulator.inference.video import VideoUnreadable
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
+from tests.inference.tiny_models import (
+    BLACK,
+    GREEN,
+    RED,
+    TRACKING_TOML,
+    Picture,
+    Watch,
+    cell_box,
+    squares,
+    tracking_folder,
+    write_clip,
+    yolox_detector,
+)
 
 WHOLE = Segment(0, None)
 
 
-def scene(seconds: float) -> object:
+def scene(seconds: float) -> Picture:
     """Red walks along row 2 from 0.5 s on; green stands at (0, 6) from 1 to 1.9 s; red at (6, 6) at 2.5 s."""
     placed = []
     step = round(seconds * 10)
@@ -52,7 +53,7 @@ def scene(seconds: float) -> object:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("clips") / "scene.mp4", scene, seconds=4)  # type: ignore[arg-type]
+    return write_clip(tmp_path_factory.mktemp("clips") / "scene.mp4", scene, seconds=4)
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +156,12 @@ def test_a_slow_video_shows_each_frame_at_all_the_points_it_is_nearest_to(
 
 
 def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track(tracker: Predictor, tmp_path: Path) -> None:
-    def blinking(seconds: float) -> object:
+    def blinking(seconds: float) -> Picture:
         step = round(seconds * 10)
         gone = 10 <= step < 15 or 20 <= step < 35
         return squares() if gone else squares((RED, 3, 3))
 
-    video = write_clip(tmp_path / "gap.mp4", blinking, seconds=4.5)  # type: ignore[arg-type]
+    video = write_clip(tmp_path / "gap.mp4", blinking, seconds=4.5)
     assert tracks(predict(tracker, video)[0]) == [("red", 0.0, 1.9, 20), ("red", 3.5, 4.4, 10)]
 
 

@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from tiny_models import TRACKING_TOML, actions_folder, center_detector, tracking_folder, yolox_detector
 
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.predictor import open_predictor
+from tests.inference.tiny_models import (
+    TRACKING_TOML,
+    actions_folder,
+    center_detector,
+    tracking_folder,
+    yolox_detector,
+)
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 

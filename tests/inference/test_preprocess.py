@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_models import TRACKING_TOML, actions_folder, tracking_folder
 
 from emulator.inference.manifest import InputSection, ModelUnusable, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry, ModelInput, Preprocessor
+from tests.inference.tiny_models import TRACKING_TOML, actions_folder, tracking_folder
 
 
 def frame(width: int, height: int, color: tuple[int, int, int] = (10, 20, 30)) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ Each detector looks at 8 x 8 cells; class 0 is red, class 1 is green, the score 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ Picture = NDArray[np.uint8]
 def save_graph(
     path: Path,
     nodes: Sequence[Any],
-    inputs: dict[str, Sequence[int | str]],
-    outputs: dict[str, Sequence[int | str]],
-    constants: dict[str, NDArray[Any]],
-    metadata: dict[str, str] | None = None,
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
+    constants: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a float32 graph that onnxruntime 1.20 reads too."""
 
