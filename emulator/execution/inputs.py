@@ -83,12 +83,12 @@ class JobInput:
     def __init__(self) -> None:
         self.videos: list[tuple[str, array[int]]] = []
         self.problems: list[Problem] = []
-        self.empty: list[GcsUri] = []
+        self.empty: list[str] = []
         self.complete = False
         self._lines = Spool()
         self._starts = array("q")
         self._ends = array("q")
-        self._sources: list[tuple[int, GcsUri]] = []  # first instance of each object
+        self._sources: list[tuple[int, str]] = []  # first instance of each object, and its name
         self._line_numbers = array("q")
         self._by_content: dict[str, array[int]] = {}
 
@@ -118,8 +118,8 @@ class JobInput:
 
     def origin(self, instance: int) -> str:
         """Where the instance stands: `gs://bucket/in.jsonl line 3`."""
-        uri = next(uri for first, uri in reversed(self._sources) if first <= instance)
-        return f"{uri} line {self._line_numbers[instance]}"
+        name = next(name for first, name in reversed(self._sources) if first <= instance)
+        return f"{name} line {self._line_numbers[instance]}"
 
     def read(
         self,
@@ -138,21 +138,28 @@ class JobInput:
         for uri in uris:
             found.update(dict.fromkeys(_objects(store, uri)))
         for uri in found:
-            self._read_object(store, uri, strict, check)
-        if not len(self):
-            raise InputError(errors.InvalidArgument.code, _nothing_in(list(found)))
-        self.complete = True
+            with store.open_read(uri) as file:
+                self.read_file(file, str(uri), strict=strict, check=check)
+        self.require_instances()
 
-    def _read_object(self, store: ObjectStore, uri: GcsUri, strict: bool, check: Callable[[], None]) -> None:
+    def read_file(
+        self, file: BinaryIO, name: str, *, strict: bool = False, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read one open file; `name` is what messages call it. `require_instances` ends the reading."""
         before = len(self)
-        self._sources.append((before, uri))
-        with store.open_read(uri) as file:
-            for number, line in _lines(file):
-                self._add(number, line, strict)
-                if len(self) % _LINES_BETWEEN_CHECKS == 0:
-                    check()
+        self._sources.append((before, name))
+        for number, line in _lines(file):
+            self._add(number, line, strict)
+            if len(self) % _LINES_BETWEEN_CHECKS == 0:
+                check()
         if len(self) == before:
-            self.empty.append(uri)
+            self.empty.append(name)
+
+    def require_instances(self) -> None:
+        """Declare the input complete. Raises InputError when it holds nothing."""
+        if not len(self):
+            raise InputError(errors.InvalidArgument.code, _nothing_in(self.empty))
+        self.complete = True
 
     def _add(self, number: int, line: bytes | _TooLong, strict: bool) -> None:
         instance = len(self)
@@ -210,8 +217,8 @@ def _objects(store: ObjectStore, uri: GcsUri) -> list[GcsUri]:
     raise InputError(errors.NotFound.code, f"No input object matches {uri}.")
 
 
-def _nothing_in(uris: Sequence[GcsUri]) -> str:
-    named = ", ".join(str(uri) for uri in uris[:5]) + (", …" if len(uris) > 5 else "")
+def _nothing_in(names: Sequence[str]) -> str:
+    named = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return (
         f"There is no instance in {named}: the input is empty. Write one JSON object a line, such as"
         ' {"content": "gs://bucket/video.mp4", "mimeType": "video/mp4",'

@@ -135,6 +135,7 @@ class Runner:
         self._output: OutputDirectory | None = None
         self._videos: dict[int, _Video] = {}
         self._recorded: list[ShardRow] = []
+        self._files = 0
         self._counts = Counter[str]()
         self._provider = job.provider
         self._published_at = 0.0
@@ -222,6 +223,7 @@ class Runner:
         for shard in self._recorded:
             self._counts["successful"] += shard.successful
             self._counts["failed"] += shard.failed
+            self._files += shard.file_number is not None
 
     def _predict(self) -> None:
         done = {shard.index for shard in self._recorded}
@@ -340,7 +342,7 @@ class Runner:
         del self._videos[index]
         number = None
         if video.lines:
-            number = 1 + sum(shard.file_number is not None for shard in self._recorded)
+            number = self._files = self._files + 1
             lines = (video.spool.get(line) for _, line in sorted(video.lines.items()))
             self._output.write_predictions(number, lines)
         found = [[problem.instance, problem.code, problem.message] for problem in video.problems]
@@ -409,8 +411,8 @@ class Runner:
 
     def _partial_failures(self, problems: Iterable[Problem]) -> list[bytes]:
         statuses = [
-            _status(errors.InvalidArgument.code, f"{uri} holds no instance; it was passed over.")
-            for uri in self._input.empty
+            _status(errors.InvalidArgument.code, f"{name} holds no instance; it was passed over.")
+            for name in self._input.empty
         ]
         for problem in problems:
             if len(statuses) >= _MAX_PARTIAL_FAILURES:

@@ -1,0 +1,123 @@
+"""Predicts without a server, in this process: what `vertex-emulator predict` runs."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emulator.execution.inputs import JobInput, Problem
+from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Predictors, Shard, ShardItem, run
+from emulator.storage import GcsUri, ObjectStore
+from emulator.storage.uri import SCHEME
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import duration_text, error_line
+
+_INSTANCE_SUFFIXES = (".jsonl", ".json", ".ndjson")
+
+
+@dataclass(frozen=True)
+class LocalOutcome:
+    """One instance: its line of the predictions or the errors file, without the line break.
+
+    `video` counts the videos from 1; it is None for a line that is no instance. `problem` is why the
+    instance failed, or empty.
+    """
+
+    video: int | None
+    line: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What to predict with, and how. `advance` hears (number of the video, number of videos, time in µs)."""
+
+    model: ModelUse
+    parameters: ModelParameters
+    store: ObjectStore
+    strict: bool = False
+    advance: Callable[[int, int, int], None] = field(default=lambda _video, _videos, _time_us: None)
+
+    def predict(self, source: str, segment: tuple[int, int | None] = (0, None)) -> Iterator[LocalOutcome]:
+        """Predict the instances of a JSONL file, or a `segment` (µs) of a video.
+
+        `source` is a path or a gs:// URI; a name that ends in .jsonl or .json holds instances. Outcomes
+        come video by video, in the order of the input.
+
+        Raises:
+            InputError, StorageError, InvalidUri, OSError: the source cannot be read.
+            ModelUnusable: the model cannot be run.
+        """
+        predictors = Predictors()
+        predictors.get(self.model)
+        if not source.lower().endswith(_INSTANCE_SUFFIXES):
+            yield from self._predict_video(source, segment, predictors)
+            return
+        with JobInput() as job_input:
+            if source.startswith(SCHEME):
+                job_input.read(self.store, [GcsUri.parse(source)], strict=self.strict)
+            else:
+                with Path(source).open("rb") as file:
+                    job_input.read_file(file, source, strict=self.strict)
+                job_input.require_instances()
+            yield from self._predict_instances(job_input, predictors)
+
+    def _predict_instances(self, job_input: JobInput, predictors: Predictors) -> Iterator[LocalOutcome]:
+        for problem in job_input.problems:
+            yield _failure(None, job_input.raw(problem.instance), problem)
+        for number, (content, instances) in enumerate(job_input.videos, start=1):
+            items = tuple(
+                ShardItem(instance, job_input.raw(instance), *job_input.segment(instance))
+                for instance in instances
+            )
+            video = GcsUri.parse(content)
+            yield from self._predict_items(video, items, number, len(job_input.videos), predictors)
+
+    def _predict_video(
+        self, source: str, segment: tuple[int, int | None], predictors: Predictors
+    ) -> Iterator[LocalOutcome]:
+        start_us, end_us = segment
+        instance = {
+            "content": source,
+            "mimeType": mimetypes.guess_type(source)[0] or "video/mp4",
+            "timeSegmentStart": duration_text(start_us),
+            "timeSegmentEnd": "inf" if end_us is None else duration_text(end_us),
+        }
+        raw = json.dumps(instance, ensure_ascii=False, separators=(",", ":"))
+        video = GcsUri.parse(source) if source.startswith(SCHEME) else Path(source)
+        yield from self._predict_items(video, (ShardItem(0, raw, start_us, end_us),), 1, 1, predictors)
+
+    def _predict_items(
+        self,
+        video: GcsUri | Path,
+        items: tuple[ShardItem, ...],
+        number: int,
+        videos: int,
+        predictors: Predictors,
+    ) -> Iterator[LocalOutcome]:
+        shard = Shard("predict", self.model, video, self.store, items, self.parameters)
+        progress = _Progress(lambda time_us: self.advance(number, videos, time_us))
+        outcomes = {outcome.instance: outcome for outcome in run(shard, predictors.get(self.model), progress)}
+        for item in items:
+            yield _local(number, item, outcomes[item.instance])
+
+
+@dataclass(frozen=True)
+class _Progress:
+    advance: Callable[[int], None]
+
+    def cancelled(self) -> bool:
+        return False
+
+
+def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:
+    if isinstance(outcome, Predicted):
+        return LocalOutcome(number, outcome.line.decode().removesuffix("\n"))
+    return _failure(number, item.raw, outcome)
+
+
+def _failure(number: int | None, raw: str, problem: Problem | Failed) -> LocalOutcome:
+    return LocalOutcome(number, error_line(raw, problem.code, problem.message), problem.message)
