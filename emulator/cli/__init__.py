@@ -1,5 +1,6 @@
 """The `vertex-emulator` command: a module per sub-command, each importing what it needs when run."""
 
+import logging
 import sys
 
 import typer
@@ -25,6 +26,8 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
+    # The log is for the server, which sets it up; the other commands say themselves what is worth saying.
+    logging.getLogger("emulator").addHandler(logging.NullHandler())
     try:
         build()()
     except KeyboardInterrupt:

@@ -199,10 +199,10 @@ def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
     console = Console(soft_wrap=True, highlight=False)
     video = report.video
     console.print(f"[bold]{source.id}[/bold] on {report.provider}, loaded in {report.load_s:.2f} s")
-    seconds = video.duration_us / 1e6
+    length = "" if video.duration_us is None else f", {video.duration_us / 1e6:.1f} s long"
     console.print(
-        f"{video.width}x{video.height}, {video.fps:.2f} frames a second, {seconds:.1f} s of video"
-        f" in {report.predict_s:.2f} s"
+        f"{video.width}x{video.height}, {video.fps:.2f} frames a second{length};"
+        f" predicted in {report.predict_s:.2f} s"
     )
     if report.failure:
         fail(report.failure)

@@ -10,13 +10,11 @@ import typer
 
 from emulator.cli.terminal import fail, warn
 from emulator.config import (
-    CONFIG_VARIABLE,
     LoadedSettings,
     SettingError,
     Settings,
     flag_name,
     load_settings,
-    variable_name,
 )
 
 
@@ -71,11 +69,11 @@ def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
         names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
     option = typer.Option(
         *names,
-        help=f"{setting.metadata['help']} ({variable_name(setting.name)})",
+        help=setting.metadata["help"],
         show_default=default or False,
         rich_help_panel="Settings",
     )
-    annotation = Annotated[_command_line_type(setting.type), option]
+    annotation: Any = Annotated[_command_line_type(setting.type), option]
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
@@ -97,7 +95,7 @@ def _command_line_type(kind: Any) -> Any:
 def _config_option() -> inspect.Parameter:
     option = typer.Option(
         "--config",
-        help=f"Configuration file (TOML) of settings. ({CONFIG_VARIABLE})",
+        help="Configuration file (TOML) of settings.",
         rich_help_panel="Settings",
     )
     return inspect.Parameter(

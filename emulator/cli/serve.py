@@ -15,7 +15,11 @@ def register(cli: typer.Typer) -> None:
 
 
 def serve(*, loaded: LoadedSettings) -> None:
-    """Start the server and its workers; Ctrl-C or SIGTERM stops them."""
+    """Start the server and its workers; Ctrl-C or SIGTERM stops them.
+
+    Each option is also an environment variable, as VERTEX_EMULATOR_PORT is for --port, and a key of the
+    configuration file. docs/settings.md lists them.
+    """
     from emulator.app import CannotStart, Emulator
 
     logging.basicConfig(
