@@ -41,7 +41,7 @@ def identify(path: Path) -> Container:
             if not path.exists()
             else "is not a regular file"
         )
-        raise VideoUnreadable(f"The video {cause}: name the object that holds the video itself.")
+        raise VideoUnreadable(f"The video {cause}: name the file or object that holds the video itself.")
     size = path.stat().st_size
     if size == 0:
         raise VideoUnreadable("The video is empty (0 bytes): upload it again.")

@@ -91,7 +91,7 @@ class Decoder:
             raise VideoUnreadable("The video's name would be read as a pattern: rename it to end in .mp4.")
         self._threads = threads or min(_MAX_THREADS, 2 * _cores())
         self._capture: cv2.VideoCapture | None = None
-        self._origin_ms = 0.0
+        self._origin_ms = self._reported_ms = 0.0
         self._interval_us: int | None = None  # between this frame and the one before, where both were seen
         self._sound_frames = _REORDER_FRAMES  # since the last damage
         self._at_start = False
@@ -99,7 +99,7 @@ class Decoder:
         capture = self._open()
         try:
             self.info = _read_info(capture)
-            self._average_us = round(1e6 / self.info.fps)
+            self._average_us = 1e6 / self.info.fps
             # OpenCV does not move at all in a stream whose frames it cannot count.
             self._can_seek = self._container.can_seek and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 1
             self._begin(capture)
@@ -118,18 +118,18 @@ class Decoder:
         capture = self._capture or self._rewind()
         stale_frames = 0
         while self._decode(capture):
-            reported_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+            # The last frame of an MPEG-4 avi has no time and reports 0.
+            reported_ms = capture.get(cv2.CAP_PROP_POS_MSEC) or self._reported_ms + self._average_us / 1000
             time_us = round((reported_ms - self._origin_ms) * 1000)
             if time_us <= self.time_us:
-                # The last frame of an MPEG-4 avi has no time and reports 0. Behind damage a frame may come out
-                # that was due long before. But MPEG-TS files that were joined start their times again.
-                if reported_ms != 0 and stale_frames < _REORDER_FRAMES:
-                    stale_frames += 1
+                # Behind damage a frame may come out that was due long before. But joined MPEG-TS files start
+                # their times again.
+                stale_frames += 1
+                if stale_frames <= _REORDER_FRAMES:
                     continue
-                time_us = self.time_us + self._average_us
-                if reported_ms != 0:
-                    self._origin_ms = reported_ms - time_us / 1000
-            self._stand(time_us, interval_us=time_us - self.time_us)
+                time_us = self.time_us + round(stale_frames * self._average_us)
+                self._origin_ms = reported_ms - time_us / 1000
+            self._stand(reported_ms, time_us, interval_us=time_us - self.time_us)
             return True
         return False
 
@@ -158,13 +158,12 @@ class Decoder:
             while self.time_us < last_us and self.grab():
                 pass
         interval_us = min(self._interval_us or self._average_us, self._average_us)
-        return self.time_us + max(1, interval_us - 1000)
+        return self.time_us + max(1, round(interval_us) - 1000)
 
     def why_it_ends_early(self) -> str | None:
         """What is known, at the last frame, about frames that should follow."""
-        if self._sound_frames < _REORDER_FRAMES:
-            return "the rest of the file is damaged"
-        return self._container.cut_short
+        damaged = "the rest of the file is damaged" if self._sound_frames < _REORDER_FRAMES else None
+        return self._container.cut_short or damaged
 
     def approach(self, moment_us: int, walk_us: int) -> None:
         """Moves close to a moment that is further ahead than `walk_us`, where the container allows."""
@@ -186,7 +185,7 @@ class Decoder:
                 reported_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 time_us = round((reported_ms - self._origin_ms) * 1000)
                 if reported_ms != 0 and time_us <= moment_us:
-                    self._stand(time_us, interval_us=None)
+                    self._stand(reported_ms, time_us, interval_us=None)
                     return
             margin_us *= 2
         self._rewind()
@@ -209,15 +208,15 @@ class Decoder:
 
     def _begin(self, capture: cv2.VideoCapture) -> None:
         if not self._decode(capture):
-            raise VideoUnreadable(
-                f"No frame of the video can be decoded: it is damaged, or this OpenCV lacks its codec "
-                f"({self.info.codec or 'unnamed'}). {_CONVERT}"
-            )
+            lack = f"it is damaged, or this OpenCV lacks its codec ({self.info.codec or 'unnamed'})"
+            cause = self._container.cut_short or lack
+            raise VideoUnreadable(f"No frame of the video can be decoded: {cause}. {_CONVERT}")
         self._capture = capture
         reported_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-        # An avi has no times of presentation: with B-frames all come out one frame late.
-        self._origin_ms = reported_ms if self._container.name == "avi" else 0.0
-        self._stand(round((reported_ms - self._origin_ms) * 1000), interval_us=None)
+        # An mp4 or mkv states where its track starts. An avi has no times of presentation, and with B-frames
+        # all come out late; a stream may be cut into a group of pictures: these start with what is decoded.
+        self._origin_ms = 0.0 if self._container.name in ("mp4", "matroska") else reported_ms
+        self._stand(reported_ms, round((reported_ms - self._origin_ms) * 1000), interval_us=None)
         self._at_start = True
 
     def _decode(self, capture: cv2.VideoCapture) -> bool:
@@ -225,14 +224,15 @@ class Decoder:
         if capture.grab():
             self._sound_frames += 1
             return True
-        left = ((self.info.duration_us or 0) - self.time_us) // self._average_us
+        left = int(((self.info.duration_us or 0) - self.time_us) / self._average_us)
         for _ in range(_REORDER_FRAMES + min(max(left, 0), _MAX_DAMAGED_FRAMES)):
             if capture.grab():
                 self._sound_frames = 0
                 return True
         return False
 
-    def _stand(self, time_us: int, *, interval_us: int | None) -> None:
+    def _stand(self, reported_ms: float, time_us: int, *, interval_us: int | None) -> None:
+        self._reported_ms = reported_ms
         self.time_us = time_us
         self._interval_us = interval_us
         self._at_start = False

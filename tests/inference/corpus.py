@@ -100,7 +100,7 @@ def constant(frames: int, step: int = 1, start: int = 0) -> tuple[int, ...]:
 
 
 def irregular(frames: int, seed: int, gaps: Iterable[int] = (), gap_ms: int = 1730) -> tuple[int, ...]:
-    """Milliseconds between 8 and 90 apart, drawn from `seed`, with a long pause before each frame in `gaps`."""
+    """Milliseconds 8 to 90 apart, drawn from `seed`, with a long pause before each frame in `gaps`."""
     steps = np.random.default_rng(seed).integers(8, 90, frames)
     steps[list(gaps)] += gap_ms
     steps[0] = 0
@@ -121,9 +121,7 @@ def truth(path: Path) -> list[Shown]:
         stream = container.streams.video[0]
         frames = []
         for frame in container.decode(stream):
-            assert frame.time_base is not None
-            seconds = None if frame.pts is None else frame.pts * frame.time_base
-            frames.append((seconds, read_number(frame.to_ndarray(format="bgr24"))))
+            frames.append((frame.pts * frame.time_base, read_number(frame.to_ndarray(format="bgr24"))))
     first = frames[0][0]
     assert first is not None
     assert all(seconds is not None for seconds, _ in frames), f"{path.name}: a frame without a timestamp"
@@ -169,40 +167,63 @@ def rotate_by_metadata(path: Path, degrees: int) -> Path:
     return path
 
 
-Recipe = Callable[[Path], Path]
-
-
-def _edit_list(folder: Path) -> Path:
-    whole = Clip("whole.mp4", constant(120), Fraction(1, 30), b_frames=2, gop=50).write(folder)
-    return shift_into_edit_list(whole, folder / "edit-list.mp4", Fraction(7, 5))
-
-
 _MILLISECOND = Fraction(1, 1000)
+_OPEN_GOP = {"x264-params": "open-gop=1"}
+_X265 = {"x265-params": "log-level=none:bframes=3:keyint=30"}
+_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
+_NTSC = Fraction(30000, 1001)
 _CLIPS = (
     Clip("no-b.mp4", constant(100), Fraction(1, 30), options={"tune": "zerolatency"}),
     Clip("b-frames.mp4", constant(150), Fraction(1, 30), b_frames=3, gop=40),
-    Clip("open-gop.mp4", constant(150), Fraction(1, 30), b_frames=3, gop=30, options={"x264-params": "open-gop=1"}),
+    Clip("open-gop.mp4", constant(150), Fraction(1, 30), b_frames=3, gop=30, options=_OPEN_GOP),
     Clip("long-gop.mp4", constant(400), Fraction(1, 25), rate=Fraction(25), b_frames=2, gop=250),
     Clip("23.976.mp4", constant(120, 1001), Fraction(1, 24000), rate=Fraction(24000, 1001), b_frames=2),
-    Clip("29.97.mp4", constant(150, 1001), Fraction(1, 30000), rate=Fraction(30000, 1001), b_frames=2),
+    Clip("29.97.mp4", constant(150, 1001), Fraction(1, 30000), rate=_NTSC, b_frames=2),
     Clip("5-fps.mp4", constant(40), Fraction(1, 5), rate=Fraction(5), b_frames=2),
     Clip("60-fps.mp4", constant(240), Fraction(1, 60), rate=Fraction(60), b_frames=2),
     Clip("vfr.mp4", irregular(160, 1), _MILLISECOND, b_frames=2, gop=30),
     Clip("vfr-gaps.mp4", irregular(120, 2, gaps=(30, 31, 90)), _MILLISECOND, b_frames=2, gop=30),
-    Clip("drop.mp4", constant(60) + constant(60, start=75), Fraction(1, 30), b_frames=2),
+    Clip("dropped-frames.mp4", constant(60) + constant(60, start=75), Fraction(1, 30), b_frames=2),
     Clip("late-start.mp4", constant(90, start=15), Fraction(1, 30), b_frames=2, audio=True),
-    Clip(
-        "fragmented.mp4", constant(150), Fraction(1, 30), b_frames=2, gop=30,
-        container_options={"movflags": "frag_keyframe+empty_moov"},
-    ),
-    Clip("moov.mov", constant(90), Fraction(1, 30), b_frames=2),
-    Clip("hevc.mp4", constant(120), Fraction(1, 30), codec="libx265", gop=30, options={"x265-params": "log-level=none:bframes=3:keyint=30"}),
-    Clip("vp9.webm", constant(100), Fraction(1, 30), codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}, gop=40),
+    Clip("fragmented.mp4", constant(150), Fraction(1, 30), b_frames=2, gop=30, container_options=_FRAGMENTED),
+    Clip("quicktime.mov", constant(90), Fraction(1, 30), b_frames=2),
+    Clip("hevc.mp4", constant(120), Fraction(1, 30), codec="libx265", gop=30, options=_X265),
+    Clip("vp9.webm", constant(100), Fraction(1, 30), codec="libvpx-vp9", options={"cpu-used": "8"}, gop=40),
     Clip("vfr.mkv", irregular(120, 3, gaps=(50,)), _MILLISECOND, b_frames=2),
     Clip("mjpeg.avi", constant(90), Fraction(1, 30), codec="mjpeg", pixel_format="yuvj420p"),
-    Clip("mpeg4-b.avi", constant(120), Fraction(1, 30), codec="mpeg4", b_frames=2, gop=24),
-    Clip("mpeg-ts.ts", constant(120, 3003, start=126000), Fraction(1, 90000), rate=Fraction(30000, 1001), b_frames=2, gop=30, audio=True),
-    Clip("mpeg-ts-vfr.ts", irregular(120, 4, gaps=(60,)), _MILLISECOND, b_frames=2, gop=30),
-)  # fmt: skip
+    Clip("mpeg4-b-frames.avi", constant(120), Fraction(1, 30), codec="mpeg4", b_frames=2, gop=24),
+    Clip(
+        "offset.ts",
+        constant(120, 3003, 126000),
+        Fraction(1, 90000),
+        rate=_NTSC,
+        b_frames=2,
+        gop=30,
+        audio=True,
+    ),
+    Clip("vfr.ts", irregular(120, 4, gaps=(60,)), _MILLISECOND, b_frames=2, gop=30),
+)
+WRITTEN: dict[str, Clip] = {clip.name: clip for clip in _CLIPS}
+HIDDEN_BY_EDIT_LIST = 42
 
-CORPUS: dict[str, Recipe] = {clip.name: clip.write for clip in _CLIPS} | {"edit-list.mp4": _edit_list}
+
+def _edit_list(folder: Path) -> Path:
+    whole = Clip("whole.mp4", constant(120), Fraction(1, 30), b_frames=2, gop=50).write(folder)
+    return shift_into_edit_list(whole, folder / "edit-list.mp4", Fraction(HIDDEN_BY_EDIT_LIST, 30))
+
+
+def _cut_into_a_group(folder: Path) -> Path:
+    """A transport stream as a receiver gets it: its first pictures lack what they refer to."""
+    whole = Clip("whole.ts", constant(90, 3000), Fraction(1, 90000), b_frames=2, gop=30, audio=True).write(
+        folder
+    )
+    path = folder / "cut-into.ts"
+    path.write_bytes(whole.read_bytes()[188 * 20 :])
+    return path
+
+
+CORPUS: dict[str, Callable[[Path], Path]] = {
+    **{clip.name: clip.write for clip in _CLIPS},
+    "edit-list.mp4": _edit_list,
+    "cut-into.ts": _cut_into_a_group,
+}
