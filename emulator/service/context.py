@@ -26,6 +26,12 @@ def new_id() -> int:
     return 10**18 + secrets.randbelow(2**63 - 10**18)
 
 
+def id_number(text: str) -> int | None:
+    """The id at the end of a name, or None when no resource can have it: ids are int64."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    return number if 0 <= number < 2**63 else None
+
+
 @dataclass(frozen=True)
 class Call:
     """One call as its surface saw it: the API version the client speaks, and the paths of request fields

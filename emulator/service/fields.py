@@ -53,6 +53,8 @@ def check_display_name(violations: Violations, path: str, display_name: str) -> 
     """A display name is required and has at most 128 characters."""
     if not display_name:
         violations.add(path, REQUIRED)
+    elif "\0" in display_name:
+        violations.add(path, "The display name must not contain NUL.")
     elif len(display_name) > MAX_DISPLAY_NAME:
         violations.add(
             path,

@@ -6,7 +6,7 @@ Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 from typing import Any
 
 from emulator.database import FilterRow, JobRow
-from emulator.service.context import Call, Context, timestamp
+from emulator.service.context import Call, Context, id_number, timestamp
 from emulator.service.job_request import JobRequest
 from emulator.service.listing import Paging, masked
 from emulator.service.model_registry import ModelRegistry
@@ -98,7 +98,8 @@ class JobService:
     def _named(self, text: str) -> JobRow:
         name = BatchPredictionJobName.parse(text)
         place = self._context.place(name)
-        row = self._context.database.get_job(int(name.batch_prediction_job))
+        number = id_number(name.batch_prediction_job)
+        row = self._context.database.get_job(number) if number is not None else None
         if row is None or (row.project, row.location) != (place.project, place.location):
             raise _not_found(f"{place}/batchPredictionJobs/{name.batch_prediction_job}")
         return row

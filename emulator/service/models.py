@@ -83,7 +83,9 @@ class ModelService:
             for version in row.versions
             if wanted.matches(_filter_row(ResolvedModel(row, version)))
         ]
-        page = _page(versions, order, paging)
+        # What all versions share would not order them.
+        own_times = [OrderKey(f"version_{key.field}", key.descending) for key in order]
+        page = _page(versions, own_times, paging)
         response = self._context.v1.ListModelVersionsResponse(next_page_token=page.next_page_token)
         response.models.extend(masked(page.rows, request))
         return response

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from emulator.database import OperationRow
-from emulator.service.context import Call, Context, Place
+from emulator.service.context import Call, Context, Place, id_number
 from emulator.service.listing import Ordering, Paging
 from emulator.vertex.errors import Aborted, ApiError, FailedPrecondition, NotFound
 from emulator.vertex.listing import FieldKind, OrderKey, parse_filter
@@ -65,8 +65,8 @@ class Operations:
         """The operation of a name; raises NotFound."""
         name = OperationName.parse(text)
         place = self._context.place(name)
-        number = int(name.operation) if name.operation.isdecimal() and len(name.operation) < 20 else -1
-        row = self._context.database.get_operation(number) if number >= 0 else None
+        number = id_number(name.operation)
+        row = self._context.database.get_operation(number) if number is not None else None
         if row is None or (row.project, row.location) != (place.project, place.location):
             raise NotFound(f"The Operation does not exist. No {place}/operations/{name.operation}.")
         return row
