@@ -369,22 +369,23 @@ def render(clip: Clip, path: Path | str, *, codec: str | None = None) -> Truth:
     path = Path(path)
     choose_codec(path, codec)
     stage = Stage(clip)
-    sightings: list[tuple[Sighting, ...]] = []
+    sightings: dict[int, tuple[Sighting, ...]] = {}
     with Encoder(path, size=clip.size, fps=float(clip.rate), codec=codec) as encoder:
         for frame in stage.frames():
             encoder.write(frame.picture)
-            sightings.append(frame.sightings)
+            sightings[frame.number] = frame.sightings
     return _truth(clip, stage.schedule, sightings, path)
 
 
 def truth_of(clip: Clip) -> Truth:
     """The truth of a clip without a video file."""
     stage = Stage(clip)
-    return _truth(clip, stage.schedule, [frame.sightings for frame in stage.frames()], None)
+    answers = {stage.schedule.answering(point) for point in range(stage.schedule.grid_points)}
+    return _truth(clip, stage.schedule, {number: stage.frame(number).sightings for number in answers}, None)
 
 
 def _truth(
-    clip: Clip, schedule: Schedule, sightings: Sequence[tuple[Sighting, ...]], path: Path | None
+    clip: Clip, schedule: Schedule, sightings: Mapping[int, tuple[Sighting, ...]], path: Path | None
 ) -> Truth:
     frames: dict[int, list[TruthFrame]] = {}
     for grid_point in range(schedule.grid_points):

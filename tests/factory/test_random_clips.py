@@ -21,7 +21,7 @@ def test_what_is_asked_for_is_kept() -> None:
     assert [one.label for one in objects] == ["dog", "dog"]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_objects_stay_recognisable(seed: int) -> None:
     clip = random_clip(seed, size=(320, 240), fps=10, duration=2.0)
     seen = list(itertools.chain.from_iterable(frame.sightings for frame in Stage(clip).frames()))
@@ -30,11 +30,11 @@ def test_objects_stay_recognisable(seed: int) -> None:
 
 
 def test_random_clips_are_of_many_kinds() -> None:
-    clips = [random_clip(seed) for seed in range(40)]
+    clips = [random_clip(seed) for seed in range(16)]
     labels = {actor.label for clip in clips for actor in clip.objects}
     assert {"cat", "dog", "car", "bird", None} <= labels
-    assert len({clip.background for clip in clips}) >= 6
-    assert len({clip.size for clip in clips}) >= 5
+    assert len({clip.background for clip in clips}) >= 5
+    assert len({clip.size for clip in clips}) >= 4
     assert any(not any(actor.label for actor in clip.objects) for clip in clips)
 
 
