@@ -117,4 +117,4 @@ def test_answers_keep_to_the_document(live: httpx.Client, mode: GenerationMode) 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_answers_keep_to_the_document_with_many_examples(live: httpx.Client, mode: GenerationMode) -> None:
-    _conform(live, mode, 30, wanted="")
+    _conform(live, mode, 15, wanted="")

@@ -1,93 +1,81 @@
-"""A real server that the official SDK talks to over REST, and a runner that ends jobs as their names say."""
+"""The emulator as it is served, with a tiny real model, for the official SDK to talk to over REST."""
 
-import threading
-import time
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import onnx
 import pytest
-import uvicorn
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud.aiplatform import jobs as sdk_jobs
+from onnx import TensorProto, helper
 
-from emulator.api.rest import create_app
+from emulator.app import Emulator
 from emulator.config import Settings
-from emulator.database import Database, JobRow
-from emulator.registry import Registry
-from emulator.service import Context, Service
-from emulator.storage import LocalStore
-from emulator.vertex.job_state import JobState
-from emulator.vertex.messages import load
 
 PROJECT, LOCATION = "my-project", "us-central1"
-
+SIZE = 32
 MANIFEST = """\
 [model]
 objective = "object_tracking"
 display_name = "Pets"
 [input]
-width = 64
-height = 64
+width = 32
+height = 32
+fit = "stretch"
 [output]
 head = "yolox"
+strides = [32]
+[tracker]
+min_frames = 1
 """
 
 
 def write_model(folder: Path) -> Path:
-    """Write a model folder: manifest, labels and an ONNX graph."""
+    """Write a model folder whose ONNX sees a cat in the middle of every frame, with confidence 0.9."""
     folder.mkdir(parents=True)
     (folder / "model.toml").write_text(MANIFEST)
-    (folder / "labels.txt").write_text("cat\ndog\n")
-    image = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 64, 64])
-    output = onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, [1, 3, 64, 64])
-    node = onnx.helper.make_node("Identity", ["images"], ["output"])
-    graph = onnx.helper.make_graph([node], "detector", [image], [output])
-    onnx.save(onnx.helper.make_model(graph), folder / "model.onnx")
+    (folder / "labels.txt").write_text("cat\n")
+    box = [0.5, 0.5, math.log(0.5), math.log(0.5), 1.0, 0.9]
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["box", "nothing"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, 6])],
+        [
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("box", TensorProto.FLOAT, [1, 1, 6], box),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
     return folder
 
 
-class ScriptedRunner:
-    """Stands in for the execution of jobs: each job ends as its display name says.
-
-    "fail" fails, "hold" runs until it is cancelled, everything else succeeds with three instances.
-    """
-
-    _OWNER, _LEASE_US = "scripted", 3_600_000_000
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.01):
-            job = self._database.claim_job(self._OWNER, self._LEASE_US)
-            if job is not None and "hold" not in job.display_name:
-                self._end(job)
-            for job_id, state in self._database.heartbeat(self._OWNER, self._LEASE_US).items():
-                if state is JobState.CANCELLING:
-                    self._database.finish_job(job_id, self._OWNER, JobState.CANCELLED)
-
-    def _end(self, job: JobRow) -> None:
-        if "fail" in job.display_name:
-            error = load().rpc.Status(code=9, message="The bucket is gone.").SerializeToString()
-            self._database.finish_job(job.id, self._OWNER, JobState.FAILED, error=error)
-            return
-        self._database.start_output(job.id, self._OWNER, f"gs://bucket/out/prediction-Pets-{job.id}")
-        self._database.finish_job(
-            job.id, self._OWNER, JobState.SUCCEEDED, successful=3, failed=0, incomplete=0
-        )
+def write_input(bucket: Path, name: str, seconds: int) -> None:
+    """Put a clip and the JSON Lines file that asks for it into a bucket."""
+    writer = cv2.VideoWriter(str(bucket / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for number in range(seconds * 10):
+        writer.write(np.full((48, 64, 3), number % 200 + 20, np.uint8))
+    writer.release()
+    instance = {
+        "content": f"gs://bucket/{name}.mp4",
+        "mimeType": "video/mp4",
+        "timeSegmentStart": "0.0s",
+        "timeSegmentEnd": "Infinity",
+    }
+    (bucket / f"{name}.jsonl").write_text(json.dumps(instance) + "\n")
 
 
 @dataclass(frozen=True)
@@ -100,29 +88,24 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An emulator with the model `pets`, a short input and one that keeps it busy for long."""
     folder = tmp_path_factory.mktemp("sdk")
     write_model(folder / "models" / "pets")
-    buckets = folder / "buckets"
-    buckets.mkdir()
-    database = Database(f"sqlite:///{folder / 'emulator.db'}")
-    service = Service(
-        Context(database, Registry([folder / "models"], folder / "uploads"), LocalStore(buckets))
+    settings = Settings(
+        port=0,
+        data_dir=folder / "data",
+        models_dirs=[folder / "models"],
+        bundled_models=False,
+        provider="cpu",
+        workers=1,
+        worker_threads=1,
     )
-    runner = ScriptedRunner(database)
-    app = create_app(service, Settings())
-    http = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none", timeout_keep_alive=60))
-    thread = threading.Thread(target=http.run)
-    thread.start()
-    runner.start()
-    while not http.started and thread.is_alive():
-        time.sleep(0.005)
-    port = http.servers[0].sockets[0].getsockname()[1]
-    yield Server(f"http://127.0.0.1:{port}", buckets)
-    runner.stop()
-    http.should_exit = True
-    thread.join(10)
-    service.close()
-    database.close()
+    bucket = settings.buckets / "bucket"
+    bucket.mkdir(parents=True)
+    write_input(bucket, "short", seconds=1)
+    write_input(bucket, "long", seconds=1800)
+    with Emulator(settings) as emulator:
+        yield Server(emulator.url, settings.buckets)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The documentation's Python calls, made by the official SDK over REST and nothing else changed."""
 
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ from google.api_core import exceptions
 PARENT = re.compile(r"projects/\d{12}/locations/us-central1")
 # The SDK wants an image with every artifact folder; the emulator runs none.
 NO_CONTAINER = {"serving_container_image_uri": "unused"}
-INPUT, OUTPUT = "gs://bucket/instances.jsonl", "gs://bucket/out/"
+INPUT, LONG_INPUT, OUTPUT = "gs://bucket/short.jsonl", "gs://bucket/long.jsonl", "gs://bucket/out"
 
 
 def documented_sample(
@@ -17,13 +18,14 @@ def documented_sample(
     model_resource_name: str,
     job_display_name: str,
     sync: bool = True,
+    gcs_source: str = INPUT,
 ) -> Any:
     """The documentation's sample, down to its own `init`."""
     aiplatform.init(project="my-project", location="us-central1")
     my_model = aiplatform.Model(model_resource_name)
     batch_prediction_job = my_model.batch_predict(
         job_display_name=job_display_name,
-        gcs_source=INPUT,
+        gcs_source=gcs_source,
         gcs_destination_prefix=OUTPUT,
         sync=sync,
     )
@@ -35,13 +37,17 @@ def documented_sample(
 @pytest.mark.parametrize(
     "model", ["pets", "projects/my-project/locations/us-central1/models/pets"], ids=["id", "name"]
 )
-def test_batch_predict_runs_to_success(vertex: Any, model: str, sync: bool) -> None:
+def test_batch_predict_runs_to_success(vertex: Any, server: Any, model: str, sync: bool) -> None:
     job = documented_sample(vertex, model, "documented sample", sync=sync)
     assert job.state.name == "JOB_STATE_SUCCEEDED"
     assert PARENT.match(job.resource_name)
     assert job.display_name == "documented sample"
-    assert job.completion_stats.successful_count == 3
-    assert job.output_info.gcs_output_directory.startswith("gs://bucket/out/prediction-Pets-")
+    assert job.completion_stats.successful_count == 1
+    directory = job.output_info.gcs_output_directory
+    assert directory.startswith("gs://bucket/out/prediction-Pets-")
+    output = server.buckets / directory.removeprefix("gs://").rstrip("/") / "predictions_00001.jsonl"
+    (prediction,) = json.loads(output.read_text())["prediction"]
+    assert prediction["displayName"] == "cat"
     assert job.create_time <= job.start_time <= job.end_time
 
 
@@ -63,8 +69,8 @@ def test_batch_predict_takes_every_option(vertex: Any) -> None:
 
 
 def test_failed_job_raises_with_its_status(vertex: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)Job failed with.*code: 9.*The bucket is gone\."):
-        documented_sample(vertex, "pets", "fail")
+    with pytest.raises(RuntimeError, match=r"(?s)Job failed with.*code: .*gs://bucket/missing\.jsonl"):
+        documented_sample(vertex, "pets", "fails", gcs_source="gs://bucket/missing.jsonl")
 
 
 def test_job_is_created_without_reading_the_model(vertex: Any) -> None:
@@ -76,9 +82,9 @@ def test_job_is_created_without_reading_the_model(vertex: Any) -> None:
 
 def test_job_is_cancelled(vertex: Any) -> None:
     held = vertex.BatchPredictionJob.submit(
-        job_display_name="hold",
+        job_display_name="cancel me",
         model_name="projects/my-project/locations/us-central1/models/pets",
-        gcs_source=INPUT,
+        gcs_source=LONG_INPUT,
         gcs_destination_prefix=OUTPUT,
     )
     assert not held.done()

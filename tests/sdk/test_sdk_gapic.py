@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 
 PARENT = "projects/my-project/locations/us-central1"
 Client = Callable[[type[Any]], Any]
+LONG = {"input_config": {"instances_format": "jsonl", "gcs_source": {"uris": ["gs://bucket/long.jsonl"]}}}
 
 
 def job_of(api: Any, **changes: Any) -> Any:
@@ -18,7 +19,7 @@ def job_of(api: Any, **changes: Any) -> Any:
         "display_name": "gapic é",
         "model": f"{PARENT}/models/pets",
         "model_parameters": struct_pb2.Value(),
-        "input_config": {"instances_format": "jsonl", "gcs_source": {"uris": ["gs://bucket/i.jsonl"]}},
+        "input_config": {"instances_format": "jsonl", "gcs_source": {"uris": ["gs://bucket/short.jsonl"]}},
         "output_config": {
             "predictions_format": "jsonl",
             "gcs_destination": {"output_uri_prefix": "gs://bucket/out"},
@@ -31,13 +32,13 @@ def job_of(api: Any, **changes: Any) -> Any:
 def test_job_lives_through_the_generated_client(client: Client, api: Any) -> None:
     jobs = client(api.JobServiceClient)
     created = jobs.create_batch_prediction_job(
-        parent=PARENT, batch_prediction_job=job_of(api, display_name="hold")
+        parent=PARENT, batch_prediction_job=job_of(api, display_name="lives", **LONG)
     )
     assert isinstance(created, api.BatchPredictionJob)
     assert created.state == api.JobState.JOB_STATE_PENDING
     assert created.completion_stats.incomplete_count == -1
     read = jobs.get_batch_prediction_job(name=created.name)
-    assert (read.display_name, read.create_time) == ("hold", created.create_time)
+    assert (read.display_name, read.create_time) == ("lives", created.create_time)
     jobs.cancel_batch_prediction_job(name=created.name)
     deadline = time.monotonic() + 10
     while jobs.get_batch_prediction_job(name=created.name).state != api.JobState.JOB_STATE_CANCELLED:
