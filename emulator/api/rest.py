@@ -6,9 +6,10 @@ runs in a thread, so that a slow disk never holds up the event loop.
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -42,6 +43,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
+# The one verb whose calls take long: WaitOperation's.
+_WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
 _JOB_EXTRAS = ("modelDisplayName", "modelObjective", "model_display_name", "model_objective")
 _HEADERS = {
@@ -212,13 +215,34 @@ class VertexRoute(BaseRoute):
             headers=headers,
             body=body,
         )
-        loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self._executor, self._surface.answer, request)
+        if request.path.endswith(_WAIT):
+            response = await _in_own_thread(self._surface.answer, request)
+        else:
+            loop = asyncio.get_running_loop()
+            response = await loop.run_in_executor(self._executor, self._surface.answer, request)
         length = (b"content-length", b"%d" % len(response.body))
         sent = [(name.encode(), value.encode()) for name, value in response.headers.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
         shown = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": shown})
+
+
+async def _in_own_thread(answer: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:
+    """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[HttpResponse] = loop.create_future()
+
+    def settle(response: HttpResponse) -> None:
+        if not answered.done():  # the client may be gone
+            answered.set_result(response)
+
+    def run() -> None:
+        response = answer(request)
+        with suppress(RuntimeError):  # the loop may be closed
+            loop.call_soon_threadsafe(settle, response)
+
+    threading.Thread(target=run, name="rest-wait", daemon=True).start()
+    return await answered
 
 
 async def _read(receive: Receive) -> bytes | None:

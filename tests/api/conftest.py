@@ -29,6 +29,7 @@ class RecordingService:
     def __init__(self) -> None:
         self.request: Any = None
         self.call: Call | None = None
+        self.over = threading.Event()
         self._v1 = load().v1
 
     def methods(self) -> Mapping[str, Callable[[Any, Call], Any]]:
@@ -41,7 +42,7 @@ class RecordingService:
             "ModelService/UpdateModel": lambda request: request.model,
             "ModelService/ListModels": self._broken,
             "Operations/GetOperation": self._operation,
-            "Operations/WaitOperation": self._operation,
+            "Operations/WaitOperation": self._wait,
         }
         return {name: self._recording(answer) for name, answer in answers.items()}
 
@@ -75,6 +76,11 @@ class RecordingService:
 
     def _broken(self, _: Any) -> Any:
         raise KeyError("no such key")
+
+    def _wait(self, request: Any) -> Any:
+        seconds = request.timeout.ToMilliseconds() / 1000
+        self.over.wait(seconds)
+        return self._operation(request)
 
     def _operation(self, request: Any) -> Any:
         operation = load().longrunning.Operation(name=request.name, done=True)
@@ -145,9 +151,14 @@ def serving(service: ServiceMethods) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def http() -> Iterator[httpx.Client]:
+def recording() -> RecordingService:
+    return RecordingService()
+
+
+@pytest.fixture(scope="module")
+def http(recording: RecordingService) -> Iterator[httpx.Client]:
     """A client of a real server with the recording service."""
-    with serving(RecordingService()) as client:
+    with serving(recording) as client:
         yield client
 
 

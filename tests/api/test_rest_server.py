@@ -2,6 +2,8 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -35,6 +37,18 @@ def test_long_body_is_refused_and_the_connection_stays_usable(http: httpx.Client
     assert response.status_code == 400
     assert "exceeds the limit" in response.json()["error"]["message"]
     assert http.get(f"{JOBS}/1").status_code == 200
+
+
+def test_many_calls_that_wait_hold_up_no_other(http: httpx.Client, recording: Any) -> None:
+    wait = f"{http.base_url}/v1/projects/p/locations/us-central1/operations/1:wait?timeout=60s"
+    with ThreadPoolExecutor(40) as waiters:
+        waiting = [waiters.submit(httpx.post, wait, timeout=60, trust_env=False) for _ in range(40)]
+        try:
+            assert http.get(f"{JOBS}/1", timeout=30).status_code == 200
+            assert not any(answer.done() for answer in waiting)
+        finally:
+            recording.over.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
 
 
 def test_head_has_the_headers_of_get_and_no_body(http: httpx.Client) -> None:
