@@ -46,6 +46,11 @@ class Connected:
             event.listen(self._engine, "connect", _set_pragmas)
         self._prepare()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers are likely to work on the same rows."""
+        return not self._sqlite
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -81,8 +86,10 @@ class Connected:
             with self._write() as connection:
                 schema.prepare(connection)
         except schema.SchemaMismatch as error:
+            self.close()
             raise self._unusable(f"{error}; {self._remedy()}") from error
         except (DBAPIError, OSError) as error:
+            self.close()
             cause = str(getattr(error, "orig", None) or error).strip()
             raise self._unusable(f"{cause}; {self._remedy(cause)}") from error
 

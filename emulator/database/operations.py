@@ -44,9 +44,9 @@ class Operations(Connected):
 
     def unfinished_operations(self) -> Sequence[OperationRow]:
         """Operations that are not done."""
+        statement = select(*_COLUMNS).where(operations.c.done.is_(False))
         with self._read() as connection:
-            rows = connection.execute(select(*_COLUMNS).where(operations.c.done.is_(False)))
-            return [OperationRow(*row) for row in rows]
+            return [OperationRow(*row) for row in connection.execute(statement)]
 
     def delete_operation(self, operation_id: int) -> bool:
         """Forget an operation; False when there is none of that id."""

@@ -91,9 +91,11 @@ class JobService:
         """
         if message.DESCRIPTOR.full_name.rpartition(".")[2] != "BatchPredictionJob" or not message.name:
             return {}
-        if message.name not in self._extras:
-            self._message(self._named(message.name))
-        return self._extras.get(message.name, {})
+        known = self._extras.get(message.name)
+        if known is not None:
+            return known
+        row = self._context.database.get_job(int(message.name.rpartition("/")[2]))
+        return {} if row is None else _extras(row)
 
     def _named(self, text: str) -> JobRow:
         name = BatchPredictionJobName.parse(text)
@@ -114,11 +116,12 @@ class JobService:
         # They never change, and REST asks for them with every response.
         if len(self._extras) >= _REMEMBERED:
             self._extras.clear()
-        self._extras[row.name] = {
-            "modelDisplayName": row.model_display_name,
-            "modelObjective": row.model_objective,
-        }
+        self._extras[row.name] = _extras(row)
         return job_message(self._context, row)
+
+
+def _extras(row: JobRow) -> dict[str, str]:
+    return {"modelDisplayName": row.model_display_name, "modelObjective": row.model_objective}
 
 
 def _filter_row(row: FilterRow) -> dict[str, object]:

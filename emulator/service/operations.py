@@ -16,6 +16,7 @@ from emulator.vertex.names import LocationName, ModelName, OperationName
 
 _FILTER_FIELDS = {"done": FieldKind.STRING}
 _NEWEST_FIRST = Ordering((OrderKey("create_time", True), OrderKey("id", True)))
+_ABANDONED_US = 3600 * 1_000_000
 _POLL_S = 0.5
 _LONGEST_WAIT_S = 60.0
 
@@ -52,8 +53,13 @@ class Operations:
 
     def abort_unfinished(self) -> None:
         """Fail what a server that is gone has left behind, so that no client waits for it."""
-        for row in self._context.database.unfinished_operations():
-            self.fail(row, Aborted("The server stopped before the operation was finished. Start it again."))
+        database = self._context.database
+        # Another server may be at work on a recent one.
+        age_us = _ABANDONED_US if database.is_shared else 0
+        for row in database.unfinished_operations():
+            if row.create_time_us <= database.clock() - age_us:
+                text = "The server stopped before the operation was finished. Start it again."
+                self.fail(row, Aborted(text))
 
     def message(self, row: OperationRow) -> Any:
         """The Operation of a row."""

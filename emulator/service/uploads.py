@@ -5,6 +5,7 @@ Contract: model_service.proto. A wrong request fails at once; a wrong artifact f
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ from emulator.service.model_registry import DEFAULT_ALIAS, ModelRegistry
 from emulator.service.operations import Operations
 from emulator.storage import GcsUri, InvalidUri, StorageError
 from emulator.vertex.errors import (
+    Aborted,
     AlreadyExists,
     ApiError,
     FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
+    Unavailable,
     Violations,
 )
 from emulator.vertex.names import LocationName, ModelName
@@ -48,6 +51,8 @@ _NOT_IN_DOCUMENT = (
 _MAX_FILES = 100
 # Small models are there when the call returns, and the client need not poll; no client gives up this soon.
 _GRACE_S = 1.0
+
+_File = tuple[str, Callable[[], BinaryIO]]
 
 _log = logging.getLogger(__name__)
 
@@ -71,17 +76,21 @@ class Uploads:
         self._context = context
         self._models = models
         self._operations = operations
+        self._closing = threading.Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-upload")
 
     def start(self, request: Any, call: Call) -> Any:
         """The operation of an upload, under way or, when it was quick, done."""
         upload = self._check(request, call)
+        if self._closing.is_set():
+            raise Unavailable("The server is stopping. Upload the model again when it is back.")
         row = self._operations.started(upload.place, upload.model_id, "UploadModelOperationMetadata", call)
         wait([self._executor.submit(self._run, upload, row)], timeout=_GRACE_S)
         return self._operations.message(self._context.database.get_operation(row.id) or row)
 
     def close(self) -> None:
-        """Wait for what is under way; uploads that have not begun are left to the next start."""
+        """End what is under way after the file it is at; what has not begun is left to the next start."""
+        self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _check(self, request: Any, call: Call) -> _Upload:
@@ -143,9 +152,15 @@ class Uploads:
             raise InvalidArgument(
                 f"There are more than {_MAX_FILES} objects below {upload.artifacts}; name one model's folder."
             )
-        return self._context.registry.install(str(row.id), files)
+        return self._context.registry.install(str(row.id), self._until_closed(files))
 
-    def _files(self, artifacts: GcsUri) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+    def _until_closed(self, files: list[_File]) -> Iterator[_File]:
+        for file in files:
+            if self._closing.is_set():
+                raise Aborted("The server stopped before the upload was finished. Start it again.")
+            yield file
+
+    def _files(self, artifacts: GcsUri) -> Iterator[_File]:
         for info in self._context.store.list(artifacts.bucket, artifacts.object):
             relative = info.uri.object.removeprefix(artifacts.object)
             # Consoles make empty objects that end in a slash, to show a folder.

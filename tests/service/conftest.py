@@ -32,10 +32,9 @@ def make_client(tmp_path: Path, models_folder: Path) -> Iterator[Callable[..., C
         context = Context(
             database=database,
             registry=registry,
-            store=LocalStore(tmp_path / "buckets"),
             project_numbers={PROJECT: NUMBER},
             on_work=lambda: wake_ups.append(None),
-            **options,
+            **{"store": LocalStore(tmp_path / "buckets"), **options},
         )
         client = Client(Service(context), context, database, registry, models_folder, tmp_path, wake_ups)
         opened.append(client)

@@ -1,20 +1,23 @@
 """What reading, listing, uploading, updating and deleting models and versions means."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from service_client import LOCATION, NUMBER, PARENT, Client, N, write_model
 
 from emulator.database import OperationRow
 from emulator.registry import Registry
+from emulator.storage import GcsUri, LocalStore
 from emulator.vertex.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    Unavailable,
     Unimplemented,
 )
 from emulator.vertex.job_state import JobState
@@ -397,3 +400,35 @@ def test_later_folder_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert "missing cannot be read" in catalogue.problems[0]
     single = Registry([tmp_path / "a" / "model"], tmp_path / "uploads")
     assert [source.id for source in single.catalogue().sources] == ["model"]
+
+
+class HeldStore(LocalStore):
+    """Storage that stops at the first file until it is released."""
+
+    reached = threading.Event()
+    release = threading.Event()
+
+    def open_read(self, uri: GcsUri) -> BinaryIO:
+        self.reached.set()
+        assert self.release.wait(30)
+        return super().open_read(uri)
+
+
+def test_stopping_server_ends_a_slow_upload(make_client: Callable[..., Client], tmp_path: Path) -> None:
+    store = HeldStore(tmp_path / "buckets")
+    client = make_client(store=store)
+    body = {"displayName": "x", "artifactUri": client.put_model("model-bucket", "m")}
+    operation = client.call(UPLOAD, {"parent": PARENT, "model": body})
+    assert store.reached.is_set()
+    assert "done" not in operation, "it goes on in the background"
+    assert client.call("Operations/ListOperations", {"name": PARENT, "filter": "done=false"})["operations"]
+    closing = threading.Thread(target=client.service.close)
+    closing.start()
+    with pytest.raises(Unavailable, match="stopping"):
+        for _ in range(10):  # The first one may still be taken.
+            upload(client)
+    store.release.set()
+    closing.join(30)
+    ended = client.call("Operations/GetOperation", {"name": operation["name"]})
+    assert (ended["done"], ended["error"]["code"]) == (True, 10)
+    assert client.registry.uploads() == []
