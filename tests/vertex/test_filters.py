@@ -139,6 +139,15 @@ def test_hostile_filter_is_refused_at_once(text: str, problem: str) -> None:
         parse_filter(text, JOB_FILTER_FIELDS)
 
 
+def test_parentheses_side_by_side_are_not_nested() -> None:
+    assert _found(" AND ".join(["(labels.env=prod)"] * 100)) == "a"
+
+
+def test_pieces_of_a_wildcard_do_not_overlap() -> None:
+    parsed = parse_filter('display_name:"a*b*b"', JOB_FILTER_FIELDS)
+    assert [parsed.matches({"display_name": name}) for name in ("ab", "abb", "a-b-b")] == [False, True, True]
+
+
 def test_many_wildcards_match_in_linear_time() -> None:
     pattern = "*a" * 2_000 + "*b"
     parsed = parse_filter(f'display_name:"{pattern}"', JOB_FILTER_FIELDS)
