@@ -100,10 +100,10 @@ class RestSurface:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
             if match is None:
-                return self._not_found(method, request.path)
+                return self.not_found(method, request.path)
             route = match.routes.get(method)
             if route is None and ":" in match.segments[-1]:
-                return self._not_found(method, request.path)  # a misspelt custom verb
+                return self.not_found(method, request.path)  # a misspelt custom verb
             if route is None:
                 return _other_method(request, match)
             return self._call(route, match, request)
@@ -148,7 +148,8 @@ class RestSurface:
             for job, shown in zip(answer.v1.batch_prediction_jobs, jobs, strict=True):
                 shown.update(self._service.rest_extras(job))
 
-    def _not_found(self, method: str, path: str) -> HttpResponse:
+    def not_found(self, method: str, path: str) -> HttpResponse:
+        """Answer a path that leads nowhere."""
         # Emulator: Vertex answers an unknown path with an HTML page; developers are better served by a hint.
         nearest = self.table.nearest(method, path, self.emulated)
         hint = f" Did you mean {nearest}?" if nearest else " See /docs for what there is."
@@ -271,6 +272,13 @@ def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan |
             executor.shutdown(wait=False, cancel_futures=True)
 
     surface = RestSurface(service, strict=settings.strict)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return _response(surface.not_found(request.method, request.url.path), None)
+        return _response(plain_error(error.status_code, str(error.detail)), error.headers)
+
     app = FastAPI(
         title="Vertex AI batch prediction emulator",
         version=__version__,
@@ -278,19 +286,11 @@ def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan |
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={HTTPException: http_error, Exception: _unexpected},
     )
     app.router.routes.insert(0, VertexRoute(surface, executor))
     openapi.install(app, surface.emulated)
     return app
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = str(error.detail)
-    if error.status_code == HTTPStatus.NOT_FOUND and message == "Not Found":
-        message = f"There is nothing at {request.method} {request.url.path}. See /docs for what there is."
-    return _response(plain_error(error.status_code, message), error.headers)
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:

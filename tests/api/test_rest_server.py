@@ -69,6 +69,13 @@ def test_raw_utf8_in_the_path_is_understood(http: httpx.Client) -> None:
     assert b"200 OK" in answer or b"400 Bad Request" in answer  # h11 refuses what httptools lets pass
 
 
+@pytest.mark.parametrize("path", [f"/{JOBS}", JOBS.replace("v1", "v2")])
+def test_path_that_only_looks_like_vertex_s_gets_a_hint(http: httpx.Client, path: str) -> None:
+    message = http.get(f"{str(http.base_url).rstrip('/')}{path}").json()["error"]["message"]
+    assert "Did you mean GET /v1" in message
+    assert "batchPredictionJobs?" in message
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/", 404), ("GET", "/v2/x", 404), ("POST", "/docs", 405)]
 )
