@@ -414,6 +414,12 @@ class HeldStore(LocalStore):
         return super().open_read(uri)
 
 
+def upload_often(client: Client) -> None:
+    """The first one may still be taken by a server that is about to stop."""
+    for _ in range(10):
+        upload(client)
+
+
 def test_stopping_server_ends_a_slow_upload(make_client: Callable[..., Client], tmp_path: Path) -> None:
     store = HeldStore(tmp_path / "buckets")
     client = make_client(store=store)
@@ -425,8 +431,7 @@ def test_stopping_server_ends_a_slow_upload(make_client: Callable[..., Client], 
     closing = threading.Thread(target=client.service.close)
     closing.start()
     with pytest.raises(Unavailable, match="stopping"):
-        for _ in range(10):  # The first one may still be taken.
-            upload(client)
+        upload_often(client)
     store.release.set()
     closing.join(30)
     ended = client.call("Operations/GetOperation", {"name": operation["name"]})
