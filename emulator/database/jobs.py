@@ -4,7 +4,7 @@ A runner owns a job while its lease lasts. Everything a runner writes names its 
 lost its lease (a machine that slept, a debugger) can no longer change anything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -138,9 +138,14 @@ class Jobs(Connected):
                     return _get(connection, job_id)
         return None
 
-    def heartbeat(self, owner: str, lease_us: int) -> dict[int, JobState]:
-        """Renew all leases of this owner; the states of its jobs, by id (CANCELLING among them)."""
+    def heartbeat(
+        self, owner: str, lease_us: int, job_ids: Collection[int] | None = None
+    ) -> dict[int, JobState]:
+        """Renew this owner's leases, all or those on `job_ids`; the states of these jobs, by id (CANCELLING
+        among them)."""
         owned = and_(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
+        if job_ids is not None:
+            owned = and_(owned, jobs.c.id.in_(job_ids))
         with self._write() as connection:
             connection.execute(update(jobs).where(owned).values(lease_expires_us=self.clock() + lease_us))
             rows = connection.execute(select(jobs.c.id, jobs.c.state).where(owned))

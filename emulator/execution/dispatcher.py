@@ -145,8 +145,10 @@ class Dispatcher:
             self._woken.set()
 
     def _heartbeat(self) -> None:
-        states = self._database.heartbeat(self._owner.token, _LEASE_US)
-        for runner, _ in self._running():
+        runners = [runner for runner, _ in self._running()]
+        # Only theirs: a job whose runner could not finish it is taken up again when its lease runs out.
+        states = self._database.heartbeat(self._owner.token, _LEASE_US, [runner.job.id for runner in runners])
+        for runner in runners:
             state = states.get(runner.job.id)
             if state is JobState.CANCELLING:
                 runner.stop(Stop.CANCEL)

@@ -339,7 +339,6 @@ class Runner:
             return False
         assert self._output is not None
         assert not video.waiting, "a worker finished without an answer for each instance"
-        del self._videos[index]
         number = None
         if video.lines:
             number = self._files = self._files + 1
@@ -349,7 +348,7 @@ class Runner:
         shard = ShardRow(index, number, len(video.lines), len(found), json.dumps(found))
         self._must_own(self._database.record_shard(self.job.id, self._owner, shard))
         self._recorded.append(shard)
-        video.spool.close()
+        self._videos.pop(index).spool.close()
         return True
 
     def _conclusion(self) -> _Outcome:

@@ -198,3 +198,26 @@ def test_expired_lease_is_taken_over(workplace: Workplace, state: JobState) -> N
     workplace.start()
     expected = {JobState.RUNNING: JobState.SUCCEEDED, JobState.CANCELLING: JobState.CANCELLED}[state]
     assert workplace.finish(job).state is expected
+
+
+def test_job_that_could_not_be_finished_is_taken_up_again(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is not renewed by what else the server runs."""
+    monkeypatch.setattr("emulator.execution.dispatcher._LEASE_US", 1_000_000)
+    workplace.video("a.mp4")
+    workplace.video("long.mp4", 60)
+    workplace.start(fault=Fault("slow", seconds=0.05))
+    other = workplace.submit_lines([line("long.mp4")])
+    job = workplace.submit_lines([line("a.mp4")])
+    workplace.wait_until(other, lambda row: row.incomplete == 1)
+    workplace.wait_until(job, lambda row: row.incomplete == 1)
+    with workplace.database._write() as connection:
+        connection.exec_driver_sql("ALTER TABLE shards RENAME TO away")
+    workplace.wait_until(job, lambda _: workplace.dispatchers[0].running_jobs == 1)
+    with workplace.database._write() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO shards")
+    row = workplace.finish(job)
+    assert (row.state, row.successful, row.attempts) == (JobState.SUCCEEDED, 1, 2)
+    assert workplace.job(other).state is JobState.RUNNING
+    workplace.database.request_cancel(other)
