@@ -25,7 +25,7 @@ PATH_EXAMPLES: Mapping[str, str] = {
     "project": "my-project",
     "location": "us-central1",
     "batch_prediction_job": "1234567890123456789",
-    "model": "object-tracking",
+    "model": "video-object-tracking",
     "operation": "1234567890123456789",
 }
 
@@ -76,8 +76,8 @@ def _job(name: str, model: str, line_file: str) -> dict[str, Any]:
 # The bodies of the documentation's pages, with the placeholders filled in.
 BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "CreateBatchPredictionJob": {
-        "object tracking": _job("track the pets", "object-tracking", "tracking.jsonl"),
-        "action recognition": _job("find the jumps", "action-recognition", "actions.jsonl"),
+        "object tracking": _job("track the pets", "video-object-tracking", "tracking.jsonl"),
+        "action recognition": _job("find the jumps", "video-action-recognition", "actions.jsonl"),
     },
     "CancelBatchPredictionJob": {"cancel": {}},
     "UploadModel": {

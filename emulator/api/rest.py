@@ -32,6 +32,7 @@ from emulator.api.transcoding import (
     parse_body,
     parse_query,
     too_large,
+    unknown_parameter,
 )
 from emulator.config import Settings
 from emulator.vertex.errors import ApiError, Internal
@@ -136,6 +137,8 @@ class RestSurface:
             value = body if route.body == "*" else {route.body: body}
         if route.body != "*":
             bind_query(value, route.rpc.input.DESCRIPTOR, query, strict=self._strict)
+        elif self._strict and query.parameters:
+            raise unknown_parameter(next(iter(query.parameters)))
         for path, text in match.values(route):
             _set(value, path, text)
         return from_json(route.rpc.input, value)

@@ -175,6 +175,12 @@ def test_unknown_parameter_is_ignored_unless_strict(surface: Any, strict_surface
     )
 
 
+def test_whole_body_leaves_nothing_to_the_query(surface: Any, strict_surface: Any) -> None:
+    surface.json("POST", f"{JOBS}/1:cancel?name=other")
+    assert surface.service.request.name == f"{PARENT}/batchPredictionJobs/1"
+    assert "Cannot bind" in strict_surface.error("POST", f"{JOBS}/1:cancel?x=1")["message"]
+
+
 def test_path_wins_over_a_query_parameter_of_the_same_name(surface: Any) -> None:
     surface.json("GET", f"{JOBS}?parent=projects/other/locations/l")
     assert surface.service.request.parent == PARENT
