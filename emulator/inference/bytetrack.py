@@ -17,12 +17,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEW, TRACKED, LOST = 0, 1, 2
-#: Noise, as shares of the box's width and height. The paper gives them for one frame at 30 frames a second;
-#: here they are rates, so that samples a tenth of a second apart, or unevenly apart, are treated rightly.
+#: Noise, as shares of the box's width and height, as rates: samples may be unevenly apart. The paper's
+#: figures are for frames at 30 a second; at 10 a second objects turn more between two samples.
 MEASUREMENT_STD = 1 / 20
-POSITION_STD_PER_SQRT_S = 30**0.5 / 20
-VELOCITY_STD_PER_SQRT_S = 30**1.5 / 160
+POSITION_STD_PER_SQRT_S = 1.5 * 30**0.5 / 20
+VELOCITY_STD_PER_SQRT_S = 2 * 30**1.5 / 160
 BIRTH_VELOCITY_STD_PER_S = 30 / 16
+#: Boxes are this much larger when a track's second detection is sought: its speed is not known yet.
+NEW_GROWN = 2.0
 #: A lost and a live track of one class that overlap more than this are the same object.
 SAME_IOU = 0.85
 #: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.
@@ -71,6 +73,10 @@ class ByteTrack:
     def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
         settings, states = self._settings, self._states
         overlap = _iou(self._position, boxes)
+        fresh = states == NEW
+        if fresh.any():
+            grown = np.array([[1.0], [1.0], [NEW_GROWN], [NEW_GROWN]])
+            overlap[fresh] = _iou(self._position[:, fresh] * grown, boxes * grown)
         overlap *= self._classes[:, None] == found.classes
         # From here on only the pairs that overlap at all: they are few.
         tracks, seen = np.nonzero(
@@ -79,7 +85,6 @@ class ByteTrack:
         overlaps = overlap[tracks, seen]
         fused = overlaps * found.scores[seen]
         high, low = found.scores >= settings.high, found.scores >= settings.low
-        fresh = states == NEW
         free = np.ones(len(states), bool)
 
         def match(candidates: NDArray[np.bool_], weights: Floats, least: float) -> None:
@@ -89,8 +94,9 @@ class ByteTrack:
                 free[tracks[picked[pair]]] = False
 
         match(high[seen] & ~fresh[tracks], fused, settings.match_iou)
-        # What was tracked until now may go on with a weak detection: occluded objects score low.
-        weak = (low & ~high)[seen] & (free & (states == TRACKED))[tracks]
+        # Occluded objects score low. Unlike in the paper, lost tracks may go on with a weak detection too:
+        # at 10 samples a second a miss is common, and many objects would be lost for it.
+        weak = (low & ~high)[seen] & (free & ~fresh)[tracks]
         match(weak, overlaps, settings.second_iou)
         match((high & (assigned < 0))[seen] & fresh[tracks], fused, settings.new_iou)
         states[free & (states == TRACKED)] = LOST

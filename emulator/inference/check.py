@@ -129,5 +129,7 @@ def _annotate(
 
 
 def _write(picture: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
-    for color, thickness in (((0, 0, 0), 3), (GREEN, 1)):
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.55, color, thickness, cv2.LINE_AA)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    top_left, bottom_right = (at[0], at[1] - height - 1), (at[0] + width, at[1] + below)
+    cv2.rectangle(picture, top_left, bottom_right, (0, 0, 0), cv2.FILLED)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, GREEN, 1, cv2.LINE_AA)

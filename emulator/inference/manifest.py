@@ -235,12 +235,12 @@ class TrackerSection:
     )
     new: float = _key(_number(0, 1), "A track begins only with a detection at or above it.", 0.6)
     match_iou: float = _key(
-        _number(0, 1), "First stage: least overlap with the predicted box (times the score).", 0.2
+        _number(0, 1), "First stage: least overlap with the predicted box (times the score).", 0.1
     )
-    second_iou: float = _key(_number(0, 1), "Second stage: least overlap with the predicted box.", 0.5)
+    second_iou: float = _key(_number(0, 1), "Second stage: least overlap with the predicted box.", 0.2)
     new_iou: float = _key(
         _number(0, 1),
-        "Least overlap for a track's second detection (times the score): its speed is unknown.",
+        "Least overlap of the doubled boxes for a track's second detection (times the score).",
         0.1,
     )
     buffer: float = _key(

@@ -44,6 +44,12 @@ def test_ids_do_not_depend_on_the_order_of_the_detections() -> None:
     assert follow(frames) == [[1, 2] if k % 2 == 0 else [2, 1] for k in range(10)]
 
 
+def test_a_fast_object_is_followed_from_its_second_sighting() -> None:
+    """It moves by more than its width from sample to sample, so that its boxes never overlap."""
+    frames: list[list[Seen]] = [[(0.05 + 0.12 * k, 0.5, 0.95, 0)] for k in range(8)]
+    assert follow(frames) == [[1]] * 8
+
+
 def test_objects_that_cross_keep_their_ids() -> None:
     frames = [[(0.2 + 0.03 * k, 0.48, 0.9, 0), (0.8 - 0.03 * k, 0.55, 0.9, 0)] for k in range(20)]
     assert follow(frames) == [[1, 2]] * 20
@@ -76,8 +82,8 @@ def test_classes_never_share_a_track_however_they_overlap() -> None:
 
 def test_a_weak_detection_continues_a_track_but_begins_none() -> None:
     frames: list[list[Seen]] = [[(0.5, 0.5, score, 0)] for score in (0.9, 0.9, 0.3, 0.2, 0.05, 0.3, 0.9)]
-    # 0.05 is below `low`; after it the track is lost, and a lost track needs a strong detection.
-    assert follow(frames) == [[1], [1], [1], [1], [0], [0], [1]]
+    # 0.05 is below `low`; after it the track is lost, but not for long.
+    assert follow(frames) == [[1], [1], [1], [1], [0], [1], [1]]
     assert follow([[(0.5, 0.5, 0.55, 0)]] * 4) == [[0]] * 4
 
 
