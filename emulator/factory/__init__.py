@@ -1,5 +1,6 @@
 """Rendered test videos with exactly known ground truth."""
 
+from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.factory.backgrounds import BACKGROUNDS, Camera, Light
 from emulator.factory.choreography import ACTION_KINDS, ACTIVITIES, MOMENTS
 from emulator.factory.documentation import documentation_clip
@@ -62,6 +63,8 @@ __all__ = [
     "ACTIVITIES",
     "MOMENTS",
     "action_documentation_clip",
+    "ActionScore",
+    "score_actions",
     "Encoder",
     "FactoryError",
 ]

@@ -1,0 +1,74 @@
+"""How well an action recogniser's output agrees with a clip's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.factory.scene import Truth
+
+TOLERANCE_S = 0.2
+"""How far a predicted moment may be from the true one."""
+
+
+@dataclass(frozen=True)
+class ActionScore:
+    """Counts that add up over clips; the figures are derived.
+
+    A prediction is right when it has the label of an action within the tolerance that no other prediction has
+    taken. errors: seconds from the true moment, of right predictions.
+    """
+
+    right: int = 0
+    predicted: int = 0
+    expected: int = 0
+    errors: tuple[float, ...] = ()
+
+    def __add__(self, other: ActionScore) -> ActionScore:
+        return ActionScore(
+            self.right + other.right,
+            self.predicted + other.predicted,
+            self.expected + other.expected,
+            self.errors + other.errors,
+        )
+
+    @property
+    def f1(self) -> float:
+        both = self.predicted + self.expected
+        return 2 * self.right / both if both else 1.0
+
+    @property
+    def false(self) -> int:
+        return self.predicted - self.right
+
+    @property
+    def missed(self) -> int:
+        return self.expected - self.right
+
+    @property
+    def mean_error(self) -> float:
+        return sum(self.errors) / len(self.errors) if self.errors else 0.0
+
+
+def score_actions(
+    truth: Truth, predictions: Sequence[Mapping[str, Any]], *, tolerance: float = TOLERANCE_S
+) -> ActionScore:
+    """Compares the `prediction` list of an output line with the truth, matching the nearest pairs first."""
+    moments = [(moment.label, moment.time) for moment in truth.actions]
+    found = [(one["displayName"], float(one["timeSegmentStart"].removesuffix("s"))) for one in predictions]
+    pairs = sorted(
+        (abs(at - time), i, j)
+        for i, (label, time) in enumerate(moments)
+        for j, (name, at) in enumerate(found)
+        if label == name and abs(at - time) <= tolerance + 1e-9
+    )
+    taken: set[int] = set()
+    used: set[int] = set()
+    errors: list[float] = []
+    for error, i, j in pairs:
+        if i not in taken and j not in used:
+            taken.add(i)
+            used.add(j)
+            errors.append(error)
+    return ActionScore(len(errors), len(found), len(moments), tuple(errors))
