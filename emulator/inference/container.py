@@ -6,6 +6,7 @@ name other files or hosts.
 
 from __future__ import annotations
 
+import codecs
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,8 @@ def _describe(head: bytes) -> str:
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
         return "it is a picture"
     try:
-        # A character may be cut in two at the end of what was read.
-        text = head[:-3].decode() if len(head) == 400 else head.decode()
+        # Incremental, because the last character may be cut in two.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return f"it starts with {head[:8].hex(' ')}, like no video container known here"
     return f"it is text that starts with {text[:20]!r}"

@@ -76,7 +76,7 @@ class Clip:
             sound = container.add_stream("aac", rate=8000, layout="mono") if self.audio else None
             if sound is not None:
                 seconds = int(self.ticks[-1] * self.time_base) + 1
-                container.mux(_silence(sound, seconds))
+                container.mux(silence(sound, seconds))
             for number, tick in enumerate(self.ticks):
                 frame = av.VideoFrame.from_ndarray(draw_number(number, *self.size), format="bgr24")
                 frame = frame.reformat(format=self.pixel_format)
@@ -86,7 +86,7 @@ class Clip:
         return path
 
 
-def _silence(stream: Any, seconds: int) -> list[Any]:
+def silence(stream: Any, seconds: int) -> list[Any]:
     packets = []
     for index in range(seconds * 8000 // 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -183,6 +183,7 @@ _CLIPS = (
     Clip("60-fps.mp4", constant(240), Fraction(1, 60), rate=Fraction(60), b_frames=2),
     Clip("vfr.mp4", irregular(160, 1), _MILLISECOND, b_frames=2, gop=30),
     Clip("vfr-gaps.mp4", irregular(120, 2, gaps=(30, 31, 90)), _MILLISECOND, b_frames=2, gop=30),
+    Clip("dense-end.mp4", constant(100, 4) + constant(120, start=400), Fraction(1, 120), b_frames=2),
     Clip("dropped-frames.mp4", constant(60) + constant(60, start=75), Fraction(1, 30), b_frames=2),
     Clip("late-start.mp4", constant(90, start=15), Fraction(1, 30), b_frames=2, audio=True),
     Clip("fragmented.mp4", constant(150), Fraction(1, 30), b_frames=2, gop=30, container_options=_FRAGMENTED),
