@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 
 from emulator.api import openapi_text
 from emulator.api.routing import Route
-from emulator.vertex.messages import load
+from emulator.vertex.messages import is_repeated, load
 
 _REQUIRED, _OUTPUT_ONLY, _INPUT_ONLY = 2, 3, 4
 
@@ -237,7 +237,7 @@ class _Schemas:
             values = self._value(field.message_type.fields_by_name["value"])
             return {"type": "object", "additionalProperties": values}
         schema = self._value(field)
-        if field.is_repeated:
+        if is_repeated(field):
             schema = {"type": "array", "items": schema}
         behaviors = load().behaviors(field)
         if _OUTPUT_ONLY in behaviors:

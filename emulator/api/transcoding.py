@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from emulator.vertex.errors import InvalidArgument
+from emulator.vertex.messages import is_repeated
 
 MAX_BODY = 10 * 1024 * 1024
 _MAX_PARAMETERS = 1000
@@ -118,7 +119,7 @@ def _bind(request: dict[str, Any], descriptor: Any, path: list[str], values: lis
         request[field.name] = ",".join(_camel_case(value) for value in values)
     else:
         converted = [_boolean(value) for value in values] if field.type == field.TYPE_BOOL else values
-        request[field.name] = converted if field.is_repeated else converted[-1]
+        request[field.name] = converted if is_repeated(field) else converted[-1]
     return True
 
 
@@ -131,7 +132,7 @@ def _resolve(descriptor: Any, path: list[str]) -> list[Any]:
     kind = field.message_type.full_name if field.message_type else ""
     if not rest:
         return [field] if kind in _TEXT_KINDS else []
-    if kind in _TEXT_KINDS or field.is_repeated:
+    if kind in _TEXT_KINDS or is_repeated(field):
         return []
     found = _resolve(field.message_type, rest)
     return [field, *found] if found else []
