@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -139,3 +141,10 @@ def test_the_page_lists_every_key_with_its_default_and_meaning() -> None:
                 shown = f"`{value!r}`".replace("'", '"')
             declared.append((key.name, shown, key.metadata["help"]))
     assert documented == declared
+
+
+def test_the_server_can_read_manifests_without_the_heavy_libraries() -> None:
+    heavy = {"numpy", "cv2", "onnxruntime", "lap"}
+    code = f"import sys, emulator.inference.predictor; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
