@@ -58,13 +58,29 @@ def from_json(cls: type[Any], payload: Any, *, at: str = "") -> Any:
     if not isinstance(payload, Mapping):
         text = _invalid_value(at, cls.DESCRIPTOR, payload)
         raise InvalidArgument.at(text, [(at, text)])
-    message = cls()
     try:
-        json_format.ParseDict(payload, message, descriptor_pool=load().pool)
+        return _parse(cls, payload)
     except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError) as error:
         problems = list(_problems(cls, payload, at)) or [(at, _invalid_value(at, cls.DESCRIPTOR, str(error)))]
         raise InvalidArgument.at("\n".join(text for _, text in problems), problems) from error
-    return message
+
+
+def _parse(cls: type[Any], payload: Mapping[str, Any]) -> Any:
+    _check_objects(cls.DESCRIPTOR, payload)
+    return json_format.ParseDict(payload, cls(), descriptor_pool=load().pool)
+
+
+def _check_objects(descriptor: Any, payload: Mapping[str, Any]) -> None:
+    """Raise ParseError where a message is no object: protobuf takes "" and [] for an empty one."""
+    for key, value in payload.items():
+        field = descriptor.fields_by_camelcase_name.get(key) or descriptor.fields_by_name.get(key)
+        if field is None or field.message_type is None or value is None or _is_special(field):
+            continue
+        for item in value if is_repeated(field) and isinstance(value, list) else [value]:
+            if not isinstance(item, Mapping):
+                raise json_format.ParseError(f"{key} must be an object")
+            if not _is_map(field):
+                _check_objects(field.message_type, item)
 
 
 def convert(message: Any, cls: type[Any]) -> Any:
@@ -150,7 +166,7 @@ def _value_problems(field: Any, value: Any, path: str) -> Iterator[tuple[str, st
 
 def _parses(cls: type[Any], payload: dict[str, Any]) -> bool:
     try:
-        json_format.ParseDict(payload, cls(), descriptor_pool=load().pool)
+        _parse(cls, payload)
     except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError):
         return False
     return True

@@ -142,6 +142,20 @@ def test_operation_json_unpacks_any_of_the_private_pool(version: str) -> None:
             ],
         ),
         (
+            {"inputConfig": []},
+            [
+                "Invalid JSON payload received. Unknown name \"inputConfig\" at 'job': "
+                "Proto field is not repeating, cannot start list."
+            ],
+        ),
+        (
+            {"inputConfig": {"gcsSource": ""}},
+            [
+                "Invalid value at 'job.input_config.gcs_source' "
+                '(type.googleapis.com/google.cloud.aiplatform.v1.GcsSource), ""'
+            ],
+        ),
+        (
             {"partialFailures": [{"code": 1}, {"code": "x"}, 3]},
             [
                 "Invalid value at 'job.partial_failures[1].code' (TYPE_INT32), \"x\"",
