@@ -122,6 +122,7 @@ class _Running:
         settings.buckets.mkdir(parents=True, exist_ok=True)
         registry = open_registry(settings)
         store = LocalStore(settings.buckets)
+        store.remove_leftovers()
         self._database = Database(settings.database)
         self._pool = WorkerPool(
             settings.workers,

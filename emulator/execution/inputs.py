@@ -148,7 +148,7 @@ class JobInput:
         """Read one open file; `name` is what messages call it. `require_instances` ends the reading."""
         before = len(self)
         self._sources.append((before, name))
-        for number, line in _lines(file):
+        for number, line in _lines(file, check):
             self._add(number, line, strict)
             if len(self) % _LINES_BETWEEN_CHECKS == 0:
                 check()
@@ -226,7 +226,7 @@ def _nothing_in(names: Sequence[str]) -> str:
     )
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | _TooLong]]:
+def _lines(file: BinaryIO, check: Callable[[], None]) -> Iterator[tuple[int, bytes | _TooLong]]:
     """Number and content, without line break, of each line that is not blank; at most one line is held."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 2):
@@ -237,6 +237,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | _TooLong]]:
         if len(content) > MAX_LINE_BYTES:
             yield number, _TooLong(content[:_SHOWN_OF_LONG_LINE])
             while line and not line.endswith(b"\n"):
+                check()
                 line = file.readline(1 << 16)
         elif content.strip():
             yield number, content

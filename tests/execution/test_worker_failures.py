@@ -38,8 +38,8 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
 
 @pytest.fixture
 def impatient(tiny_model: Path) -> Iterator[WorkerPool]:
-    """One worker that may be silent for one second."""
-    pool = WorkerPool(1, timeout_s=1, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
+    """One worker that may be silent for two seconds."""
+    pool = WorkerPool(1, timeout_s=2, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
     pool.start()
     wait_until(lambda: pool.ready == 1)
     yield pool
@@ -100,7 +100,7 @@ def test_instance_that_always_hangs_is_an_error_line(workplace: Workplace, impat
     workplace.start(fault=Fault("hang", instance=1, attempts=99))
     row = workplace.run([line("a.mp4", "0.6s"), line("a.mp4", "0s", "0.4s")])
     assert (row.successful, row.failed) == (1, 1)
-    assert "no sign of life for 1 s" in workplace.errors(row)[0]["error"]["message"]
+    assert "no sign of life for 2 s" in workplace.errors(row)[0]["error"]["message"]
 
 
 def test_workers_that_cannot_start_fail_the_job(
