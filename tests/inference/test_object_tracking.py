@@ -155,6 +155,14 @@ def test_a_slow_video_shows_each_frame_at_all_the_points_it_is_nearest_to(
     assert tracks(predict(tracker, video)[0]) == [("red", 0.0, 1.9, 20)]
 
 
+def test_a_slow_frame_serves_only_the_points_inside_each_segment(tracker: Predictor, tmp_path: Path) -> None:
+    video = write_clip(tmp_path / "slow.mp4", lambda _: squares((RED, 3, 3)), seconds=2, fps=4)
+    # The frame at 0.5 s is the nearest to 0.4, 0.5 and 0.6 s.
+    found = predict(tracker, video, [WHOLE, Segment(0, 500_000), Segment(600_000, 1_000_000)])
+    assert tracks(found[1]) == [("red", 0.0, 0.4, 5)]
+    assert tracks(found[2]) == [("red", 0.6, 0.9, 4)]
+
+
 def test_a_short_gap_is_bridged_and_a_long_one_ends_the_track(tracker: Predictor, tmp_path: Path) -> None:
     def blinking(seconds: float) -> Picture:
         step = round(seconds * 10)
