@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_rows import Clock, MakeJob
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from emulator.database import Database, NewJob
+from tests.database.job_rows import Clock, MakeJob
 
 POSTGRESQL_VARIABLE = "EMULATOR_TEST_POSTGRESQL_URL"
 

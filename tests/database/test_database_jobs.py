@@ -1,10 +1,10 @@
 """The life of a job's row: every move is guarded, whoever comes second changes nothing."""
 
 import pytest
-from job_rows import Clock, MakeJob
 
 from emulator.database import Database, NewJob, ShardRow
 from emulator.vertex.job_state import JobState
+from tests.database.job_rows import Clock, MakeJob
 
 LEASE_US = 10_000_000
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from job_rows import Clock
 
 from emulator.database import Database, ModelRow, NewModel
+from tests.database.job_rows import Clock
 
 PLACE = ("1", "us-central1")
 MODEL = NewModel(
@@ -111,16 +111,21 @@ def test_folder_model_is_seeded_once(database: Database, deleted: bool) -> None:
     assert len(database.list_models(*PLACE)) == (0 if deleted else 1)
 
 
-def test_seeding_brings_a_changed_folder_up_to_date(database: Database) -> None:
+def test_seeding_brings_a_changed_folder_up_to_date(database: Database, clock: Clock) -> None:
     database.seed_models(*PLACE, [replace(MODEL, source="folder")])
+    moved = replace(
+        MODEL, source="folder", folder="/moved", digest="d2", document=b"two", display_name="Moved"
+    )
+    database.seed_models(*PLACE, [moved])
+    assert model(database).display_name == "Moved"
+    clock.advance(1)
     database.update_model(*PLACE, "m", {"display_name": "Mine"})
     database.add_version(*PLACE, replace(MODEL, folder="/upload"), ["default"])
-    moved = replace(MODEL, source="folder", folder="/moved", digest="d2", document=b"two")
-    database.seed_models(*PLACE, [moved])
+    database.seed_models(*PLACE, [replace(moved, digest="d3", document=b"three")])
     row = model(database)
     assert row.display_name == "Mine", "what a client changed stays"
     assert [(v.folder, v.digest, v.document) for v in row.versions] == [
-        ("/moved", "d2", b"two"),
+        ("/moved", "d3", b"three"),
         ("/upload", "d1", b"one"),
     ]
 

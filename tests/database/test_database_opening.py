@@ -4,9 +4,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from job_rows import Clock
 
 from emulator.database import Database, DatabaseUnusable, OperationRow
+from tests.database.job_rows import Clock
 
 
 def refused(url: str) -> str:

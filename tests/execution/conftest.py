@@ -2,12 +2,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workplace import Workplace, write_tiny_model
 
 from emulator.database import Database
 from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.storage import LocalStore
+from tests.execution.workplace import Workplace, write_tiny_model
 
 
 @pytest.fixture(scope="session")

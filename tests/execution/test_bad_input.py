@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workplace import Workplace, error_of, line, partial_failures_of, write_tiny_model, write_video
 
 from emulator.vertex.instances import MAX_LINE_BYTES
 from emulator.vertex.job_state import JobState
+from tests.execution.workplace import (
+    Workplace,
+    error_of,
+    line,
+    partial_failures_of,
+    write_tiny_model,
+    write_video,
+)
 
 GOOD = line("good.mp4")
 
@@ -294,7 +301,7 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2].split(":")
-from workplace import *
+from tests.execution.workplace import *
 from emulator.execution.shards import ModelUse
 
 folder = Path(sys.argv[1])

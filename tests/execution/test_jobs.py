@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from workplace import Workplace, error_of, line, partial_failures_of
 
 from emulator.execution.shards import Fault
 from emulator.vertex.job_state import JobState
+from tests.execution.workplace import Workplace, error_of, line, partial_failures_of
 
 
 def test_job_writes_one_file_per_video(workplace: Workplace) -> None:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from workplace import line, write_video
 
 from emulator.execution.inputs import InputError
 from emulator.execution.local import LocalRun
@@ -12,6 +11,7 @@ from emulator.execution.shards import ModelUse
 from emulator.inference.manifest import ModelUnusable
 from emulator.storage import LocalStore
 from emulator.vertex.parameters import ModelParameters
+from tests.execution.workplace import line, write_video
 
 
 @pytest.fixture

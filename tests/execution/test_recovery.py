@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from workplace import Workplace, line
 
 from emulator.execution.owner import Owner
 from emulator.execution.shards import Fault
 from emulator.vertex.job_state import JobState
+from tests.execution.workplace import Workplace, line
 
 VIDEOS = 6
 
@@ -21,7 +21,7 @@ SERVER = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from workplace import *
+from tests.execution.workplace import *
 
 folder = Path(sys.argv[1])
 pool = WorkerPool(2)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workplace import line, write_tiny_model, write_video
+
+from tests.execution.workplace import line, write_tiny_model, write_video
 
 JOBS = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
 VIDEOS = 8

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workplace import Workplace, error_of, line
 
 from emulator.execution.shards import Fault, ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.vertex.job_state import JobState
+from tests.execution.workplace import Workplace, error_of, line
 
 SEGMENTS = [("0s", "0.2s"), ("0.2s", "0.4s"), ("0.4s", "0.6s"), ("0.6s", "0.8s")]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_client import NUMBER, PROJECT, Client, write_model
 
 from emulator.database import Database
 from emulator.registry import Registry
 from emulator.service import Context, Service
 from emulator.storage import LocalStore
+from tests.service.service_client import NUMBER, PROJECT, Client, write_model
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from service_client import LOCATION, NUMBER, PARENT, PROJECT, Client, N, job_body, request_types, write_model
 
 from emulator.service import Call
 from emulator.service.model_registry import folder_model
@@ -13,6 +12,17 @@ from emulator.vertex.contract import load
 from emulator.vertex.errors import ApiError, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from emulator.vertex.job_state import JobState
 from emulator.vertex.messages import from_json
+from tests.service.service_client import (
+    LOCATION,
+    NUMBER,
+    PARENT,
+    PROJECT,
+    Client,
+    N,
+    job_body,
+    request_types,
+    write_model,
+)
 
 CREATE = "JobService/CreateBatchPredictionJob"
 LIST = "JobService/ListBatchPredictionJobs"

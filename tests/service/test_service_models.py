@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from service_client import LOCATION, NUMBER, PARENT, Client, N, write_model
 
 from emulator.database import OperationRow
 from emulator.registry import Registry
@@ -21,6 +20,7 @@ from emulator.vertex.errors import (
     Unimplemented,
 )
 from emulator.vertex.job_state import JobState
+from tests.service.service_client import LOCATION, NUMBER, PARENT, Client, N, write_model
 
 GET = "ModelService/GetModel"
 LIST = "ModelService/ListModels"
@@ -437,3 +437,20 @@ def test_stopping_server_ends_a_slow_upload(make_client: Callable[..., Client], 
     ended = client.call("Operations/GetOperation", {"name": operation["name"]})
     assert (ended["done"], ended["error"]["code"]) == (True, 10)
     assert client.registry.uploads() == []
+
+
+def test_files_of_an_upload_under_way_are_not_swept(client: Client) -> None:
+    client.database.insert_operation(OperationRow(77, NUMBER, LOCATION, "mine", 5, False, b""))
+    folder = client.root / "uploads" / "77"
+    folder.mkdir(parents=True)
+    client.call(DELETE, {"name": TRACKER})
+    assert folder.is_dir()
+
+
+def test_edited_folder_model_is_read_anew(client: Client) -> None:
+    before = get(client, f"{PARENT}/models/swings")
+    write_model(client.models_folder / "swings", display_name="Edited")
+    (edited,) = client.call(LIST, {"parent": PARENT, "filter": "model=swings"})["models"]
+    assert edited["displayName"] == "Edited"
+    assert "video_object_tracking" in edited["predictSchemata"]["predictionSchemaUri"]
+    assert edited["createTime"] == before["createTime"]

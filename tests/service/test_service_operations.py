@@ -4,7 +4,6 @@ import threading
 import time
 
 import pytest
-from service_client import LOCATION, NUMBER, PARENT, Client, N
 
 from emulator.database import OperationRow
 from emulator.service import Call, Service, new_id
@@ -12,6 +11,7 @@ from emulator.service.fidelity import RPCS
 from emulator.service.operations import Operations
 from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.names import LocationName
+from tests.service.service_client import LOCATION, NUMBER, PARENT, Client, N
 
 GET = "Operations/GetOperation"
 LIST = "Operations/ListOperations"

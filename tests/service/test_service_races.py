@@ -2,10 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from service_client import PARENT, Client, request_types
-
 from emulator.service import Call
 from emulator.vertex.errors import ApiError, FailedPrecondition, NotFound
+from tests.service.service_client import PARENT, Client, request_types
 
 LIST = "JobService/ListBatchPredictionJobs"
 

@@ -1,0 +1,230 @@
+"""The command line as a person uses it: real files, a real server, and what is printed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from emulator.app import Emulator
+from emulator.cli import build
+from emulator.config import Settings
+from emulator.factory import Clip, Object, render
+
+ROOT = Path(__file__).parents[2]
+PARENT = "projects/my-project/locations/us-central1"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(build(), [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def cat_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cat walking for a second over a landscape."""
+    path = tmp_path_factory.mktemp("clips") / "cat.mp4"
+    cat = Object("cat", start=0.0, end=1.0, path=[(0.2, 0.3, 0.6, 0.8), (0.3, 0.3, 0.7, 0.8)])
+    render(Clip(size=(320, 240), fps=10, duration=1.0, seed=3, background="landscape", objects=[cat]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    settings = Settings(port=0, data_dir=tmp_path_factory.mktemp("data"), workers=1)
+    with Emulator(settings) as emulator:
+        yield emulator
+
+
+def create_job(emulator: Emulator, name: str) -> str:
+    """Create a job over a missing input, which fails as soon as it runs."""
+    body = {
+        "displayName": name,
+        "model": f"{PARENT}/models/video-object-tracking",
+        "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://bucket/missing.jsonl"]}},
+        "outputConfig": {
+            "predictionsFormat": "jsonl",
+            "gcsDestination": {"outputUriPrefix": "gs://bucket/output"},
+        },
+    }
+    request = urllib.request.Request(
+        f"{emulator.url}/v1/{PARENT}/batchPredictionJobs",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as response:
+        return str(json.load(response)["name"])
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "predict", "models", "jobs"])
+def test_every_command_has_help(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_models_list_shows_the_bundled_models(tmp_path: Path) -> None:
+    result = run("models", "list", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    assert "video-object-tracking" in result.output
+    assert "Video action recognition" in result.output
+
+
+def test_models_add_then_predict_with_the_added_model(tmp_path: Path, cat_clip: Path) -> None:
+    bundled = ROOT / "models" / "video-object-tracking"
+    added = run(
+        "models", "add", bundled / "model.onnx", "--id", "mine", "--labels", bundled / "labels.txt",
+        "--data-dir", tmp_path,
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    assert (tmp_path / "models" / "mine" / "model.toml").is_file()
+    again = run("models", "add", bundled / "model.onnx", "--id", "mine", "--data-dir", tmp_path)
+    assert again.exit_code == 1
+    assert "choose another name with --id" in again.output
+    predicted = run("predict", "mine", cat_clip, "--data-dir", tmp_path)
+    assert predicted.exit_code == 0, predicted.output
+
+
+def test_models_add_refuses_what_is_no_onnx_and_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "notes.onnx"
+    file.write_text("no graph")
+    result = run("models", "add", file, "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "notes.onnx" in result.output
+    assert not (tmp_path / "models" / "notes").exists()
+
+
+def test_models_add_names_the_known_label_sets(tmp_path: Path) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    result = run("models", "add", onnx, "--labels", "coco81", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "coco80" in result.output
+
+
+def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:
+    result = run(
+        "models",
+        "check",
+        "video-object-tracking",
+        cat_clip,
+        "--draw",
+        tmp_path / "drawn",
+        "--data-dir",
+        tmp_path,
+    )
+    assert result.exit_code == 0, result.output
+    assert "x cat, best confidence" in result.output
+    assert list((tmp_path / "drawn").glob("*.png"))
+
+
+def test_predict_prints_lines_in_the_wire_form(tmp_path: Path, cat_clip: Path) -> None:
+    result = run(
+        "predict", "video-object-tracking", cat_clip, "--confidence-threshold", "0.5", "--data-dir", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    line = json.loads(result.stdout)
+    assert line["instance"]["content"] == str(cat_clip)
+    assert {prediction["displayName"] for prediction in line["prediction"]} == {"cat"}
+
+
+def test_predict_writes_a_folder_as_a_job_does(tmp_path: Path, cat_clip: Path) -> None:
+    bucket = tmp_path / "buckets" / "bucket"
+    bucket.mkdir(parents=True)
+    (bucket / "cat.mp4").write_bytes(cat_clip.read_bytes())
+    instances = tmp_path / "in.jsonl"
+    lines = [
+        {"content": "gs://bucket/cat.mp4", "mimeType": "video/mp4", "timeSegmentStart": "0s"},
+        {"content": "gs://bucket/dog.mp4", "mimeType": "video/mp4"},
+    ]
+    instances.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = tmp_path / "output"
+    result = run("predict", "video-object-tracking", instances, "--output", output, "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "1 instance could not be predicted" in result.output
+    assert sorted(path.name for path in output.iterdir()) == ["errors_00001.jsonl", "predictions_00001.jsonl"]
+    assert "gs://bucket/dog.mp4" in (output / "errors_00001.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-model", "clip.mp4"], "Known models: video-"),
+        (["video-object-tracking", "missing.mp4"], "missing.mp4"),
+        (["video-object-tracking", "clip.mp4", "--start", "1.2"], 'Give seconds followed by "s"'),
+        (["video-object-tracking", "clip.mp4", "--confidence-threshold", "2"], "confidenceThreshold"),
+    ],
+)
+def test_predict_says_what_is_wrong(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run("predict", *arguments, "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+
+
+def test_jobs_are_listed_described_and_cancelled(emulator: Emulator) -> None:
+    name = create_job(emulator, "nightly")
+    listed = run("jobs", "list", "--server", emulator.url, "--project", "my-project")
+    assert listed.exit_code == 0, listed.output
+    assert "nightly" in listed.output
+    described = run("jobs", "describe", name, "--server", emulator.url)
+    assert json.loads(described.stdout)["name"] == name
+    by_id = run(
+        "jobs", "describe", name.rpartition("/")[2], "--server", emulator.url, "--project", "my-project"
+    )
+    assert json.loads(by_id.stdout)["name"] == name
+
+
+def test_jobs_say_what_the_server_says(emulator: Emulator) -> None:
+    result = run("jobs", "cancel", "123", "--server", emulator.url, "--project", "my-project")
+    assert result.exit_code == 1
+    assert "does not exist" in result.output
+
+
+def test_jobs_without_a_server_say_how_to_start_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    result = run("jobs", "list", "--server", f"http://127.0.0.1:{port}", "--project", "p")
+    assert result.exit_code == 1
+    assert "vertex-emulator serve" in result.output
+
+
+def serve(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "emulator", "serve", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ}
+    )
+
+
+def test_serve_says_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None:
+    process = serve("--port", "0", "--data-dir", str(tmp_path), "--workers", "1")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    with urllib.request.urlopen(f"{url}/v1/{PARENT}/models") as response:
+        assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_serve_on_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = serve("--port", str(port), "--data-dir", str(tmp_path))
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be had" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_demo_predicts_what_the_documentation_shows(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "emulator", "demo", "--data-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "JOB_STATE_SUCCEEDED" in result.stdout
