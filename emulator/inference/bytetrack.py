@@ -67,8 +67,16 @@ class ByteTrack:
         ids[matched] = self._ids[assigned[matched]]
         self._drop(time_us)
         born = np.flatnonzero((ids == 0) & (found.scores >= self._settings.new))
+        born = born[~self._is_taken(boxes[:, born], found.classes[born])]
         ids[born] = self._start(boxes[:, born], found.classes[born], time_us)
         return ids
+
+    def _is_taken(self, boxes: Floats, classes: Ints) -> NDArray[np.bool_]:
+        """Which boxes lie on an object that is followed under another class: the detector has wavered."""
+        followed = np.flatnonzero(self._states != NEW)
+        overlap = _iou(self._position[:, followed], boxes)
+        rival = (overlap > self._settings.rival_iou) & (self._classes[followed, None] != classes)
+        return np.asarray(rival.any(axis=0))
 
     def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
         settings, states = self._settings, self._states

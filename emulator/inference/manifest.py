@@ -243,6 +243,11 @@ class TrackerSection:
         "Least overlap of the doubled boxes for a track's second detection (times the score).",
         0.1,
     )
+    rival_iou: float = _key(
+        _number(0, 1),
+        "No track begins on one of another label that it overlaps more than this; 1: any may.",
+        0.8,
+    )
     buffer: float = _key(
         _number(0, 60),
         "Seconds a lost track is looked for; a shorter gap is interpolated, a longer one ends the track.",

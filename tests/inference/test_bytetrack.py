@@ -80,6 +80,16 @@ def test_classes_never_share_a_track_however_they_overlap() -> None:
     assert follow(both) == [[1, 2]] * 5
 
 
+def test_a_detector_that_wavers_between_classes_begins_no_second_track() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, 0.9, 0)] for _ in range(8)]
+    frames[3] = [(0.5, 0.5, 0.7, 0), (0.5, 0.5, 0.9, 1)]
+    frames[5] = [(0.5, 0.5, 0.9, 1)]
+    assert follow(frames) == [[1], [1], [1], [1, 0], [1], [0], [1], [1]]
+    assert follow(frames, rival_iou=1.0)[3] == [1, 2]
+    apart: list[Seen] = [(0.5, 0.5, 0.9, 0), (0.53, 0.5, 0.9, 1)]
+    assert follow([frames[0], frames[1], apart])[2] == [1, 2]
+
+
 def test_a_weak_detection_continues_a_track_but_begins_none() -> None:
     frames: list[list[Seen]] = [[(0.5, 0.5, score, 0)] for score in (0.9, 0.9, 0.3, 0.2, 0.05, 0.3, 0.9)]
     # 0.05 is below `low`; after it the track is lost, but not for long.
