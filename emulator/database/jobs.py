@@ -143,20 +143,22 @@ class Jobs(Connected):
     ) -> dict[int, JobState]:
         """Renew this owner's leases, all or those on `job_ids`; the states of these jobs, by id (CANCELLING
         among them)."""
-        owned = and_(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
-        if job_ids is not None:
-            owned = and_(owned, jobs.c.id.in_(job_ids))
         with self._write() as connection:
-            connection.execute(update(jobs).where(owned).values(lease_expires_us=self.clock() + lease_us))
-            rows = connection.execute(select(jobs.c.id, jobs.c.state).where(owned))
-            return {row.id: row.state for row in rows}
+            states = _lock_owned(connection, owner)
+            if job_ids is not None:
+                states = {job_id: state for job_id, state in states.items() if job_id in job_ids}
+            if states:
+                renewed = {"lease_expires_us": self.clock() + lease_us}
+                connection.execute(update(jobs).where(jobs.c.id.in_(states)).values(renewed))
+            return states
 
     def release(self, owner: str) -> int:
         """Hand back every job of this owner, so that the next claim takes it; how many there were."""
-        owned = and_(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
         with self._write() as connection:
-            statement = update(jobs).where(owned).values(owner=None, lease_expires_us=None)
-            return connection.execute(statement).rowcount
+            states = _lock_owned(connection, owner)
+            free = {"owner": None, "lease_expires_us": None}
+            connection.execute(update(jobs).where(jobs.c.id.in_(states)).values(free))
+            return len(states)
 
     def start_output(self, job_id: int, owner: str, output_directory: str) -> bool:
         """Fix the job's output directory. False when the job is no longer this owner's."""
@@ -238,6 +240,13 @@ class Jobs(Connected):
     def _update_owned(self, job_id: int, owner: str, **values: Any) -> bool:
         with self._write() as connection:
             return connection.execute(update(jobs).where(_owned(job_id, owner)).values(values)).rowcount == 1
+
+
+def _lock_owned(connection: Connection, owner: str) -> dict[int, JobState]:
+    """The unfinished jobs of an owner and their states. Rows are locked in one order everywhere: two calls
+    that locked them in different orders would wait for each other."""
+    owned = select(jobs.c.id, jobs.c.state).where(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
+    return {row.id: row.state for row in connection.execute(owned.order_by(jobs.c.id).with_for_update())}
 
 
 def _owned(job_id: int, owner: str) -> ColumnElement[bool]:

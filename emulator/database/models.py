@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emulator.database.connection import Connected
@@ -131,7 +131,8 @@ class Models(Connected):
 
     def seed_models(self, project: str, location: str, sources: Sequence[NewModel]) -> None:
         """Show folder models in a location: those it has never seen are added, those it has are brought up
-        to date with their folder. One that was deleted there, or whose id is taken, is left out."""
+        to date with their folder, their names only while no client has changed the model. One that was
+        deleted there, or whose id is taken, is left out."""
         for attempt in range(_SEED_ATTEMPTS):
             try:
                 with self._write() as connection:
@@ -240,6 +241,10 @@ def _seed(connection: Connection, project: str, location: str, sources: Sequence
 
 def _refresh(connection: Connection, project: str, location: str, model: NewModel) -> None:
     key = and_(*_key(versions, project, location, model.model_id), versions.c.source == model.source)
-    stale = and_(key, (versions.c.digest != model.digest) | (versions.c.folder != model.folder))
-    statement = update(versions).where(stale)
-    connection.execute(statement.values(folder=model.folder, digest=model.digest, document=model.document))
+    stale = and_(key, or_(versions.c.digest != model.digest, versions.c.folder != model.folder))
+    content = {"folder": model.folder, "digest": model.digest, "document": model.document}
+    if connection.execute(update(versions).where(stale).values(content)).rowcount:
+        untouched = models.c.update_time_us == models.c.create_time_us
+        names = {"display_name": model.display_name, "description": model.description}
+        statement = update(models).where(_model(project, location, model.model_id), untouched)
+        connection.execute(statement.values(names))

@@ -2,15 +2,16 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from job_rows import MakeJob
+import pytest
 
 from emulator.database import Database, NewModel
 from emulator.vertex.job_state import TERMINAL, JobState
+from tests.database.job_rows import Clock, MakeJob
 
 LEASE_US = 10_000_000
 
@@ -142,3 +143,45 @@ def test_seeding_at_once_adds_each_folder_model_once(database: Database) -> None
     sources = [NewModel(f"m{n}", "M", "/f", "digest", b"", source=f"m{n}") for n in range(3)]
     at_once(*(lambda: database.seed_models("1", "l", sources) for _ in range(4)))
     assert [model.model_id for model in database.list_models("1", "l")] == ["m2", "m1", "m0"]
+
+
+@pytest.fixture
+def servers(database_url: str, clock: Clock) -> Iterator[tuple[Database, Database]]:
+    """Two servers on one database: what keeps them apart is the database, no lock of one process."""
+    if database_url == "sqlite://":
+        pytest.skip("memory is not shared")
+    one, other = Database(database_url, clock), Database(database_url, clock)
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_two_servers_claim_each_job_once(
+    servers: tuple[Database, Database], database: Database, make_job: MakeJob
+) -> None:
+    ids = {make_job() for _ in range(20)}
+
+    def claim_all(server: Database, owner: str) -> list[int]:
+        claimed = []
+        while job := server.claim_job(owner, LEASE_US):
+            claimed.append(job.id)
+        return claimed
+
+    taken = at_once(partial(claim_all, servers[0], "one"), partial(claim_all, servers[1], "other"))
+    assert Counter(job_id for claimed in taken for job_id in claimed) == Counter(ids)
+
+
+def test_two_servers_merge_aliases_without_losing_any(servers: tuple[Database, Database]) -> None:
+    servers[0].insert_model("1", "l", NewModel("m", "M", "/f", "digest", b""), ["default"])
+
+    def merge(server: Database, prefix: str) -> None:
+        for n in range(20):
+            assert server.merge_aliases("1", "l", "m", 1, add=[f"{prefix}{n}"], remove=set())
+
+    at_once(partial(merge, servers[0], "a"), partial(merge, servers[1], "b"))
+    row = servers[0].get_model("1", "l", "m")
+    assert row is not None
+    assert set(row.versions[0].aliases) == {
+        "default",
+        *(f"{prefix}{n}" for prefix in "ab" for n in range(20)),
+    }
