@@ -32,6 +32,7 @@ ListPosition = tuple[int, int]
 """Where a page ended: create time and id of its last job."""
 
 _STARTED = (JobState.RUNNING, JobState.CANCELLING)
+_UNFINISHED = (JobState.PENDING, *_STARTED)
 _JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
 _FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
 _SCAN_CHUNK = 1000
@@ -233,7 +234,7 @@ class Jobs(Connected):
 
     def folders_in_use(self) -> set[str]:
         """The model folders that unfinished jobs will still read."""
-        statement = select(jobs.c.model_folder).where(jobs.c.state.not_in(TERMINAL)).distinct()
+        statement = select(jobs.c.model_folder).where(jobs.c.state.in_(_UNFINISHED)).distinct()
         with self._read() as connection:
             return set(connection.scalars(statement))
 
