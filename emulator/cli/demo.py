@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from emulator.cli.terminal import fail, progress_bar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from emulator.factory import Clip
 
 PARENT = "projects/my-project/locations/us-central1"
@@ -76,6 +76,8 @@ def demo(
     ] = Path("vertex-emulator-demo"),
 ) -> None:
     """Run the documentation's two examples end to end: videos, server, requests, predictions."""
+    from rich.console import Console
+
     console = Console()
     with progress_bar() as progress:
         progress.add_task("Rendering the two example videos", total=None, detail="")
@@ -122,7 +124,7 @@ def _server(folder: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def _run(console: Console, url: str, folder: Path, example: Example) -> bool:
+def _run(console: "Console", url: str, folder: Path, example: Example) -> bool:
     """Run one example; say whether its predictions agree with the documented ones."""
     body = {
         "displayName": f"Documentation: {example.title}",
@@ -157,7 +159,7 @@ def _run(console: Console, url: str, folder: Path, example: Example) -> bool:
     return agrees
 
 
-def _watch(console: Console, url: str, job: dict[str, Any]) -> dict[str, Any]:
+def _watch(console: "Console", url: str, job: dict[str, Any]) -> dict[str, Any]:
     started, state = time.perf_counter(), ""
     with progress_bar() as progress:
         task = progress.add_task("", total=None, detail="")
@@ -187,8 +189,10 @@ def _output_files(folder: Path, directory: str) -> list[Path]:
     return sorted((folder / "buckets" / directory.removeprefix("gs://")).glob("predictions_*.jsonl"))
 
 
-def _compare(console: Console, example: Example, predictions: Sequence[Mapping[str, Any]]) -> bool:
+def _compare(console: "Console", example: Example, predictions: Sequence[Mapping[str, Any]]) -> bool:
     """Show each documented prediction beside the nearest one found; say whether they are the same set."""
+    from rich.table import Table
+
     table = Table("documented", "predicted", "confidence", "first box", title_justify="left")
     left = list(predictions)
     agrees = True

@@ -8,9 +8,6 @@ import urllib.request
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from emulator.cli.options import read_settings
 from emulator.cli.terminal import fail
@@ -68,6 +65,10 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     found = _list(Server(server), f"{_parent(project, location)}/batchPredictionJobs", filter_, limit)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

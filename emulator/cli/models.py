@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
 from emulator.cli.options import read_settings
 from emulator.cli.terminal import fail, progress_bar
 from emulator.config import Settings
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from emulator.inference.check import Report
     from emulator.registry import ModelSource
 
@@ -36,6 +34,10 @@ ProviderOption = Annotated[str | None, typer.Option("--provider", help="auto, cp
 @cli.command("list")
 def list_models(data_dir: DataDirOption = None, models_dirs: ModelsDirOption = None) -> None:
     """List the models that a server with the same settings serves from folders."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     from emulator.registry import open_registry
 
     settings = read_settings({"data_dir": data_dir, "models_dirs": models_dirs}).settings
@@ -73,6 +75,9 @@ def add(
     data_dir: DataDirOption = None,
 ) -> None:
     """Recognise an ONNX file, write its model.toml, and put both where the server finds them."""
+    from rich.console import Console
+    from rich.markup import escape
+
     from emulator.inference.manifest import ModelUnusable
     from emulator.inference.recognise import recognise, write_folder
 
@@ -150,7 +155,7 @@ def find_model(settings: Settings, model: str) -> "ModelSource":
 class Watch:
     """Shows how far into the video a prediction is."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, bar: "Progress", task: "TaskID") -> None:
         self._bar = bar
         self._task = task
 
@@ -196,6 +201,9 @@ def _clip(video: Path | None, source: "ModelSource") -> Iterator[Path]:
 
 
 def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(soft_wrap=True, highlight=False)
     video = report.video
     console.print(f"[bold]{source.id}[/bold] on {report.provider}, loaded in {report.load_s:.2f} s")

@@ -1,28 +1,39 @@
-"""What the sub-commands say to a person: errors, tables, progress."""
+"""What the sub-commands say to a person: errors, warnings, progress.
 
-from typing import NoReturn
+rich is imported when something is printed: `serve` prints nothing with it, and starts sooner without.
+"""
+
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def fail(message: str) -> NoReturn:
     """Print what went wrong and leave with exit status 1."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/red] {escape(message)}")
+    _print_error("[red]Error:[/red]", message)
     raise typer.Exit(1)
 
 
 def warn(message: str) -> None:
     """Print a warning."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"[yellow]Warning:[/yellow] {escape(message)}"
-    )
+    _print_error("[yellow]Warning:[/yellow]", message)
 
 
-def progress_bar() -> Progress:
+def _print_error(lead: str, message: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"{lead} {escape(message)}")
+
+
+def progress_bar() -> "Progress":
     """A bar on standard error, so that standard output stays clean for pipes; it goes away when done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
