@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,10 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 test-slow: $(VENV)/installed-dev ## The slow tests only
 	$(PYTEST) -m slow
 
-test-all: test test-slow ## Everything
+test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
+	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
+
+test-all: test test-slow test-postgresql ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
