@@ -9,21 +9,34 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from emulator.storage.object_store import ObjectInfo, ObjectNotFound, ObjectStore, StorageError
+from emulator.storage.object_store import (
+    BucketNotEmpty,
+    NameTaken,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStore,
+    StorageError,
+)
 from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
 
 # Unfinished writes lie in <bucket>/.vbe-tmp: on the bucket's own file system, so that a rename is atomic.
 _TEMPORARY = ".vbe-tmp"
+# What is recorded of objects beside their bytes (metadata.py) lies in <bucket>/.vbe-meta.
+_METADATA = ".vbe-meta"
+_HIDDEN = (_TEMPORARY, _METADATA)
 _LEFTOVER_AGE_S = 3600
 _MAX_SEGMENT_BYTES = 255
 _MKDIR_ATTEMPTS = 5
+_NAME_ERRORS = (errno.EISDIR, errno.ENOTEMPTY, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
@@ -38,6 +51,26 @@ _WRITE_CAUSES = {
     errno.EEXIST: "an object stands where a folder is needed; choose another name",
     errno.ENAMETOOLONG: "the name is too long for this file system; shorten it",
 }
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Which part of a bucket a listing wants."""
+
+    prefix: str
+    start: str
+    shallow: bool
+
+    def wants(self, name: str) -> bool:
+        """Whether the object of that name, or one in the folder (its name ends in a slash), may be listed."""
+        on_the_way = name.endswith("/") and self.start.startswith(name)
+        return (name >= self.start or on_the_way) and (
+            name.startswith(self.prefix) or self.prefix.startswith(name)
+        )
+
+    def share(self, folder: str) -> int | None:
+        """How many of a folder's objects are listed; None for all."""
+        return 1 if self.shallow and folder.startswith(self.prefix) else None
 
 
 @dataclass(frozen=True)
@@ -90,7 +123,7 @@ class LocalStore(ObjectStore):
         except OSError as error:
             if error.errno not in _WRITE_CAUSES:
                 raise
-            raise self._unwritable(uri, error) from error
+            raise self.unwritable(uri, error) from error
         finally:
             # After a success there is nothing left to unlink; after a failure no half-written file may stay.
             with contextlib.suppress(OSError):
@@ -106,26 +139,92 @@ class LocalStore(ObjectStore):
             raise self._unreadable(uri, path, error) from error
         self._prune(path.parent)
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self, bucket: str, prefix: str = "", *, start: str = "", shallow: bool = False
+    ) -> Iterator[ObjectInfo]:
+        """As the protocol says. Only names from `start` on; with `shallow`, of each folder below the prefix
+        its first object only, which tells that the folder is there."""
         check_bucket(bucket, f"gs://{bucket}")
         top = self.root / bucket
-        if not self._inside(top):
+        if not self._inside(top) or "\0" in prefix:
             return
         folder, _, _ = prefix.rpartition("/")
         if any(segment in ("", ".", "..") for segment in folder.split("/")) and folder:
             return
-        start = top / folder if folder else top
-        if self._inside(start):
-            yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), start, prefix, ())
+        below = top / folder if folder else top
+        if self._inside(below):
+            walk = _Walk(prefix, start, shallow)
+            yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), below, walk, ())
+
+    def stage(self, bucket: str) -> Path:
+        """Make an empty file on the bucket's file system, for `publish` to give a name."""
+        temporary = self.root / bucket / _TEMPORARY / secrets.token_hex(16)
+        try:
+            self._make_folder(temporary.parent)
+            temporary.touch(exist_ok=False)
+        except OSError as error:
+            raise self.unwritable(GcsUri(bucket, ""), error) from error
+        return temporary
+
+    def publish(self, staged: Path, uri: GcsUri) -> None:
+        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk already."""
+        path = self._path(uri)
+        try:
+            self._make_folder(path.parent)
+            self._publish(staged, path)
+        except OSError as error:
+            self._prune(path.parent)
+            raise self.unwritable(uri, error) from error
+
+    def buckets(self) -> Iterator[str]:
+        """Names of the folders that are buckets, sorted."""
+        names = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+        yield from filter(self.has_bucket, names)
+
+    def has_bucket(self, bucket: str) -> bool:
+        """Whether there is a folder of that name and it can be a bucket's."""
+        try:
+            check_bucket(bucket, f"gs://{bucket}")
+        except InvalidUri:
+            return False
+        path = self.root / bucket
+        return self._inside(path) and path.is_dir()
+
+    def remove_bucket(self, bucket: str) -> None:
+        """Remove a bucket's folder. Raises BucketNotEmpty when it holds anything but empty folders."""
+        top = self.root / bucket
+        for folder, _, _ in os.walk(top, topdown=False):
+            parts = Path(folder).relative_to(top).parts
+            if parts and parts[0] not in _HIDDEN:
+                with contextlib.suppress(OSError):  # what is left is reported below
+                    Path(folder).rmdir()
+        try:
+            if any(entry.name not in _HIDDEN for entry in os.scandir(top)):
+                raise BucketNotEmpty(f"The bucket {bucket} is not empty; delete the files in {top} first.")
+            for hidden in _HIDDEN:
+                shutil.rmtree(top / hidden, ignore_errors=True)
+            top.rmdir()
+        except OSError as error:
+            raise StorageError(f"The bucket {bucket} cannot be deleted: {error.strerror} ({top}).") from error
+
+    def metadata_folder(self, bucket: str) -> Path:
+        """Where a bucket's metadata lies; may not exist yet."""
+        return self.root / bucket / _METADATA
 
     def check_writable(self, prefix: GcsUri) -> None:
         folder = self._path(prefix / "probe").parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         if not folder.is_dir():
-            raise self._unwritable(prefix, OSError(errno.ENOTDIR, ""))
+            raise self.unwritable(prefix, OSError(errno.ENOTDIR, ""))
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise self._unwritable(prefix, OSError(errno.EACCES, ""))
+            raise self.unwritable(prefix, OSError(errno.EACCES, ""))
+
+    def unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
+        """Explain why an object, or a bucket when it names none, cannot be written."""
+        cause = _WRITE_CAUSES.get(error.errno or errno.EIO, error.strerror)
+        kind = NameTaken if error.errno in _NAME_ERRORS else StorageError
+        return kind(f"{uri} cannot be written below {self.root}: {cause}.")
 
     def remove_leftovers(self) -> None:
         """Remove what killed writers left behind. Files younger than an hour may still be in use."""
@@ -153,8 +252,8 @@ class LocalStore(ObjectStore):
             raise InvalidUri(
                 f'"{uri}" holds an empty, "." or ".." segment, which a local folder cannot store.'
             )
-        if segment == _TEMPORARY:
-            raise InvalidUri(f'"{uri}": the name {_TEMPORARY} is reserved.')
+        if segment in _HIDDEN:
+            raise InvalidUri(f'"{uri}": the name {segment} is reserved.')
         if len(segment.encode()) > _MAX_SEGMENT_BYTES:
             raise InvalidUri(f'"{uri}" holds a segment of over {_MAX_SEGMENT_BYTES} bytes; shorten it.')
         if os.name == "nt" and any(character in segment for character in '\\:*?"<>|'):
@@ -198,7 +297,7 @@ class LocalStore(ObjectStore):
                 folder = folder.parent
 
     def _walk(
-        self, parent: GcsUri, folder: Path, prefix: str, ancestors: tuple[Path, ...]
+        self, parent: GcsUri, folder: Path, walk: _Walk, ancestors: tuple[Path, ...]
     ) -> Iterator[ObjectInfo]:
         real = folder.resolve()
         if real in ancestors:  # a symbolic link to a folder above itself
@@ -211,12 +310,12 @@ class LocalStore(ObjectStore):
             raise self._unreadable(parent, folder, error) from error
         for name in sorted(filter(_is_storable, names), key=str.encode):
             uri = parent / name
-            wanted = uri.object.startswith(prefix) or prefix.startswith(uri.object)
-            if not wanted or name == f"{_TEMPORARY}/":
+            if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
                 continue
             if name.endswith("/"):
                 if self._inside(folder / name):
-                    yield from self._walk(uri, folder / name, prefix, (*ancestors, real))
+                    below = self._walk(uri, folder / name, walk, (*ancestors, real))
+                    yield from islice(below, walk.share(uri.object))
             else:
                 with contextlib.suppress(ObjectNotFound, InvalidUri):
                     yield self.stat(uri)
@@ -232,10 +331,6 @@ class LocalStore(ObjectStore):
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return ObjectNotFound(f"{uri} does not exist; put the file at {path}.")
         return StorageError(f"{uri} cannot be read: {error.strerror} ({path}).")
-
-    def _unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
-        cause = _WRITE_CAUSES[error.errno or errno.EIO]
-        return StorageError(f"{uri} cannot be written below {self.root}: {cause}.")
 
 
 def _is_storable(name: str) -> bool:

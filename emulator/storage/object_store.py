@@ -19,6 +19,18 @@ class ObjectNotFound(StorageError):
     """There is no object of that name."""
 
 
+class NameTaken(StorageError):
+    """The name cannot be stored beside the names that are there: folders and objects exclude each other."""
+
+
+class BucketNotFound(StorageError):
+    """There is no bucket of that name."""
+
+
+class BucketNotEmpty(StorageError):
+    """The bucket still holds something."""
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """What the store knows about one object."""

@@ -1,0 +1,128 @@
+"""A request and a response of the Cloud Storage surface, free of sockets."""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from emulator.api.gcs.errors import invalid
+
+MAX_JSON = 10 << 20
+_JSON = "application/json; charset=UTF-8"
+_METHOD_OVERRIDE = "x-http-method-override"
+
+
+class Query:
+    """The parameters of a URL."""
+
+    def __init__(self, text: str) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in parse_qsl(text, keep_blank_values=True):
+            self._values.setdefault(name, []).append(value)
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the last value, or the default."""
+        return self._values.get(name, [default])[-1]
+
+    def all(self, name: str) -> list[str]:
+        """Return every value."""
+        return self._values.get(name, [])
+
+    def flag(self, name: str) -> bool:
+        """Return whether the value is true."""
+        return self.get(name).lower() == "true"
+
+    def number(self, name: str) -> int | None:
+        """Return the whole number, or None when it is not given."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise invalid(f"Invalid value for {name}: {text!r} is no whole number.", location=name) from None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request. `path` is percent-encoded, `headers` are by lower-case name, `base` is `http://host:port` as
+    the client called the server."""
+
+    method: str
+    path: str
+    query: Query
+    headers: Mapping[str, str]
+    base: str
+    body: bytes = b""
+
+    @property
+    def verb(self) -> str:
+        """The method meant. Java's HTTP client cannot send PATCH and says so in a header."""
+        method = self.headers.get(_METHOD_OVERRIDE, self.method).upper()
+        return "GET" if method == "HEAD" else method
+
+    def segments(self) -> list[str]:
+        """The decoded segments of the path; an object's name is one, slashes and all."""
+        try:
+            return [unquote_to_bytes(segment).decode() for segment in self.path.strip("/").split("/")]
+        except UnicodeDecodeError:
+            raise invalid("The path is not percent-encoded UTF-8.") from None
+
+    def json(self) -> dict[str, Any]:
+        """Read the body as a JSON object; nothing is an empty one."""
+        return parse_json(self.body, self.headers)
+
+
+def parse_json(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Read a JSON object, gzipped when the headers say so (Java's client does that)."""
+    if headers.get("content-encoding", "").lower() == "gzip" and body:
+        body = b"".join(gunzip(zlib.decompressobj(wbits=31), body))
+    try:
+        value = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"Parse Error: the body is not JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise invalid("Parse Error: the body is not a JSON object.")
+    return value
+
+
+def gunzip(decompressor: Any, data: bytes, limit: int | None = MAX_JSON) -> Iterator[bytes]:
+    """Decompress in pieces of at most a megabyte, so that a small body cannot fill the memory."""
+    total = 0
+    try:
+        while data and not decompressor.eof:
+            piece = decompressor.decompress(data, 1 << 20)
+            data = decompressor.unconsumed_tail
+            total += len(piece)
+            if limit is not None and total > limit:
+                raise invalid(f"The body exceeds the limit of {limit} bytes.")
+            yield piece
+    except zlib.error as error:
+        raise invalid(f"The body is not gzip as its Content-Encoding says ({error}).") from None
+
+
+@dataclass(frozen=True)
+class Media:
+    """Part of an open file, to be sent as a body and closed then."""
+
+    file: BinaryIO
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer."""
+
+    status: int
+    body: bytes | Media = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_response(value: Mapping[str, Any], status: int = 200) -> Response:
+    """Return an answer with a JSON body."""
+    body = json.dumps(value, separators=(",", ":")).encode()
+    etag = {"etag": value["etag"]} if "etag" in value else {}
+    return Response(status, body, {"content-type": _JSON, "cache-control": "no-cache", **etag})

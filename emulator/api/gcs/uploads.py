@@ -1,0 +1,209 @@
+"""Uploads in one request (simple and multipart), as sinks that take a body piece by piece."""
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from typing import Any, Protocol
+
+from emulator.api.gcs.conditions import Conditions
+from emulator.api.gcs.errors import invalid, required
+from emulator.api.gcs.messages import Request, Response, gunzip, json_response, parse_json
+from emulator.api.gcs.resources import OCTET_STREAM, object_attributes, object_json
+from emulator.storage import GcsUri, ObjectNotFound
+from emulator.storage.buckets import Buckets
+from emulator.storage.draft import Draft
+from emulator.storage.metadata import Attributes
+
+_LONGEST_PREAMBLE = 1 << 20
+
+
+class Sink(Protocol):
+    """Takes a request's body. Every method may raise GcsError, StorageError and InvalidUri."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> Response:
+        """Answer, after the last byte."""
+
+    def abandon(self) -> None:
+        """Clean up: the client is gone, or something was raised."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The object that an upload is to become."""
+
+    uri: GcsUri
+    attributes: Attributes
+    conditions: Conditions
+    crc32c: str = ""  # what the client says it is; "" if it does not
+    md5: str = ""
+
+    @classmethod
+    def parse(cls, request: Request, bucket: str, body: Mapping[str, Any], media_type: str) -> "Target":
+        """Put together what the URL, the metadata and the headers say. Raises GcsError."""
+        name = request.query.get("name") or body.get("name")
+        if not isinstance(name, str) or not name:
+            raise required("name")
+        named = {"contentEncoding": request.query.get("contentEncoding") or None, **body}
+        attributes = object_attributes(named)
+        attributes.setdefault("contentType", media_type or OCTET_STREAM)
+        conditions = Conditions.parse(request.query, request.headers)
+        target = cls(GcsUri(bucket, name), attributes, conditions, *_text(body, "crc32c", "md5Hash"))
+        return target.with_hashes(request.headers)
+
+    def with_hashes(self, headers: Mapping[str, str]) -> "Target":
+        """Add the checksums that came in headers."""
+        pairs = (entry.strip().partition("=") for entry in headers.get("x-goog-hash", "").split(","))
+        hashes = {name: value for name, _, value in pairs}
+        crc32c = hashes.get("crc32c") or self.crc32c
+        md5 = hashes.get("md5") or headers.get("content-md5") or self.md5
+        return Target(self.uri, self.attributes, self.conditions, crc32c, md5)
+
+    def check(self, buckets: Buckets) -> None:
+        """Refuse before the first byte what would be refused after the last one."""
+        try:
+            self.conditions.check_write(buckets.find(self.uri))
+        except ObjectNotFound:
+            self.conditions.check_write(None)
+
+    def publish(self, buckets: Buckets, draft: Draft, base: str) -> Response:
+        """Compare the checksums, and make the draft the object."""
+        found = draft.checksums()
+        for kind, told, computed in (("MD5", self.md5, found.md5), ("CRC32C", self.crc32c, found.crc32c)):
+            if told and told != computed:
+                draft.discard()
+                text = f'Provided {kind} hash "{told}" doesn\'t match calculated {kind} hash "{computed}".'
+                raise invalid(text)
+        stored = buckets.publish(draft, self.uri, self.attributes, self.conditions.check_write)
+        return json_response(object_json(stored, base))
+
+
+class MediaSink:
+    """A simple upload: the body is the object."""
+
+    def __init__(self, buckets: Buckets, target: Target, base: str) -> None:
+        self._buckets = buckets
+        self._target = target
+        self._base = base
+        target.check(buckets)
+        self._draft = buckets.draft(target.uri.bucket)
+
+    def feed(self, data: bytes) -> None:
+        self._draft.append(data)
+
+    def finish(self) -> Response:
+        return self._target.publish(self._buckets, self._draft, self._base)
+
+    def abandon(self) -> None:
+        self._draft.discard()
+
+
+class MultipartSink:
+    """A multipart upload: metadata as JSON, then the object, with a boundary between them."""
+
+    def __init__(self, content_type: str, open_media: Callable[[bytes, Message], MediaSink]) -> None:
+        """`open_media` is called with the metadata and the headers of the second part."""
+        parsed = Message()
+        parsed["content-type"] = content_type
+        boundary = parsed.get_boundary()
+        if not boundary:
+            raise invalid("A multipart upload needs a boundary in its Content-Type.")
+        self._boundary = b"--" + boundary.encode("latin-1", "replace")
+        self._open_media = open_media
+        self._buffer = bytearray()
+        self._delimiter = b""
+        self._media: MediaSink | None = None
+        self._ended = False
+
+    def feed(self, data: bytes) -> None:
+        if self._ended:  # an epilogue
+            return
+        self._buffer += data
+        if self._media is None:
+            self._read_preamble()
+        if self._media is not None:
+            self._pass_on(self._media)
+
+    def finish(self) -> Response:
+        if self._media is None or not self._ended:
+            raise invalid("The multipart body ends before its closing boundary.")
+        return self._media.finish()
+
+    def abandon(self) -> None:
+        if self._media is not None:
+            self._media.abandon()
+
+    def _read_preamble(self) -> None:
+        """Read up to the second part's content, once all of that is there."""
+        boundary = re.escape(self._boundary)
+        # Some clients end lines with a bare line feed. What the first line has, the others have.
+        line = rb"[ \t]*(\r?\n)"
+        headers = rb"((?:[^\r\n]+\r?\n)*)\r?\n"
+        pattern = rb"(?:\r?\n)*" + boundary + line + headers + rb"(.*?)\r?\n" + boundary + line + headers
+        match = re.match(pattern, self._buffer, re.DOTALL)
+        if match is None:
+            if len(self._buffer) > _LONGEST_PREAMBLE:
+                raise invalid("The multipart body does not begin with two parts, the first of them JSON.")
+            return
+        self._delimiter = match[1] + self._boundary
+        self._media = self._open_media(match[3], BytesParser().parsebytes(match[5]))
+        del self._buffer[: match.end()]
+
+    def _pass_on(self, media: MediaSink) -> None:
+        end = self._buffer.find(self._delimiter)
+        self._ended = end >= 0
+        # The last bytes may be the beginning of the delimiter.
+        count = end if self._ended else max(0, len(self._buffer) - len(self._delimiter) + 1)
+        if count:
+            media.feed(bytes(memoryview(self._buffer)[:count]))
+            del self._buffer[:count]
+
+
+class GunzipSink:
+    """Decompresses a body for another sink."""
+
+    def __init__(self, inner: Sink) -> None:
+        self._inner = inner
+        self._decompressor = zlib.decompressobj(wbits=31)
+
+    def feed(self, data: bytes) -> None:
+        for piece in gunzip(self._decompressor, data, limit=None):
+            self._inner.feed(piece)
+
+    def finish(self) -> Response:
+        if not self._decompressor.eof:
+            raise invalid("The gzipped body ends too early.")
+        return self._inner.finish()
+
+    def abandon(self) -> None:
+        self._inner.abandon()
+
+
+def media_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
+    """Begin a simple upload."""
+    media_type = request.headers.get("content-type", "")
+    encoding = request.headers.get("content-encoding") or None
+    target = Target.parse(request, bucket, {"contentEncoding": encoding} if encoding else {}, media_type)
+    return MediaSink(buckets, target, request.base)
+
+
+def multipart_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
+    """Begin a multipart upload."""
+
+    def open_media(metadata: bytes, headers: Message) -> MediaSink:
+        body = parse_json(metadata, {})
+        target = Target.parse(request, bucket, body, str(headers.get("content-type") or ""))
+        return MediaSink(buckets, target, request.base)
+
+    sink = MultipartSink(request.headers.get("content-type", ""), open_media)
+    gzipped = request.headers.get("content-encoding", "").lower() == "gzip"
+    return GunzipSink(sink) if gzipped else sink
+
+
+def _text(body: Mapping[str, Any], *names: str) -> list[str]:
+    return [str(body.get(name) or "") for name in names]
