@@ -7,12 +7,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 
 from emulator import __version__
+from emulator.api import gcs
 from emulator.api.rest import create_app
 from emulator.config import Settings
 from emulator.database import Database, DatabaseUnusable
@@ -52,10 +54,19 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Where the REST surface answers, once started."""
+        """Where the REST surface answers, once started: `http://127.0.0.1:8080`."""
+        return self._started.url
+
+    @property
+    def grpc_address(self) -> str | None:
+        """Where gRPC answers in plain text, once started: `127.0.0.1:8081`; None when it is off."""
+        return self._started.grpc_address
+
+    @property
+    def _started(self) -> _Running:
         if self._running is None:
             raise RuntimeError("The emulator has no address before it is started.")
-        return self._running.url
+        return self._running
 
     def start(self) -> None:
         """Take the port, serve, and warm up the workers in the background.
@@ -101,29 +112,34 @@ class _Running:
     """Everything that lives between start and stop."""
 
     def __init__(self, settings: Settings) -> None:
-        listener = _listen(settings.host, settings.port)
-        try:
-            self._build(settings)
-        except (OSError, DatabaseUnusable) as error:
-            listener.close()
-            raise CannotStart(_sentence(error, settings)) from error
-        host, port = listener.getsockname()[:2]
-        self.url = f"http://{_reachable(host)}:{port}"
-        app = create_app(self._service, settings)
-        self._server = _Server(app, on_started=self._start_work)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
-        )
-        self._thread.start()
-        if not self._server.is_up.wait(_START_TIMEOUT_S) or not self._thread.is_alive():
-            raise CannotStart("The HTTP server did not come up; the log says why.")
+        self.url = ""
+        self.grpc_address: str | None = None
+        with ExitStack() as parts:
+            listener = _listen(settings.host, settings.port)
+            parts.callback(listener.close)
+            try:
+                self._build(settings, parts)
+            except (OSError, DatabaseUnusable) as error:
+                raise CannotStart(_sentence(error, settings)) from error
+            self._start_http(settings, listener, parts)
+            # The rest starts once the socket is open, so that nothing delays the first answer.
+            if settings.grpc:
+                self._start_grpc(settings, listener.getsockname()[1], parts)
+            self._pool.start()
+            self._dispatcher.start()
+            # Everything is there; from now on `stop` ends the parts, the last one first.
+            self._parts = parts.pop_all()
 
-    def _build(self, settings: Settings) -> None:
+    def stop(self) -> None:
+        self._parts.close()
+
+    def _build(self, settings: Settings, parts: ExitStack) -> None:
         settings.buckets.mkdir(parents=True, exist_ok=True)
         registry = open_registry(settings)
-        store = LocalStore(settings.buckets)
+        self._store = store = LocalStore(settings.buckets)
         store.remove_leftovers()
         self._database = Database(settings.database)
+        parts.callback(self._database.close)
         self._pool = WorkerPool(
             settings.workers,
             timeout_s=settings.worker_timeout,
@@ -133,6 +149,7 @@ class _Running:
             ],
             log_level=settings.log_level,
         )
+        parts.callback(self._pool.stop)
         self._dispatcher = Dispatcher(
             self._database,
             store,
@@ -141,6 +158,7 @@ class _Running:
             max_running_jobs=settings.max_running_jobs,
             settings=RunnerSettings(settings.provider, settings.worker_threads, settings.strict),
         )
+        parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
         self._service = Service(
             Context(
                 self._database,
@@ -151,26 +169,41 @@ class _Running:
                 on_work=self._dispatcher.wake,
             )
         )
+        parts.callback(self._service.close)
         self._service.recover()
 
-    def _start_work(self) -> None:
-        # After the socket is open, so that the workers' imports do not delay the first answer.
-        self._pool.start()
-        self._dispatcher.start()
+    def _start_http(self, settings: Settings, listener: socket.socket, parts: ExitStack) -> None:
+        app = create_app(self._service, settings)
+        parts.callback(gcs.mount(app, self._store).close)
+        server = _Server(app)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
+        thread.start()
+        parts.callback(server.end, thread)
+        if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
+            raise CannotStart("The HTTP server did not come up; the log says why.")
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://{_reachable(host)}:{port}"
 
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._dispatcher.stop(_RUNNING_JOBS_GRACE_S)
-        self._pool.stop()
-        self._service.close()
-        self._database.close()
+    def _start_grpc(self, settings: Settings, http_port: int, parts: ExitStack) -> None:
+        from emulator.api.grpc_server import GrpcServer
+
+        server = GrpcServer(self._service)
+        parts.callback(server.stop, _OPEN_REQUESTS_GRACE_S)
+        port = settings.grpc_port
+        if port is None:
+            port = http_port + 1 if settings.port else 0
+        try:
+            port = server.listen(settings.host, port)
+        except OSError as error:
+            raise CannotStart(_port_taken("gRPC port", port, settings.host, error, "--grpc-port")) from error
+        server.start()
+        self.grpc_address = f"{_reachable(settings.host)}:{port}"
 
 
 class _Server(uvicorn.Server):
     """uvicorn, telling when its socket is open."""
 
-    def __init__(self, app: object, on_started: Callable[[], None]) -> None:
+    def __init__(self, app: object) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
@@ -182,12 +215,14 @@ class _Server(uvicorn.Server):
             )
         )
         self.is_up = threading.Event()
-        self._on_started = on_started
+
+    def end(self, thread: threading.Thread) -> None:
+        """Finish the requests under way and wait for the thread that runs the server."""
+        self.should_exit = True
+        thread.join()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        if self.started:
-            self._on_started()
         self.is_up.set()
 
 
@@ -200,11 +235,15 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotStart(
-            f"Port {port} of {host} cannot be had ({error.strerror or error}). Stop what uses it, or choose"
-            " another with --port (0 takes a free one) or --host."
-        ) from error
+        raise CannotStart(_port_taken("Port", port, host, error, "--port")) from error
     return listener
+
+
+def _port_taken(what: str, port: int, host: str, error: OSError, flag: str) -> str:
+    return (
+        f"{what} {port} of {host} cannot be had ({error.strerror or error}). Stop what uses it, or choose"
+        f" another with {flag} (0 takes a free one) or --host."
+    )
 
 
 def _reachable(host: str) -> str:

@@ -37,6 +37,13 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 inside a container.")
     port: int = _setting(8080, "Port of the REST surface; 0 takes a free one.", minimum=0, maximum=65535)
+    grpc: bool = _setting(True, "Serve gRPC too, in plain text on a port of its own.")
+    grpc_port: int | None = _setting(
+        None,
+        "Port of the gRPC surface. Default: the one after `port`, or a free one when that is 0.",
+        minimum=0,
+        maximum=65535,
+    )
     data_dir: Path = _setting(
         Path("vertex-emulator-data"), "Folder of everything the emulator keeps: database, buckets, models."
     )
@@ -206,7 +213,7 @@ def _parse(kind: Any, value: object) -> object:
         return value
     if kind is bool:
         return _parse_bool(value)
-    if kind is int:
+    if kind in (int, int | None):
         return _parse_int(value)
     if kind == dict[str, str]:
         return _parse_mapping(value)

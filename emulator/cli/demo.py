@@ -24,6 +24,9 @@ PARENT = "projects/my-project/locations/us-central1"
 THRESHOLD = 0.5
 # A prediction agrees with the documentation when it is this close in time.
 TOLERANCE_S = 0.1
+# A track agrees when its boxes overlap the drawn ones by this much, on average over its frames.
+MIN_IOU = 0.8
+_SHOWN_CHARACTERS = 600
 _TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
@@ -81,22 +84,25 @@ def demo(
     console = Console()
     with progress_bar() as progress:
         progress.add_task("Rendering the two example videos", total=None, detail="")
-        _prepare(folder)
+        truths = _prepare(folder)
     with _server(folder) as url:
         console.print(f"Server at [bold]{url}[/bold]\n")
-        agreed = [_run(console, url, folder, example) for example in examples()]
+        agreed = [_run(console, url, folder, example, truths[example.video]) for example in examples()]
     console.print(f"Videos and predictions stay in [bold]{folder / 'buckets'}[/bold].")
     if not all(agreed):
-        fail("The predictions differ from the documented ones.")
+        fail("The predictions differ from the documented ones; the tables show where.")
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Render the videos and write the input files; gives what was drawn, as predictions, by video."""
     from emulator.factory import render
 
     bucket = folder / "buckets" / "sourcebucket"
     (bucket / "videos").mkdir(parents=True, exist_ok=True)
+    truths = {}
     for example in examples():
-        render(example.clip(), bucket / "videos" / example.video)
+        truth = render(example.clip(), bucket / "videos" / example.video)
+        truths[example.video] = truth.object_tracking()
         instance = {
             "content": f"gs://sourcebucket/videos/{example.video}",
             "mimeType": "video/mp4",
@@ -104,6 +110,7 @@ def _prepare(folder: Path) -> None:
             "timeSegmentEnd": "5s",
         }
         (bucket / f"{example.output}.jsonl").write_text(json.dumps(instance) + "\n", encoding="utf-8")
+    return truths
 
 
 @contextmanager
@@ -124,7 +131,9 @@ def _server(folder: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def _run(console: "Console", url: str, folder: Path, example: Example) -> bool:
+def _run(
+    console: "Console", url: str, folder: Path, example: Example, truth: Sequence[Mapping[str, Any]]
+) -> bool:
     """Run one example; say whether its predictions agree with the documented ones."""
     body = {
         "displayName": f"Documentation: {example.title}",
@@ -139,6 +148,8 @@ def _run(console: "Console", url: str, folder: Path, example: Example) -> bool:
             "gcsDestination": {"outputUriPrefix": f"gs://outputbucket/{example.output}"},
         },
     }
+    from rich.markup import escape
+
     console.rule(f"Video {example.title}")
     console.print(f"POST /v1/{PARENT}/batchPredictionJobs")
     console.print_json(json.dumps(body))
@@ -147,15 +158,13 @@ def _run(console: "Console", url: str, folder: Path, example: Example) -> bool:
         console.print_json(json.dumps(job))
         return False
     files = _output_files(folder, job["outputInfo"]["gcsOutputDirectory"])
-    predictions = [
-        prediction
-        for file in files
-        for line in file.read_text(encoding="utf-8").splitlines()
-        for prediction in json.loads(line)["prediction"]
-    ]
-    agrees = _compare(console, example, predictions)
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        console.print(escape(line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]} …"))
+    predictions = [prediction for line in lines for prediction in json.loads(line)["prediction"]]
+    agrees = _compare(console, example, predictions, truth)
     for file in files:
-        console.print(f"{file}\n")
+        console.print(f"{file}\n", soft_wrap=True)
     return agrees
 
 
@@ -189,24 +198,32 @@ def _output_files(folder: Path, directory: str) -> list[Path]:
     return sorted((folder / "buckets" / directory.removeprefix("gs://")).glob("predictions_*.jsonl"))
 
 
-def _compare(console: "Console", example: Example, predictions: Sequence[Mapping[str, Any]]) -> bool:
-    """Show each documented prediction beside the nearest one found; say whether they are the same set."""
+def _compare(
+    console: "Console",
+    example: Example,
+    predictions: Sequence[Mapping[str, Any]],
+    truth: Sequence[Mapping[str, Any]],
+) -> bool:
+    """Show each documented prediction beside the nearest one found; say whether they agree."""
     from rich.table import Table
 
-    table = Table("documented", "predicted", "confidence", "first box", title_justify="left")
+    table = Table("documented", "predicted", "confidence", "first box", "IoU with what was drawn")
     left = list(predictions)
     agrees = True
     for label, start, end in example.documented:
         found = _nearest(label, start, end, left)
         if found is None:
             agrees = False
-            table.add_row(_segment(label, start, end), "[red]nothing[/red]", "", "")
+            table.add_row(_segment(label, start, end), "[red]nothing[/red]", "", "", "")
             continue
         left.remove(found)
-        table.add_row(_segment(label, start, end), *_cells(found))
+        drawn = _nearest(label, start, end, truth)
+        iou = _mean_iou(found, drawn) if drawn and "frames" in found else None
+        agrees = agrees and (iou is None or iou >= MIN_IOU)
+        table.add_row(_segment(label, start, end), *_cells(found), "" if iou is None else f"{iou:.2f}")
     for extra in left:
         agrees = False
-        table.add_row("[red]nothing[/red]", *_cells(extra))
+        table.add_row("[red]nothing[/red]", *_cells(extra), "")
     console.print(table)
     return agrees
 
@@ -222,6 +239,22 @@ def _nearest(
 
     same = [one for one in predictions if one["displayName"] == label and distance(one) <= TOLERANCE_S + 1e-6]
     return min(same, key=distance, default=None)
+
+
+def _mean_iou(found: Mapping[str, Any], drawn: Mapping[str, Any]) -> float:
+    """The mean overlap of two tracks over the moments of both; a moment that one lacks counts as none."""
+    from emulator.factory.scoring import overlap
+
+    boxes = [
+        {
+            _seconds(frame["timeOffset"]): tuple(frame[key] for key in ("xMin", "yMin", "xMax", "yMax"))
+            for frame in track["frames"]
+        }
+        for track in (found, drawn)
+    ]
+    moments = boxes[0].keys() | boxes[1].keys()
+    shared = boxes[0].keys() & boxes[1].keys()
+    return sum(overlap(boxes[0][moment], boxes[1][moment]) for moment in shared) / len(moments)
 
 
 def _cells(prediction: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -85,7 +85,7 @@ def _command_line_type(kind: Any) -> Any:
         return bool | None
     if kind == list[Path]:
         return list[Path] | None
-    if get_origin(kind) is None and kind is int:
+    if kind in (int, int | None):
         return int | None
     if Path in (kind, *get_args(kind)):
         return Path | None

@@ -1,12 +1,16 @@
 """`vertex-emulator serve`: the server in the foreground."""
 
 import logging
+from typing import TYPE_CHECKING
 
 import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
 from emulator.config import LoadedSettings
+
+if TYPE_CHECKING:
+    from emulator.app import Emulator
 
 
 def register(cli: typer.Typer) -> None:
@@ -25,14 +29,18 @@ def serve(*, loaded: LoadedSettings) -> None:
     logging.basicConfig(
         level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
+    # Its start and stop are ours to tell; what goes wrong still comes through.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         emulator = Emulator(loaded.settings)
-        emulator.run(on_ready=lambda: _announce(emulator.url))
+        emulator.run(on_ready=lambda: _announce(emulator))
     except CannotStart as error:
         fail(str(error))
 
 
-def _announce(url: str) -> None:
-    # The first line is for programs that start the server and wait for it; flushed, since that is a pipe.
-    typer.echo(f"Vertex emulator ready at {url}")
-    typer.echo(f"API documentation: {url}/docs", nl=True)
+def _announce(emulator: "Emulator") -> None:
+    # The first line is for programs that start the server and wait for it.
+    typer.echo(f"Vertex emulator ready at {emulator.url}")
+    if emulator.grpc_address:
+        typer.echo(f"gRPC (plain text) at {emulator.grpc_address}")
+    typer.echo(f"API documentation at {emulator.url}/docs")

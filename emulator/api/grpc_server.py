@@ -1,0 +1,116 @@
+"""The gRPC surface: the same service and descriptors as REST, behind generic handlers.
+
+Contract: job_service.proto, model_service.proto, google.longrunning, google.cloud.location. Errors carry
+their `google.rpc.Status` in `grpc-status-details-bin`. The standard health and reflection services are added.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from emulator.api.calls import Calls, ServiceMethods
+from emulator.vertex.errors import ApiError, InvalidArgument
+from emulator.vertex.messages import Rpc, load
+
+_log = logging.getLogger(__name__)
+
+_THREADS = 16
+_MAX_MESSAGE = 10 * 1024 * 1024
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes without types
+    """Answers Vertex's RPCs with what the service says."""
+
+    def __init__(self, service: ServiceMethods) -> None:
+        contract = load()
+        self._calls = Calls(contract, service)
+        self._handlers = {f"/{rpc.full_name}": self._handler(rpc) for rpc in contract.methods()}
+        self.services = sorted(contract.services)
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return the handler of a method, or None for one that no service here has."""
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, rpc: Rpc) -> Any:
+        # Requests are parsed inside the call: bytes that are no message then get a message that says so.
+        return grpc.unary_unary_rpc_method_handler(
+            self._behavior(rpc), response_serializer=lambda message: message.SerializeToString()
+        )
+
+    def _behavior(self, rpc: Rpc) -> Callable[[bytes, Any], Any]:
+        def answer(data: bytes, context: Any) -> Any:
+            try:
+                return self._calls.call(rpc, _parse(rpc, data), rpc.version).message
+            except ApiError as error:
+                context.set_trailing_metadata(
+                    (("grpc-status-details-bin", error.to_status().SerializeToString()),)
+                )
+                context.abort(_STATUS_CODES[error.code], error.message)
+
+        return answer
+
+
+class GrpcServer:
+    """The listening server: surface, health and reflection on one port."""
+
+    def __init__(self, service: ServiceMethods) -> None:
+        self._surface = GrpcSurface(service)
+        self._server: Any = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
+            handlers=(self._surface,),
+            options=(
+                # Without it a second server could take a share of the first one's calls on the same port.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", _MAX_MESSAGE),
+            ),
+        )
+        self._add_standard_services()
+
+    def listen(self, host: str, port: int, credentials: Any = None) -> int:
+        """Take a port (0: a free one) and return it; plain text without credentials.
+
+        Raises:
+            OSError: the port cannot be had.
+        """
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            if credentials is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give those under way `grace_s` seconds, and close the ports."""
+        self._server.stop(grace_s).wait()
+
+    def _add_standard_services(self) -> None:
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_reflection.v1alpha import reflection
+
+        checks = health.HealthServicer()
+        names = [*self._surface.services, health.SERVICE_NAME]
+        for name in ("", *names):
+            checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(checks, self._server)
+        reflection.enable_server_reflection(
+            (*self._surface.services, reflection.SERVICE_NAME), self._server, load().pool
+        )
+
+
+def _parse(rpc: Rpc, data: bytes) -> Any:
+    try:
+        return rpc.input.FromString(data)
+    except DecodeError as error:
+        raise InvalidArgument(
+            f"The request is no {rpc.input.DESCRIPTOR.full_name} message: {error}."
+        ) from error
