@@ -85,9 +85,9 @@ class GcsSurface:
                     return route.call(request, *values)
             elif values is not None:
                 allowed.append(route.verb)
-        if any(part in _PARTS_NOT_EMULATED for part in segments[1::2]) or "hmacKeys" in segments:
-            part = next(part for part in reversed(segments) if part in _PARTS_NOT_EMULATED)
-            raise not_implemented(_PARTS_NOT_EMULATED[part])
+        for part in segments[::2]:
+            if part in _PARTS_NOT_EMULATED:
+                raise not_implemented(_PARTS_NOT_EMULATED[part])
         if allowed:
             message = f"{request.verb} is not possible here; use {' or '.join(sorted(set(allowed)))}."
             raise GcsError(405, "methodNotAllowed", message)
