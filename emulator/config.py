@@ -37,7 +37,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 inside a container.")
     port: int = _setting(8080, "Port of the REST surface; 0 takes a free one.", minimum=0, maximum=65535)
-    grpc: bool = _setting(True, "Serve gRPC too, in plain text on a port of its own.")
+    grpc: bool = _setting(
+        False, "Serve gRPC too, in plain text on a port of its own. It adds some 15 MB of memory."
+    )
     grpc_port: int | None = _setting(
         None,
         "Port of the gRPC surface. Default: the one after `port`, or a free one when that is 0.",
