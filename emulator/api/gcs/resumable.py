@@ -127,7 +127,8 @@ class ResumableSink:
         self._range = ContentRange.parse(request.headers.get("content-range", ""))
         self._received = 0
         with session.lock:
-            session.turn += 1
+            if self._range.start is not None:  # a question how far the upload is disturbs no other request
+                session.turn += 1
             self._turn = session.turn
             size = session.draft.size
         start = self._range.start or 0
@@ -146,7 +147,7 @@ class ResumableSink:
             return
         self._received += len(data)
         if self._range.end is not None and self._range.start + self._received > self._range.end:
-            raise invalid(f"Invalid request. More bytes came than {self._declared()}")
+            raise self._wrong_length()
         new = data[self._known :]
         self._known = max(0, self._known - len(data))
         with self._session.lock:
@@ -164,9 +165,7 @@ class ResumableSink:
             whole = size == span.total
             if span.start is not None:
                 if span.end is not None and span.start + self._received != span.end:
-                    raise invalid(
-                        f"Invalid request. There were {self._received} bytes, not {self._declared()}"
-                    )
+                    raise self._wrong_length()
                 # Nothing said where the object ends: it ends with the body.
                 whole = whole or (span.end is None and span.total is None)
             if span.total is not None and size > span.total:
@@ -182,8 +181,11 @@ class ResumableSink:
         if self._session.turn != self._turn:
             raise GcsError(409, "conflict", "Another request has continued this upload.")
 
-    def _declared(self) -> str:
-        return f"its Content-Range header {self._request.headers.get('content-range')!r} says."
+    def _wrong_length(self) -> GcsError:
+        return invalid(
+            f"Invalid request. There were {self._received} byte(s) in the request body, which is not what its"
+            f" Content-Range header {self._request.headers.get('content-range')!r} says."
+        )
 
     def _incomplete(self, size: int) -> Response:
         headers = {"x-guploader-uploadid": self._session.id}
