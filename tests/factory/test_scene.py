@@ -190,6 +190,13 @@ def test_hidden_object_is_not_in_the_truth() -> None:
     assert [frame.time_us for frame in track.frames] == [200_000, 300_000, 500_000, 600_000]
 
 
+def test_object_of_which_hardly_anything_is_visible_is_not_in_the_truth() -> None:
+    wall = Shape("box", 0.0, 1.0, [(0.0, 0.0, 0.63, 1.0)])
+    picture = Stage(replace(SMALL, objects=[CAT, wall])).frame(4).picture
+    assert changed(picture, Stage(replace(SMALL, objects=[wall])).frame(4).picture, 60).any()
+    assert truth_of(replace(SMALL, objects=[CAT, wall])).tracks == ()
+
+
 def test_truth_is_written_in_the_prediction_schema() -> None:
     dog = Object("dog", 0.1, 0.1, [BOX])
     truth: Truth = truth_of(replace(SMALL, objects=[CAT, dog]))
