@@ -95,7 +95,7 @@ def report(results: list[Result]) -> None:
     late = sorted(whole.errors)[int(0.95 * len(whole.errors))] if whole.errors else 0.0
     print(f"{len(results)} clips: {counts(whole)}")
     print(f"  moments off by {whole.mean_error:.3f} s on average, 95 % within {late:.3f} s")
-    for name, low, high in (("5 and 6 fps", 0, 7), ("8 to 15 fps", 7, 16), ("20 fps and more", 16, 99)):
+    for name, low, high in (("5 fps", 0, 7), ("10 to 15 fps", 7, 16), ("23.976 to 60 fps", 16, 99)):
         part = total(results, lambda result, low=low, high=high: low <= result.fps < high)  # type: ignore[misc]
         print(f"  {name}: {counts(part)}, {part.mean_error:.3f} s off")
     for label in LABELS:

@@ -48,8 +48,9 @@ def per_frame(module: nn.Module, x: Tensor) -> Tensor:
 class ActionNet(nn.Module):
     """Scores the centre of every window of WINDOW frames.
 
-    Input (N, T, 3, H, W), normalised RGB; output logits (N, T - WINDOW + 1, labels). Each output depends on
-    its window alone, so that scoring a sequence in training is the same as scoring windows one by one.
+    Input (N, T, 3, H, W), normalised RGB; output logits (N, T - WINDOW + 1, labels, CELLS) of an action by
+    somebody whose middle is in that cell of the picture. Each output depends on its window alone, so that
+    scoring a sequence in training is the same as scoring windows one by one.
     """
 
     def __init__(self) -> None:
@@ -65,18 +66,21 @@ class ActionNet(nn.Module):
         self.time2 = TimeConv(56, 56, 3)
         self.space2 = conv(56, 56, 1)
         self.time3 = TimeConv(56, 72, 3, 2)
-        self.score = nn.Sequential(
-            nn.Conv1d(2 * 72, 96, 5), nn.ReLU(), nn.Dropout(0.1), nn.Conv1d(96, len(LABELS), 1)
-        )
-        nn.init.constant_(self.score[-1].bias, -2.5)  # actions are rare
+        self.time4 = TimeConv(72, 96, 5)
+        self.cell = nn.Conv2d(96, len(LABELS), 1)
+        nn.init.constant_(self.cell.bias, -4.0)  # actions are rare
 
     def forward(self, frames: Tensor) -> Tensor:
         past, present, future = per_frame(self.patch, frames).chunk(3, dim=2)
         x = per_frame(self.frame, past[:, :-2] + present[:, 1:-1] + future[:, 2:])
         x = per_frame(self.space1, self.time1(x))
         x = self.time3(per_frame(self.space2, self.time2(x)))
-        seen = torch.cat([x.amax(dim=(3, 4)), x.mean(dim=(3, 4))], dim=2)
-        return self.score(seen.transpose(1, 2)).transpose(1, 2)
+        return per_frame(self.cell, self.time4(x))
+
+
+def anywhere(logits: Tensor) -> Tensor:
+    """The logits (N, T, labels) of an action in any cell of the picture."""
+    return logits.amax(dim=(3, 4))
 
 
 class WindowScores(nn.Module):
@@ -87,4 +91,4 @@ class WindowScores(nn.Module):
         self.net = net
 
     def forward(self, clip: Tensor) -> Tensor:
-        return torch.sigmoid(self.net(clip.transpose(1, 2))[:, 0])
+        return torch.sigmoid(anywhere(self.net(clip.transpose(1, 2)))[:, 0])

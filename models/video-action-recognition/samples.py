@@ -13,21 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scenes import LABELS, random_clip
 
-from emulator.factory import Clip, Stage
+from emulator.factory import Clip, Figure, Stage
 
 INTERVAL_S = 0.1
 WIDTH, HEIGHT = 96, 64
 WINDOW = 15
+CELLS = (HEIGHT // 16, WIDTH // 16)
 HALF_WINDOW = WINDOW // 2
 CALM = 4  # one clip in so many has no action at all
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """frames: RGB uint8 (n, HEIGHT, WIDTH, 3) at k * INTERVAL_S. moments: (label index, seconds)."""
+    """frames: RGB uint8 (n, HEIGHT, WIDTH, 3) at k * INTERVAL_S.
+
+    moments: label index, seconds, and the relative place of the body's middle.
+    """
 
     frames: NDArray[np.uint8]
-    moments: tuple[tuple[int, float], ...]
+    moments: tuple[tuple[int, float, float, float], ...]
 
 
 def sampled(clip: Clip, rng: np.random.Generator) -> Sampled:
@@ -47,8 +51,20 @@ def sampled(clip: Clip, rng: np.random.Generator) -> Sampled:
             small = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=interpolation)
             pictures[number] = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
     frames = np.stack([pictures[stage.schedule.answering(point)] for point in range(points)])
-    moments = tuple((LABELS.index(one.label), one.time) for actor in clip.objects for one in actor.moments)
-    return Sampled(frames, moments)
+    return Sampled(frames, moments_of(clip))
+
+
+def moments_of(clip: Clip) -> tuple[tuple[int, float, float, float], ...]:
+    """What `Sampled.moments` says of a clip."""
+    found = []
+    for figure in clip.objects:
+        for one in figure.moments:
+            assert isinstance(figure, Figure)
+            walked = figure.walked(one.time) * math.cos(math.radians(figure.turn)) * figure.height
+            step = walked * clip.size[1] / clip.size[0]
+            x = figure.position[0] + (-step if figure.faces_left else step)
+            found.append((LABELS.index(one.label), one.time, x, figure.position[1] - 0.5 * figure.height))
+    return tuple(found)
 
 
 def render_to(path: Path, seed: int) -> None:
@@ -60,14 +76,14 @@ def render_to(path: Path, seed: int) -> None:
     )
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
-        np.savez(file, frames=sample.frames, moments=np.array(sample.moments, float).reshape(-1, 2))
+        np.savez(file, frames=sample.frames, moments=np.array(sample.moments, float).reshape(-1, 4))
     partial.rename(path)
 
 
 def load(path: Path) -> Sampled:
     """A clip that `render_to` wrote."""
     with np.load(path) as stored:
-        moments = tuple((int(label), float(time)) for label, time in stored["moments"])
+        moments = tuple((int(label), float(t), float(x), float(y)) for label, t, x, y in stored["moments"])
         return Sampled(stored["frames"], moments)
 
 
@@ -118,11 +134,7 @@ def windows(frames: NDArray[np.uint8], first: int, count: int) -> NDArray[np.uin
     return frames[np.clip(wanted, 0, len(frames) - 1)]
 
 
-def targets(sample: Sampled, sigma: float) -> NDArray[np.float32]:
-    """How near each frame is to a moment of each label: 1 at it, falling off over `sigma` seconds."""
+def nearness(sample: Sampled, moment: int, sigma: float) -> NDArray[np.float32]:
+    """How near each frame is to a moment: 1 at it, falling off over `sigma` seconds."""
     times = np.arange(len(sample.frames)) * INTERVAL_S
-    wanted = np.zeros((len(times), len(LABELS)), np.float32)
-    for label, moment in sample.moments:
-        near = np.exp(-((times - moment) ** 2) / (2 * sigma**2))
-        wanted[:, label] = np.maximum(wanted[:, label], near)
-    return wanted
+    return np.exp(-((times - sample.moments[moment][1]) ** 2) / (2 * sigma**2)).astype(np.float32)

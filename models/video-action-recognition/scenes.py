@@ -12,9 +12,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from emulator.factory import ACTION_KINDS, ACTIVITIES, BACKGROUNDS, Action, Actor, Camera, Clip, Figure, Light
 from emulator.factory import random_clip as random_object_clip
+from emulator.factory.random_clips import RATES
 
 LABELS = ACTION_KINDS
-FRAME_RATES = (5, 6, 8, 10, 12, 15, 20, 23.976, 24, 25, 29.97, 30, 48, 50, 60)
+TRAINING_RATES = (
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    20,
+    23.976,
+    24,
+    25,
+    29.97,
+    30,
+    48,
+    50,
+    60,
+)  # slow ones more often: they are hard
 SIZES = ((640, 360), (480, 270), (320, 240), (426, 240), (480, 360), (360, 480), (854, 480))
 TRAINING_SIZES = ((320, 180), (240, 136), (192, 144), (256, 144), (144, 192))  # smaller, to be quick
 CLOSEST_S = 0.8  # between two actions of one kind, whoever performs them
@@ -25,7 +42,7 @@ def random_clip(seed: int, *, acting: bool = True, training: bool = False) -> Cl
     """A clip that depends on its seed alone. acting: whether the figures perform actions."""
     rng = np.random.default_rng((seed, int(acting), int(training)))
     duration = round(float(rng.uniform(4.5, 5.5) if training else rng.uniform(5, 9)), 2)
-    sizes = TRAINING_SIZES if training else SIZES
+    sizes, rates = (TRAINING_SIZES, TRAINING_RATES) if training else (SIZES, RATES)
     taken: list[Action] = []
     size = sizes[rng.integers(len(sizes))]
     people = int(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08]))
@@ -37,7 +54,7 @@ def random_clip(seed: int, *, acting: bool = True, training: bool = False) -> Cl
     others = _others(rng, size, duration) if people == 0 or rng.random() < 0.3 else []
     return Clip(
         size=size,
-        fps=float(FRAME_RATES[rng.integers(len(FRAME_RATES))]),
+        fps=float(rates[rng.integers(len(rates))]),
         duration=duration,
         seed=int(rng.integers(1 << 31)),
         background=str(rng.choice(sorted(BACKGROUNDS))),

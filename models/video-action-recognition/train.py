@@ -9,21 +9,22 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from network import ActionNet
+from network import ActionNet, anywhere
 from numpy.typing import NDArray
-from samples import HEIGHT, WIDTH, Rendering, Sampled, Stock, targets, windows
+from samples import CELLS, HEIGHT, WIDTH, Rendering, Sampled, Stock, nearness, windows
 from scenes import LABELS
 from torch import Tensor
 from torch.nn import functional as F
 
 RUNS = Path(__file__).parent / "runs"
 CLIPS = RUNS / "clips"
-TRAINING_SEEDS = range(1600)
+TRAINING_SEEDS = range(2400)
 VALIDATION_SEEDS = range(500_000, 500_060)
 SPAN = 22  # windows scored in one training sequence
 SIGMA = 0.11  # seconds; how the wanted score falls off beside a moment
@@ -31,28 +32,52 @@ MEAN, STD = 0.45, 0.25
 ACTING_SHARE = 0.7  # of the sequences are from clips with actions, the rest from any clip
 
 
-def augmented(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The sequence moved, scaled, mirrored and recoloured: alike for all its frames."""
-    if rng.random() < 0.5:
-        frames = frames[:, :, ::-1]
+@dataclass(frozen=True)
+class Example:
+    """A training sequence: frames uint8 (T, H, W, 3) and what is wanted of each cell.
+
+    wanted: (SPAN, labels, *CELLS), 1 at a moment in the actor's cell. judged: the same shape, 0 where a cell
+    beside the actor's may say what it likes.
+    """
+
+    frames: NDArray[np.uint8]
+    wanted: NDArray[np.float32]
+    judged: NDArray[np.float32]
+
+
+def example(sample: Sampled, first: int, rng: np.random.Generator) -> Example:
+    """SPAN windows of a clip, moved, scaled, mirrored and recoloured: alike for all frames."""
+    frames = windows(sample.frames, first, SPAN)
+    affine = _affine(rng)
+    border = cv2.BORDER_REFLECT_101
+    frames = np.stack([cv2.warpAffine(one, affine, (WIDTH, HEIGHT), borderMode=border) for one in frames])
     if rng.random() < 0.7:
         frames = frames[..., rng.permutation(3)]
     if rng.random() < 0.15:
         frames = 255 - frames
-    if rng.random() < 0.7:
-        frames = _moved(frames, rng)
-    return np.ascontiguousarray(frames)
+    wanted = np.zeros((SPAN, len(LABELS), *CELLS), np.float32)
+    judged = np.ones_like(wanted)
+    for number, (label, _, x, y) in enumerate(sample.moments):
+        near = nearness(sample, number, SIGMA)[first : first + SPAN]
+        place = affine @ (x * WIDTH, y * HEIGHT, 1.0) / (WIDTH, HEIGHT) * CELLS[::-1]
+        column, row = (int(np.clip(place[axis], 0, CELLS[1 - axis] - 1)) for axis in (0, 1))
+        around = np.s_[near > 0.02, label, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+        judged[around] = 0.0
+        wanted[:, label, row, column] = np.maximum(wanted[:, label, row, column], near)
+    judged[wanted > 0.02] = 1.0
+    return Example(frames, wanted, judged)
 
 
-def _moved(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    zoom = math.exp(rng.uniform(-0.22, 0.18))
-    stretch = math.exp(rng.uniform(-0.12, 0.12))
-    middle = np.array([WIDTH / 2, HEIGHT / 2])
-    shift = rng.uniform(-0.08, 0.08, 2) * (WIDTH, HEIGHT)
-    matrix = np.diag([zoom * stretch, zoom / stretch])
-    affine = np.column_stack([matrix, middle + shift - matrix @ middle])
-    border = cv2.BORDER_REFLECT_101
-    return np.stack([cv2.warpAffine(one, affine, (WIDTH, HEIGHT), borderMode=border) for one in frames])
+def _affine(rng: np.random.Generator) -> NDArray[np.float64]:
+    """From a picture's pixels to those of its moved and perhaps mirrored twin, (2, 3)."""
+    zoom, stretch = math.exp(rng.uniform(-0.22, 0.18)), math.exp(rng.uniform(-0.12, 0.12))
+    if rng.random() < 0.2:
+        zoom = stretch = 1.0
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    middle = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
+    shift = rng.uniform(-0.06, 0.06, 2) * (WIDTH, HEIGHT)
+    matrix = np.diag([zoom * stretch * mirror, zoom / stretch])
+    return np.column_stack([matrix, middle + shift - matrix @ middle])
 
 
 class Batches:
@@ -63,19 +88,20 @@ class Batches:
         self._size = size
         self._rng = np.random.default_rng(seed)
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        frames, wanted = zip(*(self._sequence() for _ in range(self._size)), strict=True)
+    def next(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's input, what is wanted of it and where that counts."""
+        examples = [self._example() for _ in range(self._size)]
         shape = (self._size, 1, 3, 1, 1)
         gain = torch.from_numpy(self._rng.uniform(0.75, 1.25, shape)).float()
         bias = torch.from_numpy(self._rng.uniform(-0.35, 0.35, shape)).float()
-        return normalised(np.stack(frames), gain, bias), torch.from_numpy(np.stack(wanted))
+        pictures = normalised(np.stack([one.frames for one in examples]), gain, bias)
+        wanted = torch.from_numpy(np.stack([one.wanted for one in examples]))
+        return pictures, wanted, torch.from_numpy(np.stack([one.judged for one in examples]))
 
-    def _sequence(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def _example(self) -> Example:
         clips = self._stock.acting if self._rng.random() < ACTING_SHARE else self._stock.clips
         clip = clips[self._rng.integers(len(clips))]
-        wanted = targets(clip, SIGMA)
-        first = int(self._rng.integers(len(wanted) - SPAN + 1))
-        return augmented(windows(clip.frames, first, SPAN), self._rng), wanted[first : first + SPAN]
+        return example(clip, int(self._rng.integers(len(clip.frames) - SPAN + 1)), self._rng)
 
 
 def normalised(frames: NDArray[np.uint8], gain: Tensor | float = 1.0, bias: Tensor | float = 0.0) -> Tensor:
@@ -84,10 +110,16 @@ def normalised(frames: NDArray[np.uint8], gain: Tensor | float = 1.0, bias: Tens
     return pixels.mul_(gain / (255 * STD)).add_(bias - MEAN / STD * gain)
 
 
-def loss_of(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy against the soft targets; scarce moments weigh more than the long time between them."""
-    weight = 1 + 3 * wanted
-    return (F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight).mean() * 10
+def loss_of(logits: Tensor, wanted: Tensor, judged: Tensor) -> Tensor:
+    """Cross entropy of the cells, and of the best cell of the whole picture.
+
+    The first teaches where an action is seen, the second is what counts in the end. Scarce moments weigh more
+    than the long time between them.
+    """
+    cells = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * (1 + 7 * wanted) * judged
+    whole = wanted.amax(dim=(3, 4))
+    best = F.binary_cross_entropy_with_logits(anywhere(logits), whole, reduction="none") * (1 + 3 * whole)
+    return (cells.sum(dim=(3, 4)).mean() + best.mean()) * 10
 
 
 def scores_of(net: ActionNet, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -95,7 +127,7 @@ def scores_of(net: ActionNet, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     net.eval()
     with torch.no_grad():
         logits = net(normalised(windows(frames, 0, len(frames))[None]))
-    return torch.sigmoid(logits)[0].numpy()
+    return torch.sigmoid(anywhere(logits))[0].numpy()
 
 
 def peaks(scores: NDArray[np.float32], floor: float, window: int = 5) -> list[tuple[int, int, float]]:
@@ -134,13 +166,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=len(TRAINING_SEEDS), help="training clips")
     parser.add_argument("--minutes", type=float, default=40.0, help="time to train")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    parser.add_argument("--trainers", type=int, default=2, help="processes that train")
+    parser.add_argument("--threads", type=int, default=1, help="threads that train")
     parser.add_argument("--renderers", type=int, default=1, help="processes that render")
     parser.add_argument("--start", type=Path, help="a checkpoint to go on from")
     options = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
     Rendering(CLIPS, VALIDATION_SEEDS, options.renderers).wait(len(VALIDATION_SEEDS))
     rendering = Rendering(CLIPS, TRAINING_SEEDS[: options.clips], options.renderers)
     rendering.wait(min(200, options.clips))
@@ -148,41 +182,39 @@ def main() -> None:
     if options.start:
         net.load_state_dict(torch.load(options.start, weights_only=True))
     print(f"{sum(p.numel() for p in net.parameters())} weights, labels {', '.join(LABELS)}", flush=True)
-    # The trainers share the weights and do not wait for each other.
-    net.share_memory()
-    torch.multiprocessing.spawn(fit, (net, options), nprocs=options.trainers)
+    fit(net, options)
     rendering.close()
 
 
-def fit(rank: int, net: ActionNet, options: argparse.Namespace) -> None:
-    """AdamW, its learning rate rising and falling over the time given; trainer 0 keeps the weights."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+def fit(net: ActionNet, options: argparse.Namespace) -> None:
+    """AdamW, its learning rate rising and falling over the time given."""
     stock = Stock(CLIPS, TRAINING_SEEDS[: options.clips])
-    held_out = Stock(CLIPS, VALIDATION_SEEDS).clips if rank == 0 else []
-    batches = Batches(stock, options.batch, seed=rank + 1)
+    held_out = Stock(CLIPS, VALIDATION_SEEDS).clips
+    batches = Batches(stock, options.batch, seed=1)
     optimiser = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=0.02)
     began, step, best, running, checked = time.monotonic(), 0, 0.0, 0.0, 0.0
     while (spent := (time.monotonic() - began) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, spent / 0.05, (1.02 - spent) / 0.6)
-        loss = train_step(net, optimiser, *batches.next())
+        loss = train_step(net, optimiser, batches.next())
         step += 1
         running += (loss - running) / min(step, 50)
         if step % 25 == 0:
             stock.refresh()
-            print(f"{spent:.1%} step {rank}/{step} loss {running:.4f}, {len(stock.clips)} clips", flush=True)
-        if rank == 0 and spent - checked > 0.07:
+            print(f"{spent:.1%} step {step} loss {running:.4f}, {len(stock.clips)} clips", flush=True)
+        if spent - checked > 0.07:
             checked = spent
             best = keep(net, held_out, best)
-    if rank == 0:
-        keep(net, held_out, best)
+    keep(net, held_out, best)
 
 
-def train_step(net: ActionNet, optimiser: torch.optim.Optimizer, pictures: Tensor, wanted: Tensor) -> float:
+def train_step(
+    net: ActionNet, optimiser: torch.optim.Optimizer, batch: tuple[Tensor, Tensor, Tensor]
+) -> float:
     """One batch; returns its loss."""
     net.train()
-    loss = loss_of(net(pictures), wanted)
+    pictures, wanted, judged = batch
+    loss = loss_of(net(pictures), wanted, judged)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -192,14 +224,11 @@ def train_step(net: ActionNet, optimiser: torch.optim.Optimizer, pictures: Tenso
 
 def keep(net: ActionNet, held_out: list[Sampled], best: float) -> float:
     """Validates and writes the checkpoints; returns the best F1 so far."""
-    # A copy: the other trainers go on with the shared one.
-    copied = ActionNet()
-    copied.load_state_dict(net.state_dict())
-    torch.save(copied.state_dict(), RUNS / "last.pt")
-    f1, hits, false, missed, error = validate(copied, held_out, 0.5)
+    torch.save(net.state_dict(), RUNS / "last.pt")
+    f1, hits, false, missed, error = validate(net, held_out, 0.5)
     print(f"  F1 {f1:.3f}: {hits} hits, {false} false, {missed} missed, {error:.3f} s off", flush=True)
     if f1 >= best:
-        torch.save(copied.state_dict(), RUNS / "best.pt")
+        torch.save(net.state_dict(), RUNS / "best.pt")
     return max(best, f1)
 
 
