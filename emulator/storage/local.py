@@ -26,7 +26,7 @@ from emulator.storage.object_store import (
     ObjectStore,
     StorageError,
 )
-from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
+from emulator.storage.uri import MAX_OBJECT_BYTES, GcsUri, InvalidUri, check_bucket
 
 # Unfinished writes lie in <bucket>/.vbe-tmp: on the bucket's own file system, so that a rename is atomic.
 _TEMPORARY = ".vbe-tmp"
@@ -146,10 +146,10 @@ class LocalStore(ObjectStore):
         its first object only, which tells that the folder is there."""
         check_bucket(bucket, f"gs://{bucket}")
         top = self.root / bucket
-        if not self._inside(top) or "\0" in prefix:
+        if not self._inside(top) or "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
             return
         folder, _, _ = prefix.rpartition("/")
-        if any(segment in ("", ".", "..") for segment in folder.split("/")) and folder:
+        if folder and not all(map(_is_folder_name, folder.split("/"))):
             return
         below = top / folder if folder else top
         if self._inside(below):
@@ -199,7 +199,7 @@ class LocalStore(ObjectStore):
                 with contextlib.suppress(OSError):  # what is left is reported below
                     Path(folder).rmdir()
         try:
-            if any(entry.name not in _HIDDEN for entry in os.scandir(top)):
+            if any(path.name not in _HIDDEN for path in top.iterdir()):
                 raise BucketNotEmpty(f"The bucket {bucket} is not empty; delete the files in {top} first.")
             for hidden in _HIDDEN:
                 shutil.rmtree(top / hidden, ignore_errors=True)
@@ -338,3 +338,7 @@ def _is_storable(name: str) -> bool:
         return not any(character in name for character in "\r\n") and bool(name.encode())
     except UnicodeEncodeError:
         return False
+
+
+def _is_folder_name(segment: str) -> bool:
+    return segment not in ("", ".", "..") and len(segment.encode()) <= _MAX_SEGMENT_BYTES
