@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 cli = typer.Typer(help="Models: list what is served, add your own, try one on a clip.", no_args_is_help=True)
 
+# Where there is no terminal, nobody's window limits the width.
+_PIPE_WIDTH = 250
+
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="The server's data folder, as in `serve`.")
 ]
@@ -42,19 +45,19 @@ def list_models(data_dir: DataDirOption = None, models_dirs: ModelsDirOption = N
 
     settings = read_settings({"data_dir": data_dir, "models_dirs": models_dirs}).settings
     catalogue = open_registry(settings).catalogue()
-    table = Table("model", "display name", "objective", "labels", "folder", box=None, pad_edge=False)
+    # Names and folders are for copying, so they are never cut; what does not fit goes on the next line.
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "objective", "labels", "folder"):
+        table.add_column(column, overflow="fold")
     for source in catalogue.sources:
         labels = [label.display_name for label in source.manifest.labels]
         shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
-        manifest = source.manifest
-        table.add_row(
-            manifest.id,
-            escape(manifest.display_name),
-            manifest.objective.display_text,
-            escape(shown),
-            str(source.folder),
-        )
-    Console(soft_wrap=True).print(table if catalogue.sources else "No models.")
+        objective = source.manifest.objective.display_text.lower()
+        table.add_row(source.id, objective, escape(shown), str(source.folder))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(table if catalogue.sources else "No models.")
     if catalogue.problems:
         fail("\n".join(catalogue.problems))
 

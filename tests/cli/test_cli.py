@@ -73,7 +73,7 @@ def test_models_list_shows_the_bundled_models(tmp_path: Path) -> None:
     result = run("models", "list", "--data-dir", tmp_path)
     assert result.exit_code == 0
     assert "video-object-tracking" in result.output
-    assert "Video action recognition" in result.output
+    assert "video action recognition" in result.output
 
 
 def test_models_add_then_predict_with_the_added_model(tmp_path: Path, cat_clip: Path) -> None:
