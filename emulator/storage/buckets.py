@@ -20,6 +20,7 @@ from emulator.storage.object_store import (
     NameTaken,
     ObjectInfo,
     ObjectNotFound,
+    StorageError,
 )
 from emulator.storage.uri import GcsUri, check_bucket
 
@@ -66,12 +67,12 @@ class Buckets:
         folder = self._store.root / name
         try:
             folder.mkdir(parents=True)
-            bucket = StoredBucket(name, self._clock(), attributes=attributes)
-            self._metadata.write_bucket(bucket)
         except FileExistsError as error:
             raise NameTaken(f"There is a bucket {name} already ({folder}).") from error
         except OSError as error:
             raise self._store.unwritable(GcsUri(name, ""), error) from error
+        bucket = StoredBucket(name, self._clock(), attributes=attributes)
+        self._metadata.write_bucket(bucket)
         return bucket
 
     def update_bucket(self, name: str, change: BucketChange) -> StoredBucket:
@@ -84,10 +85,7 @@ class Buckets:
                 updated_us=self._clock(),
                 attributes=change(bucket),
             )
-            try:
-                self._metadata.write_bucket(changed)
-            except OSError as error:
-                raise self._store.unwritable(GcsUri(name, ""), error) from error
+            self._metadata.write_bucket(changed)
         return changed
 
     def delete_bucket(self, name: str, check: Callable[[StoredBucket], None]) -> None:
@@ -133,7 +131,7 @@ class Buckets:
             computed = replace(opened, checksums=opened.checksums or checksums_of(file))
         if computed.size >= _RECORDED_FROM:
             # A bucket that is mounted read-only keeps no record, and works all the same.
-            with self._lock(stored.uri), contextlib.suppress(OSError, ObjectNotFound):
+            with self._lock(stored.uri), contextlib.suppress(StorageError):
                 current = self.find(stored.uri)
                 if current.version == computed.version:
                     self._metadata.write([replace(current, checksums=computed.checksums)])
@@ -169,7 +167,7 @@ class Buckets:
                 if component_count and stored.checksums:
                     # A composed object has no MD5 in Cloud Storage.
                     stored = replace(stored, checksums=replace(stored.checksums, md5=None))
-                self._record([stored, current] if current else [stored])
+                self._metadata.write([stored, current] if current else [stored])
                 self._store.publish(draft.path, uri)
         finally:
             draft.discard()
@@ -185,7 +183,7 @@ class Buckets:
                 metadata_updated_us=self._clock(),
                 attributes=change(stored),
             )
-            self._record([changed])
+            self._metadata.write([changed])
         return changed
 
     def delete(self, uri: GcsUri, check: Check) -> None:
@@ -254,14 +252,6 @@ class Buckets:
         os.utime(draft.path, ns=(time_us * 1000, time_us * 1000))
         # What the file system made of it counts: some store less than microseconds.
         return ObjectInfo(uri, draft.size, draft.path.stat().st_mtime_ns // 1000)
-
-    def _record(self, versions: Sequence[StoredObject]) -> None:
-        try:
-            self._metadata.write(versions)
-        except FileNotFoundError as error:
-            raise BucketNotFound(f"There is no bucket {versions[0].uri.bucket}.") from error
-        except OSError as error:
-            raise self._store.unwritable(versions[0].uri, error) from error
 
     def _lock(self, uri: GcsUri) -> threading.Lock:
         return self._locks[hash(uri) % _LOCKS]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,11 +113,11 @@ class Metadata:
         """Record versions of one object: the one that is there, and the one about to take its place.
 
         Both are in the file before the bytes change, so that a crash in between loses neither.
-        Raises OSError.
+        Raises StorageError.
         """
         uri = versions[0].uri
         records = {stored.version: stored.record() for stored in versions}
-        self._write(self._path(uri), {"name": uri.object, "versions": records})
+        self._write(uri.bucket, self._path(uri), {"name": uri.object, "versions": records})
 
     def forget(self, uri: GcsUri) -> None:
         """Remove the record of an object that is gone."""
@@ -141,14 +140,14 @@ class Metadata:
             return StoredBucket(name, created_us)
 
     def write_bucket(self, bucket: StoredBucket) -> None:
-        """Record a bucket's metadata. Raises OSError."""
+        """Record a bucket's metadata. Raises StorageError."""
         record = {
             "createdUs": bucket.created_us,
             "metageneration": bucket.metageneration,
             "updatedUs": bucket.updated_us,
             "attributes": dict(bucket.attributes),
         }
-        self._write(self._store.metadata_folder(bucket.name) / _BUCKET_RECORD, record)
+        self._write(bucket.name, self._store.metadata_folder(bucket.name) / _BUCKET_RECORD, record)
 
     def _path(self, uri: GcsUri) -> Path:
         # An object's name can be longer than a file's, and must not be a path here.
@@ -163,12 +162,13 @@ class Metadata:
             return {}
         return value if isinstance(value, dict) else {}
 
-    @staticmethod
-    def _write(path: Path, value: Mapping[str, Any]) -> None:
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    def _write(self, bucket: str, path: Path, value: Mapping[str, Any]) -> None:
+        temporary = self._store.stage(bucket)
         try:
             temporary.write_text(json.dumps(value, separators=(",", ":")), encoding="utf-8")
+            path.parent.mkdir(exist_ok=True)
             temporary.replace(path)
+        except OSError as error:
+            raise self._store.unwritable(GcsUri(bucket, ""), error) from error
         finally:
             temporary.unlink(missing_ok=True)

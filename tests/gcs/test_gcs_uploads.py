@@ -112,6 +112,13 @@ def test_multipart_upload(http: httpx.Client, folder: Path, newline: bytes, data
         assert (folder / "m").read_bytes() == data
 
 
+def test_boundary_in_single_quotes_as_gcloud_sends_it(http: httpx.Client, folder: Path) -> None:
+    body = multipart({"name": "m"}, b"data", b"\n").replace(b"b=o", b"===1==")
+    headers = {"content-type": "multipart/related; boundary='===1=='"}
+    response = http.post(upload_url(folder, "multipart"), content=body, headers=headers)
+    assert (response.status_code, (folder / "m").read_bytes()) == (200, b"data")
+
+
 def test_gzipped_multipart_upload(http: httpx.Client, folder: Path) -> None:
     headers = {**RELATED, "content-encoding": "gzip"}
     body = gzip.compress(multipart({"name": "m"}, DATA))
@@ -268,19 +275,22 @@ def test_cut_connection_keeps_what_came_in_and_the_upload_resumes(
 
 
 def test_request_that_hangs_gives_way_to_the_one_that_resumes(http: httpx.Client, folder: Path) -> None:
+    data = DATA * 3
     url = start(http, folder)
     target = urlsplit(url)
     head = (
-        f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n"
-        f"Content-Range: bytes 0-{len(DATA) - 1}/{len(DATA)}\r\n\r\n"
+        f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n"
+        f"Content-Range: bytes 0-{len(data) - 1}/{len(data)}\r\n\r\n"
     )
     with raw(http) as connection:
-        connection.sendall(head.encode() + DATA[:1000])
-        assert http.put(url, content=DATA).status_code == 200
-        connection.sendall(DATA[1000:])
+        connection.sendall(head.encode() + data[:2_000_000])
+        wait_for(lambda: "range" in status(http, url).headers)
+        assert http.put(url, content=data).status_code == 200
+        connection.sendall(data[2_000_000:])
         answer = connection.recv(65536)
-    assert b"200 OK" in answer.splitlines()[0]  # the object is there, and this request had the same bytes
-    assert (folder / "object").read_bytes() == DATA
+    # The object is there by now, and this request is about the same bytes.
+    assert b"200 OK" in answer.splitlines()[0]
+    assert (folder / "object").read_bytes() == data
 
 
 @pytest.mark.parametrize("kind", ["media", "multipart"])

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from emulator.api.gcs.errors import GcsError, invalid
-from emulator.api.gcs.messages import Query, Request, Response
+from emulator.api.gcs.messages import Query, Request, Response, boundary_of
 
 # Vertex: Cloud Storage takes 100 calls, its Python client sends up to 1000.
 _MOST_CALLS = 1000
@@ -29,11 +29,12 @@ def answer_batch(request: Request, answer: Callable[[Request], Response]) -> Res
 
 
 def _parts(request: Request) -> Iterator[Message]:
-    head = f"content-type: {request.headers.get('content-type', '')}\r\n\r\n".encode()
+    boundary = boundary_of(request.headers.get("content-type", "")).replace('"', "")
+    head = f'content-type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode()
     message = BytesParser().parsebytes(head + request.body)
     parts = message.get_payload()
-    if message.get_content_maintype() != "multipart" or not isinstance(parts, list):
-        raise invalid("The batch is not multipart/mixed with a boundary.")
+    if not isinstance(parts, list):
+        raise invalid("The batch does not hold the boundary that its Content-Type names.")
     if len(parts) > _MOST_CALLS:
         raise invalid(f"The batch holds {len(parts)} calls, the limit is {_MOST_CALLS}.")
     for part in parts:

@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -86,6 +87,17 @@ def parse_json(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid("Parse Error: the body is not a JSON object.")
     return value
+
+
+def boundary_of(content_type: str) -> str:
+    """Return the boundary that a multipart Content-Type names. Raises GcsError."""
+    parsed = Message()
+    parsed["content-type"] = content_type
+    boundary = parsed.get_boundary()
+    if not boundary:
+        raise invalid("A multipart body needs a boundary in its Content-Type.")
+    # gcloud puts it into single quotes, which are no quotes in a header.
+    return boundary[1:-1] if len(boundary) > 2 and boundary[0] == boundary[-1] == "'" else boundary
 
 
 def gunzip(decompressor: Any, data: bytes, limit: int | None = MAX_JSON) -> Iterator[bytes]:

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from html import escape
 from typing import Any
-from xml.sax.saxutils import escape
 
 from emulator.api.gcs.buckets import BucketCalls
 from emulator.api.gcs.conditions import Conditions

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from emulator.api.gcs.conditions import Conditions
 from emulator.api.gcs.errors import invalid, required
-from emulator.api.gcs.messages import Request, Response, gunzip, json_response, parse_json
+from emulator.api.gcs.messages import Request, Response, boundary_of, gunzip, json_response, parse_json
 from emulator.api.gcs.resources import OCTET_STREAM, object_attributes, object_json
 from emulator.storage import GcsUri, ObjectNotFound
 from emulator.storage.buckets import Buckets
@@ -108,12 +108,7 @@ class MultipartSink:
 
     def __init__(self, content_type: str, open_media: Callable[[bytes, Message], MediaSink]) -> None:
         """`open_media` is called with the metadata and the headers of the second part."""
-        parsed = Message()
-        parsed["content-type"] = content_type
-        boundary = parsed.get_boundary()
-        if not boundary:
-            raise invalid("A multipart upload needs a boundary in its Content-Type.")
-        self._boundary = b"--" + boundary.encode("latin-1", "replace")
+        self._boundary = b"--" + boundary_of(content_type).encode("latin-1", "replace")
         self._open_media = open_media
         self._buffer = bytearray()
         self._delimiter = b""
