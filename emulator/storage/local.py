@@ -35,7 +35,7 @@ _METADATA = ".vbe-meta"
 _HIDDEN = (_TEMPORARY, _METADATA)
 _LEFTOVER_AGE_S = 3600
 _MAX_SEGMENT_BYTES = 255
-_MKDIR_ATTEMPTS = 5
+_ATTEMPTS = 50  # against other threads that prune folders
 _NAME_ERRORS = (errno.EISDIR, errno.ENOTEMPTY, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -267,26 +267,32 @@ class LocalStore(ObjectStore):
             return False
 
     def _make_folder(self, folder: Path) -> None:
-        for _ in range(_MKDIR_ATTEMPTS):
-            # A parent may vanish in between: another thread's delete prunes empty folders.
-            with contextlib.suppress(FileNotFoundError):
+        for _ in range(_ATTEMPTS):
+            # A folder may vanish in between: another thread's delete prunes empty ones.
+            try:
                 folder.mkdir(parents=True, exist_ok=True)
-                return
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                if folder.exists() and not folder.is_dir():
+                    raise
+                continue
+            return
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
 
     def _publish(self, temporary: Path, path: Path) -> None:
-        try:
-            temporary.replace(path)
-        except FileNotFoundError:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):
+                temporary.replace(path)
+                break
             # A delete pruned the folder between its creation and now.
             self._make_folder(path.parent)
-            temporary.replace(path)
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
         if os.name != "nt":
-            descriptor = os.open(path.parent, os.O_RDONLY)
-            try:
+            # Suppressed: another thread may have deleted the object already, and its folder.
+            with contextlib.suppress(FileNotFoundError), _opened(path.parent) as descriptor:
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
     def _prune(self, folder: Path) -> None:
         """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
@@ -303,12 +309,13 @@ class LocalStore(ObjectStore):
         if real in ancestors:  # a symbolic link to a folder above itself
             return
         try:
-            names = [(f"{entry.name}/" if entry.is_dir() else entry.name) for entry in os.scandir(folder)]
+            with os.scandir(folder) as found:
+                entries = {f"{entry.name}/" if entry.is_dir() else entry.name: entry for entry in found}
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise self._unreadable(parent, folder, error) from error
-        for name in sorted(filter(_is_storable, names), key=str.encode):
+        for name in sorted(filter(_is_storable, entries), key=str.encode):
             uri = parent / name
             if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
                 continue
@@ -317,8 +324,17 @@ class LocalStore(ObjectStore):
                     below = self._walk(uri, folder / name, walk, (*ancestors, real))
                     yield from islice(below, walk.share(uri.object))
             else:
-                with contextlib.suppress(ObjectNotFound, InvalidUri):
-                    yield self.stat(uri)
+                with contextlib.suppress(ObjectNotFound, InvalidUri, FileNotFoundError):
+                    yield self._stat_entry(uri, entries[name])
+
+    def _stat_entry(self, uri: GcsUri, entry: os.DirEntry[str]) -> ObjectInfo:
+        if entry.is_symlink() or len(uri.object.encode()) > MAX_OBJECT_BYTES:
+            return self.stat(uri)
+        # A plain file of a folder that was found inside the root needs no further look at its path.
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._not_a_file(uri, Path(entry.path))
+        return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
 
     def _not_a_file(self, uri: GcsUri, path: Path) -> ObjectNotFound:
         if path.is_dir():
@@ -342,3 +358,12 @@ def _is_storable(name: str) -> bool:
 
 def _is_folder_name(segment: str) -> bool:
     return segment not in ("", ".", "..") and len(segment.encode()) <= _MAX_SEGMENT_BYTES
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
