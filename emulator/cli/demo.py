@@ -27,6 +27,7 @@ TOLERANCE_S = 0.1
 # A track agrees when its boxes overlap the drawn ones by this much, on average over its frames.
 MIN_IOU = 0.8
 _SHOWN_CHARACTERS = 600
+_IOU_MEANING = "IoU: how well the boxes overlap those that were drawn, over the whole track"
 _TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 
@@ -160,7 +161,8 @@ def _run(
     files = _output_files(folder, job["outputInfo"]["gcsOutputDirectory"])
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     for line in lines:
-        console.print(escape(line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]} …"))
+        shown = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]} …"
+        console.print(escape(shown), highlight=False)
     predictions = [prediction for line in lines for prediction in json.loads(line)["prediction"]]
     agrees = _compare(console, example, predictions, truth)
     for file in files:
@@ -207,23 +209,25 @@ def _compare(
     """Show each documented prediction beside the nearest one found; say whether they agree."""
     from rich.table import Table
 
-    table = Table("documented", "predicted", "confidence", "first box", "IoU with what was drawn")
+    columns = ["documented", "predicted", "confidence", "IoU", "first box: xMin xMax yMin yMax"]
+    tracks = any("frames" in one for one in truth)
+    table = Table(*(columns if tracks else columns[:3]), caption=_IOU_MEANING if tracks else None)
     left = list(predictions)
     agrees = True
     for label, start, end in example.documented:
         found = _nearest(label, start, end, left)
         if found is None:
             agrees = False
-            table.add_row(_segment(label, start, end), "[red]nothing[/red]", "", "", "")
+            table.add_row(_segment(label, start, end), "[red]nothing[/red]")
             continue
         left.remove(found)
         drawn = _nearest(label, start, end, truth)
         iou = _mean_iou(found, drawn) if drawn and "frames" in found else None
         agrees = agrees and (iou is None or iou >= MIN_IOU)
-        table.add_row(_segment(label, start, end), *_cells(found), "" if iou is None else f"{iou:.2f}")
+        table.add_row(_segment(label, start, end), *_cells(found, iou))
     for extra in left:
         agrees = False
-        table.add_row("[red]nothing[/red]", *_cells(extra), "")
+        table.add_row("[red]nothing[/red]", *_cells(extra, None))
     console.print(table)
     return agrees
 
@@ -257,13 +261,16 @@ def _mean_iou(found: Mapping[str, Any], drawn: Mapping[str, Any]) -> float:
     return sum(overlap(boxes[0][moment], boxes[1][moment]) for moment in shared) / len(moments)
 
 
-def _cells(prediction: Mapping[str, Any]) -> tuple[str, str, str]:
+def _cells(prediction: Mapping[str, Any], iou: float | None) -> list[str]:
     segment = _segment(
         prediction["displayName"], prediction["timeSegmentStart"], prediction["timeSegmentEnd"]
     )
-    box = next(iter(prediction.get("frames", ())), None)
-    corners = " ".join(f"{key} {box[key]:.2f}" for key in ("xMin", "xMax", "yMin", "yMax")) if box else ""
-    return segment, f"{prediction['confidence']:.2f}", corners
+    cells = [segment, f"{prediction['confidence']:.2f}"]
+    if "frames" in prediction:
+        box = prediction["frames"][0]
+        cells.append("" if iou is None else f"{iou:.2f}")
+        cells.append(" ".join(f"{box[key]:.2f}" for key in ("xMin", "xMax", "yMin", "yMax")))
+    return cells
 
 
 def _segment(label: str, start: str, end: str) -> str:
