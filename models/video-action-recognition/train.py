@@ -1,7 +1,7 @@
 """Trains the network on rendered clips: `python models/video-action-recognition/train.py`.
 
 Clips are rendered once into runs/clips, by processes that go on while the training has begun; checkpoints go
-to runs/. Both take an hour or so on two cores, or whatever `--minutes` says.
+to runs/. It takes the `--minutes` it is given, and some for the first clips. `--start` goes on from weights.
 """
 
 from __future__ import annotations
