@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +17,9 @@ import uvicorn
 
 from emulator import __version__
 from emulator.api import gcs
+from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
 from emulator.api.rest import create_app
+from emulator.certificates import CertificateError, prepare, server_context
 from emulator.config import Settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
@@ -34,6 +38,7 @@ _OPEN_REQUESTS_GRACE_S = 3
 _RUNNING_JOBS_GRACE_S = 1.0
 _START_TIMEOUT_S = 30
 _BACKLOG = 2048
+_TLS_PORT = 8443
 
 
 class CannotStart(Exception):
@@ -55,12 +60,17 @@ class Emulator:
     @property
     def url(self) -> str:
         """Where the REST surface answers, once started: `http://127.0.0.1:8080`."""
-        return self._started.url
+        return f"http://{self._started.addresses.http}"
 
     @property
     def grpc_address(self) -> str | None:
         """Where gRPC answers in plain text, once started: `127.0.0.1:8081`; None when it is off."""
-        return self._started.grpc_address
+        return self._started.addresses.grpc
+
+    @property
+    def tls_address(self) -> str | None:
+        """Where REST and gRPC answer over TLS, once started: `127.0.0.1:8443`; None when it is off."""
+        return self._started.addresses.tls
 
     @property
     def _started(self) -> _Running:
@@ -112,19 +122,18 @@ class _Running:
     """Everything that lives between start and stop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.url = ""
-        self.grpc_address: str | None = None
         with ExitStack() as parts:
-            listener = _listen(settings.host, settings.port)
-            parts.callback(listener.close)
+            ports = _Ports(settings, parts)
+            self.addresses = ports.addresses
             try:
                 self._build(settings, parts)
+                context = _tls_context(settings) if ports.tls else None
+            except CertificateError as error:
+                raise CannotStart(str(error)) from error
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
-            self._start_http(settings, listener, parts)
-            # The rest starts once the socket is open, so that nothing delays the first answer.
-            if settings.grpc:
-                self._start_grpc(settings, listener.getsockname()[1], parts)
+            self._start_surfaces(settings, ports, context, parts)
+            # The rest starts once the sockets are open, so that nothing delays the first answer.
             self._pool.start()
             self._dispatcher.start()
             # Everything is there; from now on `stop` ends the parts, the last one first.
@@ -172,41 +181,80 @@ class _Running:
         parts.callback(self._service.close)
         self._service.recover()
 
-    def _start_http(self, settings: Settings, listener: socket.socket, parts: ExitStack) -> None:
+    def _start_surfaces(
+        self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
+    ) -> None:
         app = create_app(self._service, settings)
         parts.callback(gcs.mount(app, self._store).close)
-        server = _Server(app)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True)
+        server = _Server(app, ports.addresses)
+        grpc = LazyGrpc(self._service)
+        if ports.grpc:
+            server.fronts.append(GrpcFront(ports.grpc, grpc.path, ports.addresses))
+        if ports.tls and context:
+            server.fronts.append(TlsFront(ports.tls, grpc.path, ports.addresses, context, server.protocol))
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [ports.http]}, name="http", daemon=True
+        )
         thread.start()
         parts.callback(server.end, thread)
+        # Before the loop that carries its connections ends.
+        parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
-        host, port = listener.getsockname()[:2]
-        self.url = f"http://{_reachable(host)}:{port}"
 
-    def _start_grpc(self, settings: Settings, http_port: int, parts: ExitStack) -> None:
-        from emulator.api.grpc_server import GrpcServer
 
-        server = GrpcServer(self._service)
-        parts.callback(server.stop, _OPEN_REQUESTS_GRACE_S)
-        port = settings.grpc_port
-        if port is None:
-            port = http_port + 1 if settings.port else 0
+class _Ports:
+    """Every port, taken before anything else is done."""
+
+    def __init__(self, settings: Settings, parts: ExitStack) -> None:
+        self._settings = settings
+        self._parts = parts
+        self.grpc: socket.socket | None = None
+        self.tls: socket.socket | None = None
+        self.http = self._listen("Port", settings.port, "choose another with --port (0 takes a free one)")
+        if settings.grpc:
+            next_port = self.http.getsockname()[1] + 1 if settings.port else 0
+            port = next_port if settings.grpc_port is None else settings.grpc_port
+            self.grpc = self._listen("gRPC port", port, "choose another with --grpc-port, or use --no-grpc")
+        if settings.tls:
+            usual = _TLS_PORT if settings.port else 0
+            port = usual if settings.tls_port is None else settings.tls_port
+            self.tls = self._listen("TLS port", port, "choose another with --tls-port")
+        self.addresses = Addresses(
+            self._address(self.http),
+            self._address(self.grpc) if self.grpc else None,
+            self._address(self.tls) if self.tls else None,
+        )
+
+    def _listen(self, what: str, port: int, remedy: str) -> socket.socket:
+        host = self._settings.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        self._parts.callback(listener.close)
         try:
-            port = server.listen(settings.host, port)
-        except OSError as error:
-            raise CannotStart(_port_taken("gRPC port", port, settings.host, error, "--grpc-port")) from error
-        server.start()
-        self.grpc_address = f"{_reachable(settings.host)}:{port}"
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CannotStart(
+                f"{what} {port} of {host} cannot be had ({reason}). Stop what uses it, {remedy}, or"
+                " listen on another address with --host."
+            ) from error
+        return listener
+
+    def _address(self, listener: socket.socket) -> str:
+        return f"{self._settings.client_host}:{listener.getsockname()[1]}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling when its socket is open."""
+    """uvicorn, telling when its socket is open, with the fronts in its loop."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: object, addresses: Addresses) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
+                http=http_protocol_of(addresses),
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
@@ -214,7 +262,14 @@ class _Server(uvicorn.Server):
                 server_header=False,
             )
         )
+        self.fronts: list[Front] = []
         self.is_up = threading.Event()
+
+    def protocol(self) -> asyncio.Protocol:
+        """Make the protocol of one HTTP connection; only once the server is up."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     def end(self, thread: threading.Thread) -> None:
         """Finish the requests under way and wait for the thread that runs the server."""
@@ -223,33 +278,18 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        for front in self.fronts:
+            front.start()
         self.is_up.set()
 
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise CannotStart(_port_taken("Port", port, host, error, "--port")) from error
-    return listener
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for front in self.fronts:
+            front.close()
+        await super().shutdown(sockets=sockets)
 
 
-def _port_taken(what: str, port: int, host: str, error: OSError, flag: str) -> str:
-    return (
-        f"{what} {port} of {host} cannot be had ({error.strerror or error}). Stop what uses it, or choose"
-        f" another with {flag} (0 takes a free one) or --host."
-    )
-
-
-def _reachable(host: str) -> str:
-    """An address under which a client on this machine finds the server."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    return server_context(prepare(settings.tls_folder, settings.certified_names))
 
 
 def _sentence(error: Exception, settings: Settings) -> str:

@@ -38,13 +38,24 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 inside a container.")
     port: int = _setting(8080, "Port of the REST surface; 0 takes a free one.", minimum=0, maximum=65535)
     grpc: bool = _setting(
-        False, "Serve gRPC too, in plain text on a port of its own. It adds some 15 MB of memory."
+        True, "Serve gRPC in plain text on a port of its own. Its server starts with the first connection."
     )
     grpc_port: int | None = _setting(
         None,
-        "Port of the gRPC surface. Default: the one after `port`, or a free one when that is 0.",
+        "Port of plain-text gRPC. Default: the one after `port`, or a free one when that is 0.",
         minimum=0,
         maximum=65535,
+    )
+    tls: bool = _setting(
+        False, "Serve REST and gRPC over TLS too, with a certificate of the emulator's own, on one port."
+    )
+    tls_port: int | None = _setting(
+        None, "Port of TLS. Default: 8443, or a free one when `port` is 0.", minimum=0, maximum=65535
+    )
+    tls_names: list[str] = _setting(
+        [],
+        "More host names and addresses for the certificate, beside localhost, this host's name and"
+        " *.googleapis.com. Separate several with commas.",
     )
     data_dir: Path = _setting(
         Path("vertex-emulator-data"), "Folder of everything the emulator keeps: database, buckets, models."
@@ -99,6 +110,22 @@ class Settings:
     def own_models(self) -> Path:
         """The folder that `models add` puts models into."""
         return self.data_dir / "models"
+
+    @property
+    def tls_folder(self) -> Path:
+        """The folder of the certificates and of the clients' fake account."""
+        return self.data_dir / "tls"
+
+    @property
+    def client_host(self) -> str:
+        """The address under which a client on this machine finds the server, as URLs have it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
+
+    @property
+    def certified_names(self) -> list[str]:
+        """The names for the certificate that only the settings know."""
+        return [*([] if self.host in ("0.0.0.0", "::") else [self.host]), *self.tls_names]
 
     @property
     def database(self) -> str:
@@ -224,6 +251,8 @@ def _parse(kind: Any, value: object) -> object:
         if not isinstance(entries, list | tuple):
             raise ValueError("a list of folders is needed.")
         return [Path(entry) for entry in entries]
+    if kind == list[str]:
+        return _parse_list(value)
     if kind in (Path, Path | None):
         return Path(str(value))
     if not isinstance(value, str):
@@ -256,6 +285,14 @@ def _parse_int(value: object) -> int:
         return int(value)
     except ValueError:
         raise ValueError("a whole number is needed.") from None
+
+
+def _parse_list(value: object) -> list[str]:
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        raise ValueError("a list of texts is needed.")
+    parts = (part for entry in entries for part in str(entry).split(","))
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _parse_mapping(value: object) -> dict[str, str]:

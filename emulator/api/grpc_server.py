@@ -56,32 +56,25 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
 
 
 class GrpcServer:
-    """The listening server: surface, health and reflection on one port."""
+    """The listening server: surface, health and reflection at one address."""
 
     def __init__(self, service: ServiceMethods) -> None:
         self._surface = GrpcSurface(service)
         self._server: Any = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
             handlers=(self._surface,),
-            options=(
-                # Without it a second server could take a share of the first one's calls on the same port.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _MAX_MESSAGE),
-            ),
+            options=(("grpc.max_receive_message_length", _MAX_MESSAGE),),
         )
         self._add_standard_services()
 
-    def listen(self, host: str, port: int, credentials: Any = None) -> int:
-        """Take a port (0: a free one) and return it; plain text without credentials.
+    def listen(self, address: str) -> None:
+        """Take an address in plain text, as gRPC writes it: `unix:/path/of/socket`, `host:port`.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: it cannot be had.
         """
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            if credentials is None:
-                return int(self._server.add_insecure_port(address))
-            return int(self._server.add_secure_port(address, credentials))
+            self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(str(error)) from error
 

@@ -83,8 +83,8 @@ def _command_line_type(kind: Any) -> Any:
     """The type Typer parses; anything that is more than a flag is text, which `config` then reads."""
     if kind is bool:
         return bool | None
-    if kind == list[Path]:
-        return list[Path] | None
+    if kind in (list[Path], list[str]):
+        return kind | None
     if kind in (int, int | None):
         return int | None
     if Path in (kind, *get_args(kind)):

@@ -43,4 +43,8 @@ def _announce(emulator: "Emulator") -> None:
     typer.echo(f"Vertex emulator ready at {emulator.url}")
     if emulator.grpc_address:
         typer.echo(f"gRPC (plain text) at {emulator.grpc_address}")
+    if emulator.tls_address:
+        typer.echo(
+            f"REST and gRPC over TLS at {emulator.tls_address}; `vertex-emulator env` says what clients need"
+        )
     typer.echo(f"API documentation at {emulator.url}/docs")

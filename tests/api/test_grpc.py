@@ -24,9 +24,7 @@ PARENT = "projects/my-project/locations/us-central1"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(
-        Settings(port=0, grpc=True, data_dir=tmp_path_factory.mktemp("data"), workers=1)
-    ) as emulator:
+    with Emulator(Settings(port=0, data_dir=tmp_path_factory.mktemp("data"), workers=1)) as emulator:
         yield emulator
 
 
@@ -145,4 +143,4 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotStart, match=f"gRPC port {port} of 127.0.0.1 cannot be had"):
-            Emulator(Settings(port=0, grpc=True, grpc_port=port, data_dir=tmp_path)).start()
+            Emulator(Settings(port=0, grpc_port=port, data_dir=tmp_path)).start()

@@ -1,0 +1,433 @@
+"""The ports in front of the servers: what a connection's first bytes are decides where it goes.
+
+Plain-text gRPC and TLS each have a port. HTTP/2 is handed on to the gRPC server, which starts with the first
+such connection; HTTP/1.1 inside TLS goes to the HTTP server's own protocol, which so knows the client and
+the scheme. Whoever speaks the wrong protocol is told what to change. All of it runs in the HTTP server's
+loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from emulator.api.calls import ServiceMethods
+
+if TYPE_CHECKING:
+    from emulator.api.grpc_server import GrpcServer
+
+_log = logging.getLogger(__name__)
+
+_TLS_HELLO = b"\x16\x03"
+_HTTP_2 = b"PRI"
+# How a client says that it does not know the CA.
+_DISTRUST = ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN")
+_PATIENCE_S = 30.0
+_PARTIAL_PAUSE_S = 0.02
+_ACCEPT_PAUSE_S = 0.5
+# What is read of a request that is refused, so that the client sees the answer and no reset.
+_DRAIN_BYTES = 1024 * 1024
+_DRAIN_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where each surface answers (`host:port`, None when it is off), and texts that send a client there."""
+
+    http: str
+    grpc: str | None = None
+    tls: str | None = None
+
+    @property
+    def tls_on_grpc(self) -> str:
+        """For a TLS hello on the plain-text gRPC port."""
+        return (
+            f"A client opened the plain-text gRPC port {self.grpc} with TLS. Make its channel plain text"
+            f' (Python: grpc.insecure_channel("{self.grpc}"); Java: usePlaintext(); Go:'
+            f" insecure.NewCredentials(); Node: credentials.createInsecure()), or {self._use_tls}."
+        )
+
+    @property
+    def tls_on_http(self) -> str:
+        """For a TLS hello on the plain-text REST port."""
+        return (
+            f"A client opened the plain-text port {self.http} with TLS. Give it the address with its scheme,"
+            f' http://{self.http} (Python: api_transport="rest", too), or {self._use_tls}.'
+        )
+
+    @property
+    def http_on_grpc(self) -> str:
+        """For an HTTP/1 request on the gRPC port."""
+        return f"This port speaks gRPC only. REST is at http://{self.http}."
+
+    @property
+    def plain_on_tls(self) -> str:
+        """For plain text on the TLS port."""
+        plain = f"http://{self.http}" + (f" (gRPC: {self.grpc})" if self.grpc else "")
+        return f"This port speaks TLS: use https://{self.tls}, or in plain text {plain}."
+
+    @property
+    def _use_tls(self) -> str:
+        if self.tls:
+            return f"use the TLS port, {self.tls}"
+        return "start the emulator with --tls and use the TLS port"
+
+
+class LazyGrpc:
+    """The gRPC server behind the fronts, on a socket file of its own; `path` loads and starts it."""
+
+    def __init__(self, service: ServiceMethods) -> None:
+        self._service = service
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._server: GrpcServer | None = None
+        self._stopped = False
+
+    def path(self) -> str:
+        """Return the socket file, starting the server if this is the first call. Blocks for some 0.2 s then.
+
+        Raises:
+            OSError: the server was stopped, or its socket cannot be had.
+        """
+        with self._lock:
+            if self._stopped:
+                raise ConnectionAbortedError("The emulator is stopping.")
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="vertex-emulator-"))
+            path = self._folder / "grpc"
+            if self._server is None:
+                from emulator.api.grpc_server import GrpcServer
+
+                server = GrpcServer(self._service)
+                server.listen(f"unix:{path}")
+                server.start()
+                self._server = server
+            return str(path)
+
+    def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give those under way `grace_s` seconds, and leave nothing behind."""
+        with self._lock:
+            self._stopped = True
+            if self._server is not None:
+                self._server.stop(grace_s)
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Front:
+    """A listening port that looks at what a connection says first. Subclasses say where it goes then.
+
+    grpc_path: the socket file of the gRPC server; may block, and is called for each connection to it.
+    patience_s: how long a client may take to say something, and then for its handshake.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        grpc_path: Callable[[], str],
+        addresses: Addresses,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self.addresses = addresses
+        self.patience_s = patience_s
+        self._listener = listener
+        self._grpc_path = grpc_path
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._relays: set[_Relay] = set()
+
+    def start(self) -> None:
+        """Begin to accept; call it in the loop that shall serve."""
+        self._listener.setblocking(False)
+        self._spawn(self._accept())
+
+    def close(self) -> None:
+        """Accept no more, drop every connection that is handed on; in the same loop."""
+        for task in list(self._tasks):
+            task.cancel()
+        for relay in list(self._relays):
+            relay.abort()
+
+    async def answer(self, connection: socket.socket, first: bytes) -> None:
+        """Take over a connection whose first bytes are known, but not yet read."""
+        raise NotImplementedError
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # Out of file descriptors, as a rule: those that are in use come back.
+                _log.warning("A connection cannot be accepted: %s.", error.strerror or error)
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            self._spawn(self._serve(connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)
+            async with asyncio.timeout(self.patience_s):
+                first = await _first_bytes(connection)
+            await self.answer(connection, first)
+        except (OSError, TimeoutError) as error:
+            # What ends like this did the server no harm: port scans, clients that give up, slow handshakes.
+            _log.debug("A connection ended before it was served: %r", error)
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _hand_on(self, outside: _Relay) -> None:
+        """Join a connection to the gRPC server."""
+        loop = asyncio.get_running_loop()
+        try:
+            path = await loop.run_in_executor(None, self._grpc_path)
+            inside = _Relay(self._relays)
+            await loop.create_unix_connection(lambda: inside, path)
+        except BaseException as error:
+            outside.abort()
+            if isinstance(error, Exception):
+                _log.error("The gRPC server cannot be reached: %s", error)
+                return
+            raise
+        inside.join(outside)
+
+
+class GrpcFront(Front):
+    """The plain-text gRPC port."""
+
+    async def answer(self, connection: socket.socket, first: bytes) -> None:
+        """Hand HTTP/2 on; tell all others what this port is."""
+        if first.startswith(_HTTP_2):
+            outside = _Relay(self._relays)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: outside, connection)
+            await self._hand_on(outside)
+            return
+        is_tls = first.startswith(_TLS_HELLO)
+        if is_tls:
+            _log.warning(self.addresses.tls_on_grpc)
+        await _refuse(connection, self.addresses.tls_on_grpc if is_tls else self.addresses.http_on_grpc)
+
+
+class TlsFront(Front):
+    """The TLS port: REST and gRPC, told apart by what the client negotiates (ALPN).
+
+    http_protocol: makes the HTTP server's protocol for a connection; `context` offers `http/1.1` first.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        grpc_path: Callable[[], str],
+        addresses: Addresses,
+        context: ssl.SSLContext,
+        http_protocol: Callable[[], asyncio.Protocol],
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        super().__init__(listener, grpc_path, addresses, patience_s)
+        self._context = context
+        self._http_protocol = http_protocol
+
+    async def answer(self, connection: socket.socket, first: bytes) -> None:
+        """Shake hands, then go by the protocol agreed on."""
+        if not first.startswith(_TLS_HELLO):
+            if first.startswith(_HTTP_2):
+                _log.warning(
+                    "A client spoke plain-text gRPC on the TLS port. %s", self.addresses.plain_on_tls
+                )
+            await _refuse(connection, self.addresses.plain_on_tls)
+            return
+        outside = _Relay(self._relays)
+        try:
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: outside,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=self.patience_s,
+            )
+        except ssl.SSLError as error:
+            if error.reason in _DISTRUST:
+                _log.warning(
+                    "A client does not trust the certificate at %s; `vertex-emulator env` says what to set.",
+                    self.addresses.tls,
+                )
+            raise
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            await self._hand_on(outside)
+        else:
+            outside.give_to(self._http_protocol())
+
+
+class _Relay(asyncio.Protocol):
+    """One side of a connection that is handed on: what it reads the other side writes, at its pace."""
+
+    def __init__(self, all_relays: set[_Relay]) -> None:
+        self._all = all_relays
+        self._transport: Any = None
+        self._other: _Relay | None = None
+        self._early: list[bytes] = []
+        self._ended = False
+        self._lost = False
+
+    def join(self, other: _Relay) -> None:
+        """Begin to pass on bytes, both ways."""
+        self._other, other._other = other, self
+        for side in (self, other):
+            side._catch_up()
+
+    def give_to(self, protocol: asyncio.Protocol) -> None:
+        """Let another protocol have the connection, from its first byte."""
+        if self._lost:
+            return
+        self._all.discard(self)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        for data in self._early:
+            protocol.data_received(data)
+        self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the other side."""
+        self._all.add(self)
+        self._transport = transport
+        self._transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on."""
+        if self._other is None:
+            self._early.append(data)
+        else:
+            self._other._transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Pass on that no more will come; a plain connection stays open the other way."""
+        self._ended = True
+        if self._other is not None:
+            self._other._finish()
+        return self._can_half_close()
+
+    def pause_writing(self) -> None:
+        """Slow the other side down."""
+        if self._other is not None and not self._other._transport.is_closing():
+            self._other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Let the other side go on."""
+        if self._other is not None and not self._other._transport.is_closing():
+            self._other._transport.resume_reading()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """End the other side too, once it has written what there is."""
+        self._lost = True
+        self._all.discard(self)
+        if self._other is not None:
+            self._other._transport.close()
+
+    def _catch_up(self) -> None:
+        assert self._other is not None
+        early, self._early = self._early, []
+        for data in early:
+            self._other._transport.write(data)
+        if self._ended:
+            self._other._finish()
+        if self._lost:
+            self._other._transport.close()
+        else:
+            self._transport.resume_reading()
+
+    def _finish(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._can_half_close():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _can_half_close(self) -> bool:
+        return bool(self._transport.can_write_eof())
+
+
+def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
+    """Return the HTTP server's protocol, which answers a TLS hello on its plain port with what to change."""
+
+    class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        _is_new = True
+
+        def data_received(self, data: bytes) -> None:
+            if self._is_new:
+                self._is_new = False
+                if data.startswith(_TLS_HELLO):
+                    hint = addresses.tls_on_http
+                    _log.warning(hint)
+                    self.transport.write(_bad_request(hint))
+                    self.transport.close()
+                    return
+            super().data_received(data)
+
+    return HttpProtocol
+
+
+async def _first_bytes(connection: socket.socket) -> bytes:
+    """Look at what a client says first, without taking it off the connection."""
+    while True:
+        try:
+            first = connection.recv(len(_HTTP_2), socket.MSG_PEEK)
+        except BlockingIOError:
+            await _readable(connection)
+            continue
+        if not first:
+            raise ConnectionResetError("closed without a word")
+        if len(first) >= len(_HTTP_2) or not (_HTTP_2.startswith(first) or _TLS_HELLO.startswith(first)):
+            return first
+        await asyncio.sleep(_PARTIAL_PAUSE_S)  # what is there already keeps the socket readable
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+async def _refuse(connection: socket.socket, text: str) -> None:
+    """Answer in words any client shows, wait until it has read them, close."""
+    loop = asyncio.get_running_loop()
+    with connection:
+        await loop.sock_sendall(connection, _bad_request(text))
+        connection.shutdown(socket.SHUT_WR)
+        left = _DRAIN_BYTES
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            while left > 0 and (data := await loop.sock_recv(connection, 65536)):
+                left -= len(data)
+
+
+def _bad_request(text: str) -> bytes:
+    body = f"{text}\n".encode()
+    return (
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )

@@ -1,0 +1,341 @@
+"""The emulator's own certificates and its clients' fake account: made on first use, kept in one folder.
+
+The private CA's key never leaves that folder. `cryptography` is imported only where something is made or
+checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib.util
+import ipaddress
+import json
+import os
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+_CA_LIFE = dt.timedelta(days=3650)
+# No longer than what Apple's and other strict verifiers accept of a server.
+_SERVER_LIFE = dt.timedelta(days=397)
+_RENEW_BEFORE = dt.timedelta(days=30)
+# Clocks of containers and of their hosts differ.
+_BACKDATED = dt.timedelta(days=1)
+_ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"
+
+
+class CertificateError(Exception):
+    """A certificate cannot be made or read; the message names the cause and the remedy."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The files in the folder; all exist once `prepare` has returned this."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        """The private CA's certificate (PEM): what a client has to trust."""
+        return self.folder / "ca.pem"
+
+    @property
+    def bundle(self) -> Path:
+        """The private CA's certificate and the public roots, for settings that replace the client's roots."""
+        return self.folder / "ca-bundle.pem"
+
+    @property
+    def server(self) -> Path:
+        """The server's key and certificate in one file (PEM), so that they always belong together."""
+        return self.folder / "server.pem"
+
+    @property
+    def account(self) -> Path:
+        """A service account's JSON file whose key opens nothing."""
+        return self.folder / "service-account.json"
+
+    @property
+    def token(self) -> Path:
+        """A file with an access token that opens nothing."""
+        return self.folder / "access-token"
+
+    @property
+    def _ca_key(self) -> Path:
+        return self.folder / "ca-key.pem"
+
+
+def prepare(folder: Path, names: Sequence[str] = ()) -> Certificates:
+    """Make what is missing, has expired or does not fit the names any more; keep the rest.
+
+    Args:
+        folder: where they are kept; made with mode 0700. Several processes may call this at once.
+        names: host names and IP addresses to certify beside `localhost`, 127.0.0.1, ::1, this host's
+            name, and `*.googleapis.com`.
+
+    Raises:
+        CertificateError: a name is none, or a file is not what it should be.
+        OSError: the folder cannot be used.
+    """
+    alternatives = _alternatives(names)
+    files = Certificates(folder.absolute())
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.folder.chmod(0o700)
+    with _locked(files.folder / "lock"):
+        _prepare_authority(files, alternatives)
+        _write_if_other(files.bundle, files.ca.read_bytes() + _public_roots(), 0o644)
+        if not files.account.exists():
+            _write(files.account, _account(), 0o600)
+        if not files.token.exists():
+            _write(files.token, b"vertex-emulator-token\n", 0o600)
+    return files
+
+
+def server_context(files: Certificates) -> ssl.SSLContext:
+    """Return what accepts TLS and agrees on `http/1.1` with a client that offers it, on `h2` with others."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.server)
+    context.set_alpn_protocols(["http/1.1", "h2"])  # in the server's order of preference
+    return context
+
+
+def _prepare_authority(files: Certificates, alternatives: Sequence[x509.GeneralName]) -> None:
+    try:
+        authority = _load_authority(files)
+        is_current = _is_current(files.server, authority[1], alternatives) if authority else False
+    except ValueError as error:
+        raise CertificateError(
+            f"A certificate in {files.folder} cannot be read ({error}). Delete the folder; it is made anew,"
+            " and clients that read its files before have to be started again."
+        ) from error
+    if authority is None:
+        authority = _issue_authority(files)
+    if not is_current:
+        _issue_server(files, authority, alternatives)
+
+
+def _load_authority(files: Certificates) -> tuple[EllipticCurvePrivateKey, x509.Certificate] | None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if not (files._ca_key.exists() and files.ca.exists()):
+        return None
+    key: Any = load_pem_private_key(files._ca_key.read_bytes(), None)
+    certificate = x509.load_pem_x509_certificate(files.ca.read_bytes())
+    # They differ when a process died between writing the two.
+    if certificate.public_key() != key.public_key() or _expires_soon(certificate):
+        return None
+    return key, certificate
+
+
+def _is_current(path: Path, authority: x509.Certificate, alternatives: Sequence[x509.GeneralName]) -> bool:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    if not path.exists():
+        return False
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    certified = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return list(certified) == list(alternatives) and not _expires_soon(certificate)
+
+
+def _expires_soon(certificate: x509.Certificate) -> bool:
+    return certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) < _RENEW_BEFORE
+
+
+def _issue_authority(files: Certificates) -> tuple[EllipticCurvePrivateKey, x509.Certificate]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The number tells the CAs of two data folders apart in a client's list of trusted ones.
+    name = f"Vertex emulator, private CA {os.urandom(4).hex()}"
+    usage = _key_usage(key_cert_sign=True, crl_sign=True)
+    certificate = (
+        _builder(name, name, key, _CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write(files._ca_key, _pem_of(key), 0o600)
+    _write(files.ca, _pem_of(certificate), 0o644)
+    return key, certificate
+
+
+def _issue_server(
+    files: Certificates,
+    authority: tuple[EllipticCurvePrivateKey, x509.Certificate],
+    alternatives: Sequence[x509.GeneralName],
+) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    ca_key, ca = authority
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = ca.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    certificate = (
+        _builder("Vertex emulator", str(issuer), key, _SERVER_LIFE)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    _write(files.server, _pem_of(key) + _pem_of(certificate), 0o600)
+
+
+def _builder(
+    subject: str, issuer: str, key: EllipticCurvePrivateKey, life: dt.timedelta
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    now = dt.datetime.now(dt.UTC)
+    names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (subject, issuer)]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(names[0])
+        .issuer_name(names[1])
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now - _BACKDATED + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _key_usage(**uses: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    every = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{use: uses.get(use, False) for use in every})
+
+
+def _pem_of(thing: Any) -> bytes:
+    """Write a key or a certificate as text."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    if isinstance(thing, x509.Certificate):
+        return thing.public_bytes(serialization.Encoding.PEM)
+    written: bytes = thing.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return written
+
+
+def _alternatives(names: Sequence[str]) -> list[x509.GeneralName]:
+    # Clients take a wildcard only as a whole label (RFC 6125): `*-aiplatform.googleapis.com` matches nothing.
+    wanted = ["localhost", "127.0.0.1", "::1", "*.googleapis.com", *names]
+    host = socket.gethostname()
+    with contextlib.suppress(CertificateError):  # a host's name may be none that a certificate can hold
+        _alternative(host)
+        wanted.append(host)
+    return [_alternative(name) for name in dict.fromkeys(name.lower() for name in wanted)]
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        pass
+    try:
+        label, dot, rest = name.partition(".")
+        text = f"*.{rest.encode('idna').decode()}" if label == "*" and dot else name.encode("idna").decode()
+        if not text or any(char in text for char in " /:@"):
+            raise ValueError("no host name")
+        return x509.DNSName(text)
+    except ValueError as error:
+        raise CertificateError(
+            f"{name!r} is no host name or IP address that a certificate can hold. Correct --tls-names."
+        ) from error
+
+
+def _account() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    account = {
+        "type": "service_account",
+        "project_id": "vertex-emulator",
+        "private_key_id": os.urandom(20).hex(),
+        "private_key": _pem_of(key).decode(),
+        "client_email": _ACCOUNT,
+        "client_id": str(int.from_bytes(os.urandom(8), "big")).zfill(21),
+        # Clients sign their tokens themselves. One that asks for a token all the same fails at once, and
+        # nothing leaves this machine.
+        "token_uri": "https://localhost/the-emulator-needs-no-token",
+        "universe_domain": "googleapis.com",
+    }
+    return json.dumps(account, indent=2).encode()
+
+
+def _public_roots() -> bytes:
+    """The roots that the client's other connections need: certifi's, else the system's, else none."""
+    found = importlib.util.find_spec("certifi")
+    candidates = [Path(found.origin).with_name("cacert.pem")] if found and found.origin else []
+    system = ssl.get_default_verify_paths()
+    candidates += [
+        Path(path)
+        # Not what SSL_CERT_FILE says: that may be the bundle made here.
+        for path in (system.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
+    ]
+    return next((path.read_bytes() for path in candidates if path.is_file()), b"")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_if_other(path: Path, content: bytes, mode: int) -> None:
+    if not path.exists() or path.read_bytes() != content:
+        _write(path, content, mode)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file: complete or not at all, and never readable by more than `mode` says."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
