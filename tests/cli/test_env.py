@@ -1,0 +1,120 @@
+"""`vertex-emulator env`: what each shell makes of it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from emulator.cli import build
+
+# What needs quoting in one shell or another.
+AWKWARD = """it's a "data" dir $HOME `x` \\ \u2019 # ;&"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(build(), ["env", *map(str, arguments)], catch_exceptions=False)
+
+
+def variables(*arguments: str | Path) -> dict[str, str]:
+    result = run("--shell", "json", *arguments)
+    assert result.exit_code == 0, result.output
+    values: dict[str, str] = json.loads(result.stdout)
+    return values
+
+
+def test_every_file_that_is_named_exists(tmp_path: Path) -> None:
+    values = variables("--data-dir", tmp_path)
+    files = {name: Path(value) for name, value in values.items() if value.startswith("/")}
+    assert all(path.is_file() for path in files.values())
+    assert files["REQUESTS_CA_BUNDLE"] == files["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] == files["SSL_CERT_FILE"]
+    assert {name for name, path in files.items() if path == tmp_path / "tls" / "ca.pem"} == {
+        "NODE_EXTRA_CA_CERTS"
+    }
+    account = json.loads(files["GOOGLE_APPLICATION_CREDENTIALS"].read_text())
+    assert account["type"] == "service_account"
+    assert "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE" in files
+
+
+def test_addresses_follow_the_settings(tmp_path: Path) -> None:
+    values = variables(
+        "--data-dir", tmp_path, "--host", "0.0.0.0", "--port", "9000", "--project", "its-project"
+    )
+    assert values["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:9000"
+    assert values["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] == "http://127.0.0.1:9000/"
+    assert values["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"] == "http://127.0.0.1:9000/storage/v1/"
+    assert values["GOOGLE_CLOUD_PROJECT"] == values["CLOUDSDK_CORE_PROJECT"] == "its-project"
+
+
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca.pem")
+
+
+def test_port_0_is_refused(tmp_path: Path) -> None:
+    result = run("--port", "0", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "Name one with --port" in result.stderr
+
+
+def test_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("--data-dir", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "Name another with --data-dir" in result.stderr
+
+
+def test_bash_reads_it_back_whatever_the_path(tmp_path: Path) -> None:
+    values = variables("--data-dir", tmp_path / AWKWARD)
+    script = f'eval "$PRINTED"; for name in {" ".join(values)}; do printf "%s\\0" "${{!name}}"; done'
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        env={"PRINTED": run("--data-dir", tmp_path / AWKWARD).stdout},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().split("\0")[:-1] == list(values.values())
+
+
+def unquoted(text: str, escapes: dict[str, str]) -> str:
+    """Undo a quoting in which every quote and escape of the inside is one of `escapes`."""
+    pattern = "|".join(re.escape(escape) for escape in escapes)
+    return re.sub(pattern, lambda match: escapes[match[0]], text)
+
+
+@pytest.mark.parametrize(
+    ("shell", "line", "escapes"),
+    [
+        ("fish", r"set -gx (\w+) '((?:[^'\\]|\\'|\\\\)*)'", {r"\'": "'", r"\\": "\\"}),
+        (
+            "powershell",
+            "\\$env:(\\w+) = '((?:[^'\u2018\u2019\u201a\u201b]|''|\u2019\u2019)*)'",
+            {"''": "'", "\u2019\u2019": "\u2019"},
+        ),
+        ("dotenv", r'(\w+)="?((?:[^"\\]|\\"|\\\\)*)"?', {r"\"": '"', r"\\": "\\"}),
+    ],
+)
+def test_other_shells_quote_as_they_must(
+    tmp_path: Path, shell: str, line: str, escapes: dict[str, str]
+) -> None:
+    values = variables("--data-dir", tmp_path / AWKWARD)
+    lines = run("--shell", shell, "--data-dir", tmp_path / AWKWARD).stdout.splitlines()
+    matches = [re.fullmatch(line, text) for text in lines if not text.startswith("#")]
+    assert all(matches)
+    assert {match[1]: unquoted(match[2], escapes) for match in matches if match} == values
+
+
+def test_dotenv_has_quotes_only_where_they_are_needed(tmp_path: Path) -> None:
+    assert "'" not in run("--shell", "dotenv", "--data-dir", tmp_path).stdout.replace("'s ", "")
+    spaced = run("--shell", "dotenv", "--data-dir", tmp_path / "a b").stdout
+    assert f"NODE_EXTRA_CA_CERTS='{tmp_path}/a b/tls/ca.pem'" in spaced.splitlines()
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "dotenv"])
+def test_every_variable_has_its_comment(tmp_path: Path, shell: str) -> None:
+    lines = run("--shell", shell, "--data-dir", tmp_path).stdout.splitlines()
+    assert len(lines) % 2 == 0
+    assert all(line.startswith("# ") for line in lines[::2])
+    assert not any(line.startswith("#") for line in lines[1::2])
