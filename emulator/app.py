@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 # Clients reuse idle connections; Node's reports ECONNRESET when the server closes one after 5 s.
 _KEEP_ALIVE_S = 75
 _OPEN_REQUESTS_GRACE_S = 3
+_TLS_GOODBYE_S = 0.3
 _RUNNING_JOBS_GRACE_S = 1.0
 _START_TIMEOUT_S = 30
 _BACKLOG = 2048
@@ -285,7 +286,15 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for front in self.fronts:
             front.close()
+        asyncio.get_running_loop().call_later(_TLS_GOODBYE_S, self._drop_silent)
         await super().shutdown(sockets=sockets)
+
+    def _drop_silent(self) -> None:
+        """Wait no longer for idle TLS clients to confirm that the connection ends."""
+        for connection in list(self.server_state.connections):
+            transport: Any = connection.transport
+            if transport.is_closing() and not transport.get_write_buffer_size():
+                transport.abort()
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

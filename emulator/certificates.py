@@ -12,11 +12,12 @@ import importlib.util
 import ipaddress
 import json
 import os
+import re
 import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,14 @@ _SERVER_LIFE = dt.timedelta(days=397)
 _RENEW_BEFORE = dt.timedelta(days=30)
 # Clocks of containers and of their hosts differ.
 _BACKDATED = dt.timedelta(days=1)
+# Where a company's own roots are named, as `vertex-emulator env` names the bundle.
+_ROOTS_VARIABLES = (
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+)
+_CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"
 
 
@@ -74,13 +83,16 @@ class Certificates:
         return self.folder / "ca-key.pem"
 
 
-def prepare(folder: Path, names: Sequence[str] = ()) -> Certificates:
+def prepare(
+    folder: Path, names: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Certificates:
     """Make what is missing, has expired or does not fit the names any more; keep the rest.
 
     Args:
         folder: where they are kept; made with mode 0700. Several processes may call this at once.
         names: host names and IP addresses to certify beside `localhost`, 127.0.0.1, ::1, this host's
             name, and `*.googleapis.com`.
+        environ: the environment of the clients, whose own roots come into the bundle, too.
 
     Raises:
         CertificateError: a name is none, or a file is not what it should be.
@@ -92,7 +104,7 @@ def prepare(folder: Path, names: Sequence[str] = ()) -> Certificates:
     files.folder.chmod(0o700)
     with _locked(files.folder / "lock"):
         _prepare_authority(files, alternatives)
-        _write_if_other(files.bundle, files.ca.read_bytes() + _public_roots(), 0o644)
+        _prepare_bundle(files, environ)
         if not files.account.exists():
             _write(files.account, _account(), 0o600)
         if not files.token.exists():
@@ -300,17 +312,25 @@ def _account() -> bytes:
     return json.dumps(account, indent=2).encode()
 
 
-def _public_roots() -> bytes:
-    """The roots that the client's other connections need: certifi's, else the system's, else none."""
+def _prepare_bundle(files: Certificates, environ: Mapping[str, str] | None) -> None:
+    ca = files.ca.read_bytes()
+    has_bundle = files.bundle.exists() and files.bundle.read_bytes().startswith(ca)
+    own = [Path(environ[name]) for name in _ROOTS_VARIABLES if environ.get(name)] if environ else []
+    # An environment that has the bundle already no longer says what its roots were before.
+    if has_bundle and (environ is None or files.bundle in own):
+        return
+    content = b"".join(path.read_bytes() for path in [*own, *_public_roots()] if path.is_file())
+    roots = dict.fromkeys(_CERTIFICATE.findall(content))
+    _write_if_other(files.bundle, ca + b"".join(root + b"\n" for root in roots), 0o644)
+
+
+def _public_roots() -> list[Path]:
+    """The roots that a client's other connections need: certifi's, else the system's, else none."""
     found = importlib.util.find_spec("certifi")
     candidates = [Path(found.origin).with_name("cacert.pem")] if found and found.origin else []
-    system = ssl.get_default_verify_paths()
-    candidates += [
-        Path(path)
-        # Not what SSL_CERT_FILE says: that may be the bundle made here.
-        for path in (system.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
-    ]
-    return next((path.read_bytes() for path in candidates if path.is_file()), b"")
+    system = ssl.get_default_verify_paths().openssl_cafile
+    candidates += map(Path, (system, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem"))
+    return [path for path in candidates if path.is_file()][:1]
 
 
 @contextlib.contextmanager

@@ -137,6 +137,26 @@ def test_bundle_holds_the_public_roots(files: Certificates) -> None:
     assert len(trusted) == len(public) + 1
 
 
+def test_bundle_keeps_the_roots_that_the_environment_named(tmp_path: Path) -> None:
+    company = prepare(tmp_path / "company").ca
+    environment = {"REQUESTS_CA_BUNDLE": str(company)}
+    files = prepare(tmp_path / "tls", environ=environment)
+    root = company.read_bytes().strip()
+    assert files.bundle.read_bytes().count(root) == 1
+    # Neither a restart of the server nor a second `env` in the environment of the first loses them.
+    prepare(files.folder)
+    prepare(files.folder, environ={"REQUESTS_CA_BUNDLE": str(files.bundle)})
+    assert root in files.bundle.read_bytes()
+    prepare(files.folder, environ={})
+    assert root not in files.bundle.read_bytes()
+
+
+def test_bundle_follows_another_ca(files: Certificates) -> None:
+    (files.folder / "ca-key.pem").unlink()
+    prepare(files.folder, environ={"SSL_CERT_FILE": str(files.bundle)})
+    assert files.bundle.read_bytes().startswith(files.ca.read_bytes())
+
+
 def test_account_is_one_that_google_auth_signs_with(files: Certificates) -> None:
     credentials: Any = service_account.Credentials  # comes without types
     credentials = credentials.from_service_account_file(str(files.account))

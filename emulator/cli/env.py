@@ -1,6 +1,7 @@
 """`vertex-emulator env`: what to set so that Google's clients find the emulator and trust it."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def env(
     if settings.port == 0:
         fail("With port 0 the server takes a free port, which nobody knows beforehand. Name one with --port.")
     try:
-        files = prepare(settings.tls_folder, settings.certified_names)
+        files = prepare(settings.tls_folder, settings.certified_names, os.environ)
     except CertificateError as error:
         fail(str(error))
     except OSError as error:
@@ -85,9 +86,8 @@ def _variables(settings: Settings, paths: dict[str, str], project: str) -> list[
             f"gRPC over TLS in Python and Node (needs serve --tls): {roots}",
         ),
         Variable("REQUESTS_CA_BUNDLE", paths["bundle"], f"https in Python's requests: {roots}"),
-        Variable(
-            "SSL_CERT_FILE", paths["bundle"], f"whatever uses OpenSSL's or Go's defaults, curl too: {roots}"
-        ),
+        Variable("SSL_CERT_FILE", paths["bundle"], f"whatever uses OpenSSL's or Go's defaults: {roots}"),
+        Variable("CURL_CA_BUNDLE", paths["bundle"], f"https in curl: {roots}"),
         Variable("NODE_EXTRA_CA_CERTS", paths["ca"], "https in Node: the emulator's CA beside Node's roots"),
         Variable(
             "GOOGLE_APPLICATION_CREDENTIALS",

@@ -240,6 +240,25 @@ def test_name_that_no_certificate_can_hold_is_one_clear_line(tmp_path: Path) -> 
         Emulator(Settings(port=0, tls=True, tls_names=["no name"], data_dir=tmp_path)).start()
 
 
+def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+    emulator = Emulator(Settings(port=0, tls=True, data_dir=tmp_path, bundled_models=False, workers=1))
+    emulator.start()
+    ca = emulator.settings.tls_folder / "ca.pem"
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes())
+    with (
+        handshake(emulator, ca, ["http/1.1"]) as rest,
+        grpc.secure_channel(emulator.tls_address, credentials) as over_tls,
+        grpc.insecure_channel(emulator.grpc_address) as plain,
+    ):
+        rest.sendall(HTTP_REQUEST)
+        assert rest.recv(10) == b"HTTP/1.1 2"
+        for channel in (over_tls, plain):
+            grpc.channel_ready_future(channel).result(timeout=20)
+        began = time.monotonic()
+        emulator.stop()
+        assert time.monotonic() - began < 2.5
+
+
 PROGRAM = """
 import socket, sys, urllib.request
 from pathlib import Path

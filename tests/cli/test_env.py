@@ -29,7 +29,13 @@ def test_every_file_that_is_named_exists(tmp_path: Path) -> None:
     values = variables("--data-dir", tmp_path)
     files = {name: Path(value) for name, value in values.items() if value.startswith("/")}
     assert all(path.is_file() for path in files.values())
-    assert files["REQUESTS_CA_BUNDLE"] == files["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] == files["SSL_CERT_FILE"]
+    bundled = {name for name, path in files.items() if path == tmp_path / "tls" / "ca-bundle.pem"}
+    assert bundled == {
+        "REQUESTS_CA_BUNDLE",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+    }
     assert {name for name, path in files.items() if path == tmp_path / "tls" / "ca.pem"} == {
         "NODE_EXTRA_CA_CERTS"
     }
