@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from emulator.cli.options import read_settings
-from emulator.cli.terminal import fail
+from emulator.cli.terminal import fail, print_table
 
 cli = typer.Typer(help="Batch prediction jobs of a running server.", no_args_is_help=True)
 
@@ -65,27 +65,25 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     found = _list(Server(server), f"{_parent(project, location)}/batchPredictionJobs", filter_, limit)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    table = Table(
-        "job", "display name", "model", "state", "created", "done/failed/left", box=None, pad_edge=False
-    )
-    for job in found:
-        table.add_row(
+    if not found:
+        typer.echo(f"No jobs in {_parent(project, location)}.")
+        return
+    rows = [
+        (
             job["name"].rpartition("/")[2],
-            escape(job.get("displayName", "")),
-            escape(job.get("modelDisplayName", "")),
+            job.get("displayName", ""),
+            job.get("modelDisplayName", ""),
             job["state"].removeprefix("JOB_STATE_"),
             job["createTime"][:19].replace("T", " "),
             _counts(job),
         )
-    Console().print(table if found else f"No jobs in {_parent(project, location)}.")
+        for job in found
+    ]
+    print_table(("job", "display name", "model", "state", "created", "done/failed/left"), rows)
 
 
 @cli.command()

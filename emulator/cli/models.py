@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.cli.options import read_settings
-from emulator.cli.terminal import fail, progress_bar
+from emulator.cli.terminal import fail, print_table, progress_bar
 from emulator.config import Settings
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from emulator.registry import ModelSource
 
 cli = typer.Typer(help="Models: list what is served, add your own, try one on a clip.", no_args_is_help=True)
-
-# Where there is no terminal, nobody's window limits the width.
-_PIPE_WIDTH = 250
 
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="The server's data folder, as in `serve`.")
@@ -37,27 +34,16 @@ ProviderOption = Annotated[str | None, typer.Option("--provider", help="auto, cp
 @cli.command("list")
 def list_models(data_dir: DataDirOption = None, models_dirs: ModelsDirOption = None) -> None:
     """List the models that a server with the same settings serves from folders."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from emulator.registry import open_registry
 
     settings = read_settings({"data_dir": data_dir, "models_dirs": models_dirs}).settings
     catalogue = open_registry(settings).catalogue()
-    # Names and folders are for copying, so they are never cut; what does not fit goes on the next line.
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "objective", "labels", "folder"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for source in catalogue.sources:
         labels = [label.display_name for label in source.manifest.labels]
         shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
-        objective = source.manifest.objective.display_text.lower()
-        table.add_row(source.id, objective, escape(shown), str(source.folder))
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    console.print(table if catalogue.sources else "No models.")
+        rows.append((source.id, source.manifest.objective.display_text.lower(), shown, str(source.folder)))
+    print_table(("model", "objective", "labels", "folder"), rows)
     if catalogue.problems:
         fail("\n".join(catalogue.problems))
 
