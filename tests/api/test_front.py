@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import shutil
 import socket
 import ssl
 import struct
@@ -22,8 +23,9 @@ import requests
 from google.cloud import aiplatform_v1
 from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
 
-from emulator.api.front import Addresses, GrpcFront
+from emulator.api.front import Addresses, GrpcFront, TlsFront
 from emulator.app import CannotStart, Emulator
+from emulator.certificates import prepare, server_context
 from emulator.config import Settings
 
 PARENT = "projects/my-project/locations/us-central1"
@@ -127,6 +129,7 @@ def test_grpc_over_tls(emulator: Emulator, ca: Path) -> None:
         assert list(jobs.list_batch_prediction_jobs(parent=PARENT)) == []
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_trusts_the_ca(emulator: Emulator, ca: Path) -> None:
     url = f"https://{emulator.tls_address}/v1/{PARENT}/models"
     done = subprocess.run(["curl", "-sS", "--cacert", ca, url], capture_output=True, text=True, check=True)
@@ -419,6 +422,27 @@ def test_client_that_says_nothing_is_let_go(backend: tuple[str, socket.socket], 
             return connection.recv(1)
 
     assert through_front(backend[0], client, loop_factory, patience_s=0.05) == b""
+
+
+@each_loop
+def test_handshake_that_does_not_go_on_is_given_up(loop_factory: Any, tmp_path: Path) -> None:
+    context = server_context(prepare(tmp_path))
+
+    async def run() -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            front = TlsFront(listener, str, ADDRESSES, context, asyncio.Protocol, patience_s=0.1)
+            front.start()
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(hello()[:50])
+            async with asyncio.timeout(20):
+                answer = await reader.read()
+            writer.close()
+            front.close()
+            await asyncio.sleep(0)
+            return answer
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(run()) == b""
 
 
 @each_loop

@@ -62,7 +62,7 @@ def create_job(emulator: Emulator, name: str) -> str:
         return str(json.load(response)["name"])
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "predict", "models", "jobs"])
+@pytest.mark.parametrize("command", ["serve", "demo", "predict", "models", "jobs", "env"])
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

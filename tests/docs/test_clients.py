@@ -103,6 +103,7 @@ def test_generated_client_over_plain_grpc(place: Place) -> None:
     assert int(python(place, "Python: the generated clients, gRPC in plain text")) >= 0
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(place: Place) -> None:
     for snippet in snippets("curl", "sh"):
         answer = place.run(snippet, ["bash", "-euc"])
