@@ -84,9 +84,10 @@ def score_tracking(truth: Truth, predictions: Sequence[Mapping[str, Any]]) -> Tr
         there, seen = expected.get(time_us, []), predicted.get(time_us, [])
         matches = list(_matches(there, seen))
         for one, other, share in matches:
-            pairs.setdefault(one.track, []).append((time_us, other.track))
-            right += one.counts
-            iou += share if one.counts else 0.0
+            if one.counts:
+                pairs.setdefault(one.track, []).append((time_us, other.track))
+                right += 1
+                iou += share
         # What matches an object that does not count is left out of both sides.
         forgiven = {other.track for one, other, _ in matches if not one.counts}
         wanted += sum(one.counts for one in there)
