@@ -33,7 +33,7 @@ _TLS_HELLO = b"\x16\x03"
 _HTTP_2 = b"PRI"
 # How a client says that it does not know the CA.
 _DISTRUST = ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 10.0
 _PARTIAL_PAUSE_S = 0.02
 _ACCEPT_PAUSE_S = 0.5
 # What is read of a request that is refused, so that the client sees the answer and no reset.
@@ -189,9 +189,12 @@ class Front:
             # What ends like this did the server no harm: port scans, clients that give up, slow handshakes.
             _log.debug("A connection ended before it was served: %r", error)
             connection.close()
-        except BaseException:
+        except asyncio.CancelledError:
             connection.close()
             raise
+        except Exception:
+            _log.exception("A connection could not be served.")
+            connection.close()
 
     async def _hand_on(self, outside: _Relay) -> None:
         """Join a connection to the gRPC server."""
@@ -288,6 +291,10 @@ class _Relay(asyncio.Protocol):
     def join(self, other: _Relay) -> None:
         """Begin to pass on bytes, both ways."""
         self._other, other._other = other, self
+        if self._lost or other._lost:
+            self._transport.close()
+            other._transport.close()
+            return
         for side in (self, other):
             side._catch_up()
 
@@ -351,9 +358,7 @@ class _Relay(asyncio.Protocol):
             self._other._transport.write(data)
         if self._ended:
             self._other._finish()
-        if self._lost:
-            self._other._transport.close()
-        else:
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _finish(self) -> None:

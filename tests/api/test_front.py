@@ -309,13 +309,21 @@ def backend() -> Iterator[tuple[str, socket.socket]]:
 
 
 def through_front(
-    path: str, client: Callable[[tuple[str, int]], Any], loop_factory: Any, patience_s: float = 20
+    path: str,
+    client: Callable[[tuple[str, int]], Any],
+    loop_factory: Any,
+    patience_s: float = 20,
+    start: Callable[[], None] = lambda: None,
 ) -> Any:
     """Run a front in a loop, and the client in a thread."""
 
+    def grpc_path() -> str:
+        start()
+        return path
+
     async def run() -> Any:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            front = GrpcFront(listener, lambda: path, ADDRESSES, patience_s)
+            front = GrpcFront(listener, grpc_path, ADDRESSES, patience_s)
             front.start()
             result: Awaitable[Any] = asyncio.to_thread(client, listener.getsockname())
             try:
@@ -413,6 +421,36 @@ def test_end_of_the_server_ends_the_client(backend: tuple[str, socket.socket], l
             return answer
 
     assert through_front(path, client, loop_factory) == b"last words"
+
+
+@each_loop
+def test_client_that_is_gone_before_the_server_has_started_leaves_nothing(
+    backend: tuple[str, socket.socket], loop_factory: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, listener = backend
+    starting, gone = threading.Event(), threading.Event()
+
+    def start() -> None:
+        starting.set()
+        gone.wait(20)
+        time.sleep(0.05)  # the loop has heard of it
+
+    def client(address: tuple[str, int]) -> bytes:
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(PREFACE)
+            starting.wait(20)
+            time.sleep(0.05)
+        gone.set()
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(20)
+            while server.recv(65536):
+                pass
+        return b"ended"
+
+    assert through_front(path, client, loop_factory, start=start) == b"ended"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @each_loop
