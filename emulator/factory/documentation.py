@@ -24,7 +24,7 @@ def documentation_clip() -> Clip:
         start=1.2,
         end=3.4,
         path=[(0.66, 0.40, 0.97, 0.85), (0.60, 0.40, 0.91, 0.85)],
-        colour=(45, 75, 125),
+        colour=(120, 160, 200),
         pattern="fur",
         pace=1.0,
         stride=0.8,
