@@ -179,7 +179,7 @@ class ClipHead:
 
 
 def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Detections:
-    """Drop the weaker of overlapping boxes of one class, keep the best, make boxes relative to the frame."""
+    """Drop the weaker of overlapping boxes, keep the best, make boxes relative to the frame."""
     if not len(found):
         return Detections(np.zeros((0, 4), np.float32), found.scores, found.classes)
     boxes = found.boxes
@@ -188,7 +188,11 @@ def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Dete
     # The cost grows with the square of the candidates: only so many of the best take part.
     most = CANDIDATES * spec.max_detections
     kept = cv2.dnn.NMSBoxesBatched(xywh, found.scores, classes, 0.0, spec.nms_iou, 1.0, most)  # type: ignore[arg-type]
-    order = np.asarray(kept, np.int64).reshape(-1)[: spec.max_detections]
+    order = np.asarray(kept, np.int64).reshape(-1)
+    if spec.nms_iou_across < 1:
+        across = cv2.dnn.NMSBoxes(xywh[order], found.scores[order], 0.0, spec.nms_iou_across)  # type: ignore[arg-type]
+        order = order[np.asarray(across, np.int64).reshape(-1)]
+    order = order[: spec.max_detections]
     best = found.where(order)
     return Detections(geometry.to_relative(best.boxes), best.scores, best.classes)
 

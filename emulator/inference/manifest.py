@@ -211,6 +211,11 @@ class OutputSection:
     nms_iou: float = _key(
         _number(0, 1), "Of two boxes of one class that overlap more than this, the weaker is dropped.", 0.65
     )
+    nms_iou_across: float = _key(
+        _number(0, 1),
+        "Of two boxes of different classes that overlap more than this, the weaker is dropped; 1: both stay.",
+        1.0,
+    )
     max_detections: int = _key(_integer(1, 10_000), "At most so many detections a frame, best first.", 300)
 
 
