@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelUnusable
+
+# Read when onnxruntime is imported. Its recent wheels report their use to their maker over the network and leave a
+# session file in the temporary folder; an emulator that promises to work offline does neither.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # noqa: E402
 
 log = logging.getLogger(__name__)
 

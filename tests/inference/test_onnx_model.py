@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,15 @@ def test_labels_of_another_number_are_refused_on_opening(tmp_path: Path) -> None
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     with pytest.raises(ModelUnusable, match="3 labels needs"):
         open_predictor(load_manifest(folder))
+
+
+def test_onnxruntime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    """Its telemetry leaves a session file in the temporary folder, which is how one notices it."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", "import emulator.inference.onnx_model"],
+        env=environment | {"TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []
