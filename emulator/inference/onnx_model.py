@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelUnusable
 
-# Read when onnxruntime is imported. Its recent wheels report their use to their maker over the network and leave a
-# session file in the temporary folder; an emulator that promises to work offline does neither.
+# Read when onnxruntime is imported: its recent wheels report their use over the network and leave a session
+# file in the temporary folder. An emulator that promises to work offline does neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 
 log = logging.getLogger(__name__)
 
