@@ -6,24 +6,20 @@ import argparse
 import json
 import multiprocessing
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from network import INPUT, LABELS
 
-from emulator.factory import CODECS, SHAPES, Encoder, Shape, Stage, random_clip
+from emulator.factory import CODECS, Encoder, Stage, random_clip
 
 TRAIN_SEEDS = range(1_000_000, 2_000_000)
-HELD_OUT_SEEDS = range(1_000_000)
-"""Never used in training: the tests and evaluate.py take theirs from here."""
+"""The tests and evaluate.py take theirs from below."""
 
 PICTURES_PER_CLIP = 3
 CHUNK = 16
-CLUTTERED = 0.5
-"""The share of clips with more distractors than random_clip draws."""
-
 SIZES = ((640, 360), (426, 240), (320, 180), (320, 240), (180, 320), (360, 640), (256, 256), (320, 180))
 HARD = 0.3
 """Objects of which less is visible are neither demanded nor punished."""
@@ -43,8 +39,6 @@ def render_examples(seed: int) -> list[Example]:
     rng = np.random.default_rng((seed, 5))
     size = SIZES[int(rng.integers(len(SIZES)))] if rng.random() < 0.95 else (1280, 720)
     clip = random_clip(seed, size=size, fps=10, duration=3.0)
-    if rng.random() < CLUTTERED:
-        clip = replace(clip, objects=(*_clutter(rng), *clip.objects))
     stage = Stage(clip)
     numbers = np.sort(rng.choice(clip.frame_count, PICTURES_PER_CLIP, replace=False))
     frames = [stage.frame(int(number)) for number in numbers]
@@ -61,19 +55,6 @@ def render_examples(seed: int) -> list[Example]:
         pictures = [video.read()[1] for _ in frames]
         video.release()
     return [_example(picture, frame.sightings, rng) for picture, frame in zip(pictures, frames, strict=True)]
-
-
-def _clutter(rng: np.random.Generator) -> list[Shape]:
-    """Shapes in the colours and patterns of animals, behind the objects: what is mistaken for one most."""
-    shapes = []
-    for _ in range(int(rng.integers(2, 7))):
-        x, y = rng.uniform(0, 1, 2)
-        width, height = np.exp(rng.uniform(np.log(0.04), np.log(0.3), 2))
-        blue, green, red = (int(value) for value in rng.integers(10, 245, 3))
-        kind, pattern = str(rng.choice(SHAPES)), str(rng.choice(["spots", "stripes", "fur", "shaded"]))
-        box = (x - width, y - height, x + width, y + height)
-        shapes.append(Shape(kind, 0.0, 10.0, [box], colour=(blue, green, red), pattern=pattern))
-    return shapes
 
 
 def _example(picture: np.ndarray, seen: tuple, rng: np.random.Generator) -> Example:
@@ -204,7 +185,7 @@ def _degraded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Render the training pictures.")
-    parser.add_argument("--clips", type=int, default=1200)
+    parser.add_argument("--clips", type=int, default=7200)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path(__file__).parent / "runs" / "cache")
     arguments = parser.parse_args()

@@ -265,10 +265,10 @@ def save(path: Path, model: Detector, average: Average, optimiser: torch.optim.O
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the object tracking model's detector.")
-    parser.add_argument("--clips", type=int, default=1056, help="random clips to render for training")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--clips", type=int, default=7200, help="random clips to render for training")
+    parser.add_argument("--steps", type=int, default=12500)
     parser.add_argument(
-        "--minutes", type=float, default=40.0, help="stop after so long, however few the steps"
+        "--minutes", type=float, default=120.0, help="stop after so long, however few the steps"
     )
     parser.add_argument("--batch", type=int, default=12, help="pictures a step in each process")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
