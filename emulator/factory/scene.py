@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from emulator.factory.backgrounds import Background, Camera, Light, SensorNoise
 from emulator.factory.encode import Encoder, FactoryError, Picture, check_fps, check_size, choose_codec
+from emulator.vertex.predictions import duration_text
 
 GRID_US = 100_000
 MIN_VISIBLE = 0.15
@@ -211,14 +212,6 @@ class Truth:
             }
             for action in self.actions
         ]
-
-
-def duration_text(time_us: int) -> str:
-    """A protobuf duration: no, three or six decimals."""
-    seconds, rest = divmod(time_us, 1_000_000)
-    if rest == 0:
-        return f"{seconds}s"
-    return f"{seconds}.{rest // 1000:03d}s" if rest % 1000 == 0 else f"{seconds}.{rest:06d}s"
 
 
 def _made_up_ids(labels: Iterator[str] | Any) -> dict[str, str]:

@@ -27,7 +27,7 @@ SIZE = 32
 MANIFEST = """
 [model]
 objective = "object_tracking"
-display_name = "tiny"
+display_name = "{display_name}"
 [input]
 width = 32
 height = 32
@@ -40,8 +40,8 @@ min_frames = 1
 """
 
 
-def write_tiny_model(folder: Path) -> Path:
-    """A detector that sees the same centred box in every frame: a `thing` of confidence 0.9."""
+def write_tiny_model(folder: Path, label: str = "thing", display_name: str = "tiny") -> Path:
+    """A detector that sees the same centred box in every frame, with a confidence of 0.9."""
     folder.mkdir(parents=True)
     box = [0.5, 0.5, float(np.log(0.5)), float(np.log(0.5)), 1.0, 0.9]
     nodes = [
@@ -61,8 +61,8 @@ def write_tiny_model(folder: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
-    (folder / "model.toml").write_text(MANIFEST)
-    (folder / "labels.txt").write_text("thing\n")
+    (folder / "model.toml").write_text(MANIFEST.format(display_name=display_name))
+    (folder / "labels.txt").write_text(f"{label}\n")
     return folder
 
 

@@ -1,74 +1,31 @@
 """The emulator as it is served, with a tiny real model, for the official SDK to talk to over REST."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import onnx
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud.aiplatform import jobs as sdk_jobs
-from onnx import TensorProto, helper
 
 from emulator.app import Emulator
 from emulator.config import Settings
+from tests.execution.workplace import write_tiny_model, write_video
 
 PROJECT, LOCATION = "my-project", "us-central1"
-SIZE = 32
-MANIFEST = """\
-[model]
-objective = "object_tracking"
-display_name = "Pets"
-[input]
-width = 32
-height = 32
-fit = "stretch"
-[output]
-head = "yolox"
-strides = [32]
-[tracker]
-min_frames = 1
-"""
 
 
 def write_model(folder: Path) -> Path:
     """Write a model folder whose ONNX sees a cat in the middle of every frame, with confidence 0.9."""
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text(MANIFEST)
-    (folder / "labels.txt").write_text("cat\n")
-    box = [0.5, 0.5, math.log(0.5), math.log(0.5), 1.0, 0.9]
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        helper.make_node("Add", ["box", "nothing"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "detector",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, 6])],
-        [
-            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
-            helper.make_tensor("box", TensorProto.FLOAT, [1, 1, 6], box),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, folder / "model.onnx")
-    return folder
+    return write_tiny_model(folder, label="cat", display_name="Pets")
 
 
 def write_input(bucket: Path, name: str, seconds: int) -> None:
     """Put a clip and the JSON Lines file that asks for it into a bucket."""
-    writer = cv2.VideoWriter(str(bucket / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
-    for number in range(seconds * 10):
-        writer.write(np.full((48, 64, 3), number % 200 + 20, np.uint8))
-    writer.release()
+    write_video(bucket / f"{name}.mp4", seconds)
     instance = {
         "content": f"gs://bucket/{name}.mp4",
         "mimeType": "video/mp4",
