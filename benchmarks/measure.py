@@ -8,6 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # A sample counts only if other processes used less than this share of the machine meanwhile.
 QUIET = 0.05
@@ -15,20 +18,20 @@ RETRIES = 12
 
 
 def interleaved(
-    rounds: int, samplers: Mapping[str, Callable[[], float]], *, guard: bool = True
-) -> dict[str, list[float]]:
+    rounds: int, samplers: Mapping[str, Callable[[], T]], *, guard: bool = True
+) -> dict[str, list[T]]:
     """Take `rounds` samples of each sampler, in turns, so that a slow spell of the machine hits all alike.
 
     A sampler returns its own measure; `guard` repeats a sample during which other processes were busy.
     """
-    samples: dict[str, list[float]] = {name: [] for name in samplers}
+    samples: dict[str, list[T]] = {name: [] for name in samplers}
     for _ in range(rounds):
         for name, sampler in samplers.items():
             samples[name].append(quiet_sample(sampler) if guard else sampler())
     return samples
 
 
-def quiet_sample(sampler: Callable[[], float]) -> float:
+def quiet_sample(sampler: Callable[[], T]) -> T:
     """Take a sample while nobody else keeps the machine busy; after RETRIES tries take it as it is."""
     for attempt in range(RETRIES):
         busy, own, wall = _busy_seconds(), _own_seconds(), time.monotonic()

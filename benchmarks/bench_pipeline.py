@@ -1,0 +1,238 @@
+"""How near a job comes to its hard limit, and what the loop that one would write instead takes.
+
+LIMIT is what no program that decodes with OpenCV and infers with onnxruntime on this machine can undercut:
+every core busy with nothing but decoding (grab only), then with nothing but `session.run`. Everything else
+counts as overhead: colour conversion, resizing, post-processing, tracking, scheduling.
+
+Cells: object tracking at 720p and 1080p, on every frame and on every third; action recognition at 720p.
+Goals: tracking at most 1.20 in the worst cell and 1.12 in the best, actions 1.12, CPU time 1.12 times the
+limit's; at least 1.7 times as fast as the naive loop.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clips
+import cv2
+import numpy as np
+import onnxruntime as ort
+from measure import arguments, interleaved, median, report
+
+from emulator.inference.bytetrack import ByteTrack
+from emulator.inference.heads import DETECTION_HEADS, suppress
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.pipeline import core_count
+from emulator.inference.predictor import Segment, open_predictor
+from emulator.inference.preprocess import ModelInput
+from emulator.vertex.parameters import ModelParameters
+
+SIZES = {"720p": ((1280, 720), 900), "1080p": ((1920, 1080), 600)}
+CLIP_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sample took: seconds on the clock, and of all cores together."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Unwatched:
+    """A prediction that nobody watches or cancels."""
+
+    def cancelled(self) -> bool:
+        return False
+
+    def advance(self, time_us: int) -> None:
+        pass
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+class Job:
+    """The same work three ways: at its limit, by the product, and by the naive loop."""
+
+    def __init__(self, video: Path, manifest: ModelManifest, every: int) -> None:
+        self.video, self.manifest, self.every = video, manifest, every
+        self._predictor = open_predictor(manifest)
+        self._session = OnnxModel(manifest.graph)
+        self._default_session = ort.InferenceSession(str(manifest.graph), providers=["CPUExecutionProvider"])
+        feed = ModelInput(manifest, self._session).blank()
+        self._feed = {name: tensor.copy() for name, tensor in feed.items()}
+        self._input = next(iter(self._feed))
+
+    def limit(self) -> Cost:
+        """Decoding on every core at once, per video; then every model call, from as many callers as cores."""
+        cores = core_count()
+        decoding = cost(lambda: together([self._grab] * cores))
+        calls = self.calls()
+        inferring = cost(lambda: together([self._infer] * cores, calls))
+        return Cost(decoding.wall_s / cores + inferring.wall_s, decoding.cpu_s / cores + inferring.cpu_s)
+
+    def product(self) -> Cost:
+        """What a worker does with a shard."""
+        return cost(lambda: list(self._predictor.predict(self.video, WHOLE, ModelParameters(), Unwatched())))
+
+    def naive(self) -> Cost:
+        """The loop that everybody writes: one frame after the other, libraries as they come."""
+        cv2.setNumThreads(-1)
+        try:
+            return cost(self.loop)
+        finally:
+            cv2.setNumThreads(1)
+
+    def loop(self) -> None:
+        raise NotImplementedError
+
+    def calls(self) -> int:
+        """How often the model has to be run."""
+        raise NotImplementedError
+
+    def frames(self) -> Iterable[tuple[int, clips.Picture]]:
+        """Frame by frame, as everybody writes it."""
+        capture, number = cv2.VideoCapture(str(self.video)), 0
+        while True:
+            found, picture = capture.read()
+            if not found:
+                break
+            yield number, np.asarray(picture, np.uint8)
+            number += 1
+        capture.release()
+
+    def frame_count(self) -> int:
+        return int(cv2.VideoCapture(str(self.video)).get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def run_default(self, tensor: Any) -> Any:
+        return self._default_session.run(None, {self._input: tensor})
+
+    def _grab(self, _calls: "Calls") -> None:
+        capture = cv2.VideoCapture(str(self.video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        while capture.grab():
+            pass
+        capture.release()
+
+    def _infer(self, calls: "Calls") -> None:
+        while calls.take():
+            self._session.run([], self._feed)
+
+
+class Tracking(Job):
+    """Object tracking on every `every`-th frame of a video of 30 frames a second."""
+
+    def calls(self) -> int:
+        return -(-self.frame_count() // self.every)
+
+    def loop(self) -> None:
+        manifest, tracker = self.manifest, ByteTrack(self.manifest.tracker)
+        head = DETECTION_HEADS[manifest.output.head](manifest, self._session)
+        fitted = ModelInput(manifest, self._session)
+        width, height = manifest.input.width, manifest.input.height
+        for number, picture in self.frames():
+            if number % self.every:
+                continue
+            ratio = min(width / picture.shape[1], height / picture.shape[0])
+            size = round(picture.shape[1] * ratio), round(picture.shape[0] * ratio)
+            padded = np.full((height, width, 3), 114, np.uint8)
+            padded[: size[1], : size[0]] = cv2.resize(picture, size)
+            tensor = np.ascontiguousarray(padded.transpose(2, 0, 1)[None]).astype(np.float32)
+            outputs = self.run_default(tensor)
+            geometry = fitted.fit(picture[:8, :8]).geometry
+            found = suppress(head.decode(outputs), manifest.output, geometry)
+            tracker.update(found, number * 1_000_000 // clips.FPS)
+
+
+class Actions(Job):
+    """Action recognition: clips of 16 frames, 5 a second, one every 0.8 s."""
+
+    def calls(self) -> int:
+        points = self.frame_count() * 5 // clips.FPS
+        return points // self.manifest.actions.step
+
+    def loop(self) -> None:
+        step, width, height = (
+            self.manifest.actions.step,
+            self.manifest.input.width,
+            self.manifest.input.height,
+        )
+        window: list[clips.Picture] = []
+        for number, picture in self.frames():
+            if number % (clips.FPS // 5):
+                continue
+            window = [*window[1 - CLIP_FRAMES :], picture]
+            if len(window) == CLIP_FRAMES and number // (clips.FPS // 5) % step == 0:
+                resized = np.stack([cv2.resize(frame, (width, height)) for frame in window])
+                tensor = resized.transpose(3, 0, 1, 2)[None].astype(np.float32) / 255
+                self.run_default(tensor)
+
+
+class Calls:
+    """How many calls are left, shared by the threads that make them."""
+
+    def __init__(self, count: int) -> None:
+        self._left, self._lock = count, threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+
+def together(works: Sequence[Callable[[Calls], None]], count: int = 0) -> None:
+    calls = Calls(count)
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(work, calls) for work in works]:
+            future.result()
+
+
+WHOLE = [Segment(0, None)]
+
+
+def jobs(folder: Path) -> dict[str, Job]:
+    made: dict[str, Job] = {}
+    detectors = {every: clips.detector(folder, clips.FPS // every) for every in (1, 3)}
+    for name, (size, frames) in SIZES.items():
+        video = clips.write_clip(folder / f"{name}.mp4", size, frames)
+        for every, manifest in detectors.items():
+            which = "every frame" if every == 1 else f"every {every}rd frame"
+            made[f"tracking, {name}, {which}"] = Tracking(video, manifest, every)
+    made["actions, 720p"] = Actions(folder / "720p.mp4", clips.action_model(folder), clips.FPS // 5)
+    return made
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    cv2.setNumThreads(1)  # as a worker does
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as name:
+        for cell, job in jobs(Path(name)).items():
+            samplers = {"limit": job.limit, "product": job.product, "naive": job.naive}
+            samples = interleaved(options.rounds, samplers, guard=not options.no_guard)
+            wall = {key: median([sample.wall_s for sample in taken]) for key, taken in samples.items()}
+            cpu = {key: median([sample.cpu_s for sample in taken]) for key, taken in samples.items()}
+            rows.append(
+                {
+                    "cell": cell,
+                    "limit s": wall["limit"],
+                    "job / limit": wall["product"] / wall["limit"],
+                    "CPU job / limit": cpu["product"] / cpu["limit"],
+                    "naive / limit": wall["naive"] / wall["limit"],
+                    "naive / job": wall["naive"] / wall["product"],
+                }
+            )
+    report("Pipeline against its hard limit and the naive loop", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
