@@ -94,6 +94,7 @@ class FileCache:
         file.truncate(0)  # what a killed worker left is not trusted
         self._make_room(size)
         file.truncate(size)
+        file.seek(0)
         fetch(file)
         file.flush()
         # A file that has its name is whole, even after a power cut.

@@ -102,14 +102,16 @@ class GcsClient:
         )
 
     def _in_words(self, subject: GcsUri, error: Exception) -> Exception:
-        """The StorageError that says what an error means; other exceptions are returned as they are."""
-        import requests
+        """The StorageError that says what an error means; a defect is returned as it is."""
+        if isinstance(error, StorageError):
+            return error
+        return self._about_object(subject, error) or self._about_endpoint(subject, error) or error
+
+    def _about_object(self, subject: GcsUri, error: Exception) -> StorageError | None:
         from google.api_core import exceptions
         from google.auth.exceptions import GoogleAuthError
 
         where = f"at {self._endpoint}"
-        if isinstance(error, StorageError):
-            return error
         if isinstance(error, exceptions.NotFound):
             return ObjectNotFound(f"{subject} does not exist {where}.")
         if isinstance(error, exceptions.PreconditionFailed | exceptions.RequestRangeNotSatisfiable):
@@ -119,24 +121,34 @@ class GcsClient:
         if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized | GoogleAuthError):
             who = "the Application Default Credentials" if self._endpoint.is_google else "anonymous access"
             return AccessDenied(f"{subject}: {who} was refused {where} ({_brief(error)}).")
+        return None
+
+    def _about_endpoint(self, subject: GcsUri, error: Exception) -> StorageError | None:
+        import requests
+        from google.api_core.exceptions import GoogleAPICallError
+
+        endpoint = f"{subject}: the Cloud Storage endpoint {self._endpoint}"
+        why = _brief(error)
         if isinstance(error, requests.exceptions.InvalidSchema):
             return StorageError(
-                f"{subject}: the endpoint {self._endpoint} sent the emulator elsewhere, where it does not"
-                f" go ({_brief(error)}). Let the endpoint know its own address; fake-gcs-server takes"
-                f" -external-url {self._endpoint}."
+                f"{endpoint} sent the emulator elsewhere, where it does not go ({why}). Let the endpoint know"
+                f" its own address; fake-gcs-server takes -external-url {self._endpoint}."
+            )
+        if isinstance(error, requests.exceptions.SSLError):
+            return StorageUnavailable(
+                f"{endpoint} cannot be reached over TLS ({why}). Name its CA in REQUESTS_CA_BUNDLE, or write"
+                " http:// where it speaks plain text."
             )
         if _is_transient(error) or isinstance(error, requests.exceptions.RequestException):
             return StorageUnavailable(
-                f"{subject}: the Cloud Storage endpoint {self._endpoint} does not answer as it should"
-                f" ({_brief(error)}). Start it, or name another with gcs_endpoint or gcs_buckets."
+                f"{endpoint} does not answer as it should ({why}). Start it, or name another with"
+                " gcs_endpoint or gcs_buckets."
             )
-        if isinstance(error, exceptions.GoogleAPICallError):
-            return StorageError(f"{subject}: the endpoint {self._endpoint} refused ({_brief(error)}).")
+        if isinstance(error, GoogleAPICallError):
+            return StorageError(f"{endpoint} refused ({why}).")
         if isinstance(error, ValueError | LookupError):
-            return StorageError(
-                f"{subject}: what answers {where} does not speak Cloud Storage's JSON API ({_brief(error)})."
-            )
-        return error
+            return StorageError(f"{endpoint} does not speak Cloud Storage's JSON API ({why}).")
+        return None
 
 
 def _real_client(options: dict[str, str]) -> Any:
@@ -156,6 +168,8 @@ def _confined_session(endpoint: Endpoint) -> Any:
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
+    # Otherwise ~/.netrc is asked for credentials.
+    session.auth = lambda request: request
     session.adapters.clear()
     session.mount(f"{endpoint.url}/", HTTPAdapter())
     return session

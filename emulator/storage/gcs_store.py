@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from emulator.storage.cache import FileCache
-from emulator.storage.checksums import checksums_of
+from emulator.storage.checksums import Checksums, Hasher, checksums_of
 from emulator.storage.endpoint import Endpoint
 from emulator.storage.gcs_client import TIMEOUT_S, GcsClient, ObjectChanged
 from emulator.storage.object_store import AccessDenied, ObjectInfo, ObjectNotFound, ObjectStore, StorageError
@@ -44,12 +44,8 @@ class _Found:
     def info(self) -> ObjectInfo:
         return ObjectInfo(self.uri, self.size, self.updated_us)
 
-    def holds(self, file: BinaryIO, size: int) -> bool:
-        """Whether its bytes are those of a file. False where the endpoint keeps no checksums."""
-        if self.size != size:
-            return False
-        file.seek(0)
-        checksums = checksums_of(file)
+    def has(self, checksums: Checksums) -> bool:
+        """Whether these are the checksums of its bytes. False where the endpoint keeps none."""
         return self.crc32c == checksums.crc32c or self.md5 == checksums.md5
 
 
@@ -91,11 +87,11 @@ class GcsStore(ObjectStore):
         token = None
         while True:
             try:
-                blobs, token = self._call(GcsUri(bucket, prefix), partial(_page, bucket, prefix, token))
+                page, token = self._call(GcsUri(bucket, prefix), partial(_page, bucket, prefix, token))
             except ObjectNotFound:
                 return
-            for blob in blobs:
-                yield _found(GcsUri(bucket, blob.name), blob).info
+            # Consoles make empty objects that end in a slash, to show a folder.
+            yield from (info for info in page if not info.uri.object.endswith("/"))
             if token is None:
                 return
 
@@ -118,7 +114,13 @@ class GcsStore(ObjectStore):
     @contextlib.contextmanager
     def local_path(self, uri: GcsUri) -> Iterator[Path]:
         with contextlib.ExitStack() as using:
-            yield self._cached(uri, using)
+            for _ in range(_ATTEMPTS - 1):
+                with contextlib.suppress(ObjectChanged):
+                    path = using.enter_context(self._cached(uri))
+                    break
+            else:
+                path = using.enter_context(self._cached(uri))
+            yield path
 
     def check_writable(self, prefix: GcsUri) -> None:
         _check_name(prefix / "probe")
@@ -134,38 +136,35 @@ class GcsStore(ObjectStore):
         """The bytes of that version from `start` up to `end`. Raises ObjectChanged when it is gone."""
 
         def download(client: Any) -> bytes:
-            blob = client.bucket(found.uri.bucket).blob(found.uri.object)
-            condition = {"if_generation_match": found.generation, "checksum": None, "raw_download": True}
-            data: bytes = blob.download_as_bytes(start=start, end=end - 1, **condition, **_PATIENCE)
+            blob = client.bucket(found.uri.bucket).blob(found.uri.object, generation=found.generation)
+            # The checksums of a part are nobody's, and what is stored is what is wanted.
+            data: bytes = blob.download_as_bytes(
+                start=start, end=end - 1, checksum=None, raw_download=True, **_PATIENCE
+            )
             return data
 
         try:
             data = self._call(found.uri, download)
         except ObjectNotFound as error:
-            raise ObjectChanged(f"{found.uri} was removed while it was read. Put it back.") from error
+            message = f"{found.uri} was replaced or removed while it was read. Try again when it is there."
+            raise ObjectChanged(message) from error
         if len(data) != end - start:
             raise ObjectChanged(f"{found.uri} became shorter while it was read. Try again.")
         return data
 
-    def _cached(self, uri: GcsUri, using: contextlib.ExitStack) -> Path:
-        for attempt in range(1, _ATTEMPTS + 1):
-            found = self._find(uri)
-            key = "\n".join(map(str, (self.endpoint, found)))
-            file = self.cache.file(key, uri.object, found.size, partial(self._fetch, found), check=self.check)
-            try:
-                return using.enter_context(file)
-            except ObjectChanged:
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError
+    def _cached(self, uri: GcsUri) -> contextlib.AbstractContextManager[Path]:
+        found = self._find(uri)
+        key = f"{self.endpoint} {found}"
+        return self.cache.file(key, uri.object, found.size, partial(self._fetch, found), self.check)
 
     def _fetch(self, found: _Found, file: BinaryIO) -> None:
-        file.seek(0)
+        hasher = Hasher()
         for start in range(0, found.size, _PIECE):
-            file.write(self.download(found, start, min(start + _PIECE, found.size)))
-        file.flush()
-        # An endpoint that knows no conditions may have given parts of two versions.
-        if (found.crc32c or found.md5) and not found.holds(file, found.size):
+            data = self.download(found, start, min(start + _PIECE, found.size))
+            hasher.update(data)
+            file.write(data)
+        # An endpoint that knows no generations may have given parts of two versions.
+        if (found.crc32c or found.md5) and not found.has(hasher.checksums()):
             raise ObjectChanged(
                 f"{found.uri}: the bytes from {self.endpoint} do not have the checksum it states. Try again;"
                 " if that does not help, put the object there anew."
@@ -189,7 +188,7 @@ class GcsStore(ObjectStore):
             except ObjectChanged:
                 there = self._current(uri)
                 # Ours: from a call whose answer was lost, or from before a restart.
-                if there and there.holds(file, size):
+                if there and there.size == size and there.has(_checksums_of(file)):
                     return
                 generation = there.generation if there else 0
         raise StorageError(
@@ -278,9 +277,10 @@ class _Reader(io.RawIOBase):
         return b"".join(iter(lambda: self.read(_PIECE), b""))
 
 
-def _page(bucket: str, prefix: str, token: str | None, client: Any) -> tuple[list[Any], str | None]:
+def _page(bucket: str, prefix: str, token: str | None, client: Any) -> tuple[list[ObjectInfo], str | None]:
     blobs = client.list_blobs(bucket, prefix=prefix, page_token=token, **_PATIENCE)
-    return list(next(blobs.pages, ())), blobs.next_page_token
+    page = [_found(GcsUri(bucket, blob.name), blob).info for blob in next(blobs.pages, ())]
+    return page, blobs.next_page_token
 
 
 def _found(uri: GcsUri, blob: Any) -> _Found:
@@ -288,6 +288,11 @@ def _found(uri: GcsUri, blob: Any) -> _Found:
         raise ValueError(f"{uri} has no generation, size or time")
     updated_us = round(blob.updated.timestamp() * 1_000_000)
     return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c, blob.md5_hash)
+
+
+def _checksums_of(file: BinaryIO) -> Checksums:
+    file.seek(0)
+    return checksums_of(file)
 
 
 def _check_name(uri: GcsUri) -> None:

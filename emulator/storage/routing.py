@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from emulator.storage.uri import GcsUri
 
 _ENDPOINT = f"gcs_endpoint (or {STORAGE_VARIABLE})"
 _BUCKETS, _ALLOW_GOOGLE = "gcs_buckets", "gcs_allow_google"
+_NO_PATTERN = re.compile(r"[^a-z0-9._*?-]|^$")
 _ANY_ADDRESS = ("0.0.0.0", "::")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -78,6 +80,8 @@ def open_store(settings: Settings) -> ObjectStore:
 
     otherwise = store_at(settings.gcs_endpoint, _ENDPOINT)
     # A name that is spelled out says more than a pattern, wherever it stands.
+    for pattern in filter(_NO_PATTERN.search, settings.gcs_buckets):
+        raise SettingError(f'{_BUCKETS}: "{pattern}" is neither a bucket\'s name nor a pattern with * and ?.')
     named = sorted(settings.gcs_buckets.items(), key=lambda entry: "*" in entry[0] or "?" in entry[0])
     routes = tuple((pattern, store_at(where, _BUCKETS)) for pattern, where in named)
     return RoutingStore(routes, otherwise) if routes else otherwise

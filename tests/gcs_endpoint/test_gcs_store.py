@@ -19,6 +19,7 @@ from tests.gcs_endpoint.servers import (
     Proxy,
     Request,
     client_at,
+    fake_gcs_server,
     free_port,
     proxy_to,
     store_at,
@@ -208,14 +209,19 @@ def test_object_replaced_during_its_download_is_downloaded_anew(
         assert path.read_bytes() == new
 
 
-def test_object_removed_while_it_is_streamed_is_an_error(
-    store: GcsStore, proxy: Proxy, endpoint: str
+@pytest.mark.parametrize("what", ["replaced", "removed"])
+def test_object_that_changes_while_it_is_streamed_is_an_error(
+    store: GcsStore, endpoint: str, what: str
 ) -> None:
     put(store, b"a" * (PIECE + 10))
     with store.open_read(URI) as file:
         assert file.read(10) == b"a" * 10
-        client_at(endpoint).bucket(URI.bucket).blob(URI.object).delete()
-        with pytest.raises(ObjectChanged, match=r"gs://bucket/folder/clip\.mp4 was removed"):
+        blob = client_at(endpoint).bucket(URI.bucket).blob(URI.object)
+        if what == "removed":
+            blob.delete()
+        else:
+            blob.upload_from_string(b"b" * (PIECE + 10))
+        with pytest.raises(ObjectChanged, match=r"gs://bucket/folder/clip\.mp4 was replaced or removed"):
             file.read()
 
 
@@ -246,6 +252,16 @@ def test_list_goes_through_all_pages(store: GcsStore, proxy: Proxy) -> None:
     proxy.disturb = shorten
     assert [info.uri.object for info in store.list("bucket")] == names
     assert proxy.count("GET", "pageToken=") == 2
+
+
+@pytest.mark.gcs_server
+def test_placeholder_of_a_folder_is_no_object(tmp_path: Path) -> None:
+    with fake_gcs_server() as url:
+        bucket = client_at(url).create_bucket("bucket")
+        for name in ("in/", "in/1.jsonl"):
+            bucket.blob(name).upload_from_string(b"")
+        found = store_at(url, tmp_path).glob(GcsUri("bucket", "in/*"))
+    assert [info.uri.object for info in found] == ["in/1.jsonl"]
 
 
 # What goes wrong
@@ -320,37 +336,35 @@ def test_endpoint_that_is_down_is_given_up_soon(tmp_path: Path, monkeypatch: pyt
         store_at(url, tmp_path).stat(URI)
 
 
-def test_waiting_for_an_endpoint_can_be_interrupted(tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
+def test_plain_endpoint_that_is_taken_for_a_tls_one(proxy: Proxy, tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="write http://"):
+        store_at(proxy.url.replace("http:", "https:"), tmp_path).stat(URI)
 
-    calls = 0
+
+class Stop(Exception):
+    """What a caller that has to stop raises."""
+
+
+def stop_at(call: int) -> Callable[[], None]:
+    """A check that raises when it is called for that time."""
+    calls = iter(range(1, call))
 
     def check() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 5:
+        if next(calls, None) is None:
             raise Stop
 
-    store = store_at(f"http://127.0.0.1:{free_port()}", tmp_path).interruptible(check)
+    return check
+
+
+def test_waiting_for_an_endpoint_can_be_interrupted(tmp_path: Path) -> None:
+    store = store_at(f"http://127.0.0.1:{free_port()}", tmp_path).interruptible(stop_at(5))
     with pytest.raises(Stop):
         store.stat(URI)
 
 
 def test_download_asks_whether_to_go_on(store: GcsStore) -> None:
-    class Stop(Exception):
-        pass
-
     put(store, b"x" * (2 * PIECE))
-    calls = 0
-
-    def check() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise Stop
-
-    with pytest.raises(Stop), store.interruptible(check).local_path(URI):
+    with pytest.raises(Stop), store.interruptible(stop_at(3)).local_path(URI):
         pass
     with store.local_path(URI) as path:
         assert path.stat().st_size == 2 * PIECE

@@ -143,6 +143,12 @@ def test_server_does_not_call_itself(tmp_path: Path, endpoint: str, own: bool) -
     assert (place_of(store, "bucket") == "local") is own
 
 
+@pytest.mark.parametrize("pattern", ["gs://videos", "videos/", "Videos", "", "[ab]"])
+def test_what_is_no_pattern_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(SettingError, match="neither a bucket's name nor a pattern"):
+        open_store(settings(tmp_path, gcs_buckets={pattern: FIRST}))
+
+
 def test_missing_library_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
     with Emulator(settings(tmp_path, port=0, bundled_models=False, workers=1)):
