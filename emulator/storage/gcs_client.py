@@ -139,7 +139,8 @@ class GcsClient:
                 f"{endpoint} cannot be reached over TLS ({why}). Name its CA in REQUESTS_CA_BUNDLE, or write"
                 " http:// where it speaks plain text."
             )
-        if _is_transient(error) or isinstance(error, requests.exceptions.RequestException):
+        # Besides what the network says: requests tells so that REQUESTS_CA_BUNDLE names no file.
+        if _is_transient(error) or isinstance(error, OSError):
             return StorageUnavailable(
                 f"{endpoint} does not answer as it should ({why}). Start it, or name another with"
                 " gcs_endpoint or gcs_buckets."

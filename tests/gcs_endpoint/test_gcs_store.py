@@ -341,6 +341,12 @@ def test_plain_endpoint_that_is_taken_for_a_tls_one(proxy: Proxy, tmp_path: Path
         store_at(proxy.url.replace("http:", "https:"), tmp_path).stat(URI)
 
 
+def test_missing_bundle_of_certificates_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    with pytest.raises(StorageUnavailable, match=r"missing\.pem"):
+        store_at(f"https://127.0.0.1:{free_port()}", tmp_path).stat(URI)
+
+
 class Stop(Exception):
     """What a caller that has to stop raises."""
 
