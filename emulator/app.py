@@ -20,7 +20,7 @@ from emulator.api import gcs
 from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
 from emulator.api.rest import create_app
 from emulator.certificates import CertificateError, prepare, server_context
-from emulator.config import Settings
+from emulator.config import SettingError, Settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
@@ -28,7 +28,7 @@ from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.registry import open_registry
 from emulator.service import Context, Service
-from emulator.storage import LocalStore
+from emulator.storage import LocalStore, open_store
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class _Running:
             try:
                 self._build(settings, parts)
                 context = _tls_context(settings) if ports.tls else None
-            except CertificateError as error:
+            except (CertificateError, SettingError) as error:
                 raise CannotStart(str(error)) from error
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
@@ -146,8 +146,10 @@ class _Running:
     def _build(self, settings: Settings, parts: ExitStack) -> None:
         settings.buckets.mkdir(parents=True, exist_ok=True)
         registry = open_registry(settings)
-        self._store = store = LocalStore(settings.buckets)
-        store.remove_leftovers()
+        store = open_store(settings)
+        # What clients see: the local folder, wherever jobs find their buckets.
+        self._buckets = LocalStore(settings.buckets)
+        self._buckets.remove_leftovers()
         self._database = Database(settings.database)
         parts.callback(self._database.close)
         self._pool = WorkerPool(
@@ -186,7 +188,7 @@ class _Running:
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
-        parts.callback(gcs.mount(app, self._store).close)
+        parts.callback(gcs.mount(app, self._buckets).close)
         server = _Server(app, ports.addresses)
         grpc = LazyGrpc(self._service)
         if ports.grpc:

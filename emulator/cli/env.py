@@ -13,7 +13,7 @@ import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
-from emulator.config import LoadedSettings, Settings
+from emulator.config import CLIENT_VARIABLE, STORAGE_VARIABLE, LoadedSettings, Settings
 
 _SETTINGS = ("host", "port", "tls_names", "data_dir")
 
@@ -95,7 +95,10 @@ def _variables(settings: Settings, paths: dict[str, str], project: str) -> list[
             "a service account made up on this machine, for clients that insist on one",
         ),
         Variable("GOOGLE_CLOUD_PROJECT", project, "the project of clients that were given none; any will do"),
-        Variable("STORAGE_EMULATOR_HOST", url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+        Variable(STORAGE_VARIABLE, url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+        Variable(
+            CLIENT_VARIABLE, url, "tells a server started in this shell that the line above is not for it"
+        ),
         Variable(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM",
             f"{url}/",

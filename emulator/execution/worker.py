@@ -17,8 +17,9 @@ from collections import deque
 from multiprocessing.connection import Connection
 
 from emulator.execution.channel import Alive, Cancel, Finished, FromWorker, Ready, Refused, Unfit, Warm, Work
-from emulator.execution.shards import Fault, ModelUse, Outcome, Predictors, run
+from emulator.execution.shards import Fault, ModelUse, Outcome, Predictors, run, storage_code
 from emulator.inference.manifest import ModelUnusable
+from emulator.storage import StorageUnavailable
 from emulator.vertex import errors
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ class Worker:
             self.say(Finished(predictor.provider))
         except ModelUnusable as error:
             self.say(Refused(errors.FailedPrecondition.code, str(error)))
+        except StorageUnavailable as error:
+            self.say(Refused(storage_code(error), str(error)))
         except Exception as error:
             log.exception("%s: the worker failed.", shard.job)
             cause = f"{type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.cli import build
+from emulator.config import load_settings
 
 # What needs quoting in one shell or another.
 AWKWARD = """it's a "data" dir $HOME `x` \\ \u2019 # ;&"""
@@ -52,6 +53,12 @@ def test_addresses_follow_the_settings(tmp_path: Path) -> None:
     assert values["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] == "http://127.0.0.1:9000/"
     assert values["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"] == "http://127.0.0.1:9000/storage/v1/"
     assert values["GOOGLE_CLOUD_PROJECT"] == values["CLOUDSDK_CORE_PROJECT"] == "its-project"
+
+
+def test_server_started_with_these_variables_keeps_its_buckets(tmp_path: Path) -> None:
+    """STORAGE_EMULATOR_HOST is for its clients; another server in the same shell must not use it either."""
+    values = variables("--data-dir", tmp_path, "--port", "9000")
+    assert load_settings({}, values).settings.gcs_endpoint == "local"
 
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
