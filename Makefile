@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-clients test-postgresql test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not clients"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -27,10 +27,13 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 test-slow: $(VENV)/installed-dev ## The slow tests only
 	$(PYTEST) -m slow
 
+test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+	$(BIN)/python -m pytest -m clients
+
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
-test-all: test test-slow test-postgresql ## Everything
+test-all: test test-slow test-postgresql test-clients ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
