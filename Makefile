@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-clients test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not clients"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -29,13 +29,16 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 test-slow: $(VENV)/installed-dev ## The slow tests only
 	$(PYTEST) -m "slow and not gcs_server"
 
+test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+	$(BIN)/python -m pytest -m clients
+
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
 test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
 	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
 
-test-all: test test-slow test-postgresql test-gcs ## Everything
+test-all: test test-slow test-postgresql test-gcs test-clients ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -68,7 +68,6 @@ def env(
     except OSError as error:
         fail(f"The folder {settings.tls_folder} cannot be used: {error}. Name another with --data-dir.")
     paths = {
-        "ca": str(files.ca),
         "bundle": str(files.bundle),
         "account": str(files.account),
         "token": str(files.token),
@@ -88,7 +87,7 @@ def _variables(settings: Settings, paths: dict[str, str], project: str) -> list[
         Variable("REQUESTS_CA_BUNDLE", paths["bundle"], f"https in Python's requests: {roots}"),
         Variable("SSL_CERT_FILE", paths["bundle"], f"whatever uses OpenSSL's or Go's defaults: {roots}"),
         Variable("CURL_CA_BUNDLE", paths["bundle"], f"https in curl: {roots}"),
-        Variable("NODE_EXTRA_CA_CERTS", paths["ca"], "https in Node: the emulator's CA beside Node's roots"),
+        Variable("NODE_EXTRA_CA_CERTS", paths["bundle"], f"https in Node, beside its own roots: {roots}"),
         Variable(
             "GOOGLE_APPLICATION_CREDENTIALS",
             paths["account"],

@@ -36,9 +36,7 @@ def test_every_file_that_is_named_exists(tmp_path: Path) -> None:
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
         "SSL_CERT_FILE",
         "CURL_CA_BUNDLE",
-    }
-    assert {name for name, path in files.items() if path == tmp_path / "tls" / "ca.pem"} == {
-        "NODE_EXTRA_CA_CERTS"
+        "NODE_EXTRA_CA_CERTS",
     }
     account = json.loads(files["GOOGLE_APPLICATION_CREDENTIALS"].read_text())
     assert account["type"] == "service_account"
@@ -63,7 +61,7 @@ def test_server_started_with_these_variables_keeps_its_buckets(tmp_path: Path) -
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca.pem")
+    assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca-bundle.pem")
 
 
 def test_port_0_is_refused(tmp_path: Path) -> None:
@@ -122,7 +120,7 @@ def test_other_shells_quote_as_they_must(
 def test_dotenv_has_quotes_only_where_they_are_needed(tmp_path: Path) -> None:
     assert "'" not in run("--shell", "dotenv", "--data-dir", tmp_path).stdout.replace("'s ", "")
     spaced = run("--shell", "dotenv", "--data-dir", tmp_path / "a b").stdout
-    assert f"NODE_EXTRA_CA_CERTS='{tmp_path}/a b/tls/ca.pem'" in spaced.splitlines()
+    assert f"NODE_EXTRA_CA_CERTS='{tmp_path}/a b/tls/ca-bundle.pem'" in spaced.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "dotenv"])
