@@ -125,6 +125,8 @@ def test_page_has_no_snippet_that_nothing_runs() -> None:
         "Python: unchanged, over gRPC and TLS",
         "Python: REST, in plain text",
         "Python: the generated clients, gRPC in plain text",
+        "Java",
+        "Go",
         "curl",
         "gcloud",
     ]
