@@ -43,8 +43,8 @@ final class Emulator {
     },
 
     /**
-     * Only the endpoint changes, as in the documentation's sample: the JVM's trust store holds the emulator's CA, and
-     * GOOGLE_APPLICATION_CREDENTIALS names the account.
+     * Only the endpoint changes, as in the documentation's sample: the JVM's trust store holds the
+     * emulator's CA, and GOOGLE_APPLICATION_CREDENTIALS names the account.
      */
     TLS_BY_TRUST_STORE {
       @Override
@@ -83,8 +83,8 @@ final class Emulator {
   }
 
   /**
-   * Gives calls a minute. The clients' own five seconds do for a program, but the tests must also pass on a machine
-   * that is busy with other things.
+   * Gives calls a minute. The clients' own five seconds do for a program, but the tests must also
+   * pass on a machine that is busy with other things.
    */
   static Void beingPatient(UnaryCallSettings.Builder<?, ?> call) {
     call.setSimpleTimeoutNoRetriesDuration(Duration.ofMinutes(1));
