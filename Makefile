@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-namespaces test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,10 @@ test-slow: $(VENV)/installed-dev ## The slow tests only
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
-test-all: test test-slow test-postgresql ## Everything
+test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-all: test test-slow test-postgresql test-namespaces ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
