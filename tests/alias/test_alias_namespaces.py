@@ -77,9 +77,9 @@ def client(hosts_on_one_cable: Network, tmp_path_factory: pytest.TempPathFactory
     write_input(buckets / "bucket", "input", seconds=1)
     (buckets / "my-bucket").mkdir()
     shutil.copy(buckets / "bucket" / "input.jsonl", buckets / "my-bucket")
-    program = [sys.executable, "-m", "emulator", "serve", "--data-dir", folder / "data"]
+    program = [sys.executable, "-m", "emulator", "serve", "--data-dir", str(folder / "data")]
     listening = ["--host", "0.0.0.0", "--tls", "--tls-port", "443"]
-    options = ["--models-dirs", folder / "models", "--no-bundled-models", "--provider", "cpu"]
+    options = ["--models-dirs", str(folder / "models"), "--no-bundled-models", "--provider", "cpu"]
     command = hosts_on_one_cable.on_server(*program, *listening, *options, "--workers", "1")
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
