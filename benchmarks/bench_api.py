@@ -5,7 +5,8 @@ installed into an environment of its own (`.venv-moto`), for measuring only. Goa
 REST within 0.35 of moto's p50 with one client; a list of ten with 20,000 jobs within 1.5 of one with ten; the
 p99 of a get while a job keeps every core busy within 25 ms.
 
-While calls are counted the jobs stay PENDING: one job, whose worker is stopped by a signal, has the only place.
+While calls are counted the jobs stay PENDING: one job, whose worker is stopped by a signal, has the only
+place.
 """
 
 import itertools
