@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-clients test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,10 @@ test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL se
 test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
 	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
 
-test-all: test test-slow test-postgresql test-gcs test-clients ## Everything
+test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -179,6 +179,7 @@ class _Running:
                 project_numbers=settings.project_numbers,
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
+                on_cancel=self._dispatcher.look_after_running,
             )
         )
         parts.callback(self._service.close)

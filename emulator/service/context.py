@@ -54,7 +54,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts below the service. `on_work` is called after a commit that leaves something to run."""
+    """The parts below the service. `on_work` is called after a commit that leaves something to run,
+    `on_cancel` after one that leaves something to stop."""
 
     database: Database
     registry: Registry
@@ -62,6 +63,7 @@ class Context:
     project_numbers: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
+    on_cancel: Callable[[], None] = lambda: None
     new_id: Callable[[], int] = new_id
     contract: Contract = field(default_factory=load_contract)
 

@@ -64,6 +64,41 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca-bundle.pem")
 
 
+def test_alias_mode_sets_no_endpoint(tmp_path: Path) -> None:
+    usual, alias = variables("--data-dir", tmp_path), variables("--data-dir", tmp_path, "--alias")
+    assert {name for name, value in usual.items() if "://" in value} == set(usual) - set(alias)
+    assert {name: value for name, value in alias.items() if usual.get(name) != value} == {
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(tmp_path / "tls" / "ca-bundle.pem")
+    }
+
+
+def test_alias_mode_does_not_depend_on_the_port(tmp_path: Path) -> None:
+    assert variables("--data-dir", tmp_path, "--alias", "--port", "0")
+
+
+def test_copies_hold_what_clients_need_and_no_key_of_the_ca(tmp_path: Path) -> None:
+    values = variables("--data-dir", tmp_path / "data", "--copy-to", tmp_path / "client")
+    copies = {Path(value) for value in values.values() if value.startswith("/")}
+    # No variable names the CA alone, but Java's trust stores are made of it.
+    assert copies | {tmp_path / "client" / "ca.pem"} == set((tmp_path / "client").iterdir())
+    for copy in copies:
+        assert copy.read_bytes() == (tmp_path / "data" / "tls" / copy.name).read_bytes()
+        assert copy.stat().st_mode & 0o777 == 0o644
+    assert {copy.name for copy in copies} == {
+        "ca.pem",
+        "ca-bundle.pem",
+        "service-account.json",
+        "access-token",
+    }
+
+
+def test_folder_that_cannot_take_the_copies_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("--data-dir", tmp_path, "--copy-to", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "Name another with --copy-to" in result.stderr
+
+
 def test_port_0_is_refused(tmp_path: Path) -> None:
     result = run("--port", "0", "--data-dir", tmp_path)
     assert result.exit_code == 1
