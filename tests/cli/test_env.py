@@ -85,7 +85,6 @@ def test_copies_hold_what_clients_need_and_no_key_of_the_ca(tmp_path: Path) -> N
         assert copy.read_bytes() == (tmp_path / "data" / "tls" / copy.name).read_bytes()
         assert copy.stat().st_mode & 0o777 == 0o644
     assert {copy.name for copy in copies} == {
-        "ca.pem",
         "ca-bundle.pem",
         "service-account.json",
         "access-token",
