@@ -5,6 +5,7 @@ import static emulator.clients.Emulator.PROJECT;
 import static java.util.concurrent.TimeUnit.SECONDS;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
@@ -34,6 +35,7 @@ import emulator.clients.Emulator.Transport;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -142,10 +144,11 @@ class JobServiceTest {
   @Test
   void deleteWithItsOperation() throws Exception {
     BatchPredictionJobName name = BatchPredictionJobName.parse(createLong().getName());
-    Exception refused =
+    ExecutionException refused =
         assertThrows(
-            Exception.class, () -> jobs.deleteBatchPredictionJobAsync(name).get(300, SECONDS));
-    assertTrue(refused.getCause() instanceof FailedPreconditionException, refused::toString);
+            ExecutionException.class,
+            () -> jobs.deleteBatchPredictionJobAsync(name).get(300, SECONDS));
+    assertInstanceOf(FailedPreconditionException.class, refused.getCause());
     cancel(name.toString());
 
     var deletion = jobs.deleteBatchPredictionJobAsync(name);

@@ -11,10 +11,10 @@ import com.google.cloud.storage.Storage;
 import com.google.cloud.storage.Storage.BlobListOption;
 import com.google.gson.Gson;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.stream.Collectors;
-import java.util.stream.Stream;
 
 /** The lines that a job wrote, read with the Cloud Storage client, and what they must say. */
 final class Predictions {
@@ -42,19 +42,19 @@ final class Predictions {
   /** Reads every predictions file of a job's output directory. */
   static List<Line> read(String directory) throws Exception {
     BlobId folder = BlobId.fromGsUtilUri(directory);
+    List<Line> lines = new ArrayList<>();
     try (Storage storage = Emulator.storage()) {
-      return storage
-          .list(folder.getBucket(), BlobListOption.prefix(folder.getName() + "/"))
-          .streamAll()
-          .peek(blob -> assertTrue(blob.getName().contains("/predictions_"), blob.getName()))
-          .flatMap(Predictions::linesOf)
-          .toList();
+      for (Blob blob :
+          storage
+              .list(folder.getBucket(), BlobListOption.prefix(folder.getName() + "/"))
+              .iterateAll()) {
+        assertTrue(blob.getName().contains("/predictions_"), blob.getName());
+        new String(blob.getContent(), StandardCharsets.UTF_8)
+            .lines()
+            .forEach(line -> lines.add(GSON.fromJson(line, Line.class)));
+      }
     }
-  }
-
-  private static Stream<Line> linesOf(Blob blob) {
-    String text = new String(blob.getContent(), StandardCharsets.UTF_8);
-    return text.lines().map(line -> GSON.fromJson(line, Line.class));
+    return lines;
   }
 
   /** Checks what the documentation's clip of a cat and a dog must give at a threshold. */
