@@ -291,7 +291,7 @@ def test_unknown_method_is_unimplemented(emulator: Emulator, ca: Path, method: s
 )
 def test_tokens_are_not_looked_at(emulator: Emulator, token: str | None) -> None:
     credentials = {} if token is None else {"Authorization": token.encode()}
-    answer = requests.get(f"{emulator.url}/v1/{PARENT}/models", headers=credentials, timeout=20)  # type: ignore[arg-type]
+    answer = requests.get(f"{emulator.url}/v1/{PARENT}/models", headers=credentials, timeout=20)
     assert (answer.status_code, answer.json()) == (200, {})
     metadata = [] if token is None or not token.isascii() else [("authorization", token)]
     with grpc.insecure_channel(emulator.grpc_address) as channel:

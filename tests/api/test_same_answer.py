@@ -339,7 +339,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def write_much_input(bucket: Path) -> None:
     """More than is predicted while the tests run: one job keeps running, and so all others stay pending."""
-    write_input(bucket, "much", seconds=600)
+    write_input(bucket, "much", seconds=120)
     for number in range(200):
         (bucket / f"much-{number}.mp4").hardlink_to(bucket / "much.mp4")
     instance = json.loads((bucket / "much.jsonl").read_text())
@@ -426,3 +426,22 @@ def test_details_are_compared(place: Place) -> None:
     answer: Any = place.send(nameless, "v1", "rest")
     (detail,) = answer.details
     assert isinstance(packed_message(detail), error_details_pb2.BadRequest)
+
+
+@pytest.mark.parametrize("uri", ["/bad", "/" + "ü" * 30, "/" + "%" * 90])
+@pytest.mark.parametrize("count", [1, 10, 20, 40, 2000])
+@pytest.mark.parametrize("surface", ["grpc", "tls"])
+def test_long_error_is_cut_to_what_grpc_can_carry(place: Place, surface: str, uri: str, count: int) -> None:
+    source = {"instancesFormat": "jsonl", "gcsSource": {"uris": [uri] * count}}
+    long = create("many bad URIs", job(inputConfig=source))
+    whole: Any = place.send(long, "v1", "rest")
+    carried: Any = place.send(long, "v1", surface)
+    if carried != whole:
+        assert carried.code == whole.code == code_pb2.INVALID_ARGUMENT
+        text, cut, rest = carried.message.partition("... The rest is too long for gRPC")
+        assert cut
+        assert rest
+        assert len(text) > 400
+        assert whole.message.startswith(text)
+        assert not carried.details
+    assert (carried == whole) == (count in (1, 10) if uri == "/bad" else count == 1)
