@@ -56,6 +56,13 @@ class Alive:
 
 
 @dataclass(frozen=True)
+class Fired:
+    """A failure on demand is about to happen; `plan` is the number of its plan."""
+
+    plan: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """The shard is done or given up; `provider` is the execution provider that ran it."""
 
@@ -70,4 +77,4 @@ class Refused:
     message: str
 
 
-FromWorker = Ready | Unfit | Alive | Outcome | Finished | Refused
+FromWorker = Ready | Unfit | Alive | Fired | Outcome | Finished | Refused

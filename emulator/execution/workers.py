@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 from emulator.execution.channel import (
     Cancel,
     Finished,
+    Fired,
     FromWorker,
     Ready,
     Refused,
@@ -58,7 +59,7 @@ class Died:
     cause: str
 
 
-Event = Predicted | Failed | Finished | Refused | Died
+Event = Predicted | Failed | Fired | Finished | Refused | Died
 
 
 class Lane(Generic[T]):
@@ -300,7 +301,11 @@ class WorkerPool:
             if isinstance(message, Finished | Refused):
                 self._free(slot)
             wanted = lane is not None and lane in self._lanes
-        if wanted and lane is not None and isinstance(message, Predicted | Failed | Finished | Refused):
+        if (
+            wanted
+            and lane is not None
+            and isinstance(message, Predicted | Failed | Fired | Finished | Refused)
+        ):
             lane.deliver(task, message)
         if isinstance(message, Ready | Finished | Refused):
             self._assign()
