@@ -61,9 +61,9 @@ class Jobs(Connected):
         """The time that leases and holds keep to."""
         return self.clock() if self.tick_us is None else now_us()
 
-    def insert_job(self, job: NewJob, notes: Sequence[tuple[str, str]] = ()) -> JobRow:
-        """Add a job that is to be run, with its first steps (kind, text); the row that it has become."""
-        return self.insert_job_as(job.as_row(self.now()), job.labels, notes)
+    def insert_job(self, job: NewJob) -> JobRow:
+        """Add a job that is to be run; the row that it has become."""
+        return self.insert_job_as(job.as_row(self.now()), job.labels, job.notes)
 
     def insert_job_as(
         self, row: JobRow, labels: Mapping[str, str], notes: Sequence[tuple[str, str]] = ()

@@ -60,7 +60,7 @@ class JobRow:
 @dataclass(frozen=True)
 class NewJob:
     """A job as it is created: PENDING, or QUEUED if its pace says so. `document` is the request's v1
-    BatchPredictionJob, serialized."""
+    BatchPredictionJob, serialized; `notes` become the job's first steps, each a kind and a text."""
 
     id: int
     project: str
@@ -76,6 +76,7 @@ class NewJob:
     create_time_us: int
     pace: str = ""
     faults: str = "[]"
+    notes: tuple[tuple[str, str], ...] = ()
 
     def as_row(self, now_us: int) -> JobRow:
         """The job as it stands before anything has happened to it."""

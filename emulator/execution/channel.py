@@ -42,6 +42,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Warmed:
+    """One of the models of Warm is loaded, or cannot be: then `problem` says why."""
+
+    model: ModelUse
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Unfit:
     """The worker cannot work and ends: say why."""
 
@@ -77,4 +85,4 @@ class Refused:
     message: str
 
 
-FromWorker = Ready | Unfit | Alive | Fired | Outcome | Finished | Refused
+FromWorker = Ready | Warmed | Unfit | Alive | Fired | Outcome | Finished | Refused

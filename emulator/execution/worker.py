@@ -26,6 +26,7 @@ from emulator.execution.channel import (
     Refused,
     Unfit,
     Warm,
+    Warmed,
     Work,
 )
 from emulator.execution.shards import ModelUse, Outcome, Predictors, Shard, run
@@ -111,10 +112,13 @@ class Worker:
             self._cold.extend(message.models)
 
     def _warm(self, model: ModelUse) -> None:
+        problem = ""
         try:
             self._predictors.get(model)
         except ModelUnusable as error:
+            problem = str(error)
             log.debug("Not warmed up: %s", error)
+        self.say(Warmed(model, problem))
 
     def _work(self, work: Work) -> None:
         shard = work.shard
