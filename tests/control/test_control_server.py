@@ -24,7 +24,7 @@ def test_ready_once_the_models_are_loaded(tmp_path: Path) -> None:
             "ready": True,
             "workers": 1,
             "modelsLoaded": True,
-            "models": [{"id": "tiny", "problem": ""}],
+            "models": [{"id": "tiny", "canned": False, "problem": ""}],
         }
 
 
