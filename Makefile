@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-accuracy test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-slow: $(VENV)/installed-dev ## The slow tests only
 
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
+
+test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
 
 test-all: test test-slow test-postgresql ## Everything
 
@@ -59,6 +62,13 @@ $(VENV)/installed: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# Frameworks of several gigabytes, which must not decide what the other tests see.
+$(VENV)-peers/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
 	@touch $@
 
 $(VENV)/installed-train: $(VENV)/installed

@@ -216,6 +216,18 @@ def _clip(video: Path | None, source: "ModelSource") -> Iterator[Path]:
         yield render(clip, Path(folder) / "clip.mp4").path or Path()
 
 
+def _nothing(report: "Report") -> str:
+    if report.best is None:
+        return "It found nothing in this clip."
+    label, score = report.best.label.display_name, report.best.confidence
+    return (
+        f"It found nothing in this clip. The best score in its first seconds is {score:.2g} ({label}): "
+        "lower the thresholds in model.toml if that is right; if it should be higher, color, scale, mean, "
+        "std "
+        "and fit in [input] must be as in training."
+    )
+
+
 def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -234,7 +246,7 @@ def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
         best = max(one.confidence for one in report.predictions if one.label.display_name == label)
         console.print(f"{count:5} x {escape(label)}, best confidence {best:.2f}")
     if not report.found:
-        console.print("It found nothing in this clip.")
+        console.print(_nothing(report))
     if draw is not None:
         draw.mkdir(parents=True, exist_ok=True)
         for drawing in report.drawings:
