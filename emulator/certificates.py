@@ -38,6 +38,7 @@ _ROOTS_VARIABLES = (
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NODE_EXTRA_CA_CERTS",
 )
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"

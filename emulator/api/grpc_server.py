@@ -14,12 +14,15 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from emulator.api.calls import Calls, ServiceMethods
+from emulator.service.control import Incoming
+from emulator.service.control.paces import MAX_HELD
 from emulator.vertex.errors import ApiError, InvalidArgument
 from emulator.vertex.messages import Rpc, load
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 16
+# Threads are made as they are needed: 16 for calls, the rest for those that wait.
+_THREADS = 16 + MAX_HELD
 _MAX_MESSAGE = 10 * 1024 * 1024
 # A client refuses metadata over 8 KB, and then shows nothing of the error.
 _MAX_ERROR = 7000
@@ -51,7 +54,9 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
     def _behavior(self, rpc: Rpc) -> Callable[[bytes, Any], Any]:
         def answer(data: bytes, context: Any) -> Any:
             try:
-                return self._calls.call(rpc, _parse(rpc, data), rpc.version).message
+                return self._calls.call(
+                    rpc, lambda: _parse(rpc, data), rpc.version, _incoming(context)
+                ).message
             except ApiError as error:
                 status = _fitting(error.to_status())
                 details = ("grpc-status-details-bin", status.SerializeToString())
@@ -123,6 +128,11 @@ def _fitting(status: Any) -> Any:
 
 def _as_sent(text: str) -> str:
     return quote(text, safe=_SENT_AS_THEY_ARE)
+
+
+def _incoming(context: Any) -> Incoming:
+    headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+    return Incoming("grpc", headers, context.time_remaining())
 
 
 def _parse(rpc: Rpc, data: bytes) -> Any:

@@ -14,7 +14,7 @@ import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
-from emulator.config import LoadedSettings, Settings
+from emulator.config import CLIENT_VARIABLE, STORAGE_VARIABLE, LoadedSettings, Settings
 
 if TYPE_CHECKING:
     from emulator.certificates import ClientFiles
@@ -113,9 +113,7 @@ def _trust(files: "ClientFiles") -> list[Variable]:
         Variable("REQUESTS_CA_BUNDLE", bundle, f"https in Python's requests: {roots}"),
         Variable("SSL_CERT_FILE", bundle, f"whatever uses OpenSSL's or Go's defaults: {roots}"),
         Variable("CURL_CA_BUNDLE", bundle, f"https in curl: {roots}"),
-        Variable(
-            "NODE_EXTRA_CA_CERTS", str(files.ca), "https in Node: the emulator's CA beside Node's roots"
-        ),
+        Variable("NODE_EXTRA_CA_CERTS", bundle, f"https in Node, beside its own roots: {roots}"),
     ]
 
 
@@ -150,7 +148,10 @@ def _gcloud_trust(files: "ClientFiles") -> Variable:
 def _endpoints(settings: Settings) -> list[Variable]:
     url = f"http://{settings.client_host}:{settings.port}"
     return [
-        Variable("STORAGE_EMULATOR_HOST", url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+        Variable(STORAGE_VARIABLE, url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+        Variable(
+            CLIENT_VARIABLE, url, "tells a server started in this shell that the line above is not for it"
+        ),
         Variable(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM",
             f"{url}/",
