@@ -257,6 +257,22 @@ def test_serve_says_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None
     assert "Traceback" not in log
 
 
+def test_request_that_the_end_cuts_short_leaves_no_traceback(tmp_path: Path) -> None:
+    process = serve("--port", "0", "--data-dir", str(tmp_path))
+    assert process.stdout is not None
+    host, _, port = process.stdout.readline().split()[-1].removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /v1/{PARENT}/batchPredictionJobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        with urllib.request.urlopen(f"http://{host}:{port}/v1/{PARENT}/models") as response:
+            assert response.status == 200  # by now the other one is under way
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Cancel 1 running task" in log
+    assert "Traceback" not in log
+
+
 def test_serve_on_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
