@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+FAKE_GCS_VERSION := v1.56.1
+FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +18,7 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not clients"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -25,12 +27,21 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/lint-imports
 
 test-slow: $(VENV)/installed-dev ## The slow tests only
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not gcs_server"
+
+test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+	$(BIN)/python -m pytest -m clients
 
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
-test-all: test test-slow test-postgresql ## Everything
+test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
+	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
+
+test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -45,7 +56,7 @@ bench: $(VENV)/installed-dev ## Run every benchmark
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -64,3 +75,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 $(VENV)/installed-train: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group train
 	@touch $@
+
+$(FAKE_GCS_SERVER):
+	@command -v go >/dev/null || { echo "The Go toolchain is missing, which builds fake-gcs-server; on Debian: apt-get install golang"; exit 1; }
+	GOBIN=$(@D) go install github.com/fsouza/fake-gcs-server@$(FAKE_GCS_VERSION)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,9 @@ class SlowStore(ObjectStore):
 
     store: ObjectStore
     delay_s: float
+
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
+        return replace(self, store=self.store.interruptible(check))
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
         time.sleep(self.delay_s)
