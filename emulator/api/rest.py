@@ -245,7 +245,7 @@ class VertexRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer in a thread, send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await _read(receive)
+        body = await read_body(receive)
         request = HttpRequest(
             method=scope["method"],
             path=(scope.get("raw_path") or scope["path"].encode()).decode(errors="replace"),
@@ -295,7 +295,7 @@ async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
     return await answered
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """Read the whole body; one that is too long is read to its end all the same, but not kept."""
     chunks: list[bytes] = []
     length = 0
