@@ -20,18 +20,18 @@ from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
 
-OBJECTIVES: Mapping[str, Objective] = {
-    objective.value: objective for objective in (Objective.OBJECT_TRACKING, Objective.ACTION_RECOGNITION)
-}
+OBJECTIVES: Mapping[str, Objective] = {objective.value: objective for objective in Objective}
 #: What `[output] head` may say, and for which objective. The heads themselves live in `heads.py`.
 HEADS: Mapping[str, Objective] = {
     "yolox": Objective.OBJECT_TRACKING,
     "center": Objective.OBJECT_TRACKING,
     "clip": Objective.ACTION_RECOGNITION,
+    "scores": Objective.CLASSIFICATION,
 }
 LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC"),
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC"),
+    Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC"),
 }
 FITS = ("letterbox-top-left", "letterbox-center", "stretch", "crop-center")
 
@@ -122,7 +122,8 @@ class ModelSection:
     """`[model]`: what the model is called."""
 
     objective: str = _key(
-        _one_of(*OBJECTIVES), "What it predicts: `object_tracking` or `action_recognition`."
+        _one_of(*OBJECTIVES),
+        "What it predicts: `object_tracking`, `action_recognition` or `classification`.",
     )
     id: str = _key(_model_id, "The Model id in resource names. Default: the folder's name.", "")
     display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
@@ -155,11 +156,12 @@ class InputSection:
     width: int = _key(_integer(8, 8192), "Width of the input in pixels.")
     height: int = _key(_integer(8, 8192), "Height of the input in pixels.")
     layout: str = _key(
-        _one_of(*(layout for layouts in LAYOUTS.values() for layout in layouts)),
-        "Order of the axes: `NCHW` (default) or `NHWC`; for clips `NCTHW` (default), `NTCHW` or `NTHWC`.",
+        _one_of(*dict.fromkeys(layout for layouts in LAYOUTS.values() for layout in layouts)),
+        "Order of the axes: `NCHW` (default) or `NHWC`; for clips `NCTHW` (default for actions), `NTCHW` or "
+        "`NTHWC`.",
         "",
     )
-    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for detectors.", 1)
+    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for single pictures.", 1)
     name: str = _key(_text, "Name of the graph's input. Default: its only or first one.", "")
     color: str = _key(_one_of("BGR", "RGB", "GRAY"), "Order of the colour channels.", "RGB")
     scale: float = _key(_number(1e-6, 1e6), "Factor on the 0…255 pixel; `0.00392156862745098` is 1/255.", 1.0)
@@ -188,7 +190,8 @@ class OutputSection:
         "`yolox`: one tensor [1, N, 5 + classes] of raw grid offsets. `center`: a heatmap "
         "[1, classes, h, w] and boxes [1, 4, h, w], the distances left, top, right, bottom from the cell's "
         "centre in input pixels. "
-        "`clip`: scores [1, classes] of a clip.",
+        "`clip`: scores [1, classes] of a clip. `scores`: scores [1, classes] of a picture or a clip, for "
+        "classification.",
     )
     activation: str = _key(
         _one_of("none", "sigmoid", "softmax"),
@@ -225,7 +228,7 @@ class SamplingSection:
 
     rate: float = _key(
         _number(0.1, 240),
-        "Samples a second: detections for tracking (Vertex: 10), frames of a clip for actions.",
+        "Samples a second: detections for tracking (Vertex: 10), frames of a clip, pictures to classify.",
         10.0,
     )
 
@@ -289,6 +292,18 @@ class ActionsSection:
     )
 
 
+@dataclass(frozen=True)
+class ClassificationSection:
+    """`[classification]`: how scores become confidences for a stretch of video (classification)."""
+
+    step: int = _key(_integer(1, 512), "A picture or clip is looked at for every so many-th sample.", 1)
+    emphasis: float = _key(
+        _number(1, 64),
+        "Power of the mean of a stretch's scores: 1 is their average; with more, a part weighs more.",
+        1.0,
+    )
+
+
 SECTIONS: Mapping[str, type[Any]] = {
     "model": ModelSection,
     "labels": LabelsSection,
@@ -297,6 +312,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "sampling": SamplingSection,
     "tracker": TrackerSection,
     "actions": ActionsSection,
+    "classification": ClassificationSection,
 }
 
 
@@ -314,6 +330,7 @@ class ModelManifest:
     sampling: SamplingSection
     tracker: TrackerSection
     actions: ActionsSection
+    classification: ClassificationSection
 
     @property
     def id(self) -> str:
@@ -375,6 +392,7 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
         sampling=sections["sampling"],
         tracker=sections["tracker"],
         actions=sections["actions"],
+        classification=sections["classification"],
     )
     _check_together(path, manifest)
     return manifest
@@ -487,5 +505,16 @@ def _check_together(path: Path, manifest: ModelManifest) -> None:
             )
         if not tracker.low <= tracker.high <= tracker.new:
             raise ManifestError(f"{path}: [tracker] must have low <= high <= new")
+    if manifest.objective is Objective.CLASSIFICATION:
+        if spec.frames != 1 and "T" not in spec.layout:
+            raise ManifestError(
+                f"{path}: [input] frames is {spec.frames}, but layout {spec.layout} holds one picture; "
+                "use NCTHW, NTCHW or NTHWC for clips"
+            )
+        if manifest.classification.step > manifest.sampling.rate:
+            raise ManifestError(
+                f"{path}: [classification] step is {manifest.classification.step} samples, over a second "
+                f"at [sampling] rate {manifest.sampling.rate:g}; each second must be looked at once at least"
+            )
     if manifest.actions.smooth % 2 == 0:
         raise ManifestError(f"{path}: [actions] smooth is {manifest.actions.smooth}; it must be odd")
