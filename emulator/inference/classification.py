@@ -33,6 +33,8 @@ SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-se
 SECOND_US = 1_000_000
 #: A sampling interval that every frame is nearest to some points of.
 EVERY_FRAME_US = 1
+#: How many small frames may wait for each thread that classifies, so that it need not wait for clips.
+FRAMES_PER_THREAD = 16
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Classification:
                 self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
                 self._look_at,
                 threads=self._threads,
+                depth=FRAMES_PER_THREAD * self._threads if shots else None,
                 cancelled=progress.cancelled,
             ) as found,
         ):

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 
 import cv2
 import numpy as np
@@ -111,10 +112,11 @@ class CutFinder:
         self.settled_us = self._after[0].time_us if self._after else frame.time_us + 1
 
     def _stands_out(self, frame: _Frame) -> bool:
-        # The very first frame of the run has no change of its own.
-        around = [*islice(self._before, 1, None), *islice(self._after, 1, None)]
-        usual = float(np.median([one.change for one in around])) if around else 0.0
-        return frame.change >= max(LEAST_CHANGE, LEAST_RATIO * usual)
+        if frame.change < LEAST_CHANGE:
+            return False
+        # The first of the frames before may be that of the run, which has no change of its own.
+        around = [one.change for one in (*islice(self._before, 1, None), *islice(self._after, 1, None))]
+        return not around or frame.change >= LEAST_RATIO * median(around)
 
     def _known(self, frame: _Frame) -> bool:
         """Whether it goes on as before, at once or after a moment."""
