@@ -196,7 +196,7 @@ class _SegmentLabels:
     def see(self, frame: Seen, change: float) -> None:
         """Take a frame of the segment, and how far it differs from the one before; in order."""
         if frame.last >= self._segment.start_us:
-            self._cuts.add(frame.time_us, frame.small, change)
+            self._cuts.add(frame.time_us, frame.first, frame.small, change)
             self._settle()
 
     def finish(self, video_end_us: int | None) -> list[Prediction]:
@@ -217,12 +217,12 @@ class _SegmentLabels:
         """Give the scores to their shots, as far as it is known where these begin."""
         while self._waiting and self._waiting[0][0] < self._cuts.settled_us:
             time_us, scores = self._waiting.popleft()
-            while self._cuts.found and self._cuts.found[0] <= time_us:
-                self._cut(self._cuts.found.popleft())
+            while self._cuts.found and self._cuts.found[0].since_us <= time_us:
+                self._cut(self._cuts.found.popleft().time_us)
             self._shot_pool.add(scores)
         if self._cuts.settled_us >= NO_END:
             while self._cuts.found:
-                self._cut(self._cuts.found.popleft())
+                self._cut(self._cuts.found.popleft().time_us)
 
     def _cut(self, time_us: int) -> None:
         if self._within(time_us) and time_us > self._segment.start_us:

@@ -68,28 +68,41 @@ class Change:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Cut:
+    """A new shot begins with the frame at `time_us`, which answers for the moments from `since_us` on."""
+
     time_us: int
+    since_us: int
+
+
+@dataclass(frozen=True)
+class _Frame:
+    cut: Cut
     small: Thumbnail
     change: float
+
+    @property
+    def time_us(self) -> int:
+        return self.cut.time_us
 
 
 class CutFinder:
     """Finds the cuts in a run of frames. Holds the frames of some tenths of a second, however long the run.
 
-    found: times of the frames that begin a new shot, in order, for the caller to take away. settled_us: all
-    cuts before it have been found.
+    found: the cuts in order, for the caller to take away. settled_us: no cut still to be found answers for a
+    moment before it.
     """
 
     def __init__(self) -> None:
-        self.found: deque[int] = deque()
+        self.found: deque[Cut] = deque()
         self.settled_us = 0
         self._before: deque[_Frame] = deque()
         self._after: deque[_Frame] = deque()  # the frame that is to be judged, and those after it
 
-    def add(self, time_us: int, small: Thumbnail, change: float) -> None:
-        """Take the next frame and how far it differs from the one before (for the first one, anything)."""
-        self._after.append(_Frame(time_us, small, change))
+    def add(self, time_us: int, since_us: int, small: Thumbnail, change: float) -> None:
+        """Take the next frame, the first moment it is nearest to, and how far it differs from the one before
+        (for the first one, anything)."""
+        self._after.append(_Frame(Cut(time_us, since_us), small, change))
         while len(self._after) > AROUND_FRAMES and self._after[0].time_us + AROUND_US <= time_us:
             self._judge()
 
@@ -102,14 +115,14 @@ class CutFinder:
     def _judge(self) -> None:
         frame = self._after[0]
         if self._before and self._stands_out(frame) and not self._known(frame):
-            self.found.append(frame.time_us)
+            self.found.append(frame.cut)
         self._before.append(self._after.popleft())
         while (
             len(self._before) > AROUND_FRAMES
             and self._before[0].time_us + AROUND_US < self._before[-1].time_us
         ):
             self._before.popleft()
-        self.settled_us = self._after[0].time_us if self._after else frame.time_us + 1
+        self.settled_us = self._after[0].cut.since_us if self._after else NO_END
 
     def _stands_out(self, frame: _Frame) -> bool:
         if frame.change < LEAST_CHANGE:

@@ -103,6 +103,23 @@ def test_shots_begin_at_the_frame_of_the_cut(model: Predictor, clip: Path) -> No
     ]
 
 
+def test_a_frame_is_judged_with_its_own_shot_though_its_point_lies_before(
+    model: Predictor, tmp_path: Path
+) -> None:
+    # The frame at 1.208 s, the first green one, is the nearest to the point 1.2 s.
+    video = write_clip(
+        tmp_path / "24.mp4",
+        lambda seconds: np.full((16, 16, 3), RED if seconds < 1.2 else GREEN, np.uint8),
+        seconds=2.5,
+        fps=24,
+    )
+    found = predict(model, video, shot_classification=True, segment_classification=False)[0]
+    assert isinstance(found, list)
+    first = [one for one in found if isinstance(one, ClassificationPrediction) and one.start_us == 0]
+    assert {one.end_us for one in first} == {1_208_333}
+    assert {one.label.display_name: round(one.confidence, 1) for one in first} == {"red": 1.0, "green": 0.0}
+
+
 def test_seconds_count_from_the_start_of_the_segment(model: Predictor, clip: Path) -> None:
     parameters = {"one_sec_interval_classification": True, "segment_classification": False}
     found = predict(model, clip, [WHOLE, Segment(300_000, 2_300_000)], **parameters)

@@ -18,9 +18,9 @@ SIZE = (128, 72)
 def found_cuts(frames: Iterable[tuple[int, Thumbnail]]) -> list[int]:
     change, finder = Change(), CutFinder()
     for time_us, small in frames:
-        finder.add(time_us, small, change.of(small))
+        finder.add(time_us, time_us, small, change.of(small))
     finder.finish()
-    return list(finder.found)
+    return [cut.time_us for cut in finder.found]
 
 
 def shown(film: Film | Clip) -> Iterable[tuple[int, Thumbnail]]:
@@ -128,7 +128,7 @@ def test_the_first_frame_of_a_run_has_no_change_of_its_own() -> None:
     for time_us, small in frames:
         difference = change.of(small)
         if time_us >= 1_600_000:
-            finder.add(time_us, small, difference)
+            finder.add(time_us, time_us, small, difference)
     finder.finish()
     assert list(finder.found) == []
 
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_frames() -> None:
             if number == 1000:
                 before = tracemalloc.get_traced_memory()[0]
             picture = small[number // 500 % 4].copy()
-            finder.add(number * 40_000, picture, change.of(picture))
+            finder.add(number * 40_000, number * 40_000, picture, change.of(picture))
             if finder.found:
                 finder.found.clear()
         grown = tracemalloc.get_traced_memory()[0] - before
