@@ -23,7 +23,7 @@ from emulator.inference.predictor import (
 )
 from emulator.inference.video import FrameSource, VideoInfo
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
+from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
 
 GREEN = (80, 220, 60)
 #: How much of a clip is looked at again, for the best score, where nothing was found.
@@ -141,6 +141,8 @@ def _draw(manifest: ModelManifest, video: Path, found: Sequence[Prediction], lim
 def _moments(prediction: Prediction) -> list[int]:
     if isinstance(prediction, ObjectTrack):
         return [frame.time_us for frame in prediction.frames]
+    if isinstance(prediction, ClassificationPrediction):
+        return [(prediction.start_us + prediction.end_us) // 2]
     return [prediction.time_us]
 
 
@@ -158,7 +160,7 @@ def _annotate(
                     opposite = (round(frame.x_max * width), round(frame.y_max * height))
                     cv2.rectangle(picture, corner, opposite, GREEN, 2)
                     _write(picture, text, (corner[0], max(16, corner[1] - 4)))
-        elif abs(one.time_us - moment_us) <= interval_us:
+        elif any(abs(moment - moment_us) <= interval_us for moment in _moments(one)):
             _write(picture, text, (8, line))
             line += 22
     _write(picture, f"{moment_us / 1e6:.1f} s", (8, height - 8))

@@ -20,9 +20,7 @@ from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
 
-OBJECTIVES: Mapping[str, Objective] = {
-    objective.value: objective for objective in (Objective.OBJECT_TRACKING, Objective.ACTION_RECOGNITION)
-}
+OBJECTIVES: Mapping[str, Objective] = {objective.value: objective for objective in Objective}
 #: What `[output] head` may say, and for which objective. The heads themselves live in `heads/`.
 HEADS: Mapping[str, Objective] = {
     "yolox": Objective.OBJECT_TRACKING,
@@ -33,6 +31,7 @@ HEADS: Mapping[str, Objective] = {
     "detections": Objective.OBJECT_TRACKING,
     "center": Objective.OBJECT_TRACKING,
     "clip": Objective.ACTION_RECOGNITION,
+    "scores": Objective.CLASSIFICATION,
 }
 #: What those heads take for granted where `[output]` does not say; NMS is for graphs that leave it to others.
 HEAD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -45,6 +44,7 @@ USUAL: Mapping[str, Any] = {"box": "xyxy", "box_unit": "pixels", "nms_iou": 0.65
 LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "NCHW", "NHWC"),
+    Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW"),
 }
 #: What an input beside the picture may be fed with.
 OTHERS = ("width-height", "height-width", "ones")
@@ -147,7 +147,8 @@ class ModelSection:
     """`[model]`: what the model is called."""
 
     objective: str = _key(
-        _one_of(*OBJECTIVES), "What it predicts: `object_tracking` or `action_recognition`."
+        _one_of(*OBJECTIVES),
+        "What it predicts: `object_tracking`, `action_recognition` or `classification`.",
     )
     id: str = _key(_model_id, "The Model id in resource names. Default: the folder's name.", "")
     display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
@@ -183,12 +184,13 @@ class InputSection:
     width: int = _key(_integer(8, 8192), "Width of the input in pixels.")
     height: int = _key(_integer(8, 8192), "Height of the input in pixels.")
     layout: str = _key(
-        _one_of(*(layout for layouts in LAYOUTS.values() for layout in layouts)),
-        "Order of the axes: `NCHW` (default), `NHWC`, `CHW` or `HWC`; for clips `NCTHW` (default), `NTCHW`, "
-        "`NTHWC` or `NMCTHW` (M: crops), and `NCHW` or `NHWC` for a classifier of single frames.",
+        _one_of(*dict.fromkeys(layout for layouts in LAYOUTS.values() for layout in layouts)),
+        "Order of the axes: `NCHW` (default), `NHWC`, `CHW` or `HWC`; for clips `NCTHW` (default for "
+        "actions), `NTCHW`, `NTHWC` or `NMCTHW` (M: crops), and `NCHW` or `NHWC` for a classifier of single "
+        "frames.",
         "",
     )
-    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for detectors.", 1)
+    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for single pictures.", 1)
     name: str = _key(_text, "Name of the graph's input. Default: its only or first one.", "")
     slow_name: str = _key(_text, "Two-pathway clip models (SlowFast): name of the slow pathway's input.", "")
     slow_frames: int = _key(
@@ -225,7 +227,8 @@ class OutputSection:
     head: str = _key(
         _one_of(*HEADS),
         "`yolox`, `yolov5`, `yolov8`, `nanodet`, `detr`, `detections` or `center`, see *Heads of detectors*; "
-        "`clip`: scores [1, classes] of a clip or a frame.",
+        "`clip`: scores [1, classes] of a clip or a frame, for actions; `scores`: the same for "
+        "classification.",
     )
     activation: str = _key(
         _one_of("none", "sigmoid", "softmax"),
@@ -296,7 +299,7 @@ class SamplingSection:
 
     rate: float = _key(
         _number(0.1, 240),
-        "Samples a second: detections for tracking (Vertex: 10), frames of a clip for actions.",
+        "Samples a second: detections for tracking (Vertex: 10), frames of a clip, pictures to classify.",
         10.0,
     )
 
@@ -360,6 +363,18 @@ class ActionsSection:
     )
 
 
+@dataclass(frozen=True)
+class ClassificationSection:
+    """`[classification]`: how scores become confidences for a stretch of video (classification)."""
+
+    step: int = _key(_integer(1, 512), "A picture or clip is looked at for every so many-th sample.", 1)
+    emphasis: float = _key(
+        _number(1, 64),
+        "Power of the mean of a stretch's scores: 1 is their average; with more, a part weighs more.",
+        1.0,
+    )
+
+
 SECTIONS: Mapping[str, type[Any]] = {
     "model": ModelSection,
     "labels": LabelsSection,
@@ -368,6 +383,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "sampling": SamplingSection,
     "tracker": TrackerSection,
     "actions": ActionsSection,
+    "classification": ClassificationSection,
 }
 
 
@@ -385,6 +401,7 @@ class ModelManifest:
     sampling: SamplingSection
     tracker: TrackerSection
     actions: ActionsSection
+    classification: ClassificationSection
 
     @property
     def id(self) -> str:
@@ -453,6 +470,7 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
         sampling=sections["sampling"],
         tracker=sections["tracker"],
         actions=sections["actions"],
+        classification=sections["classification"],
     )
     _check_together(path, manifest)
     return manifest
@@ -513,6 +531,7 @@ def _parse_canned(document: Mapping[str, Any], folder: Path) -> ModelManifest:
         sampling=SamplingSection(),
         tracker=TrackerSection(),
         actions=ActionsSection(),
+        classification=ClassificationSection(),
     )
 
 
@@ -590,8 +609,14 @@ def _check_together(path: Path, manifest: ModelManifest) -> None:
             raise ManifestError(f"{path}: [tracker] must have low <= high <= new")
     elif "T" not in spec.layout and spec.frames != 1:
         raise ManifestError(
-            f"{path}: [input] frames is {spec.frames}, but layout {spec.layout} has no axis for them; use 1, "
-            "and average the frames with [actions] smooth"
+            f"{path}: [input] frames is {spec.frames}, but layout {spec.layout} holds one picture; use 1, or "
+            "NCTHW, NTCHW or NTHWC for clips"
+        )
+    step, rate = manifest.classification.step, manifest.sampling.rate
+    if manifest.objective is Objective.CLASSIFICATION and step > rate:
+        raise ManifestError(
+            f"{path}: [classification] step is {step} samples, over a second at [sampling] rate {rate:g}; "
+            "each second must be looked at once at least"
         )
     if manifest.actions.smooth % 2 == 0:
         raise ManifestError(f"{path}: [actions] smooth is {manifest.actions.smooth}; it must be odd")

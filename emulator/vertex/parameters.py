@@ -50,7 +50,7 @@ class ModelParameters:
     """The parameters of one job, defaults filled in, also of those that the objective does not take."""
 
     confidence_threshold: float = 0.0
-    # Per frame for object tracking, per instance for the others.
+    # Per frame for object tracking and action recognition; for classification per instance, of each type.
     max_predictions: int = 50
     # Shortest edge of a box, relative to the frame.
     min_bounding_box_size: float = 0.0

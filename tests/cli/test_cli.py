@@ -178,6 +178,22 @@ def test_predict_prints_lines_in_the_wire_form(tmp_path: Path, cat_clip: Path) -
     assert {prediction["displayName"] for prediction in line["prediction"]} == {"cat"}
 
 
+def test_predict_takes_the_flags_of_classification(tmp_path: Path, cat_clip: Path) -> None:
+    flags = ["--shot-classification", "--no-segment-classification", "--confidence-threshold", "0.5"]
+    result = run("predict", "video-classification", cat_clip, *flags, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["prediction"]
+    assert {(one["displayName"], one["type"]) for one in found} == {("cat", "shot-classification")}
+
+
+def test_models_check_runs_and_draws_a_classifier(tmp_path: Path, cat_clip: Path) -> None:
+    drawn = tmp_path / "drawn"
+    result = run("models", "check", "video-classification", cat_clip, "--draw", drawn, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "1 x cat" in " ".join(result.output.split())
+    assert [path.suffix for path in drawn.iterdir()] == [".png"]
+
+
 def test_predict_writes_a_folder_as_a_job_does(tmp_path: Path, cat_clip: Path) -> None:
     bucket = tmp_path / "buckets" / "bucket"
     bucket.mkdir(parents=True)

@@ -139,6 +139,21 @@ def flash_classifier(path: Path, *, frames: int = 5, layout: str = "NCTHW", soft
     return save_graph(path, nodes, {"clip": shape}, {"scores": (1, 3)}, constants)
 
 
+def colour_classifier(path: Path, *, frames: int = 1) -> Path:
+    """Scores for "grey", "red", "green": how pure the colour of the whole picture, or clip (NCTHW), is."""
+    size = 16
+    clip = frames > 1
+    shape = (1, 3, frames, size, size) if clip else (1, 3, size, size)
+    weights = f32([[0, 0, 0], [1, -1, -1], [-1, 1, -1]])
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3, 4] if clip else [2, 3], keepdims=0),
+        helper.make_node("Gemm", ["mean", "weights", "bias"], ["difference"], transB=1),
+        helper.make_node("Clip", ["difference", "zero", "one"], ["scores"]),
+    ]
+    constants = {"weights": weights, "bias": f32([0.25, 0, 0]), "zero": f32(0), "one": f32(1)}
+    return save_graph(path, nodes, {"picture": shape}, {"scores": (1, 3)}, constants)
+
+
 TRACKING_TOML = """
 [model]
 id = "squares"
@@ -177,6 +192,23 @@ min_confidence = 0.5
 window = 0.3
 """
 
+CLASSIFICATION_TOML = """
+[model]
+id = "colours"
+objective = "classification"
+[labels]
+background = "grey"
+[input]
+width = 16
+height = 16
+scale = 0.00392156862745098
+fit = "stretch"
+[output]
+head = "scores"
+[sampling]
+rate = 5
+"""
+
 
 def tracking_folder(folder: Path, toml: str = TRACKING_TOML, **detector: Any) -> Path:
     """A complete model folder with the `center` detector."""
@@ -192,6 +224,15 @@ def actions_folder(folder: Path, toml: str = ACTIONS_TOML, **classifier: Any) ->
     folder.mkdir(parents=True, exist_ok=True)
     flash_classifier(folder / "model.onnx", **classifier)
     (folder / "labels.txt").write_text("none\nwhite\nred\n")
+    (folder / "model.toml").write_text(toml)
+    return folder
+
+
+def classification_folder(folder: Path, toml: str = CLASSIFICATION_TOML, **classifier: Any) -> Path:
+    """A complete model folder with the colour classifier."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colour_classifier(folder / "model.onnx", **classifier)
+    (folder / "labels.txt").write_text("grey\nred\ngreen\n")
     (folder / "model.toml").write_text(toml)
     return folder
 
