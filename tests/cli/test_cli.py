@@ -149,7 +149,7 @@ def test_models_check_tells_the_best_score_where_it_finds_nothing(tmp_path: Path
     clip = write_clip(tmp_path / "clip.mp4", lambda _: squares(((60, 60, 220), 3, 3)), seconds=1)
     result = run("models", "check", folder, clip, "--data-dir", tmp_path)
     assert result.exit_code == 0, result.output
-    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\)", result.output)
+    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\).* in \[input\]", result.output)
 
 
 def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:
