@@ -207,16 +207,14 @@ def _reason(path: Path, error: Exception) -> str:
     if missing:
         return (
             f"its weights are in {', '.join(missing)}, which must lie beside it; copy that file too, or "
-            "export "
-            "the model as one file"
+            "export the model as one file"
         )
     text = _first_line(error)
     unknown = re.search(r"(\S+?)(?:\(-?\d+\))? is not a registered function/op", text)
     if unknown:
         return (
             f"it asks for the operator {unknown[1]}, which onnxruntime {ort.__version__} does not have; "
-            "export it "
-            "with standard ONNX operators only"
+            "export it with standard ONNX operators only"
         )
     if "opset" in text.lower() or "IR version" in text:
         return f"{text}; export it with an older opset, or install a newer onnxruntime than {ort.__version__}"

@@ -142,9 +142,9 @@ class ModelInput:
         missing = [tensor for tensor in model.inputs if tensor.name not in fed]
         if missing:
             raise ModelUnusable(
-                f"{model.path} also wants the inputs {', '.join(map(str, missing))}; say in [input] others "
-                "what "
-                f"they are fed with ({', '.join(OTHERS)}), or export it with the picture as only input"
+                f"{model.path} also wants the inputs {', '.join(map(str, missing))}; say in [input] "
+                f"others what they are fed with ({', '.join(OTHERS)}), or export it with the picture as "
+                "only input"
             )
         self._local = threading.local()
 

@@ -132,6 +132,9 @@ def test_models_add_takes_answers_to_what_it_asked(tmp_path: Path) -> None:
         ("input.width", "write it as SECTION.KEY=VALUE"),
         ("input.widht=640", "did you mean 'width'"),
         ("output.min_score=7", "it must be a number from 0 to 1"),
+        ("input.width=wide", "--set input.width is 'wide'; it must be a whole number from 8 to 8192"),
+        ("input.others=ones", "it must be a table such as"),
+        ("inputs.width=640", "unknown section 'inputs'; did you mean 'input'?"),
     ],
 )
 def test_models_add_refuses_answers_that_do_not_fit(tmp_path: Path, answer: str, message: str) -> None:

@@ -113,8 +113,11 @@ def test_labels_are_read_from_lines_and_from_json(tmp_path: Path) -> None:
         assert read_labels(tmp_path / name) == ("run", "sit")
     for text in ('{"id2label": {"1": "sit"}}', '{"a": "b"}', "[]", "7"):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ModelUnusable, match="holds no labels; a list, or id2label"):
+        with pytest.raises(ModelUnusable, match=r"holds no labels; .* a list, or id2label"):
             read_labels(tmp_path / "config.json")
+    (tmp_path / "labels.txt").write_text("\n")
+    with pytest.raises(ModelUnusable, match="holds no labels; one a line is needed"):
+        read_labels(tmp_path / "labels.txt")
     (tmp_path / "config.json").write_bytes(b"\xff{")
     with pytest.raises(ModelUnusable, match="cannot be read"):
         read_labels(tmp_path / "config.json")

@@ -171,10 +171,9 @@ def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
     found = [tensor for tensor in model.inputs if _may_be_picture(tensor)]
     if not named and not found:
         raise ModelUnusable(
-            f"{model.path}: no input looks like a picture or a clip (3 to 6 axes, one of them the colour, "
-            "3 or 1 "
-            f"long, of {', '.join(DTYPES)}): {', '.join(map(str, model.inputs))}. "
-            "Say which is with --set input.name=…, or export it again"
+            f"{model.path}: no input looks like a picture or a clip (3 to 6 axes, one of them the "
+            f"colour, 3 or 1 long, of {', '.join(DTYPES)}): {', '.join(map(str, model.inputs))}. Say "
+            "which is with --set input.name=…, or export it again"
         )
     clips = [tensor for tensor in found if len(tensor.shape) == 5]
     if not named and len(clips) == 2:

@@ -75,8 +75,8 @@ def detr(graph: Graph) -> Guess | str:
         },
         findings=(f"{kind}: {logits} and {boxes}", f"{classes} classes, {scores_are(False)}"),
         assumptions=(
-            "activation softmax: the last class is no object; if there is none such, sigmoid (and a label "
-            "more)"
+            "activation softmax: the last class is no object; if there is none such, sigmoid (and a "
+            "label more)"
             if activation == "softmax"
             else "activation sigmoid; softmax where the last class is no object (and a label less)",
             f"first_class {first}: 1 where class 0 is unused",
