@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-all format models bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs
 test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
 
+test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
+
 test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
@@ -70,6 +73,13 @@ $(VENV)/installed: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# Frameworks of several gigabytes, which must not decide what the other tests see.
+$(VENV)-peers/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
 	@touch $@
 
 $(VENV)/installed-train: $(VENV)/installed

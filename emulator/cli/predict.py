@@ -17,6 +17,8 @@ from emulator.vertex.parameters import ModelParameters, Objective, parse_paramet
 
 OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for the end of the video.")]
 
+FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
+
 
 def register(cli: typer.Typer) -> None:
     """Add the command."""
@@ -31,10 +33,15 @@ def predict(
     start: OffsetOption = "0s",
     end: OffsetOption = "inf",
     confidence_threshold: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    max_predictions: Annotated[int | None, typer.Option(help="At most so many per frame.")] = None,
+    max_predictions: Annotated[
+        int | None, typer.Option(help="At most so many per frame; for classification, of each kind.")
+    ] = None,
     min_bounding_box_size: Annotated[
         float | None, typer.Option(help="Shortest edge of a box, relative to the frame.")
     ] = None,
+    segment_classification: FlagOption = None,
+    shot_classification: FlagOption = None,
+    one_sec_interval_classification: FlagOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +71,9 @@ def predict(
         "confidenceThreshold": confidence_threshold,
         "maxPredictions": max_predictions,
         "minBoundingBoxSize": min_bounding_box_size,
+        "segmentClassification": segment_classification,
+        "shotClassification": shot_classification,
+        "oneSecIntervalClassification": one_sec_interval_classification,
     }
     parameters = _parameters(found.manifest.objective, chosen)
     failed = 0

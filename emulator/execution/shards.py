@@ -125,7 +125,8 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
     once `progress.cancelled()`. Raises ModelUnusable and StorageUnavailable, which concern the whole job.
     """
     if isinstance(predictor, CannedModel):
-        yield from _run_canned(shard, predictor, progress)
+        with contextlib.suppress(_Cancelled):
+            yield from _run_canned(shard, predictor, progress)
         return
     waiting = {item.instance: item for item in shard.items}
     segments = [Segment(item.start_us, item.end_us) for item in shard.items]
@@ -156,6 +157,8 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
             try:
                 with _file_of(shard, progress) as video:
                     known.append(file_digest(video))
+            except StorageUnavailable:
+                raise
             except (StorageError, InvalidUri):
                 known.append(None)
         return known[0]

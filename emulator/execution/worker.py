@@ -179,6 +179,7 @@ def _import_everything() -> None:
     import cv2
 
     import emulator.inference.action_recognition
+    import emulator.inference.classification
     import emulator.inference.object_tracking
     import emulator.inference.video
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
 from emulator.vertex.parameters import ModelParameters, Objective
-from emulator.vertex.predictions import ActionPrediction, ObjectTrack
+from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
 
 __all__ = [
     "InstanceFailure",
@@ -26,7 +26,7 @@ __all__ = [
     "open_predictor",
 ]
 
-Prediction = ObjectTrack | ActionPrediction
+Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: i
         from emulator.inference.object_tracking import ObjectTracking
 
         return ObjectTracking(manifest, provider=provider, threads=threads)
+    if manifest.objective is Objective.CLASSIFICATION:
+        from emulator.inference.classification import Classification
+
+        return Classification(manifest, provider=provider, threads=threads)
     from emulator.inference.action_recognition import ActionRecognition
 
     return ActionRecognition(manifest, provider=provider, threads=threads)

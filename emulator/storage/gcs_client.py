@@ -119,8 +119,8 @@ class GcsClient:
                 f"{subject} {where} was replaced or removed by somebody else in the meantime. Try again."
             )
         if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized | GoogleAuthError):
-            who = "the Application Default Credentials" if self._endpoint.is_google else "anonymous access"
-            return AccessDenied(f"{subject}: {who} was refused {where} ({_brief(error)}).")
+            who = "the Application Default Credentials" if self._endpoint.is_google else "anonymous clients"
+            return AccessDenied(f"{subject}: no access for {who} {where} ({_brief(error)}).")
         return None
 
     def _about_endpoint(self, subject: GcsUri, error: Exception) -> StorageError | None:

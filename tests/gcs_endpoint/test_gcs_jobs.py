@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from emulator.config import Settings
 from tests.execution.workplace import line, write_tiny_model, write_video
 from tests.gcs_endpoint.servers import (
     Answer,
-    Proxy,
     Request,
     client_at,
     fake_gcs_server,
@@ -145,6 +145,7 @@ def test_job_reads_from_an_endpoint_and_writes_to_a_folder(
     assert json.loads(file.read_text())["prediction"]
 
 
+@pytest.mark.slow
 def test_videos_are_kept_within_the_limit_and_replaced_ones_are_seen(
     endpoint: str, bucket: Bucket, models: Path, tmp_path: Path
 ) -> None:
@@ -231,7 +232,10 @@ def test_endpoint_that_goes_down_fails_the_job_once(
     assert len(predictions(bucket.files(job["outputInfo"]["gcsOutputDirectory"]))) == 1
 
 
-def test_job_that_waits_for_an_endpoint_can_be_cancelled(models: Path, tmp_path: Path) -> None:
+def test_job_that_waits_for_an_endpoint_can_be_cancelled(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.storage.gcs_client._RETRY_S", 600)
     url = f"http://127.0.0.1:{free_port()}"
     with emulator_at(tmp_path, models, gcs_endpoint=url) as api:
         name = create(api, "gs://bucket/in.jsonl", "gs://bucket/out")
@@ -246,24 +250,21 @@ def test_job_can_be_cancelled_during_a_download(
     video = bucket.put("a.mp4", b"\0" * (12 << 20))
     bucket.put("in.jsonl", line(video))
 
-    def slow(request: Request, pass_on: Callable[[], Answer]) -> Answer:
+    began, end = threading.Event(), threading.Event()
+
+    def hold(request: Request, pass_on: Callable[[], Answer]) -> Answer:
         if "alt=media" in request.path and "a.mp4" in request.path:
-            time.sleep(0.3)
+            began.set()
+            end.wait(60)
         return pass_on()
 
     with proxy_to(endpoint) as proxy, emulator_at(tmp_path, models, gcs_endpoint=proxy.url) as api:
-        proxy.disturb = slow
+        proxy.disturb = hold
         name = create(api, bucket.uri("in.jsonl"), bucket.uri("out"))
-        wait_for_download(proxy)
+        assert began.wait(60)
         api.post(f"/v1/{name}:cancel")
         assert finish(api, name)["state"] == "JOB_STATE_CANCELLED"
-
-
-def wait_for_download(proxy: Proxy) -> None:
-    deadline = time.monotonic() + 60
-    while not any("alt=media" in request.path and "a.mp4" in request.path for request in proxy.requests):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        end.set()
 
 
 @contextmanager
@@ -320,8 +321,11 @@ def test_jobs_survive_their_server(
 
 
 @pytest.mark.gcs_server
-def test_endpoint_that_comes_back_is_used_again(models: Path, tmp_path: Path) -> None:
+def test_endpoint_that_comes_back_is_used_again(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """fake-gcs-server with its objects in a folder, stopped and started while a job runs."""
+    monkeypatch.setattr("emulator.storage.gcs_client._RETRY_S", 60)
     folder, port = tmp_path / "objects", free_port()
     with fake_gcs_server(folder, port) as url:
         bucket = Bucket(url, "bucket")

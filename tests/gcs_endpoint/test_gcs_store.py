@@ -4,6 +4,7 @@ What every store must do is in tests/storage/test_object_store.py.
 """
 
 import json
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.certificates import prepare
 from emulator.storage import AccessDenied, GcsUri, ObjectNotFound, StorageError, StorageUnavailable
 from emulator.storage.gcs_client import ObjectChanged
 from emulator.storage.gcs_store import GcsStore
@@ -296,8 +298,8 @@ def error_answer(status: int, message: str) -> Answer:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_access_is_told_at_once(store: GcsStore, proxy: Proxy, status: int) -> None:
-    proxy.disturb = lambda _, __: error_answer(status, "no access to that")
-    with pytest.raises(AccessDenied, match=r"gs://bucket/folder.*anonymous access.*no access to that"):
+    proxy.disturb = lambda _, __: error_answer(status, "not for you")
+    with pytest.raises(AccessDenied, match=r"gs://bucket/folder.*no access for anonymous.*not for you"):
         store.stat(URI)
     with pytest.raises(AccessDenied):
         store.check_writable(GcsUri("bucket", ""))
@@ -345,6 +347,37 @@ def test_missing_bundle_of_certificates_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     with pytest.raises(StorageUnavailable, match=r"missing\.pem"):
         store_at(f"https://127.0.0.1:{free_port()}", tmp_path).stat(URI)
+
+
+# The real Cloud Storage: nothing is sent to it here.
+
+
+def test_real_cloud_storage_is_used_with_default_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the environment points clients elsewhere."""
+    account = prepare(tmp_path / "tls", []).account
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    client = pickle.loads(pickle.dumps(store_at("https://storage.googleapis.com", tmp_path))).client
+    found = client.call(URI, lambda it: (it._connection.API_BASE_URL, it._credentials.service_account_email))
+    assert found == ("https://storage.googleapis.com", json.loads(account.read_text())["client_email"])
+
+
+def test_missing_default_credentials_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    with pytest.raises(AccessDenied, match="no access for the Application Default Credentials"):
+        store_at("https://storage.googleapis.com", tmp_path).stat(URI)
+
+
+def test_real_buckets_are_never_made(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the emulator makes no real ones"):
+        store_at("https://storage.googleapis.com", tmp_path)._make_bucket("bucket")
+
+
+# Stopping
 
 
 class Stop(Exception):
