@@ -79,6 +79,14 @@ class Control(Connected):
         with self._read() as connection:
             return connection.scalar(select(notes.c.value).where(notes.c.name == name))
 
+    def get_notes(self, prefix: str) -> dict[str, str]:
+        """What was noted under the names that begin so."""
+        statement = select(notes.c.name, notes.c.value).where(
+            notes.c.name.startswith(prefix, autoescape=True)
+        )
+        with self._read() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
     def set_note(self, name: str, value: str | None) -> None:
         """Note a text under a name; None removes it."""
         with self._write() as connection:

@@ -71,6 +71,7 @@ class Service:
         if project is not None:
             self.paces.set(None, project)
         self.faults.forget()
+        self.paces.forget()
         self.journal.clear(project or "")
         self.model_registry.forget_seeds()
         self.models.sweep()

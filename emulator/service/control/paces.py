@@ -1,7 +1,8 @@
 """Paces: which one a job gets, what a read of a held job means, and calls that wait for a job."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,7 @@ MAX_HELD = 112
 # Clients with a deadline get their answer so long before it.
 _MARGIN_S = 0.5
 _NOTE = "pace"
+_MAX_AGE_S = 1.0
 
 
 class Paces:
@@ -28,6 +30,8 @@ class Paces:
         self._context = context
         self._watch = watch
         self._lock = threading.Lock()
+        self._set: Mapping[str, str] | None = None  # as the database has them, by scope
+        self._read_at = 0.0
         #: How many calls are held at the moment.
         self.calls_held = 0
         #: Whether a call may be held; surfaces then give each call a thread of its own.
@@ -35,10 +39,10 @@ class Paces:
 
     def get(self, project: str | None = None) -> dict[str, Any]:
         """The pace of a project (id or number) or of the server, and where it comes from."""
+        paces = self._all()
         for scope in ([self._number(project)] if project else []) + [""]:
-            text = self._context.database.get_note(f"{_NOTE}/{scope}")
-            if text is not None:
-                return {"pace": text or "real", "from": "project" if scope else "server"}
+            if scope in paces:
+                return {"pace": paces[scope] or "real", "from": "project" if scope else "server"}
         return {"pace": self._context.pace or "real", "from": "setting"}
 
     def set(self, pace: str | None, project: str | None = None) -> dict[str, Any]:
@@ -47,7 +51,12 @@ class Paces:
         self.may_hold |= bool(text)
         scope = self._number(project) if project else ""
         self._context.database.set_note(f"{_NOTE}/{scope}", text)
+        self.forget()
         return self.get(project)
+
+    def forget(self) -> None:
+        """Read the paces anew at the next occasion."""
+        self._set = None
 
     def of_new_job(self, project_number: str, asked: str | None) -> str:
         """The pace of a job that is being created; `asked` is what its request says."""
@@ -129,6 +138,18 @@ class Paces:
         if row is None:
             raise NotFound(f"The BatchPredictionJob does not exist. No job {job_id}.")
         return row
+
+    def _all(self) -> Mapping[str, str]:
+        """The paces that were set, by project number; that of the server has none."""
+        known = self._set
+        # Another server may have changed them.
+        stale = self._context.database.is_shared and time.monotonic() - self._read_at > _MAX_AGE_S
+        if known is None or stale:
+            prefix = f"{_NOTE}/"
+            found = self._context.database.get_notes(prefix)
+            known = {name.removeprefix(prefix): text for name, text in found.items()}
+            self._set, self._read_at = known, time.monotonic()
+        return known
 
     def _number(self, project: str) -> str:
         return project_number(project, self._context.project_numbers)
