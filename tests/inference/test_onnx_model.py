@@ -110,3 +110,12 @@ def test_onnxruntime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
         check=True,
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_installation_without_inference_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_manifest(tracking_folder(tmp_path / "tracker", center_detector()))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ModelUnusable, match="lacks opencv-python-headless and serves canned models only"):
+        open_predictor(manifest)
