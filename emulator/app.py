@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import platform
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +19,12 @@ from typing import Any, Self
 import uvicorn
 
 from emulator import __version__
-from emulator.api import gcs
+from emulator.api import admin, gcs
 from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
+from emulator.api.origin import OriginGuard
 from emulator.api.rest import create_app
 from emulator.certificates import CertificateError, prepare, server_context
-from emulator.config import Settings
+from emulator.config import Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
@@ -28,7 +32,9 @@ from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.registry import open_registry
 from emulator.service import Context, Service
+from emulator.service.control.paces import check_pace
 from emulator.storage import LocalStore
+from emulator.vertex.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +59,10 @@ class Emulator:
     run in worker processes. Nothing is taken or started before `start`.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, sources: Mapping[str, str] | None = None) -> None:
+        """Prepare the emulator; `sources` tells where each setting came from, for who asks."""
         self.settings = settings or Settings()
+        self._sources = sources or {}
         self._stopped = threading.Event()
         self._running: _Running | None = None
 
@@ -87,7 +95,7 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("The emulator has been started already.")
-        self._running = _Running(self.settings)
+        self._running = _Running(self.settings, self._sources)
         log.info("Emulator %s at %s, data in %s", __version__, self.url, self.settings.data_dir.absolute())
 
     def stop(self) -> None:
@@ -122,7 +130,9 @@ class Emulator:
 class _Running:
     """Everything that lives between start and stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._started_at = time.monotonic()
         with ExitStack() as parts:
             ports = _Ports(settings, parts)
             self.addresses = ports.addresses
@@ -131,6 +141,8 @@ class _Running:
                 context = _tls_context(settings) if ports.tls else None
             except CertificateError as error:
                 raise CannotStart(str(error)) from error
+            except ApiError as error:
+                raise CannotStart(error.message) from error
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
             self._start_surfaces(settings, ports, context, parts)
@@ -145,7 +157,7 @@ class _Running:
 
     def _build(self, settings: Settings, parts: ExitStack) -> None:
         settings.buckets.mkdir(parents=True, exist_ok=True)
-        registry = open_registry(settings)
+        self._registry = registry = open_registry(settings)
         self._store = store = LocalStore(settings.buckets)
         store.remove_leftovers()
         self._database = Database(settings.database)
@@ -177,6 +189,8 @@ class _Running:
                 project_numbers=settings.project_numbers,
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
+                pace=check_pace(settings.pace),
+                hold_timeout_s=settings.hold_timeout,
             )
         )
         parts.callback(self._service.close)
@@ -186,6 +200,9 @@ class _Running:
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
+        guard = OriginGuard([*settings.certified_names, *settings.allowed_hosts, "*.googleapis.com"])
+        probe = admin.Probe(self._ready, lambda: self._info(settings))
+        parts.callback(admin.mount(app, self._service, probe, guard).close)
         parts.callback(gcs.mount(app, self._store).close)
         server = _Server(app, ports.addresses)
         grpc = LazyGrpc(self._service)
@@ -202,6 +219,36 @@ class _Running:
         parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether a job would run now, with what is known of the workers and the models."""
+        problems = self._pool.problems
+        models = [
+            {"id": source.id, "problem": problems.get(str(source.folder), "")}
+            for source in self._registry.catalogue(max_age_s=1.0).sources
+        ]
+        details = {"workers": self._pool.ready, "modelsLoaded": self._pool.warm, "models": models}
+        return self._pool.warm, details
+
+    def _info(self, settings: Settings) -> dict[str, Any]:
+        """What this server is: version, addresses, and every setting with the place it came from."""
+        return {
+            "version": __version__,
+            "addresses": {
+                "rest": f"http://{self.addresses.http}",
+                "grpc": self.addresses.grpc,
+                "tls": self.addresses.tls,
+            },
+            "uptimeSeconds": round(time.monotonic() - self._started_at, 3),
+            "python": platform.python_version(),
+            "processId": os.getpid(),
+            "runningJobs": self._dispatcher.running_jobs,
+            "workers": {"ready": self._pool.ready, "processIds": self._pool.processes()},
+            "settings": {
+                name: {"value": value, "from": self._sources.get(name, "code")}
+                for name, value in shown_settings(settings).items()
+            },
+        }
 
 
 class _Ports:

@@ -7,6 +7,7 @@ configuration file (`data_dir = "…"`); flags win over the environment, the env
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,6 +100,19 @@ class Settings:
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
         " `models/`, unknown query parameters.",
     )
+    pace: str = _setting(
+        "real",
+        "How long jobs stay in which state: real, immediate, steps, or as in `pending=2s,running=3`; see"
+        " docs/control.md.",
+    )
+    hold_timeout: int = _setting(
+        4, "Seconds after which a call that a pace holds is answered at the latest.", minimum=0, maximum=600
+    )
+    allowed_hosts: list[str] = _setting(
+        [],
+        "More host names that web pages may use to reach `/_emulator/`, beside addresses, localhost and names"
+        " without a dot. Separate several with commas.",
+    )
     log_level: LogLevel = _setting("info", "How much to log: debug, info, warning or error.")
 
     @property
@@ -175,6 +189,19 @@ def load_settings(
         sources.update(layer_sources)
         values.update({name: _convert(name, value, layer_sources[name]) for name, value in layer.items()})
     return LoadedSettings(Settings(**values), sources, tuple(_unknown_variables(environ)))  # type: ignore[arg-type]
+
+
+def shown_settings(settings: Settings) -> dict[str, object]:
+    """Every setting with its value as JSON has it; passwords in URLs are left out."""
+    shown: dict[str, object] = {}
+    for setting in dataclasses.fields(Settings):
+        value = getattr(settings, setting.name)
+        if setting.name == "database_url" and value:
+            value = re.sub(r"//([^:@/]+):[^@/]+@", r"//\1:***@", value)
+        elif isinstance(value, list):
+            value = [str(entry) for entry in value]
+        shown[setting.name] = str(value) if isinstance(value, Path) else value
+    return shown
 
 
 def flag_name(setting: str) -> str:

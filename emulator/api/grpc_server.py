@@ -13,12 +13,15 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from emulator.api.calls import Calls, ServiceMethods
+from emulator.service.control import Incoming
+from emulator.service.control.paces import MAX_HELD
 from emulator.vertex.errors import ApiError, InvalidArgument
 from emulator.vertex.messages import Rpc, load
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 16
+# Threads are made as they are needed: 16 for calls, the rest for those that wait.
+_THREADS = 16 + MAX_HELD
 _MAX_MESSAGE = 10 * 1024 * 1024
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -45,7 +48,9 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
     def _behavior(self, rpc: Rpc) -> Callable[[bytes, Any], Any]:
         def answer(data: bytes, context: Any) -> Any:
             try:
-                return self._calls.call(rpc, _parse(rpc, data), rpc.version).message
+                return self._calls.call(
+                    rpc, lambda: _parse(rpc, data), rpc.version, _incoming(context)
+                ).message
             except ApiError as error:
                 context.set_trailing_metadata(
                     (("grpc-status-details-bin", error.to_status().SerializeToString()),)
@@ -98,6 +103,11 @@ class GrpcServer:
         reflection.enable_server_reflection(
             (*self._surface.services, reflection.SERVICE_NAME), self._server, load().pool
         )
+
+
+def _incoming(context: Any) -> Incoming:
+    headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+    return Incoming("grpc", headers, context.time_remaining())
 
 
 def _parse(rpc: Rpc, data: bytes) -> Any:

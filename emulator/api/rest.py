@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from emulator import __version__
 from emulator.api import openapi
 from emulator.api.calls import Answer, Calls, ServiceMethods
+from emulator.api.front import RESET
 from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
     MAX_BODY,
@@ -35,11 +36,14 @@ from emulator.api.transcoding import (
     unknown_parameter,
 )
 from emulator.config import Settings
+from emulator.service.control import ConnectionReset, Incoming
 from emulator.vertex.errors import ApiError, Internal
 from emulator.vertex.messages import from_json, load, to_json
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+R = TypeVar("R")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
@@ -95,8 +99,8 @@ class RestSurface:
         """The routes of the RPCs that the service has."""
         return [route for route in self.table.routes if self.calls.emulated(route.rpc)]
 
-    def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request; every failure becomes an AIP-193 error."""
+    def answer(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
         try:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
@@ -108,6 +112,8 @@ class RestSurface:
             if route is None:
                 return _other_method(request, match)
             return self._call(route, match, request)
+        except ConnectionReset:
+            return None
         except ApiError as error:
             return error_response(error)
         except Exception as error:
@@ -115,11 +121,14 @@ class RestSurface:
             return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
 
     def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
-        self.calls.check(route.rpc)
         query = parse_query(request.query)
-        message = self._request_message(route, match, request, query)
-        version = route.segments[0]
-        answer = self.calls.call(route.rpc, message, "v1beta1" if version == "v1beta1" else "v1")
+        version = "v1beta1" if route.segments[0] == "v1beta1" else "v1"
+        answer = self.calls.call(
+            route.rpc,
+            lambda: self._request_message(route, match, request, query),
+            version,
+            Incoming("rest", request.headers),
+        )
         value = to_json(answer.message, int_enums=query.options.int_enums)
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
         self._add_extras(answer, value, masked=any(mask not in ("", "*") for mask in masks))
@@ -219,11 +228,14 @@ class VertexRoute(BaseRoute):
             headers=headers,
             body=body,
         )
-        if request.path.endswith(_WAIT):
-            response = await _in_own_thread(self._surface.answer, request)
+        if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
+            response = await in_own_thread(self._surface.answer, request)
         else:
             loop = asyncio.get_running_loop()
             response = await loop.run_in_executor(self._executor, self._surface.answer, request)
+        if response is None:
+            await reset_connection(scope, receive)
+            return
         length = (b"content-length", b"%d" % len(response.body))
         sent = [(name.encode(), value.encode()) for name, value in response.headers.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
@@ -231,12 +243,21 @@ class VertexRoute(BaseRoute):
         await send({"type": "http.response.body", "body": shown})
 
 
-async def _in_own_thread(answer: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:
+async def reset_connection(scope: Scope, receive: Receive) -> None:
+    """Drop the connection of a request without a word, as a broken network does."""
+    reset = scope.get("extensions", {}).get(RESET)
+    if reset is not None:
+        reset()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
     """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end."""
     loop = asyncio.get_running_loop()
-    answered: asyncio.Future[HttpResponse] = loop.create_future()
+    answered: asyncio.Future[R] = loop.create_future()
 
-    def settle(response: HttpResponse) -> None:
+    def settle(response: R) -> None:
         if not answered.done():  # the client may be gone
             answered.set_result(response)
 

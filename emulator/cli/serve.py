@@ -32,7 +32,7 @@ def serve(*, loaded: LoadedSettings) -> None:
     # Its start and stop are ours to tell; what goes wrong still comes through.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        emulator = Emulator(loaded.settings)
+        emulator = Emulator(loaded.settings, loaded.sources)
         emulator.run(on_ready=lambda: _announce(emulator))
     except CannotStart as error:
         fail(str(error))

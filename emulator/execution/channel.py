@@ -42,6 +42,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Warmed:
+    """One of the models of Warm is loaded, or cannot be: then `problem` says why."""
+
+    model: ModelUse
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Unfit:
     """The worker cannot work and ends: say why."""
 
@@ -53,6 +61,13 @@ class Alive:
     """The shard under way has reached this time of its video."""
 
     time_us: int
+
+
+@dataclass(frozen=True)
+class Fired:
+    """A failure on demand is about to happen; `plan` is the number of its plan."""
+
+    plan: int
 
 
 @dataclass(frozen=True)
@@ -70,4 +85,4 @@ class Refused:
     message: str
 
 
-FromWorker = Ready | Unfit | Alive | Outcome | Finished | Refused
+FromWorker = Ready | Warmed | Unfit | Alive | Fired | Outcome | Finished | Refused

@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment, open_predictor
+from emulator.instructions.faults import JobFault
 from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
 from emulator.vertex import errors
 from emulator.vertex.parameters import ModelParameters
@@ -46,23 +46,9 @@ class ShardItem:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A failure on demand, so that tests can see what becomes of a job when a worker misbehaves.
-
-    `crash` kills the worker and `hang` makes it fall silent, in either case just before it hands in
-    instance `instance`, and only in the first `attempts` attempts at it. `slow` sleeps `seconds`
-    whenever the predictor reports progress, whatever the instance.
-    """
-
-    kind: Literal["crash", "hang", "slow"]
-    instance: int = 0
-    attempts: int = 1
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class Shard:
-    """Instances of one video, predicted in one sweep. `attempt` counts from 1."""
+    """Instances of one video, predicted in one sweep. `attempt` counts from 1; `faults` are those that the
+    worker makes happen."""
 
     job: str
     model: ModelUse
@@ -71,7 +57,7 @@ class Shard:
     items: tuple[ShardItem, ...]
     parameters: ModelParameters
     attempt: int = 1
-    fault: Fault | None = None
+    faults: tuple[JobFault, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,20 @@ import time
 from collections import deque
 from multiprocessing.connection import Connection
 
-from emulator.execution.channel import Alive, Cancel, Finished, FromWorker, Ready, Refused, Unfit, Warm, Work
-from emulator.execution.shards import Fault, ModelUse, Outcome, Predictors, run
+from emulator.execution.channel import (
+    Alive,
+    Cancel,
+    Finished,
+    Fired,
+    FromWorker,
+    Ready,
+    Refused,
+    Unfit,
+    Warm,
+    Warmed,
+    Work,
+)
+from emulator.execution.shards import ModelUse, Outcome, Predictors, Shard, run
 from emulator.inference.manifest import ModelUnusable
 from emulator.inference.predictor import missing_packages
 from emulator.vertex import errors
@@ -33,15 +45,15 @@ class _Progress:
     def __init__(self, worker: Worker, work: Work) -> None:
         self._worker = worker
         self._ticket = work.ticket
-        self._fault = work.shard.fault
+        self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
         self._said_at = 0.0
 
     def cancelled(self) -> bool:
         return self._worker.cancelled_ticket >= self._ticket
 
     def advance(self, time_us: int) -> None:
-        if self._fault is not None and self._fault.kind == "slow":
-            time.sleep(self._fault.seconds)
+        for fault in self._slow:
+            time.sleep(fault.delay_s)
         now = time.monotonic()
         if now - self._said_at >= _ALIVE_INTERVAL_S:
             self._said_at = now
@@ -101,18 +113,20 @@ class Worker:
             self._cold.extend(message.models)
 
     def _warm(self, model: ModelUse) -> None:
+        problem = ""
         try:
             self._predictors.get(model)
         except ModelUnusable as error:
+            problem = str(error)
             log.debug("Not warmed up: %s", error)
+        self.say(Warmed(model, problem))
 
     def _work(self, work: Work) -> None:
         shard = work.shard
         try:
             predictor = self._predictors.get(shard.model)
             for outcome in run(shard, predictor, _Progress(self, work)):
-                if shard.fault is not None:
-                    _misbehave(shard.fault, shard.attempt, outcome)
+                self._misbehave(shard, outcome)
                 self.say(outcome)
             self.say(Finished(predictor.provider))
         except ModelUnusable as error:
@@ -122,6 +136,19 @@ class Worker:
             cause = f"{type(error).__name__}: {error}"
             message = f"The worker failed with {cause}. This is a defect; see the server's log."
             self.say(Refused(errors.Internal.code, message))
+
+    def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
+        """Die or fall silent if the job is told to just before it hands in this instance."""
+        for fault in shard.faults:
+            if outcome.instance != fault.instance - 1 or shard.attempt > fault.attempts:
+                continue
+            if fault.kind not in ("kill-worker", "hang-worker"):
+                continue
+            if fault.plan is not None:
+                self.say(Fired(fault.plan))
+            if fault.kind == "kill-worker":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(3600)
 
 
 def main() -> None:
@@ -146,15 +173,6 @@ def _import_everything() -> None:
     # Pictures are small and many threads work on them at a time already.
     cv2.setNumThreads(1)
     emulator.inference.video.quiet_decoder()
-
-
-def _misbehave(fault: Fault, attempt: int, outcome: Outcome) -> None:
-    if outcome.instance != fault.instance or attempt > fault.attempts:
-        return
-    if fault.kind == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if fault.kind == "hang":
-        time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.service.context import Call, Context, Place, new_id
-from emulator.service.jobs import JobService
+from emulator.service.control import Faults, Gate, History, Journal, Paces, Watch
+from emulator.service.jobs import JobService, job_message
 from emulator.service.locations import LocationService
 from emulator.service.model_registry import ModelRegistry
 from emulator.service.models import ModelService
 from emulator.service.operations import Operations, OperationService
+from emulator.vertex.names import project_number
 
 __all__ = ["Call", "Context", "Method", "Place", "Service", "new_id"]
 
@@ -25,7 +27,13 @@ class Service:
     def __init__(self, context: Context) -> None:
         self._operations = operations = Operations(context)
         self.model_registry = ModelRegistry(context)
-        self.jobs = JobService(context, self.model_registry, operations)
+        self.watch = Watch(context.database)
+        self.paces = Paces(context, self.watch)
+        self.faults = Faults(context)
+        self.journal = Journal()
+        self.gate = Gate(context, self.paces, self.faults, self.journal)
+        self.jobs = JobService(context, self.model_registry, operations, self.paces, self.faults)
+        self.history = History(context, self.watch, lambda row: job_message(context, row))
         self.models = ModelService(context, self.model_registry, operations)
         self.operations = OperationService(context, operations)
         self.locations = LocationService(context)
@@ -37,7 +45,8 @@ class Service:
         self.models.sweep()
 
     def close(self) -> None:
-        """Wait for uploads that are under way."""
+        """Let no call wait any longer, and wait for uploads that are under way."""
+        self.watch.close()
         self.models.close()
 
     def methods(self) -> Mapping[str, Method]:
@@ -55,6 +64,11 @@ class Service:
             if method is not None:
                 found[f"{rpc.service}/{rpc.name}"] = method
         return found
+
+    def find_requests(self, project: str = "", **wanted: str) -> dict[str, Any]:
+        """The calls in the journal that fit; `project` is an id or a number."""
+        number = project_number(project, self._context.project_numbers) if project else ""
+        return self.journal.find(number, **wanted)
 
     def rest_extras(self, message: Any) -> dict[str, str]:
         """What REST responses show beyond the message; see JobService.rest_extras."""

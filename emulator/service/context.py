@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.database import Database
+from emulator.instructions.header import Instructions
 from emulator.registry import Registry
 from emulator.storage import ObjectStore
 from emulator.vertex.contract import Contract, Package
@@ -35,10 +36,13 @@ def id_number(text: str) -> int | None:
 @dataclass(frozen=True)
 class Call:
     """One call as its surface saw it: the API version the client speaks, and the paths of request fields
-    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message)."""
+    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message); what its
+    header tells the emulator to do, and how long the client will wait, if it said so."""
 
     api_version: str = "v1"
     beta_only_fields: tuple[str, ...] = ()
+    instructions: Instructions = field(default_factory=Instructions)
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts below the service. `on_work` is called after a commit that leaves something to run."""
+    """The parts below the service. `on_work` is called after a commit that leaves something to run; `pace` is
+    that of jobs which have no other, `hold_timeout_s` how long a call may be held at the most."""
 
     database: Database
     registry: Registry
@@ -63,6 +68,8 @@ class Context:
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
     new_id: Callable[[], int] = new_id
+    pace: str = ""
+    hold_timeout_s: float = 4.0
     contract: Contract = field(default_factory=load_contract)
 
     @property

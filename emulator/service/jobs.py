@@ -3,10 +3,12 @@
 Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from emulator.database import FilterRow, JobRow
 from emulator.service.context import Call, Context, id_number, timestamp
+from emulator.service.control import Faults, Paces
 from emulator.service.job_request import JobRequest
 from emulator.service.listing import Paging, masked
 from emulator.service.model_registry import ModelRegistry
@@ -23,23 +25,34 @@ _REMEMBERED = 10_000
 class JobService:
     """The batch prediction calls of `google.cloud.aiplatform.v1.JobService`."""
 
-    def __init__(self, context: Context, models: ModelRegistry, operations: Operations) -> None:
+    def __init__(
+        self,
+        context: Context,
+        models: ModelRegistry,
+        operations: Operations,
+        paces: Paces,
+        faults: Faults,
+    ) -> None:
         self._context = context
         self._models = models
         self._operations = operations
+        self._paces = paces
+        self._faults = faults
         self._extras: dict[str, dict[str, str]] = {}
 
     def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
         """Check a job, store it PENDING, and let a runner know."""
         place = self._context.place(LocationName.parse(request.parent))
         preparation = JobRequest(self._context, self._models, place, call)
-        row = self._context.database.insert_job(preparation.prepare(request.batch_prediction_job))
+        job = preparation.prepare(request.batch_prediction_job)
+        job = replace(job, pace=self._paces.of_new_job(job.project, call.instructions.pace))
+        row = self._context.database.insert_job(self._faults.equip(job, call.instructions.job_faults))
         self._context.on_work()
         return self._message(row)
 
-    def get_batch_prediction_job(self, request: Any, _call: Call) -> Any:
-        """Read one job."""
-        return self._message(self._named(request.name))
+    def get_batch_prediction_job(self, request: Any, call: Call) -> Any:
+        """Read one job; where its pace says so, as soon as it has moved."""
+        return self._message(self._paces.read(self._named(request.name), call.time_left_s))
 
     def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
         """Read a page of jobs, newest first."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +31,9 @@ class RecordingService:
         self.request: Any = None
         self.call: Call | None = None
         self.over = threading.Event()
+        database = Database("sqlite://")
+        context = Context(database, Registry([], Path("nowhere")), LocalStore(Path("nowhere")))
+        self.gate = Service(context).gate
         self._v1 = load().v1
 
     def methods(self) -> Mapping[str, Callable[[Any, Call], Any]]:
@@ -106,7 +110,9 @@ class Surface:
     ) -> HttpResponse:
         path, _, query = url.partition("?")
         content = body if value is None else json.dumps(value).encode()
-        return self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+        response = self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+        assert response is not None
+        return response
 
     def json(self, method: str, url: str, value: object = None, **options: Any) -> Any:
         response = self.send(method, url, value, **options)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emulator.execution.owner import Owner
-from emulator.execution.shards import Fault
+from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, line
 
@@ -28,7 +28,7 @@ pool = WorkerPool(2)
 store = LocalStore(folder / "buckets")
 place = Workplace(folder, folder, pool, Database(f"sqlite:///{folder / 'emulator.db'}"), store)
 pool.start()
-place.start(fault=Fault("slow", seconds=0.03))
+place.start(fault=JobFault("slow-model", delay_s=0.03))
 while True:
     time.sleep(0.1)
     print(*pool.processes(), flush=True)
@@ -105,7 +105,7 @@ def test_restart_takes_over_at_once(workplace: Workplace) -> None:
     server.wait()
     server.stdout.close()
     before = time.monotonic()
-    workplace.start(fault=Fault("slow", seconds=0.03))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.03))
     workplace.wait_until(job, lambda row: row.attempts == 2)
     assert time.monotonic() - before < 2
     workplace.database.request_cancel(job)
@@ -124,7 +124,7 @@ def test_cancellation_survives_the_server(workplace: Workplace) -> None:
 def test_graceful_stop_hands_the_job_back(workplace: Workplace) -> None:
     workplace.video("a.mp4")
     workplace.video("long.mp4", 5)
-    dispatcher = workplace.start(fault=Fault("slow", seconds=0.05))
+    dispatcher = workplace.start(fault=JobFault("slow-model", delay_s=0.05))
     job = workplace.submit_lines([line("a.mp4"), line("long.mp4")])
     workplace.wait_until(job, lambda _: bool(workplace.database.shards(job)))
     before = time.monotonic()
@@ -141,7 +141,7 @@ def test_graceful_stop_hands_the_job_back(workplace: Workplace) -> None:
 
 def test_graceful_stop_waits_for_a_job_that_is_nearly_done(workplace: Workplace) -> None:
     workplace.video("a.mp4")
-    dispatcher = workplace.start(fault=Fault("slow", seconds=0.02))
+    dispatcher = workplace.start(fault=JobFault("slow-model", delay_s=0.02))
     job = workplace.submit_lines([line("a.mp4")])
     workplace.wait_until(job, lambda row: row.state is JobState.RUNNING)
     dispatcher.stop(timeout_s=10)
@@ -151,7 +151,7 @@ def test_graceful_stop_waits_for_a_job_that_is_nearly_done(workplace: Workplace)
 
 def test_runner_that_lost_its_lease_changes_nothing(workplace: Workplace) -> None:
     workplace.video("long.mp4", 5)
-    workplace.start(fault=Fault("slow", seconds=0.03))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.03))
     job = workplace.submit_lines([line("long.mp4")])
     row = workplace.wait_until(job, lambda row: row.incomplete == 1)
     assert row.owner is not None
@@ -207,7 +207,7 @@ def test_job_that_could_not_be_finished_is_taken_up_again(
     monkeypatch.setattr("emulator.execution.dispatcher._LEASE_US", 1_000_000)
     workplace.video("a.mp4")
     workplace.video("long.mp4", 60)
-    workplace.start(fault=Fault("slow", seconds=0.05))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.05))
     other = workplace.submit_lines([line("long.mp4")])
     job = workplace.submit_lines([line("a.mp4")])
     workplace.wait_until(other, lambda row: row.incomplete == 1)

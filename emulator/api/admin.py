@@ -1,0 +1,274 @@
+"""The control surface, `/_emulator/`: JSON in and out, a few lines a route. docs/control.md describes it."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from emulator.api.origin import OriginGuard
+from emulator.api.rest import HttpResponse, error_response, in_own_thread
+from emulator.api.transcoding import MAX_BODY, dump_json, too_large
+from emulator.database import JobRow
+from emulator.service import Service
+from emulator.service.context import id_number
+from emulator.vertex.errors import ApiError, Internal, InvalidArgument, NotFound
+from emulator.vertex.job_state import TERMINAL, JobState
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "/_emulator"
+_THREADS = 4
+_LONGEST_WAIT_S = 60.0
+_USUAL_WAIT_S = 20.0
+_ENDED = "ENDED"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What only the one who built the server knows. `ready` tells whether work can be done, and why not;
+    `info` describes the server. Both are JSON objects."""
+
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    info: Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class AdminRequest:
+    """A request to the control surface. `body` is its JSON object, empty when there is none."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with a status of its own."""
+
+    value: Any
+    status: int = 200
+
+
+class AdminSurface:
+    """Answers the control surface's requests. Synchronous and without any socket."""
+
+    def __init__(self, service: Service, probe: Probe) -> None:
+        self._service = service
+        self._probe = probe
+
+    def health(self, _request: AdminRequest) -> Any:
+        """The process is up."""
+        return {"status": "ok"}
+
+    def ready(self, _request: AdminRequest) -> Any:
+        """Whether jobs would run now."""
+        ready, details = self._probe.ready()
+        return Answer({"ready": ready, **details}, 200 if ready else 503)
+
+    def info(self, _request: AdminRequest) -> Any:
+        """What this server is."""
+        return self._probe.info()
+
+    def get_pace(self, request: AdminRequest) -> Any:
+        """The pace of the server or of a project."""
+        return self._service.paces.get(request.path.get("project"))
+
+    def set_pace(self, request: AdminRequest) -> Any:
+        """Set the pace of the server or of a project."""
+        return self._service.paces.set(_text(request.body, "pace"), request.path.get("project"))
+
+    def remove_pace(self, request: AdminRequest) -> Any:
+        """Go back to the pace of the server, or of the settings."""
+        return self._service.paces.set(None, request.path.get("project"))
+
+    def get_job_pace(self, request: AdminRequest) -> Any:
+        """A job's pace, and whether it is held."""
+        return self._service.paces.describe(self._job(request))
+
+    def set_job_pace(self, request: AdminRequest) -> Any:
+        """Give a job another pace."""
+        return self._service.paces.set_of_job(self._job(request), _text(request.body, "pace"))
+
+    def release(self, request: AdminRequest) -> Any:
+        """End the hold that a job is in."""
+        return self._service.paces.release(self._job(request))
+
+    def wait(self, request: AdminRequest) -> Any:
+        """Answer as soon as a job is in a state."""
+        states = _states(request.query.get("state", _ENDED))
+        held = request.query.get("held", "false").lower() == "true"
+        return self._service.paces.wait(self._job(request), states, held, _timeout(request.query))
+
+    def explain(self, request: AdminRequest) -> Any:
+        """Every step of a job."""
+        return self._service.history.explain(self._job(request))
+
+    def add_fault(self, request: AdminRequest) -> Any:
+        """Keep a plan for failures."""
+        return self._service.faults.add(request.body)
+
+    def list_faults(self, _request: AdminRequest) -> Any:
+        """All plans with their accounts."""
+        return {"faults": self._service.faults.list()}
+
+    def get_fault(self, request: AdminRequest) -> Any:
+        """One plan with its account."""
+        return self._service.faults.get(request.path["fault"])
+
+    def remove_faults(self, request: AdminRequest) -> Any:
+        """Remove one plan or all."""
+        return {"removed": self._service.faults.remove(request.path.get("fault"))}
+
+    def requests(self, request: AdminRequest) -> Any:
+        """The calls that fit."""
+        wanted = dict(request.query)
+        known = ("method", "project", "status", "surface", "contains", "after")
+        if unknown := [name for name in wanted if name not in known]:
+            raise InvalidArgument(f"{unknown[0]!r} is not known here; requests take {', '.join(known)}.")
+        return self._service.find_requests(**wanted)
+
+    def forget_requests(self, _request: AdminRequest) -> Any:
+        """Empty the journal."""
+        self._service.journal.clear()
+        return {}
+
+    def _job(self, request: AdminRequest) -> JobRow:
+        text = request.path["job"].rpartition("/")[2]
+        number = id_number(text)
+        if number is None:
+            raise NotFound(f"{text[:100]!r} is no job id; give the last part of the job's resource name.")
+        return self._service.paces.row(number)
+
+
+def mount(app: Any, service: Service, probe: Probe, guard: OriginGuard) -> "Admin":
+    """Add the surface to an application; close what is returned."""
+    admin = Admin(AdminSurface(service, probe), guard)
+    app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
+    return admin
+
+
+class Admin:
+    """The surface on its routes: reads bodies, works in threads."""
+
+    def __init__(self, surface: AdminSurface, guard: OriginGuard) -> None:
+        self._guard = guard
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="admin")
+        table: list[tuple[str, str, Callable[[AdminRequest], Any]]] = [
+            ("GET", "/health", surface.health),
+            ("GET", "/ready", surface.ready),
+            ("GET", "/info", surface.info),
+            ("GET", "/pace", surface.get_pace),
+            ("PUT", "/pace", surface.set_pace),
+            ("DELETE", "/pace", surface.remove_pace),
+            ("GET", "/projects/{project}/pace", surface.get_pace),
+            ("PUT", "/projects/{project}/pace", surface.set_pace),
+            ("DELETE", "/projects/{project}/pace", surface.remove_pace),
+            ("GET", "/jobs/{job:path}/pace", surface.get_job_pace),
+            ("PUT", "/jobs/{job:path}/pace", surface.set_job_pace),
+            ("POST", "/jobs/{job:path}/release", surface.release),
+            ("GET", "/jobs/{job:path}/wait", surface.wait),
+            ("GET", "/jobs/{job:path}/explain", surface.explain),
+            ("POST", "/faults", surface.add_fault),
+            ("GET", "/faults", surface.list_faults),
+            ("DELETE", "/faults", surface.remove_faults),
+            ("GET", "/faults/{fault}", surface.get_fault),
+            ("DELETE", "/faults/{fault}", surface.remove_faults),
+            ("GET", "/requests", surface.requests),
+            ("DELETE", "/requests", surface.forget_requests),
+        ]
+        waiting = (surface.wait, surface.release)
+        self.routes = [
+            Route(path, self._endpoint(handler, handler in waiting), methods=[method])
+            for method, path, handler in table
+        ]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
+        async def endpoint(request: Request) -> Response:
+            body = await request.body()
+            call = _Call(handler, request, body, self._guard)
+            if waits:
+                answer = await in_own_thread(_Call.answer, call)
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._executor, call.answer)
+            return Response(answer.body, answer.status, answer.headers)
+
+        return endpoint
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request on its way to its handler."""
+
+    handler: Callable[[AdminRequest], Any]
+    request: Request
+    body: bytes
+
+    guard: OriginGuard
+
+    def answer(self) -> HttpResponse:
+        try:
+            self.guard.check(self.request.headers)
+            arguments = AdminRequest(self.request.path_params, self.request.query_params, _object(self.body))
+            value = self.handler(arguments)
+        except ApiError as error:
+            return error_response(error)
+        except Exception as error:
+            _log.exception("%s %s failed", self.request.method, self.request.url.path)
+            return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+        answer = value if isinstance(value, Answer) else Answer(value)
+        return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    if len(body) > MAX_BODY:
+        raise too_large()
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise InvalidArgument(f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("The body must be a JSON object.")
+    return value
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise InvalidArgument(f'The body must say {{"{name}": "…"}}.')
+    return value
+
+
+def _states(text: str) -> frozenset[JobState]:
+    found: set[JobState] = set()
+    for name in text.upper().replace("JOB_STATE_", "").split(","):
+        if name == _ENDED:
+            found |= TERMINAL
+        elif name in JobState.__members__:
+            found.add(JobState[name])
+        else:
+            raise InvalidArgument(f"{name[:80]!r} is not a state; use ended or states such as RUNNING.")
+    return frozenset(found)
+
+
+def _timeout(query: Mapping[str, str]) -> float:
+    try:
+        seconds = float(query.get("timeout", _USUAL_WAIT_S))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_WAIT_S:
+        raise InvalidArgument(f"timeout is {query['timeout']!r}; give seconds from 0 to {_LONGEST_WAIT_S:g}.")
+    return seconds
