@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TARGET ?= cpu
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +31,9 @@ test-slow: $(VENV)/installed-dev ## The slow tests only
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
+test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
+	.ci/with-images $(BIN)/python -m pytest tests/container
+
 test-all: test test-slow test-postgresql ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
@@ -43,6 +47,9 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 
 bench: $(VENV)/installed-dev ## Run every benchmark
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+image: ## Build the container image with Docker; TARGET=slim or cuda for another
+	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

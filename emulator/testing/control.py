@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 90.0
 
+_CAN_BE_HELD = "QUEUED,PENDING,RUNNING,PAUSED,UPDATING,CANCELLING"
+
 _Json = Mapping[str, Any]
 
 
@@ -87,7 +89,7 @@ class Pace:
 
     def release(self, job: object) -> str:
         """End the hold that the job is in (waiting until it is in one); gives its state."""
-        self._control.get(f"{job_path(job)}/wait", held="true")
+        self._control.get(f"{job_path(job)}/wait", held="true", state=_CAN_BE_HELD)
         state: str = self._control.call("POST", f"{job_path(job)}/release")["state"]
         return state
 

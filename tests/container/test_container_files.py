@@ -1,4 +1,4 @@
-"""Dockerfile, docker-compose.yml and .dockerignore agree with the repository; `make test-image` builds them."""
+"""Dockerfile, docker-compose.yml and .dockerignore agree with the repository; see `make test-image` too."""
 
 import json
 import re
