@@ -224,11 +224,16 @@ class _Running:
         """Whether a job would run now, with what is known of the workers and the models."""
         problems = self._pool.problems
         models = [
-            {"id": source.id, "problem": problems.get(str(source.folder), "")}
+            {
+                "id": source.id,
+                "canned": source.manifest.is_canned,
+                "problem": problems.get(str(source.folder), ""),
+            }
             for source in self._registry.catalogue(max_age_s=1.0).sources
         ]
         details = {"workers": self._pool.ready, "modelsLoaded": self._pool.warm, "models": models}
-        return self._pool.warm, details
+        usable = not models or any(not model["problem"] for model in models)
+        return self._pool.warm and usable, details
 
     def _info(self, settings: Settings) -> dict[str, Any]:
         """What this server is: version, addresses, and every setting with the place it came from."""
@@ -242,6 +247,10 @@ class _Running:
             "uptimeSeconds": round(time.monotonic() - self._started_at, 3),
             "python": platform.python_version(),
             "processId": os.getpid(),
+            "models": [
+                {"id": source.id, "canned": source.manifest.is_canned}
+                for source in self._registry.catalogue(max_age_s=1.0).sources
+            ],
             "runningJobs": self._dispatcher.running_jobs,
             "workers": {"ready": self._pool.ready, "processIds": self._pool.processes()},
             "settings": {

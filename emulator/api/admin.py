@@ -126,6 +126,10 @@ class AdminSurface:
         """Remove one plan or all."""
         return {"removed": self._service.faults.remove(request.path.get("fault"))}
 
+    def add_canned(self, request: AdminRequest) -> Any:
+        """Make a canned model."""
+        return self._service.canned.add(request.body)
+
     def requests(self, request: AdminRequest) -> Any:
         """The calls that fit."""
         wanted = dict(request.query)
@@ -180,6 +184,7 @@ class Admin:
             ("DELETE", "/faults", surface.remove_faults),
             ("GET", "/faults/{fault}", surface.get_fault),
             ("DELETE", "/faults/{fault}", surface.remove_faults),
+            ("POST", "/canned", surface.add_canned),
             ("GET", "/requests", surface.requests),
             ("DELETE", "/requests", surface.forget_requests),
         ]

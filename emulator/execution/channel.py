@@ -38,7 +38,7 @@ ToWorker = Work | Cancel | Warm
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has started and imported what it needs."""
+    """The worker has started and imported what models need, if that is there."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,6 @@ class Warmed:
 
     model: ModelUse
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class Unfit:
-    """The worker cannot work and ends: say why."""
-
-    message: str
 
 
 @dataclass(frozen=True)
@@ -85,4 +78,4 @@ class Refused:
     message: str
 
 
-FromWorker = Ready | Warmed | Unfit | Alive | Fired | Outcome | Finished | Refused
+FromWorker = Ready | Warmed | Alive | Fired | Outcome | Finished | Refused

@@ -221,7 +221,7 @@ class Runner:
         self._check_stop()
         request = self._read_request()
         self._parameters = request.parameters
-        self._fire("slow-storage")
+        self._fire("slow-storage", "slow-model")
         self._input.read(self._store, request.uris, strict=self._settings.strict, check=self._check_stop)
         self._note("input", self._input.summary)
         self._open_output(request.prefix)

@@ -24,19 +24,22 @@ from emulator.execution.channel import (
     FromWorker,
     Ready,
     Refused,
-    Unfit,
     Warm,
     Warmed,
     Work,
 )
-from emulator.execution.shards import ModelUse, Outcome, Predictors, Shard, run
-from emulator.inference.manifest import ModelUnusable
+from emulator.execution.shards import Model, ModelUse, Outcome, Predictors, Shard, run
+from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import missing_packages
 from emulator.vertex import errors
 
 log = logging.getLogger(__name__)
 
 _ALIVE_INTERVAL_S = 0.5
+
+
+class _Unfit(Exception):
+    """What models need is not installed."""
 
 
 class _Progress:
@@ -69,6 +72,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Work | Warm] = queue.SimpleQueue()
         self._cold: deque[ModelUse] = deque()
         self._predictors = Predictors()
+        self._complaint = ""
 
     def serve(self) -> None:
         """Work until the server closes the channel; does not return."""
@@ -76,8 +80,9 @@ class Worker:
         try:
             _import_everything()
         except ImportError as error:
-            self.say(Unfit(f"{type(error).__name__}: {error}"))
-            return
+            # Canned predictions need none of it.
+            self._complaint = f"The worker cannot run models: {type(error).__name__}: {error}"
+            log.warning(self._complaint)
         self.say(Ready())
         while True:
             self._work(self._next())
@@ -115,8 +120,8 @@ class Worker:
     def _warm(self, model: ModelUse) -> None:
         problem = ""
         try:
-            self._predictors.get(model)
-        except ModelUnusable as error:
+            self._open(model)
+        except (ModelUnusable, _Unfit) as error:
             problem = str(error)
             log.debug("Not warmed up: %s", error)
         self.say(Warmed(model, problem))
@@ -124,11 +129,13 @@ class Worker:
     def _work(self, work: Work) -> None:
         shard = work.shard
         try:
-            predictor = self._predictors.get(shard.model)
+            predictor = self._open(shard.model)
             for outcome in run(shard, predictor, _Progress(self, work)):
                 self._misbehave(shard, outcome)
                 self.say(outcome)
             self.say(Finished(predictor.provider))
+        except _Unfit as error:
+            self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:
             self.say(Refused(errors.FailedPrecondition.code, str(error)))
         except Exception as error:
@@ -136,6 +143,11 @@ class Worker:
             cause = f"{type(error).__name__}: {error}"
             message = f"The worker failed with {cause}. This is a defect; see the server's log."
             self.say(Refused(errors.Internal.code, message))
+
+    def _open(self, model: ModelUse) -> Model:
+        if self._complaint and not load_manifest(model.folder).is_canned:
+            raise _Unfit(self._complaint)
+        return self._predictors.get(model)
 
     def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
         """Die or fall silent if the job is told to just before it hands in this instance."""

@@ -31,7 +31,6 @@ from emulator.execution.channel import (
     Ready,
     Refused,
     ToWorker,
-    Unfit,
     Warm,
     Warmed,
     Work,
@@ -254,15 +253,15 @@ class WorkerPool:
         while not self._stopping.is_set():
             self._spawn(slot, warm)
             warm = ()
-            came_up, complaint = self._listen(slot)
+            came_up = self._listen(slot)
             cause = self._reap(slot)
             if self._stopping.is_set():
                 return
             failures = 0 if came_up else failures + 1
-            log.warning("Worker %d %s; it is replaced.", slot.number, complaint or cause)
+            log.warning("Worker %d %s; it is replaced.", slot.number, cause)
             self._bury(slot, cause)
             if failures >= _STARTS_BEFORE_GIVING_UP:
-                self._give_up(complaint or f"it {cause} before it was ready")
+                self._give_up(f"it {cause} before it was ready")
             if not came_up:
                 self._stopping.wait(min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**failures))
 
@@ -294,19 +293,15 @@ class WorkerPool:
         if warm:
             self._send(slot, slot.connection, Warm(tuple(warm)))
 
-    def _listen(self, slot: _Slot) -> tuple[bool, str]:
-        """Handle what the worker says until it dies: whether it came up, and what it complained of."""
+    def _listen(self, slot: _Slot) -> bool:
+        """Handle what the worker says until it dies; whether it came up."""
         assert slot.connection is not None
-        complaint = ""
         try:
             while True:
                 message: FromWorker = slot.connection.recv()
-                if isinstance(message, Unfit):
-                    complaint = f"cannot work: {message.message}"
-                else:
-                    self._heard(slot, message)
+                self._heard(slot, message)
         except (EOFError, OSError):
-            return slot.ready, complaint
+            return slot.ready
 
     def _heard(self, slot: _Slot, message: FromWorker) -> None:
         with self._changed:

@@ -129,6 +129,9 @@ class ModelSection:
     description: str = _key(_text, "One or two sentences for whoever lists models.", "")
     version: str = _key(_text, "Your own name for this version of the weights.", "1")
     file: str = _key(_file, "The ONNX graph, a file in the same folder.", "model.onnx")
+    canned: str = _key(
+        _file, "Canned predictions instead of a graph: a JSON Lines file or a folder of such files.", ""
+    )
 
 
 @dataclass(frozen=True)
@@ -331,6 +334,11 @@ class ModelManifest:
         return self.folder / self.model.file
 
     @property
+    def is_canned(self) -> bool:
+        """Whether predictions are read from a file, and no network is run."""
+        return bool(self.model.canned)
+
+    @property
     def interval_us(self) -> int:
         """Distance of the sampling grid's points."""
         return round(1_000_000 / self.sampling.rate)
@@ -358,6 +366,8 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
     """Check an already parsed `model.toml` that belongs to `folder`."""
     path = folder / MANIFEST
     _refuse_unknown(path, "section", document, SECTIONS)
+    if isinstance(document.get("model"), dict) and document["model"].get("canned"):
+        return _parse_canned(document, folder)
     sections = {
         name: _read_section(path, name, cls, document.get(name, {})) for name, cls in SECTIONS.items()
     }
@@ -421,6 +431,28 @@ def _named(path: Path, model: ModelSection, folder: Path) -> ModelSection:
         description=model.description,
         version=model.version,
         file=model.file,
+        canned=model.canned,
+    )
+
+
+def _parse_canned(document: Mapping[str, Any], folder: Path) -> ModelManifest:
+    """The manifest of a model that runs no network: it has nothing but the section [model]."""
+    path = folder / MANIFEST
+    _refuse_unknown(path, "section of a canned model", document, {"model": ModelSection})
+    model = _named(path, _read_section(path, "model", ModelSection, document["model"]), folder)
+    objective = OBJECTIVES[model.objective]
+    head = next(head for head, of in HEADS.items() if of is objective)
+    return ModelManifest(
+        folder=folder,
+        objective=objective,
+        model=model,
+        labels=(),
+        background=None,
+        input=InputSection(width=8, height=8),
+        output=OutputSection(head=head),
+        sampling=SamplingSection(),
+        tracker=TrackerSection(),
+        actions=ActionsSection(),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emulator.service.context import Call, Context, Place, new_id
-from emulator.service.control import Faults, Gate, History, Journal, Paces, Watch
+from emulator.service.control import Canned, Faults, Gate, History, Journal, Paces, Watch
 from emulator.service.jobs import JobService, job_message
 from emulator.service.locations import LocationService
 from emulator.service.model_registry import ModelRegistry
@@ -35,6 +35,7 @@ class Service:
         self.jobs = JobService(context, self.model_registry, operations, self.paces, self.faults)
         self.history = History(context, self.watch, lambda row: job_message(context, row))
         self.models = ModelService(context, self.model_registry, operations)
+        self.canned = Canned(context, self.models.install)
         self.operations = OperationService(context, operations)
         self.locations = LocationService(context)
         self._context = context

@@ -118,7 +118,7 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
     )
     if not (settings.buckets / "bucket" / "a.mp4").exists():
         write_video(settings.buckets / "bucket" / "a.mp4", 0.3)
-        write_video(settings.buckets / "bucket" / "b.mp4", 0.3)
+        write_video(settings.buckets / "bucket" / "b.mp4", 0.5)
     return settings
 
 

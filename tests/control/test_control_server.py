@@ -24,7 +24,7 @@ def test_ready_once_the_models_are_loaded(tmp_path: Path) -> None:
             "ready": True,
             "workers": 1,
             "modelsLoaded": True,
-            "models": [{"id": "tiny", "problem": ""}],
+            "models": [{"id": "tiny", "canned": False, "problem": ""}],
         }
 
 
@@ -40,8 +40,9 @@ def test_server_without_workers_never_becomes_ready(tmp_path: Path, monkeypatch:
 
 def test_info_tells_every_setting_and_where_it_came_from(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, database_url=f"sqlite:///{tmp_path}/x.db")
-    with Emulator(settings, {"workers": "--workers", "pace": "default"}) as emulator:
-        info = client_of(emulator).get("/_emulator/info").json()
+    sources = {"workers": "--workers", "pace": "default"}
+    with Emulator(settings, sources) as emulator, client_of(emulator) as http:
+        info = http.get("/_emulator/info").json()
         assert info["version"] == __version__
         assert info["addresses"] == {"rest": emulator.url, "grpc": emulator.grpc_address, "tls": None}
         assert info["settings"]["workers"] == {"value": 1, "from": "--workers"}

@@ -15,7 +15,17 @@ import emulator.factory  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
-HEAVY = ("fastapi", "sqlalchemy", "numpy", "cv2", "onnxruntime", "grpc", "google.cloud", "uvicorn", "pydantic")
+HEAVY = (
+    "fastapi",
+    "sqlalchemy",
+    "numpy",
+    "cv2",
+    "onnxruntime",
+    "grpc",
+    "google.cloud.aiplatform",
+    "uvicorn",
+    "pydantic",
+)
 
 
 @pytest.fixture(autouse=True)
