@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TARGET ?= cpu
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo serve test check test-slow test-postgresql test-image test-all format models bench image clean
+.PHONY: help demo serve test check test-slow test-postgresql test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,10 +31,13 @@ test-slow: $(VENV)/installed-dev ## The slow tests only
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
+test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
+	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
+
 test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql ## Everything
+test-all: test test-slow test-postgresql test-wheel test-image ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
