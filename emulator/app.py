@@ -33,6 +33,8 @@ from emulator.execution.workers import WorkerPool
 from emulator.registry import open_registry
 from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
+from emulator.service.control.state import Folders, SeedError
+from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore
 from emulator.vertex.errors import ApiError
 
@@ -143,6 +145,8 @@ class _Running:
                 raise CannotStart(str(error)) from error
             except ApiError as error:
                 raise CannotStart(error.message) from error
+            except SeedError as error:
+                raise CannotStart(str(error)) from error
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
             self._start_surfaces(settings, ports, context, parts)
@@ -181,6 +185,10 @@ class _Running:
             settings=RunnerSettings(settings.provider, settings.worker_threads, settings.strict),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
+        ids: Callable[[str], int] = random_id
+        if settings.seed is not None:
+            seed_database(self._database)
+            ids = SeededIds(settings.seed, self._database.has_id)
         self._service = Service(
             Context(
                 self._database,
@@ -191,17 +199,20 @@ class _Running:
                 on_work=self._dispatcher.wake,
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
-            )
+                new_id=ids,
+            ),
+            _folders(settings),
         )
         parts.callback(self._service.close)
         self._service.recover()
+        self._service.state.seed_if_new()
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
         guard = OriginGuard([*settings.certified_names, *settings.allowed_hosts, "*.googleapis.com"])
-        probe = admin.Probe(self._ready, lambda: self._info(settings))
+        probe = admin.Probe(self._ready, lambda: self._info(settings), self._gauges)
         parts.callback(admin.mount(app, self._service, probe, guard).close)
         parts.callback(gcs.mount(app, self._store).close)
         server = _Server(app, ports.addresses)
@@ -217,6 +228,8 @@ class _Running:
         parts.callback(server.end, thread)
         # Before the loop that carries its connections ends.
         parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
+        # Calls that are held and streams of events would keep the servers from ending.
+        parts.callback(self._service.watch.close)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
 
@@ -234,6 +247,13 @@ class _Running:
         details = {"workers": self._pool.ready, "modelsLoaded": self._pool.warm, "models": models}
         usable = not models or any(not model["problem"] for model in models)
         return self._pool.warm and usable, details
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "running_jobs": self._dispatcher.running_jobs,
+            "workers_ready": self._pool.ready,
+            "uptime_seconds": time.monotonic() - self._started_at,
+        }
 
     def _info(self, settings: Settings) -> dict[str, Any]:
         """What this server is: version, addresses, and every setting with the place it came from."""
@@ -351,6 +371,16 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _folders(settings: Settings) -> Folders:
+    """Where the state lies; a folder of buckets that someone named is not ours to empty."""
+    return Folders(
+        settings.data_dir,
+        settings.buckets if settings.storage_dir is None else None,
+        {"uploads": settings.data_dir / "uploads", "models": settings.own_models},
+        settings.seed_dir,
+    )
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -100,6 +100,12 @@ class Settings:
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
         " `models/`, unknown query parameters.",
     )
+    seed: int | None = _setting(
+        None, "Deterministic mode: ids and times of resources follow from this number. Default: they do not."
+    )
+    seed_dir: Path | None = _setting(
+        None, "Folder of models, buckets, jobs and control.json that is loaded at the first start."
+    )
     pace: str = _setting(
         "real",
         "How long jobs stay in which state: real, immediate, steps, or as in `pending=2s,running=3`; see"

@@ -166,7 +166,13 @@ def open_registry(settings: Settings) -> Registry:
     """The registry that a server with these settings has; its own folder of models is made when missing."""
     settings.own_models.mkdir(parents=True, exist_ok=True)
     bundled = [bundled_models()] if settings.bundled_models else []
-    return Registry([*bundled, settings.own_models, *settings.models_dirs], settings.data_dir / "uploads")
+    seeded = (
+        [settings.seed_dir / "models"]
+        if settings.seed_dir and (settings.seed_dir / "models").is_dir()
+        else []
+    )
+    folders = [*bundled, settings.own_models, *settings.models_dirs, *seeded]
+    return Registry(folders, settings.data_dir / "uploads")
 
 
 def bundled_models() -> Path:

@@ -3,22 +3,26 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from emulator.api.origin import OriginGuard
 from emulator.api.rest import HttpResponse, error_response, in_own_thread
 from emulator.api.transcoding import MAX_BODY, dump_json, too_large
-from emulator.database import JobRow
+from emulator.database import JobRow, StepRow
 from emulator.service import Service
 from emulator.service.context import id_number
-from emulator.vertex.errors import ApiError, Internal, InvalidArgument, NotFound
+from emulator.service.control.state import SeedError
+from emulator.vertex.errors import ApiError, FailedPrecondition, Internal, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
 
 _log = logging.getLogger(__name__)
@@ -28,15 +32,18 @@ _THREADS = 4
 _LONGEST_WAIT_S = 60.0
 _USUAL_WAIT_S = 20.0
 _ENDED = "ENDED"
+# How long a stream of events is silent at the most: proxies drop connections that say nothing.
+_SILENCE_S = 15.0
 
 
 @dataclass(frozen=True)
 class Probe:
     """What only the one who built the server knows. `ready` tells whether work can be done, and why not;
-    `info` describes the server. Both are JSON objects."""
+    `info` describes the server. Both are JSON objects. `gauges` are numbers for the metrics, by name."""
 
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     info: Callable[[], Mapping[str, Any]]
+    gauges: Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Answer:
 
     value: Any
     status: int = 200
+
+
+_EMPTY = AdminRequest({}, {}, {})
 
 
 class AdminSurface:
@@ -143,6 +153,50 @@ class AdminSurface:
         self._service.journal.clear()
         return {}
 
+    def reset(self, request: AdminRequest) -> Any:
+        """Back to the seed, or to nothing."""
+        body = request.body
+        if unknown := [name for name in body if name not in ("project", "to", "buckets")]:
+            raise InvalidArgument(f"{unknown[0]!r} is not known here; there are project, to and buckets.")
+        to, buckets = body.get("to", "seed"), body.get("buckets")
+        if to not in ("seed", "empty") or not isinstance(buckets, bool | None):
+            raise InvalidArgument('"to" must be seed or empty, "buckets" true or false.')
+        project = _text(body, "project") if body.get("project") is not None else None
+        return self._service.state.reset(project, to_seed=to == "seed", buckets=buckets)
+
+    def metrics(self, _request: AdminRequest) -> Any:
+        """Prometheus metrics."""
+        text, content_type = self._service.metrics.text(self._probe.gauges())
+        return HttpResponse(200, text, {"content-type": content_type})
+
+    def save(self, _request: AdminRequest) -> Path:
+        """Everything in a temporary file."""
+        with tempfile.NamedTemporaryFile(prefix="vertex-emulator-", suffix=".zip", delete=False) as file:
+            self._service.state.save(file)
+        return Path(file.name)
+
+    def load(self, file: IO[bytes]) -> Any:
+        """Put a saved file in place of everything."""
+        return self._service.state.load(file)
+
+    def steps_after(self, number: int) -> tuple[list[dict[str, Any]], int, bool]:
+        """The events behind a number as soon as there are any, the number that they reach to, and whether
+        more may come."""
+        steps = self._service.history.after(number, _SILENCE_S)
+        events = [{"id": step.number, "project": step.project, **self._event(step)} for step in steps]
+        return events, steps[-1].number if steps else number, not self._service.watch.closed
+
+    def last_step(self, _request: object = None) -> int:
+        """The number of the newest event."""
+        return self._service.history.last()
+
+    def number_of(self, project: str) -> str:
+        """The number of a project, given its id or number."""
+        return self._service.number_of(project)
+
+    def _event(self, step: StepRow) -> dict[str, Any]:
+        return self._service.history.event(step)
+
     def _job(self, request: AdminRequest) -> JobRow:
         text = request.path["job"].rpartition("/")[2]
         number = id_number(text)
@@ -187,16 +241,80 @@ class Admin:
             ("POST", "/canned", surface.add_canned),
             ("GET", "/requests", surface.requests),
             ("DELETE", "/requests", surface.forget_requests),
+            ("POST", "/reset", surface.reset),
+            ("GET", "/metrics", surface.metrics),
         ]
-        waiting = (surface.wait, surface.release)
+        waiting = (surface.wait, surface.release, surface.reset)
+        self._surface = surface
         self.routes = [
             Route(path, self._endpoint(handler, handler in waiting), methods=[method])
             for method, path, handler in table
+        ]
+        self.routes += [
+            Route("/snapshot", self._save, methods=["GET"]),
+            Route("/snapshot", self._load, methods=["PUT"]),
+            Route("/events", self._events, methods=["GET"]),
         ]
 
     def close(self) -> None:
         """End the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _save(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        path = await in_own_thread(lambda _: self._surface.save(_EMPTY), None)
+        return FileResponse(
+            path,
+            media_type="application/zip",
+            filename="vertex-emulator.zip",
+            background=BackgroundTask(path.unlink),
+        )
+
+    async def _load(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        loop = asyncio.get_running_loop()
+        with tempfile.TemporaryFile() as file:
+            async for piece in request.stream():
+                await loop.run_in_executor(self._executor, file.write, piece)
+            file.seek(0)
+            return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
+
+    async def _events(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        query = request.query_params
+        after = request.headers.get("last-event-id") or query.get("after")
+        if after is not None and not after.isdecimal():
+            return _response(error_response(InvalidArgument(f"after is {after!r}; give an event's number.")))
+        project = self._surface.number_of(query["project"]) if query.get("project") else ""
+        wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
+        number = await in_own_thread(self._surface.last_step, None) if after is None else int(after)
+        stream = self._stream(number, wanted)
+        return StreamingResponse(
+            stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    async def _stream(self, number: int, wanted: Mapping[str, str]) -> AsyncIterator[str]:
+        yield ": connected\n\n"
+        more = True
+        while more:
+            events, number, more = await in_own_thread(self._surface.steps_after, number)
+            if not events:
+                yield ": nothing new\n\n"
+            for event in events:
+                of_project = wanted["project"] in ("", event["project"])
+                if of_project and event["job"].endswith(f"/{wanted['job']}" if wanted["job"] else ""):
+                    kind = "state" if event["step"] == "state" else "step"
+                    yield f"id: {event['id']}\nevent: {kind}\ndata: {json.dumps(event)}\n\n"
+
+    def _refused(self, request: Request) -> Response | None:
+        try:
+            self._guard.check(request.headers)
+        except ApiError as error:
+            return _response(error_response(error))
+        return None
 
     def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
         async def endpoint(request: Request) -> Response:
@@ -207,7 +325,7 @@ class Admin:
             else:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._executor, call.answer)
-            return Response(answer.body, answer.status, answer.headers)
+            return _response(answer)
 
         return endpoint
 
@@ -223,17 +341,33 @@ class _Call:
     guard: OriginGuard
 
     def answer(self) -> HttpResponse:
-        try:
-            self.guard.check(self.request.headers)
-            arguments = AdminRequest(self.request.path_params, self.request.query_params, _object(self.body))
-            value = self.handler(arguments)
-        except ApiError as error:
-            return error_response(error)
-        except Exception as error:
-            _log.exception("%s %s failed", self.request.method, self.request.url.path)
-            return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
-        answer = value if isinstance(value, Answer) else Answer(value)
-        return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
+        return _answered(self._handle)
+
+    def _handle(self) -> Any:
+        self.guard.check(self.request.headers)
+        arguments = AdminRequest(self.request.path_params, self.request.query_params, _object(self.body))
+        return self.handler(arguments)
+
+
+def _answered(handle: Callable[[], Any]) -> HttpResponse:
+    """What a handler gives, or why it failed, as JSON."""
+    try:
+        value = handle()
+    except ApiError as error:
+        return error_response(error)
+    except SeedError as error:
+        return error_response(FailedPrecondition(str(error)))
+    except Exception as error:
+        _log.exception("A call to the control surface failed")
+        return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+    if isinstance(value, HttpResponse):
+        return value
+    answer = value if isinstance(value, Answer) else Answer(value)
+    return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
+
+
+def _response(answer: HttpResponse) -> Response:
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

@@ -20,8 +20,10 @@ from emulator.database.rows import (
     StepRow,
     VersionRow,
 )
+from emulator.database.schema import SCHEMA_VERSION
 
 __all__ = [
+    "SCHEMA_VERSION",
     "Database",
     "DatabaseUnusable",
     "FaultRow",

@@ -14,6 +14,7 @@ from emulator.database.schema import (
     models,
     notes,
     operations,
+    schema_versions,
     seeded,
     shards,
     steps,
@@ -86,7 +87,7 @@ class Control(Connected):
                 connection.execute(insert(notes).values(name=name, value=value))
 
     def delete_project(self, project: str | None) -> None:
-        """Remove every row of a project's jobs, models, operations and faults, or of all projects."""
+        """Remove every row of a project's jobs, models, operations and faults; of all projects, notes too."""
         with self._write() as connection:
             of_project = select(jobs.c.id)
             if project is not None:
@@ -97,6 +98,16 @@ class Control(Connected):
                 if project is not None:
                     statement = statement.where(table.c.project == project)
                 connection.execute(statement)
+            if project is None:
+                connection.execute(delete(notes))
+
+    def has_id(self, number: int) -> bool:
+        """Whether a job or an operation has this id."""
+        with self._read() as connection:
+            return any(
+                connection.scalar(select(table.c.id).where(table.c.id == number)) is not None
+                for table in (jobs, operations)
+            )
 
     def dump(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Every row of every table, by table, as one moment has them."""
@@ -109,8 +120,9 @@ class Control(Connected):
     def restore(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Put these rows in place of all there are."""
         with self._write() as connection:
-            for table in reversed(metadata.sorted_tables):
+            tables = [table for table in metadata.sorted_tables if table is not schema_versions]
+            for table in reversed(tables):
                 connection.execute(delete(table))
-            for table in metadata.sorted_tables:
+            for table in tables:
                 if rows.get(table.name):
                     connection.execute(insert(table), list(rows[table.name]))

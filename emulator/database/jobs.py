@@ -362,6 +362,11 @@ class Jobs(Connected):
             self._note(connection, job_id, "state", state.proto_name)
             return True
 
+    def latest_job_us(self) -> int:
+        """The create time of the newest job; 0 when there is none."""
+        with self._read() as connection:
+            return connection.scalar(select(func.max(jobs.c.create_time_us))) or 0
+
     def unfinished_jobs(self, project: str | None = None) -> list[JobRow]:
         """The jobs that have not ended, of one project or of all."""
         statement = select(*_JOB_COLUMNS).where(jobs.c.state.in_(_UNFINISHED))

@@ -1,6 +1,5 @@
 """What every part of the service shares: the rows, the models, the bytes, and who is calling."""
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from emulator.database import Database
 from emulator.instructions.header import Instructions
 from emulator.registry import Registry
+from emulator.service.identities import random_id
 from emulator.storage import ObjectStore
 from emulator.vertex.contract import Contract, Package
 from emulator.vertex.contract import load as load_contract
@@ -20,11 +20,6 @@ from emulator.vertex.names import (
 )
 
 Name = LocationName | BatchPredictionJobName | ModelName | OperationName
-
-
-def new_id() -> int:
-    """A resource id as Vertex makes them: a random int64 of 19 digits."""
-    return 10**18 + secrets.randbelow(2**63 - 10**18)
 
 
 def id_number(text: str) -> int | None:
@@ -58,8 +53,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts below the service. `on_work` is called after a commit that leaves something to run; `pace` is
-    that of jobs which have no other, `hold_timeout_s` how long a call may be held at the most."""
+    """The parts below the service. `on_work` is called after a commit that leaves something to run; `new_id`
+    gives ids to a project's resources. `pace` is that of jobs which have no other, `hold_timeout_s` how long
+    a call may be held at the most."""
 
     database: Database
     registry: Registry
@@ -67,7 +63,7 @@ class Context:
     project_numbers: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
-    new_id: Callable[[], int] = new_id
+    new_id: Callable[[str], int] = random_id
     pace: str = ""
     hold_timeout_s: float = 4.0
     contract: Contract = field(default_factory=load_contract)

@@ -64,7 +64,7 @@ class JobRequest:
         # Vertex: responses carry the project's number where the request had its id (recorded AutoML output).
         job.model = f"{model_place}/models/{name.model}{version}"
         return NewJob(
-            id=self.context.new_id(),
+            id=self.context.new_id(self.place.project),
             project=self.place.project,
             location=self.place.location,
             display_name=job.display_name,

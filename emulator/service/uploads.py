@@ -134,7 +134,7 @@ class Uploads:
             if self._context.place(name) != place:
                 raise InvalidArgument(f"The parent model {request.parent_model} is not in {place}.")
             return self._models.find(name).model_id
-        model_id = request.model_id or str(self._context.new_id())
+        model_id = request.model_id or str(self._context.new_id(place.project))
         if any(model.model_id == model_id for model in self._models.list(place)):
             raise self._taken(place, model_id)
         return model_id

@@ -113,6 +113,8 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
             "provider": "cpu",
             "workers": 1,
             "worker_threads": 1,
+            # On a busy machine a worker may need longer to start than clients would wait.
+            "hold_timeout": 30,
             **changes,
         }
     )

@@ -5,6 +5,7 @@ from emulator.service.control.canned import Canned
 from emulator.service.control.faults import Faults
 from emulator.service.control.history import History
 from emulator.service.control.journal import Journal
+from emulator.service.control.metrics import Metrics
 from emulator.service.control.paces import Paces
 from emulator.service.control.watch import Watch
 
@@ -17,6 +18,7 @@ __all__ = [
     "History",
     "Incoming",
     "Journal",
+    "Metrics",
     "Paces",
     "Watch",
 ]
