@@ -63,12 +63,14 @@ def test_each_test_has_its_own_project_and_nothing_stays_set(pytester: pytest.Py
         @pytest.fixture(autouse=True, scope="module")
         def surroundings():
             os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = "/real/key.json"
-            before = dict(os.environ), dict(aiplatform.initializer.global_config.__dict__)
+            before = state()
             yield
-            del os.environ["PYTEST_CURRENT_TEST"]
-            before[0].pop("PYTEST_CURRENT_TEST", None)
-            assert before == (dict(os.environ), aiplatform.initializer.global_config.__dict__)
+            assert before == state()
             del os.environ["GOOGLE_APPLICATION_CREDENTIALS"]
+
+        def state():
+            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+            return environment, dict(aiplatform.initializer.global_config.__dict__)
 
         @pytest.mark.parametrize("number", [1, 2])
         def test_own(vertex_emulator, number):
