@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TARGET ?= cpu
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+FAKE_GCS_VERSION := v1.56.1
+FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-wheel test-image test-all format models bench image clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,7 +19,7 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not clients"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -26,10 +28,19 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/lint-imports
 
 test-slow: $(VENV)/installed-dev ## The slow tests only
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not gcs_server"
+
+test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+	$(BIN)/python -m pytest -m clients
 
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
+
+test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
+	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
+
+test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
 
 test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
@@ -37,7 +48,7 @@ test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest
 test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql test-wheel test-image ## Everything
+test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -55,7 +66,7 @@ image: ## Build the container image with Docker; TARGET=slim or cuda for another
 	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -74,3 +85,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 $(VENV)/installed-train: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group train
 	@touch $@
+
+$(FAKE_GCS_SERVER):
+	@command -v go >/dev/null || { echo "The Go toolchain is missing, which builds fake-gcs-server; on Debian: apt-get install golang"; exit 1; }
+	GOBIN=$(@D) go install github.com/fsouza/fake-gcs-server@$(FAKE_GCS_VERSION)

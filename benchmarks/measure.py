@@ -8,27 +8,30 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 # A sample counts only if other processes used less than this share of the machine meanwhile.
 QUIET = 0.05
 RETRIES = 12
 
+T = TypeVar("T")
+
 
 def interleaved(
-    rounds: int, samplers: Mapping[str, Callable[[], float]], *, guard: bool = True
-) -> dict[str, list[float]]:
+    rounds: int, samplers: Mapping[str, Callable[[], T]], *, guard: bool = True
+) -> dict[str, list[T]]:
     """Take `rounds` samples of each sampler, in turns, so that a slow spell of the machine hits all alike.
 
     A sampler returns its own measure; `guard` repeats a sample during which other processes were busy.
     """
-    samples: dict[str, list[float]] = {name: [] for name in samplers}
+    samples: dict[str, list[T]] = {name: [] for name in samplers}
     for _ in range(rounds):
         for name, sampler in samplers.items():
             samples[name].append(quiet_sample(sampler) if guard else sampler())
     return samples
 
 
-def quiet_sample(sampler: Callable[[], float]) -> float:
+def quiet_sample(sampler: Callable[[], T]) -> T:
     """Take a sample while nobody else keeps the machine busy; after RETRIES tries take it as it is."""
     for attempt in range(RETRIES):
         busy, own, wall = _busy_seconds(), _own_seconds(), time.monotonic()
@@ -51,8 +54,24 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """CPU time of this process and all below it, those that have ended included."""
+    parents: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        pid = int(path.parent.name)
+        parents[pid] = int(fields[1])
+        spent[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(seconds for pid, seconds in spent.items() if _is_below(os.getpid(), pid, parents))
+
+
+def _is_below(ancestor: int, pid: int, parents: Mapping[int, int]) -> bool:
+    while pid in parents and pid != ancestor:
+        pid = parents[pid]
+    return pid == ancestor
 
 
 def median(values: Sequence[float]) -> float:

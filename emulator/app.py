@@ -24,7 +24,7 @@ from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, 
 from emulator.api.origin import OriginGuard
 from emulator.api.rest import create_app
 from emulator.certificates import CertificateError, prepare, server_context
-from emulator.config import Settings, shown_settings
+from emulator.config import SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
@@ -35,7 +35,7 @@ from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
 from emulator.service.control.state import Folders, SeedError
 from emulator.service.identities import SeededIds, random_id, seed_database
-from emulator.storage import LocalStore
+from emulator.storage import LocalStore, open_store
 from emulator.vertex.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class _Running:
             try:
                 self._build(settings, parts)
                 context = _tls_context(settings) if ports.tls else None
-            except CertificateError as error:
+            except (CertificateError, SettingError) as error:
                 raise CannotStart(str(error)) from error
             except ApiError as error:
                 raise CannotStart(error.message) from error
@@ -162,8 +162,10 @@ class _Running:
     def _build(self, settings: Settings, parts: ExitStack) -> None:
         settings.buckets.mkdir(parents=True, exist_ok=True)
         self._registry = registry = open_registry(settings)
-        self._store = store = LocalStore(settings.buckets)
-        store.remove_leftovers()
+        store = open_store(settings)
+        # What clients see: the local folder, wherever jobs find their buckets.
+        self._buckets = LocalStore(settings.buckets)
+        self._buckets.remove_leftovers()
         self._database = Database(settings.database)
         parts.callback(self._database.close)
         self._pool = WorkerPool(
@@ -197,6 +199,7 @@ class _Running:
                 project_numbers=settings.project_numbers,
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
+                on_cancel=self._dispatcher.look_after_running,
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,
@@ -214,7 +217,7 @@ class _Running:
         guard = OriginGuard([*settings.certified_names, *settings.allowed_hosts, "*.googleapis.com"])
         probe = admin.Probe(self._ready, lambda: self._info(settings), self._gauges)
         parts.callback(admin.mount(app, self._service, probe, guard).close)
-        parts.callback(gcs.mount(app, self._store).close)
+        parts.callback(gcs.mount(app, self._buckets).close)
         server = _Server(app, ports.addresses)
         grpc = LazyGrpc(self._service)
         if ports.grpc:

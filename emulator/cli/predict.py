@@ -49,11 +49,12 @@ def predict(
     provider: ProviderOption = None,
 ) -> None:
     """Predict without a server; lines go to standard output, problems to standard error."""
+    from emulator.config import SettingError
     from emulator.execution.inputs import InputError
     from emulator.execution.local import LocalRun
     from emulator.execution.shards import ModelUse
     from emulator.inference.manifest import ModelUnusable
-    from emulator.storage import InvalidUri, LocalStore, StorageError
+    from emulator.storage import InvalidUri, StorageError, open_store
 
     settings = read_settings(
         {"data_dir": data_dir, "storage_dir": storage_dir, "models_dirs": models_dirs, "provider": provider}
@@ -72,7 +73,7 @@ def predict(
             run = LocalRun(
                 ModelUse(found.folder, settings.provider, settings.worker_threads),
                 parameters,
-                LocalStore(settings.buckets),
+                open_store(settings),
                 strict=settings.strict,
                 advance=lambda video, videos, time_us: bar.update(
                     task, detail=f"video {video} of {videos}, {time_us / 1e6:.1f} s"
@@ -83,7 +84,7 @@ def predict(
                 if outcome.problem:
                     failed += 1
                     warn(outcome.problem)
-    except (InputError, StorageError, InvalidUri, ModelUnusable, OSError) as error:
+    except (InputError, StorageError, InvalidUri, ModelUnusable, SettingError, OSError) as error:
         fail(str(error))
     if output is not None:
         typer.echo(f"{output} holds the predictions.", err=True)

@@ -7,7 +7,7 @@ import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
-from emulator.config import LoadedSettings
+from emulator.config import LOCAL, LoadedSettings
 
 if TYPE_CHECKING:
     from emulator.app import Emulator
@@ -33,12 +33,12 @@ def serve(*, loaded: LoadedSettings) -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         emulator = Emulator(loaded.settings, loaded.sources)
-        emulator.run(on_ready=lambda: _announce(emulator))
+        emulator.run(on_ready=lambda: _announce(emulator, loaded))
     except CannotStart as error:
         fail(str(error))
 
 
-def _announce(emulator: "Emulator") -> None:
+def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:
     # The first line is for programs that start the server and wait for it.
     typer.echo(f"Vertex emulator ready at {emulator.url}")
     if emulator.grpc_address:
@@ -47,4 +47,6 @@ def _announce(emulator: "Emulator") -> None:
         typer.echo(
             f"REST and gRPC over TLS at {emulator.tls_address}; `vertex-emulator env` says what clients need"
         )
+    if (endpoint := loaded.settings.gcs_endpoint) != LOCAL:
+        typer.echo(f"Buckets of jobs at {endpoint} ({loaded.sources['gcs_endpoint']})")
     typer.echo(f"API documentation at {emulator.url}/docs")

@@ -1,7 +1,8 @@
 """Claims jobs and gives each a runner; renews their leases and passes on that one is to be cancelled.
 
-The job row is the only channel between the API and the runners. `wake` says that rows have changed; the
-slow look at the database in between is for what other servers on the same database leave behind.
+The job row is the only channel between the API and the runners. `wake` and `look_after_running` say that rows
+have changed; the slow look at the database in between is for what other servers on the same database leave
+behind.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Dispatcher:
         self._woken = threading.Event()
         self._stopping = False
         self._looked_at = 0.0
+        self._heartbeat_due = 0.0
         self._release_us: int | None = None
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
 
@@ -67,7 +69,12 @@ class Dispatcher:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the database now: a job was created or is to be cancelled."""
+        """Look for something to do now: a job was created."""
+        self._woken.set()
+
+    def look_after_running(self) -> None:
+        """Look at the running jobs now: one is to be cancelled."""
+        self._heartbeat_due = 0.0
         self._woken.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:
@@ -109,13 +116,16 @@ class Dispatcher:
     def _look(self) -> None:
         woken = self._woken.is_set()
         self._woken.clear()
-        if self._running():
-            self._heartbeat()
+        now = time.monotonic()
+        # Not with each created job: a transaction more would hold up the next one.
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + _HEARTBEAT_INTERVAL_S
+            if self._running():
+                self._heartbeat()
         if woken:
             for runner, _ in self._running():
                 if runner.parked:
                     runner.wake()
-        now = time.monotonic()
         if self._release_us is not None and self._database.now() >= self._release_us:
             woken = True
         if now - self._looked_at >= _LOOK_INTERVAL_S:

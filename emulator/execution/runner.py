@@ -14,7 +14,7 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from emulator.database import Database, JobRow, ShardRow
 from emulator.execution.channel import Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
-from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem
+from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem, storage_code
 from emulator.execution.slow_store import SlowStore
 from emulator.execution.workers import Died, Event, WorkerPool
 from emulator.inference.manifest import ManifestError, load_manifest
@@ -222,9 +222,10 @@ class Runner:
         request = self._read_request()
         self._parameters = request.parameters
         self._fire("slow-storage", "slow-model")
-        self._input.read(self._store, request.uris, strict=self._settings.strict, check=self._check_stop)
+        store = self._store.interruptible(self._check_stop)
+        self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
         self._note("input", self._input.summary)
-        self._open_output(request.prefix)
+        self._open_output(store, request.prefix)
         self._resume()
         self._publish()
         self._keep_pace()
@@ -306,17 +307,16 @@ class Runner:
             parameters,
         )
 
-    def _open_output(self, prefix: GcsUri) -> None:
+    def _open_output(self, store: ObjectStore, prefix: GcsUri) -> None:
         if self.job.output_directory:
-            known = GcsUri.parse_prefix(self.job.output_directory)
-            self._output = OutputDirectory(self._store, known)
+            self._output = OutputDirectory(store, GcsUri.parse_prefix(self.job.output_directory))
         else:
             self._output = output_directory(
-                self._store, prefix, self.job.model_display_name, self.job.create_time_us
+                store, prefix, self.job.model_display_name, self.job.create_time_us
             )
         # Named before it is tried: a job that fails at output says where (recorded batch traffic).
         self._must_own(self._database.start_output(self.job.id, self._owner, self._output.uri))
-        self._store.check_writable(self._output.prefix)
+        store.check_writable(self._output.prefix)
 
     def _resume(self) -> None:
         """Take over what an earlier runner of this job recorded."""
@@ -538,16 +538,18 @@ class Runner:
         """Write the errors file and remove what nobody recorded."""
         if self._output is None:
             return
+        # A cancelled job tidies up, too: nothing interrupts that.
+        output = replace(self._output, store=self._store)
         problems = self._problems()
         known = {predictions_file(shard.file_number) for shard in self._recorded if shard.file_number}
         if problems:
             known.add(ERRORS_FILE)
             raw = self._input.raw
-            self._output.write_errors(
+            output.write_errors(
                 f"{error_line(raw(problem.instance), problem.code, problem.message)}\n".encode()
                 for problem in problems
             )
-        self._output.remove_others(known)
+        output.remove_others(known)
 
     def _problems(self) -> list[Problem]:
         """Every failed instance that is recorded, in the order of the input."""
@@ -599,7 +601,9 @@ def _job_status(error: Exception) -> tuple[int, str]:
         return error.code, error.message
     if isinstance(error, InvalidUri):
         return errors.InvalidArgument.code, str(error)
-    if isinstance(error, StorageError | ManifestError):
+    if isinstance(error, StorageError):
+        return storage_code(error), str(error)
+    if isinstance(error, ManifestError):
         return errors.FailedPrecondition.code, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The server's folder for temporary files is full; free some space or set TMPDIR."

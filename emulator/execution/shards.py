@@ -17,7 +17,15 @@ from emulator.inference.canned import CannedModel, Failure, file_digest, load_ca
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment, open_predictor
 from emulator.instructions.faults import JobFault
-from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
+from emulator.storage import (
+    AccessDenied,
+    GcsUri,
+    InvalidUri,
+    ObjectNotFound,
+    ObjectStore,
+    StorageError,
+    StorageUnavailable,
+)
 from emulator.vertex import errors
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
@@ -81,6 +89,10 @@ class Failed:
 Outcome = Predicted | Failed
 
 
+class _Cancelled(Exception):
+    """The shard was cancelled before its video was there."""
+
+
 Model = Predictor | CannedModel
 
 
@@ -110,27 +122,41 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
     """Predict a shard and yield each instance's outcome as soon as it is known.
 
     Whatever is wrong with the video becomes the outcome of each instance not answered yet. Ends early
-    once `progress.cancelled()`. Raises ModelUnusable, which concerns the whole job.
+    once `progress.cancelled()`. Raises ModelUnusable and StorageUnavailable, which concern the whole job.
     """
     if isinstance(predictor, CannedModel):
-        yield from _run_canned(shard, predictor, progress)
+        with contextlib.suppress(_Cancelled):
+            yield from _run_canned(shard, predictor, progress)
         return
     waiting = {item.instance: item for item in shard.items}
     segments = [Segment(item.start_us, item.end_us) for item in shard.items]
     try:
-        with _file_of(shard) as video:
+        with _file_of(shard, progress) as video:
             for position, result in predictor.predict(video, segments, shard.parameters, progress):
                 item = shard.items[position]
                 del waiting[item.instance]
                 yield _outcome(item, result)
         problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
-    except ModelUnusable:
+    except (ModelUnusable, StorageUnavailable):
         raise
+    except _Cancelled:
+        return
     except Exception as error:
         problem = _describe(shard, error)
     if not progress.cancelled():
         for instance in waiting:
             yield Failed(instance, *problem)
+
+
+def storage_code(error: StorageError) -> int:
+    """The google.rpc code of what went wrong with an object."""
+    if isinstance(error, ObjectNotFound):
+        return errors.NotFound.code
+    if isinstance(error, AccessDenied):
+        return errors.PermissionDenied.code
+    if isinstance(error, StorageUnavailable):
+        return errors.Unavailable.code
+    return errors.FailedPrecondition.code
 
 
 def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterator[Outcome]:
@@ -140,8 +166,10 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
     def digest() -> str | None:
         if not known:
             try:
-                with _file_of(shard) as video:
+                with _file_of(shard, progress) as video:
                     known.append(file_digest(video))
+            except StorageUnavailable:
+                raise
             except (StorageError, InvalidUri):
                 known.append(None)
         return known[0]
@@ -157,9 +185,15 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
             yield Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
 
 
-def _file_of(shard: Shard) -> contextlib.AbstractContextManager[Path]:
+def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextManager[Path]:
+    def check() -> None:
+        # A download is a sign of life, though the video has not begun.
+        progress.advance(0)
+        if progress.cancelled():
+            raise _Cancelled
+
     if isinstance(shard.video, GcsUri):
-        return shard.store.local_path(shard.video)
+        return shard.store.interruptible(check).local_path(shard.video)
     return contextlib.nullcontext(shard.video)
 
 
@@ -178,10 +212,8 @@ def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
         return errors.InvalidArgument.code, f"{shard.video}: {error}"
     if isinstance(error, InvalidUri):
         return errors.InvalidArgument.code, str(error)
-    if isinstance(error, ObjectNotFound):
-        return errors.NotFound.code, str(error)
     if isinstance(error, StorageError):
-        return errors.FailedPrecondition.code, str(error)
+        return storage_code(error), str(error)
     log.error("%s: %s failed.", shard.job, shard.video, exc_info=error)
     cause = f"{type(error).__name__}: {error}"
     return errors.Internal.code, f"{shard.video}: {cause}. This is a defect; see the server's log."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,3 +43,6 @@ class SlowStore(ObjectStore):
 
     def check_writable(self, prefix: GcsUri) -> None:
         self.store.check_writable(prefix)
+
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
+        return replace(self, store=self.store.interruptible(check))

@@ -28,9 +28,10 @@ from emulator.execution.channel import (
     Warmed,
     Work,
 )
-from emulator.execution.shards import Model, ModelUse, Outcome, Predictors, Shard, run
+from emulator.execution.shards import Model, ModelUse, Outcome, Predictors, Shard, run, storage_code
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import missing_packages
+from emulator.storage import StorageUnavailable
 from emulator.vertex import errors
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,8 @@ class Worker:
             self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:
             self.say(Refused(errors.FailedPrecondition.code, str(error)))
+        except StorageUnavailable as error:
+            self.say(Refused(storage_code(error), str(error)))
         except Exception as error:
             log.exception("%s: the worker failed.", shard.job)
             cause = f"{type(error).__name__}: {error}"

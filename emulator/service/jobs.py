@@ -124,7 +124,7 @@ class JobService:
                 f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a job that has not"
                 " finished can be cancelled."
             )
-        self._context.on_work()
+        self._context.on_cancel()
         return self._context.contract.protobuf.Empty()
 
     def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:

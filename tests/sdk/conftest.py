@@ -23,7 +23,7 @@ def write_model(folder: Path) -> Path:
     return write_tiny_model(folder, label="cat", display_name="Pets")
 
 
-def write_input(bucket: Path, name: str, seconds: int) -> None:
+def write_input(bucket: Path, name: str, seconds: float) -> None:
     """Put a clip and the JSON Lines file that asks for it into a bucket."""
     write_video(bucket / f"{name}.mp4", seconds)
     instance = {
