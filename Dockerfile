@@ -73,7 +73,7 @@ WORKDIR /data
 VOLUME /data
 # REST and Cloud Storage, gRPC in plain text, both over TLS (with VERTEX_EMULATOR_TLS=true).
 EXPOSE 8080 8081 8443
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["vertex-emulator", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["vertex-emulator", "wait", "--timeout", "0"]
 # Unfinished jobs are handed back, and the next start on the same volume resumes them.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["vertex-emulator"]

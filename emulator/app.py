@@ -254,6 +254,7 @@ class _Running:
     def _gauges(self) -> dict[str, float]:
         return {
             "running_jobs": self._dispatcher.running_jobs,
+            "calls_held": self._service.paces.calls_held,
             "workers_ready": self._pool.ready,
             "uptime_seconds": time.monotonic() - self._started_at,
         }

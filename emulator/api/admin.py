@@ -337,7 +337,6 @@ class _Call:
     handler: Callable[[AdminRequest], Any]
     request: Request
     body: bytes
-
     guard: OriginGuard
 
     def answer(self) -> HttpResponse:

@@ -243,7 +243,10 @@ class Runner:
 
     def _is_released(self) -> bool:
         """Wait until the pace lets a cancelled job go on; False when it is let go of first."""
-        return not self._hold(lambda: self._let_go)
+        try:
+            return not self._hold(lambda: self._let_go)
+        except _Stopped:
+            return False
 
     def _hold(self, given_up: Callable[[], bool]) -> bool:
         """Wait until no hold keeps the job; True when `given_up` came first."""
@@ -254,6 +257,8 @@ class Runner:
                     row = self._database.pass_stages(self.job.id, self._owner)
                 if row is None or row.owner != self._owner:
                     self._must_own(False)
+                elif row.state is JobState.CANCELLING and self._stop is None:
+                    self._park(row)  # until the dispatcher passes it on
                 elif not row.held(self._database.now()):
                     return False
                 else:

@@ -20,6 +20,9 @@ class SlowStore(ObjectStore):
     store: ObjectStore
     delay_s: float
 
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
+        return replace(self, store=self.store.interruptible(check))
+
     def open_read(self, uri: GcsUri) -> BinaryIO:
         time.sleep(self.delay_s)
         return self.store.open_read(uri)

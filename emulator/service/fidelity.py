@@ -83,7 +83,7 @@ JOB_FIELDS: Mapping[str, Fidelity] = {
     "state": Fidelity(
         Kind.APPROXIMATED,
         "PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLING and CANCELLED occur; QUEUED, PAUSED, EXPIRED,"
-        " UPDATING and PARTIALLY_SUCCEEDED never do",
+        " UPDATING and PARTIALLY_SUCCEEDED only where a pace asks for them",
     ),
     "error": EMULATED,
     "partial_failures": Fidelity(Kind.EMULATED, "at most 20"),

@@ -179,6 +179,20 @@ def test_jobs_are_listed_described_and_cancelled(emulator: Emulator) -> None:
     assert json.loads(by_id.stdout)["name"] == name
 
 
+def test_wait_for_the_server_and_for_a_job(emulator: Emulator) -> None:
+    result = run("wait", "--server", emulator.url)
+    assert (result.exit_code, result.stdout) == (0, "Ready.\n")
+    name = create_job(emulator, "awaited")
+    result = run("jobs", "wait", name, "--server", emulator.url)
+    assert result.stdout == f"{name} is JOB_STATE_FAILED.\n"
+
+
+def test_waiting_for_no_server_ends_with_its_timeout() -> None:
+    result = run("wait", "--server", "http://127.0.0.1:9", "--timeout", "0")
+    assert result.exit_code == 1
+    assert "no emulator answers" in result.stderr
+
+
 def test_jobs_say_what_the_server_says(emulator: Emulator) -> None:
     result = run("jobs", "cancel", "123", "--server", emulator.url, "--project", "my-project")
     assert result.exit_code == 1

@@ -183,7 +183,7 @@ def test_image_is_no_larger_than_it_says(target: str) -> None:
 def test_stopped_container_hands_its_job_to_the_next_one_on_the_same_volume(data: Path) -> None:
     with running("cpu", data) as container:
         assert container.run("id", "-u") == str(USER)
-        assert "is ready" in container.run("/opt/emulator/bin/vertex-emulator", "health")
+        assert "Ready" in container.run("/opt/emulator/bin/vertex-emulator", "wait", "--timeout", "0")
         upload(container, videos=12)
         name = submit(container, f"{PARENT}/models/video-object-tracking")
         while int(container.call(f"v1/{name}").get("completionStats", {}).get("successfulCount", 0)) < 2:

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -207,6 +208,14 @@ def test_faults_of_one_request(project: Project) -> None:
     name = project.create(headers={HEADER: faults})
     assert project.get(name)["error"] == {"code": 13, "message": "x"}
     assert project.finish(project.create())["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_parallel_calls_use_up_a_plan_exactly(project: Project) -> None:
+    path = plan(project, on="rpc", code=503, skip=3, times=7)
+    with ThreadPoolExecutor(10) as executor:
+        statuses = list(executor.map(lambda _: listed(project).status_code, range(30)))
+    assert sorted(statuses) == [200] * 23 + [503] * 7
+    assert account(project, path) == (30, 7)
 
 
 def test_journal_tells_which_fault_hit(project: Project) -> None:

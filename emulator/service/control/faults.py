@@ -76,9 +76,10 @@ class Faults:
 
     @property
     def may_delay(self) -> bool:
-        """Whether a plan holds calls up."""
-        return any(
-            isinstance(kept.plan.effect, RpcFault) and kept.plan.effect.delay_s for kept in self._all()
+        """Whether a plan may hold calls up; never looks at the database, so that event loops can ask."""
+        plans = self._plans
+        return plans is None or any(
+            isinstance(kept.plan.effect, RpcFault) and kept.plan.effect.delay_s > 0 for kept in plans
         )
 
     def of_call(self, key: str, project: str) -> tuple[RpcFault | None, int]:

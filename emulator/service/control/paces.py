@@ -27,7 +27,9 @@ class Paces:
     def __init__(self, context: Context, watch: Watch) -> None:
         self._context = context
         self._watch = watch
-        self._held = threading.BoundedSemaphore(MAX_HELD)
+        self._lock = threading.Lock()
+        #: How many calls are held at the moment.
+        self.calls_held = 0
         #: Whether a call may be held; surfaces then give each call a thread of its own.
         self.may_hold = bool(context.pace)
 
@@ -156,12 +158,14 @@ class Paces:
     @contextmanager
     def _a_place(self) -> Iterator[bool]:
         """A place among the calls that wait, if there is one left."""
-        taken = self._held.acquire(blocking=False)
+        with self._lock:
+            taken = self.calls_held < MAX_HELD
+            self.calls_held += taken
         try:
             yield taken
         finally:
-            if taken:
-                self._held.release()
+            with self._lock:
+                self.calls_held -= taken
 
 
 def check_pace(text: str) -> str:

@@ -169,7 +169,7 @@ class State:
         for row in unfinished:
             self._context.database.request_cancel(row.id)
             self._context.database.release_hold(row.id)
-        self._context.on_work()
+        self._context.on_cancel()
         self._watch.wait(lambda: None if self._context.database.unfinished_jobs(number) else True, _GRACE_S)
         return len(unfinished)
 
