@@ -7,7 +7,7 @@
 #
 # All that is downloaded is downloaded while it is built. docs/docker.md says how to run it.
 
-# Any image with Python 3.11 or newer and its venv module, for amd64 or arm64.
+# Any Debian image with Python 3.11 or newer and its venv module, for amd64 or arm64.
 ARG PYTHON_IMAGE=python:3.12-slim
 
 
@@ -16,7 +16,7 @@ FROM ${PYTHON_IMAGE} AS build
 ARG EXTRAS="gcs"
 # Wheels only: nothing needs a compiler on either architecture, and nothing shall.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all: PIP_ROOT_USER_ACTION=ignore
-RUN (apt-get update && apt-get install --yes --no-install-recommends binutils || apk add binutils) \
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* \
   && python3 -m venv /build && /build/bin/pip install --quiet --upgrade "pip>=25.1" \
   && python3 -m venv --without-pip /opt/emulator
 WORKDIR /src

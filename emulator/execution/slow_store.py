@@ -46,6 +46,3 @@ class SlowStore(ObjectStore):
 
     def check_writable(self, prefix: GcsUri) -> None:
         self.store.check_writable(prefix)
-
-    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
-        return replace(self, store=self.store.interruptible(check))
