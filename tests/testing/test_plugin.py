@@ -213,6 +213,7 @@ def test_failed_test_shows_the_log_and_explains_the_mismatch(pytester: pytest.Py
     )
 
 
+@pytest.mark.slow
 def test_parallel_workers_have_servers_of_their_own(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +240,7 @@ def test_parallel_workers_have_servers_of_their_own(
     assert len({(worker, url) for worker, url, _ in written}) == len({worker for worker, _, _ in written})
 
 
+@pytest.mark.slow
 def test_server_ends_with_a_test_run_that_is_killed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
