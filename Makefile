@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image test-all format models bench image clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs
 
 test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
 
 test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
@@ -80,6 +83,13 @@ $(VENV)/installed: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# Frameworks of several gigabytes, which must not decide what the other tests see.
+$(VENV)-peers/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
 	@touch $@
 
 $(VENV)/installed-train: $(VENV)/installed

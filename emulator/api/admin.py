@@ -16,8 +16,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from emulator.api.origin import OriginGuard
-from emulator.api.rest import HttpResponse, error_response, in_own_thread
-from emulator.api.transcoding import MAX_BODY, dump_json, too_large
+from emulator.api.rest import HttpResponse, error_response, in_own_thread, read_body
+from emulator.api.transcoding import dump_json, too_large
 from emulator.database import JobRow, StepRow
 from emulator.service import Service
 from emulator.service.context import id_number
@@ -318,7 +318,7 @@ class Admin:
 
     def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
         async def endpoint(request: Request) -> Response:
-            body = await request.body()
+            body = await read_body(request.receive)
             call = _Call(handler, request, body, self._guard)
             if waits:
                 answer = await in_own_thread(_Call.answer, call)
@@ -336,7 +336,7 @@ class _Call:
 
     handler: Callable[[AdminRequest], Any]
     request: Request
-    body: bytes
+    body: bytes | None
     guard: OriginGuard
 
     def answer(self) -> HttpResponse:
@@ -369,8 +369,8 @@ def _response(answer: HttpResponse) -> Response:
     return Response(answer.body, answer.status, answer.headers)
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    if len(body) > MAX_BODY:
+def _object(body: bytes | None) -> Mapping[str, Any]:
+    if body is None:
         raise too_large()
     if not body.strip():
         return {}

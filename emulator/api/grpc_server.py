@@ -111,6 +111,11 @@ class GrpcServer:
         )
 
 
+def _incoming(context: Any) -> Incoming:
+    headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+    return Incoming("grpc", headers, context.time_remaining())
+
+
 def _fitting(status: Any) -> Any:
     """Return a status that clients can receive: one that is too long loses its details and its text's end."""
     binary = 4 * status.ByteSize() // 3  # in base64
@@ -128,11 +133,6 @@ def _fitting(status: Any) -> Any:
 
 def _as_sent(text: str) -> str:
     return quote(text, safe=_SENT_AS_THEY_ARE)
-
-
-def _incoming(context: Any) -> Incoming:
-    headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
-    return Incoming("grpc", headers, context.time_remaining())
 
 
 def _parse(rpc: Rpc, data: bytes) -> Any:

@@ -28,12 +28,15 @@ from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
     MAX_BODY,
     Query,
+    ResponseOptions,
+    Written,
     bind_query,
     dump_json,
     parse_body,
     parse_query,
     too_large,
     unknown_parameter,
+    write_member,
 )
 from emulator.config import Settings
 from emulator.service.control import ConnectionReset, Incoming
@@ -48,6 +51,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
+# Texts of listed jobs, of some 2 KB each.
+_REMEMBERED = 1000
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
@@ -91,6 +96,7 @@ class RestSurface:
         self.calls = Calls(contract, service)
         self._service = service
         self._strict = strict
+        self._listed: dict[tuple[type, bytes, bool], Written] = {}
         self._job_type = contract.v1.BatchPredictionJob
         self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
 
@@ -129,9 +135,13 @@ class RestSurface:
             version,
             Incoming("rest", request.headers),
         )
-        value = to_json(answer.message, int_enums=query.options.int_enums)
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
-        self._add_extras(answer, value, masked=any(mask not in ("", "*") for mask in masks))
+        if isinstance(answer.v1, self._job_list_type) and not any(mask not in ("", "*") for mask in masks):
+            value = self._job_list(answer, query.options)
+        else:
+            value = to_json(answer.message, int_enums=query.options.int_enums)
+            if isinstance(answer.v1, self._job_type):
+                value.update(self._service.rest_extras(answer.v1))
         return HttpResponse(200, dump_json(value, pretty=query.options.pretty))
 
     def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:
@@ -152,13 +162,28 @@ class RestSurface:
             _set(value, path, text)
         return from_json(route.rpc.input, value)
 
-    def _add_extras(self, answer: Answer, value: dict[str, Any], *, masked: bool) -> None:
-        if isinstance(answer.v1, self._job_type):
-            value.update(self._service.rest_extras(answer.v1))
-        elif isinstance(answer.v1, self._job_list_type) and not masked:
-            jobs = value.get("batchPredictionJobs", [])
-            for job, shown in zip(answer.v1.batch_prediction_jobs, jobs, strict=True):
-                shown.update(self._service.rest_extras(job))
+    def _job_list(self, answer: Answer, options: ResponseOptions) -> dict[str, Any]:
+        message: Any = answer.message
+        twins = zip(answer.v1.batch_prediction_jobs, message.batch_prediction_jobs, strict=True)
+        jobs = [self._listed_job(v1, job, options) for v1, job in twins]
+        value: dict[str, Any] = {"batchPredictionJobs": jobs} if jobs else {}
+        if message.next_page_token:
+            value["nextPageToken"] = message.next_page_token
+        return value
+
+    def _listed_job(self, v1: Any, job: Any, options: ResponseOptions) -> Any:
+        if not options.pretty:
+            return to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1)
+        # Clients list again and again what has mostly not changed. The same bytes are the same text: what
+        # REST shows beside the message never changes in a job's life.
+        key = type(job), job.SerializeToString(), options.int_enums
+        text = self._listed.get(key)
+        if text is None:
+            text = write_member(to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1))
+            if len(self._listed) >= _REMEMBERED:
+                self._listed.clear()
+            self._listed[key] = text
+        return text
 
     def not_found(self, method: str, path: str) -> HttpResponse:
         """Answer a path that leads nowhere."""
@@ -220,7 +245,7 @@ class VertexRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer in a thread, send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await _read(receive)
+        body = await read_body(receive)
         request = HttpRequest(
             method=scope["method"],
             path=(scope.get("raw_path") or scope["path"].encode()).decode(errors="replace"),
@@ -270,7 +295,7 @@ async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
     return await answered
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """Read the whole body; one that is too long is read to its end all the same, but not kept."""
     chunks: list[bytes] = []
     length = 0

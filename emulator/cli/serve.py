@@ -1,5 +1,6 @@
 """`vertex-emulator serve`: the server in the foreground."""
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,17 @@ def serve(*, loaded: LoadedSettings) -> None:
     )
     # Its start and stop are ours to tell; what goes wrong still comes through.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     try:
         emulator = Emulator(loaded.settings, loaded.sources)
         emulator.run(on_ready=lambda: _announce(emulator, loaded))
     except CannotStart as error:
         fail(str(error))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of each request that the end cuts short: uvicorn counts them in a line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:

@@ -9,6 +9,7 @@ from emulator.database.jobs import Jobs
 from emulator.database.models import Models
 from emulator.database.operations import Operations
 from emulator.database.rows import (
+    UNKNOWN_TOTAL,
     FaultRow,
     FilterRow,
     JobRow,
@@ -35,6 +36,7 @@ __all__ = [
     "OperationRow",
     "ShardRow",
     "StepRow",
+    "UNKNOWN_TOTAL",
     "VersionRow",
     "now_us",
 ]

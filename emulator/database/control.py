@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from emulator.database.connection import Connected
 from emulator.database.rows import FaultRow
@@ -126,3 +126,9 @@ class Control(Connected):
             for table in tables:
                 if rows.get(table.name):
                     connection.execute(insert(table), list(rows[table.name]))
+            if connection.dialect.name == "postgresql":
+                for table in (steps, faults):
+                    # Numbers that were given by hand are not known to the sequence.
+                    newest = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
+                    sequence = func.pg_get_serial_sequence(table.name, "number")
+                    connection.execute(select(func.setval(sequence, newest + 1, False)))

@@ -53,8 +53,8 @@ class Dispatcher:
         self._woken = threading.Event()
         self._stopping = False
         self._looked_at = 0.0
-        self._heartbeat_due = 0.0
         self._release_us: int | None = None
+        self._heartbeat_due = 0.0
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
 
     @property

@@ -224,10 +224,10 @@ class Runner:
         self._fire("slow-storage", "slow-model")
         store = self._store.interruptible(self._check_stop)
         self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
-        self._note("input", self._input.summary)
         self._open_output(store, request.prefix)
         self._resume()
         self._publish()
+        self._note("input", self._input.summary)  # who waits for the counts hears of it by this
         self._keep_pace()
         for fault in self._fire("fail-job"):
             message = fault.message or "The job fails because a fault was asked for."

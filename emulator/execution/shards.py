@@ -89,11 +89,11 @@ class Failed:
 Outcome = Predicted | Failed
 
 
+Model = Predictor | CannedModel
+
+
 class _Cancelled(Exception):
     """The shard was cancelled before its video was there."""
-
-
-Model = Predictor | CannedModel
 
 
 class Predictors:
@@ -148,17 +148,6 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
             yield Failed(instance, *problem)
 
 
-def storage_code(error: StorageError) -> int:
-    """The google.rpc code of what went wrong with an object."""
-    if isinstance(error, ObjectNotFound):
-        return errors.NotFound.code
-    if isinstance(error, AccessDenied):
-        return errors.PermissionDenied.code
-    if isinstance(error, StorageUnavailable):
-        return errors.Unavailable.code
-    return errors.FailedPrecondition.code
-
-
 def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterator[Outcome]:
     """Answer as the model's file says; the video is only looked at when a line asks for its hash."""
     known: list[str | None] = []
@@ -183,6 +172,17 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
             yield Failed(item.instance, result.code, result.message)
         else:
             yield Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
+
+
+def storage_code(error: StorageError) -> int:
+    """The google.rpc code of what went wrong with an object."""
+    if isinstance(error, ObjectNotFound):
+        return errors.NotFound.code
+    if isinstance(error, AccessDenied):
+        return errors.PermissionDenied.code
+    if isinstance(error, StorageUnavailable):
+        return errors.Unavailable.code
+    return errors.FailedPrecondition.code
 
 
 def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextManager[Path]:

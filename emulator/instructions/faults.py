@@ -95,12 +95,12 @@ def parse_plan(value: Mapping[str, Any]) -> Plan:
     on = value.get("on")
     if on == "job":
         _only(
-            value, "a plan on jobs", ("on", "project", "displayName", "skip", "times", *_job_members(value))
+            value, "A plan on jobs", ("on", "project", "displayName", "skip", "times", *_job_members(value))
         )
         effect: RpcFault | JobFault = parse_job_fault({name: value[name] for name in _job_members(value)})
     elif on == "rpc":
         effect_members = ("delay", "reset", "code", "message")
-        _only(value, "a plan on RPCs", ("on", "project", "method", "skip", "times", *effect_members))
+        _only(value, "A plan on RPCs", ("on", "project", "method", "skip", "times", *effect_members))
         effect = _rpc_fault(value)
     else:
         raise InstructionError(f'A fault needs "on": "rpc" or "on": "job"; this one has {on!r}.')
@@ -119,7 +119,7 @@ def parse_job_fault(value: Mapping[str, Any]) -> JobFault:
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InstructionError(f"A fault on a job needs a kind, one of {', '.join(KINDS)}; got {kind!r}.")
-    _only(value, f"a fault of the kind {kind}", ("kind", *KINDS[kind]))
+    _only(value, f"A fault of the kind {kind}", ("kind", *KINDS[kind]))
     return JobFault(
         kind=kind,
         instance=_read(value, "instance", _position, 1),
@@ -190,9 +190,7 @@ def _job_members(value: Mapping[str, Any]) -> list[str]:
 def _only(value: Mapping[str, Any], what: str, known: Iterable[str]) -> None:
     for name in value:
         if name not in known:
-            raise InstructionError(
-                f"{what} has no member {name!r}; it takes {', '.join(known)}.".capitalize()
-            )
+            raise InstructionError(f"{what} has no member {name!r}; it takes {', '.join(known)}.")
 
 
 def _read(value: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any) -> Any:

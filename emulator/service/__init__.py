@@ -78,7 +78,7 @@ class Service:
             if isinstance(part, SeededIds):
                 part.begin_anew(project)
             elif isinstance(part, SeededClock) and project is None:
-                part.begin_anew()
+                part.begin_anew(self._context.database.latest_job_us())
 
     def recover(self) -> None:
         """Tidy up after a server that was killed; call it before the first request."""

@@ -62,10 +62,10 @@ class SeededClock:
             self._time_us += TICK_US
             return self._time_us
 
-    def begin_anew(self) -> None:
-        """Go back to the beginning."""
+    def begin_anew(self, after_us: int = 0) -> None:
+        """Go back to the beginning, or to behind a time."""
         with self._lock:
-            self._time_us = _EPOCH_US
+            self._time_us = max(_EPOCH_US, after_us)
 
 
 def seed_database(database: Database) -> SeededClock:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from emulator.storage.cache import FileCache
-from emulator.storage.checksums import Checksums, Hasher, checksums_of
+from emulator.storage.checksums import Hasher, checksums_of
 from emulator.storage.endpoint import Endpoint
 from emulator.storage.gcs_client import TIMEOUT_S, GcsClient, ObjectChanged
 from emulator.storage.object_store import AccessDenied, ObjectInfo, ObjectNotFound, ObjectStore, StorageError
@@ -37,16 +37,11 @@ class _Found:
     generation: int
     size: int
     updated_us: int
-    crc32c: str | None
-    md5: str | None
+    crc32c: str | None  # None where the endpoint keeps none
 
     @property
     def info(self) -> ObjectInfo:
         return ObjectInfo(self.uri, self.size, self.updated_us)
-
-    def has(self, checksums: Checksums) -> bool:
-        """Whether these are the checksums of its bytes. False where the endpoint keeps none."""
-        return self.crc32c == checksums.crc32c or self.md5 == checksums.md5
 
 
 def _ignore() -> None:
@@ -158,13 +153,13 @@ class GcsStore(ObjectStore):
         return self.cache.file(key, uri.object, found.size, partial(self._fetch, found), self.check)
 
     def _fetch(self, found: _Found, file: BinaryIO) -> None:
-        hasher = Hasher()
+        hasher = Hasher(md5=False)
         for start in range(0, found.size, _PIECE):
             data = self.download(found, start, min(start + _PIECE, found.size))
             hasher.update(data)
             file.write(data)
         # An endpoint that knows no generations may have given parts of two versions.
-        if (found.crc32c or found.md5) and not found.has(hasher.checksums()):
+        if found.crc32c not in (None, hasher.checksums().crc32c):
             raise ObjectChanged(
                 f"{found.uri}: the bytes from {self.endpoint} do not have the checksum it states. Try again;"
                 " if that does not help, put the object there anew."
@@ -188,7 +183,7 @@ class GcsStore(ObjectStore):
             except ObjectChanged:
                 there = self._current(uri)
                 # Ours: from a call whose answer was lost, or from before a restart.
-                if there and there.size == size and there.has(_checksums_of(file)):
+                if there and there.size == size and there.crc32c == _crc32c_of(file):
                     return
                 generation = there.generation if there else 0
         raise StorageError(
@@ -287,12 +282,12 @@ def _found(uri: GcsUri, blob: Any) -> _Found:
     if blob.generation is None or blob.size is None or blob.updated is None:
         raise ValueError(f"{uri} has no generation, size or time")
     updated_us = round(blob.updated.timestamp() * 1_000_000)
-    return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c, blob.md5_hash)
+    return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c)
 
 
-def _checksums_of(file: BinaryIO) -> Checksums:
+def _crc32c_of(file: BinaryIO) -> str:
     file.seek(0)
-    return checksums_of(file)
+    return checksums_of(file).crc32c
 
 
 def _check_name(uri: GcsUri) -> None:

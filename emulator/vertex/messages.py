@@ -11,7 +11,6 @@ from google.protobuf import json_format
 
 from emulator.vertex.contract import Contract, HttpBinding, Package, Rpc, is_repeated, load, message_class
 from emulator.vertex.errors import Internal, InvalidArgument
-from emulator.vertex.message_json import json_object
 
 __all__ = [
     "Contract",
@@ -42,7 +41,9 @@ _SHOWN_CHARACTERS = 200
 def to_json(message: Any, *, int_enums: bool = False) -> dict[str, Any]:
     """Return the JSON object of a message: lowerCamel names, unset fields left out, enums by name."""
     try:
-        found: dict[str, Any] = json_object(message, int_enums=int_enums)
+        found: dict[str, Any] = json_format.MessageToDict(
+            message, use_integers_for_enums=int_enums, descriptor_pool=load().pool
+        )
     except (json_format.SerializeToJsonError, TypeError, ValueError) as error:
         raise Internal(f"{message.DESCRIPTOR.full_name} has no JSON form: {error}") from error
     return found

@@ -98,7 +98,8 @@ def parse_parameters(objective: Objective, value: Any, violations: Violations) -
         return defaults
     names = {spelling: name for name in _TAKEN[objective] for spelling in (name, _json_name(name))}
     found: dict[str, Any] = {}
-    for key, member in value.struct_value.fields.items():
+    # In order of their names: protobuf's maps have none, and every surface is to say the same.
+    for key, member in sorted(value.struct_value.fields.items()):
         name = names.get(key)
         if name is None:
             known = ", ".join(parameter_names(objective))

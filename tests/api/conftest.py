@@ -30,6 +30,7 @@ class RecordingService:
     def __init__(self) -> None:
         self.request: Any = None
         self.call: Call | None = None
+        self.listed_state = 0
         self.over = threading.Event()
         database = Database("sqlite://")
         context = Context(database, Registry([], Path("nowhere")), LocalStore(Path("nowhere")))
@@ -75,7 +76,8 @@ class RecordingService:
         return self._v1.BatchPredictionJob(name=request.name, state=4)
 
     def _list(self, request: Any) -> Any:
-        jobs = [self._v1.BatchPredictionJob(name=f"{request.parent}/batchPredictionJobs/{i}") for i in (1, 2)]
+        names = [f"{request.parent}/batchPredictionJobs/{number}" for number in (1, 2)]
+        jobs = [self._v1.BatchPredictionJob(name=name, state=self.listed_state) for name in names]
         return self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
 
     def _broken(self, _: Any) -> Any:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from emulator.app import Emulator
 from emulator.cli import build
 from emulator.config import Settings
 from emulator.factory import Clip, Object, render
+from tests.inference.tiny_models import TRACKING_TOML, squares, tracking_folder, write_clip
 
 ROOT = Path(__file__).parents[2]
 PARENT = "projects/my-project/locations/us-central1"
@@ -105,6 +108,48 @@ def test_models_add_names_the_known_label_sets(tmp_path: Path) -> None:
     result = run("models", "add", onnx, "--labels", "coco81", "--data-dir", tmp_path)
     assert result.exit_code == 1
     assert "coco80" in result.output
+
+
+def test_models_add_takes_answers_to_what_it_asked(tmp_path: Path) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    labels = tmp_path / "config.json"
+    labels.write_text('{"id2label": {"0": "cat", "1": "dog", "2": "car", "3": "bird"}}')
+    result = run(
+        "models", "add", onnx, "--id", "mine", "--labels", labels, "--head", "yolox",
+        "--set", "output.min_score=0.25", "--set", "input.color=RGB", "--data-dir", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = tomllib.loads((tmp_path / "models" / "mine" / "model.toml").read_text())
+    assert written["output"]["min_score"] == 0.25
+    assert written["input"]["color"] == "RGB"
+    assert (tmp_path / "models" / "mine" / "labels.txt").read_text() == "cat\ndog\ncar\nbird\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("width=640", "write it as SECTION.KEY=VALUE"),
+        ("input.width", "write it as SECTION.KEY=VALUE"),
+        ("input.widht=640", "did you mean 'width'"),
+        ("output.min_score=7", "it must be a number from 0 to 1"),
+    ],
+)
+def test_models_add_refuses_answers_that_do_not_fit(tmp_path: Path, answer: str, message: str) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    result = run(
+        "models", "add", onnx, "--id", "mine", "--set", answer, "--head", "yolox", "--data-dir", tmp_path
+    )
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "models" / "mine").exists()
+
+
+def test_models_check_tells_the_best_score_where_it_finds_nothing(tmp_path: Path) -> None:
+    folder = tracking_folder(tmp_path / "pale", TRACKING_TOML.replace("min_score = 0.3", "min_score = 0.9"))
+    clip = write_clip(tmp_path / "clip.mp4", lambda _: squares(((60, 60, 220), 3, 3)), seconds=1)
+    result = run("models", "check", folder, clip, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\)", result.output)
 
 
 def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:
@@ -223,6 +268,22 @@ def test_serve_says_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=20)
     assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_request_that_the_end_cuts_short_leaves_no_traceback(tmp_path: Path) -> None:
+    process = serve("--port", "0", "--data-dir", str(tmp_path))
+    assert process.stdout is not None
+    host, _, port = process.stdout.readline().split()[-1].removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /v1/{PARENT}/batchPredictionJobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        with urllib.request.urlopen(f"http://{host}:{port}/v1/{PARENT}/models") as response:
+            assert response.status == 200  # by now the other one is under way
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Cancel 1 running task" in log
     assert "Traceback" not in log
 
 

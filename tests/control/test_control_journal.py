@@ -100,7 +100,7 @@ def test_explain_tells_every_step_and_what_was_not_honoured(project: Project) ->
     ]
     steps = explained["steps"]
     assert [step["step"] for step in steps if step["step"] not in ("provider", "video")] == [
-        "state", "state", "input", "output", "state",
+        "state", "state", "output", "input", "state",
     ]  # fmt: skip
     texts = {step["step"]: step["text"] for step in steps}
     assert texts["input"] == "2 instances of 2 videos"

@@ -83,3 +83,5 @@ def test_unknown_paths_and_bodies_are_explained(project: Project) -> None:
     assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     response = project.http.put("/_emulator/pace", content=b"[]")
     assert response.json()["error"]["message"] == "The body must be a JSON object."
+    response = project.http.put("/_emulator/pace", content=b" " * (11 * 1024 * 1024))
+    assert "exceeds the limit" in response.json()["error"]["message"]

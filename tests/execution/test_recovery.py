@@ -17,6 +17,7 @@ from tests.execution.workplace import Workplace, line
 
 VIDEOS = 6
 
+SLOW = JobFault("slow-model", delay_s=0.03)
 SERVER = """
 import sys, time
 from pathlib import Path
@@ -28,7 +29,7 @@ pool = WorkerPool(2)
 store = LocalStore(folder / "buckets")
 place = Workplace(folder, folder, pool, Database(f"sqlite:///{folder / 'emulator.db'}"), store)
 pool.start()
-place.start(fault=JobFault("slow-model", delay_s=0.03))
+place.start()
 while True:
     time.sleep(0.1)
     print(*pool.processes(), flush=True)
@@ -60,6 +61,7 @@ def lines() -> list[str]:
 def test_killed_server_is_resumed_without_loss_or_doubles(workplace: Workplace) -> None:
     for number in range(VIDEOS):
         workplace.video(f"{number}.mp4")
+    workplace.fault = SLOW
     job = workplace.submit_lines(lines())
     server = start_server(workplace)
     assert server.stdout is not None
@@ -97,6 +99,7 @@ def test_restart_takes_over_at_once(workplace: Workplace) -> None:
     """Not only when the lease of the dead server runs out."""
     workplace.video("a.mp4")
     workplace.video("long.mp4", 60)
+    workplace.fault = SLOW
     job = workplace.submit_lines([line("long.mp4")])
     server = start_server(workplace)
     assert server.stdout is not None
@@ -105,7 +108,7 @@ def test_restart_takes_over_at_once(workplace: Workplace) -> None:
     server.wait()
     server.stdout.close()
     before = time.monotonic()
-    workplace.start(fault=JobFault("slow-model", delay_s=0.03))
+    workplace.start()
     workplace.wait_until(job, lambda row: row.attempts == 2)
     assert time.monotonic() - before < 2
     workplace.database.request_cancel(job)

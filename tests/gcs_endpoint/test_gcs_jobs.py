@@ -145,6 +145,7 @@ def test_job_reads_from_an_endpoint_and_writes_to_a_folder(
     assert json.loads(file.read_text())["prediction"]
 
 
+@pytest.mark.slow
 def test_videos_are_kept_within_the_limit_and_replaced_ones_are_seen(
     endpoint: str, bucket: Bucket, models: Path, tmp_path: Path
 ) -> None:

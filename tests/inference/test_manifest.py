@@ -74,8 +74,11 @@ def test_a_clip_model_has_its_own_layout_and_background(tmp_path: Path) -> None:
         (("width = 416", "widht = 416"), r"unknown key in \[input\] 'widht'; did you mean 'width'\?"),
         (("[output]", "[outputs]"), "unknown section 'outputs'; did you mean 'output'"),
         (("[output]", "output = 3\n[other]"), "unknown"),
-        (('"yolox"', '"clip"'), "head 'clip' is not for object_tracking; these are: yolox, center"),
-        (('"yolox"', '"yolov9"'), "must be one of yolox, center, clip"),
+        (
+            ('"yolox"', '"clip"'),
+            "head 'clip' is not for object_tracking; these are: yolox, yolov5, .*, center",
+        ),
+        (('"yolox"', '"yolov9"'), "must be one of yolox, yolov5, .*, clip"),
         (("width = 416", 'width = 416\nlayout = "NCTHW"'), "for this objective it is NCHW or NHWC"),
         (("width = 416", "width = 416\nmean = [1, 2]"), "must be a list of 1 or 3 values"),
         (
@@ -134,7 +137,7 @@ def test_the_page_lists_every_key_with_its_default_and_meaning() -> None:
             default = key.default
             if default is MISSING:
                 shown = "required"
-            elif default in ("", ()):
+            elif default in ("", (), None):
                 shown = "\N{EN DASH}"
             else:
                 value = list(default) if isinstance(default, tuple) else default

@@ -98,7 +98,7 @@ def test_clip_frames_are_written_in_order(tmp_path: Path) -> None:
         folder = actions_folder(tmp_path / layout, layout=layout)
         toml = (folder / "model.toml").read_text().replace("NCTHW", layout)
         (folder / "model.toml").write_text(toml)
-        model_input = ModelInput(load_manifest(folder), OnnxModel(folder / "model.onnx"))
+        model_input = ModelInput(load_manifest(folder).input, OnnxModel(folder / "model.onnx"))
         pictures = [model_input.fit(frame(16, 16, (51 * k, 0, 0))) for k in range(5)]
         tensor = model_input.feed(pictures)["clip"]
         blue = tensor[0, 2, :, 0, 0] if layout == "NCTHW" else tensor[0, :, 2, 0, 0]
@@ -122,4 +122,4 @@ def test_a_size_that_is_not_the_graphs_is_refused(
 ) -> None:
     folder = tracking_folder(tmp_path, TRACKING_TOML.replace(*change))
     with pytest.raises(ModelUnusable, match=message):
-        ModelInput(load_manifest(folder), OnnxModel(folder / "model.onnx"))
+        ModelInput(load_manifest(folder).input, OnnxModel(folder / "model.onnx"))

@@ -112,7 +112,7 @@ def test_an_unknown_graph_is_described_with_what_is_missing(tmp_path: Path) -> N
         recognise(path)
     for part in ("images [1, 3, 32, 32]", "not yolox", "not center", "not clip", "docs/models.md"):
         assert part in str(caught.value)
-    with pytest.raises(ModelUnusable, match="unknown head 'ssd'; it must be one of yolox, center, clip"):
+    with pytest.raises(ModelUnusable, match=r"unknown head 'ssd'; it must be one of yolox, .*, clip"):
         recognise(path, head="ssd")
 
 

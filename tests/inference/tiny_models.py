@@ -235,3 +235,40 @@ class Watch:
 
     def advance(self, time_us: int) -> None:
         self.times.append(time_us)
+
+
+def recorded(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    *,
+    shape: Sequence[int | str] = (1, 3, SIZE, SIZE),
+    dtype: Any = np.float32,
+    others: Mapping[str, tuple[Sequence[int | str], Any]] | None = None,
+    free: Mapping[str, Sequence[int | str]] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    opset: int = 17,
+) -> Path:
+    """A graph that gives `outputs` whatever it sees.
+
+    `others` are further inputs (shape, type), `free` the shapes of outputs where they are declared otherwise.
+    """
+
+    def info(name: str, axes: Sequence[int | str], kind: Any) -> Any:
+        return helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), list(axes)
+        )
+
+    inputs = {"images": (shape, dtype), **(others or {})}
+    axes = {name: value.shape for name, value in outputs.items()} | dict(free or {})
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [f"{name} as recorded"], [name]) for name in outputs],
+        "recorded",
+        [info(name, *spec) for name, spec in inputs.items()],
+        [info(name, axes[name], value.dtype) for name, value in outputs.items()],
+        [numpy_helper.from_array(value, f"{name} as recorded") for name, value in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, str(path))
+    return path

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from emulator.database import JobRow
+from emulator.database import UNKNOWN_TOTAL, JobRow
 from emulator.instructions import InstructionError
 from emulator.instructions.pace import parse_pace
 from emulator.service.context import Context
@@ -72,7 +72,7 @@ class Paces:
             )
         self._context.on_work()
         # Whoever moves it has not done so yet: what is answered is the state that it comes to.
-        moved = self._watch.wait(lambda: self._moved(row), self._context.hold_timeout_s)
+        moved = self._watch.wait(lambda: self._at_rest(row.id), self._context.hold_timeout_s)
         return self.describe(moved or self.row(row.id))
 
     def read(self, row: JobRow, time_left_s: float | None = None) -> JobRow:
@@ -81,14 +81,15 @@ class Paces:
             return row
         pace = parse_pace(row.pace)
         self.may_hold = True
-        if row.hold_reads is not None:
-            if self._context.database.count_read(row.id):
-                return row
-            self._context.on_work()
-            row = self._wait(row, lambda: self._moved(row), time_left_s)
-            # This read is the first one in the state that it waited for.
-            if row.hold_reads:
-                self._context.database.count_read(row.id)
+        if pace.has_reads:
+            # What the client sees must not depend on how fast the job moves between two holds.
+            row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
+            if row.hold_reads is not None and not self._context.database.count_read(row.id):
+                self._context.on_work()
+                row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
+                # This read is the first one in the state that it waited for.
+                if row.hold_reads:
+                    self._context.database.count_read(row.id)
         if pace.waits and row.state not in TERMINAL:
             return self._wait(row, lambda: self._ended(row.id), time_left_s)
         return row
@@ -97,9 +98,8 @@ class Paces:
         """The job once it is in one of the states (and held there, if asked for); raises DeadlineExceeded."""
 
         def look() -> JobRow | None:
-            now = self._context.database.now()
             found = self.row(row.id)
-            return found if found.state in states and (not held or found.held(now)) else None
+            return found if found.state in states and (not held or self._is_held(found)) else None
 
         found = self._watch.wait(look, timeout_s)
         if found is None:
@@ -133,14 +133,16 @@ class Paces:
     def _number(self, project: str) -> str:
         return project_number(project, self._context.project_numbers)
 
-    def _moved(self, before: JobRow) -> JobRow | None:
-        row = self.row(before.id)
-        if row.state is before.state and row.stage == before.stage:
-            return None
-        # A stage without a hold is passed at once: what counts is where the job comes to rest.
-        passing = row.state not in TERMINAL and not row.held(self._context.database.now())
-        at_work = row.state is JobState.RUNNING and row.stage >= parse_pace(row.pace).last
-        return None if passing or at_work else row
+    def _at_rest(self, job_id: int) -> JobRow | None:
+        """A job that is held or has ended; None while it moves on of itself."""
+        row = self.row(job_id)
+        return row if row.state in TERMINAL or self._is_held(row) else None
+
+    def _is_held(self, row: JobRow) -> bool:
+        """Whether a hold keeps the job, and nothing that a client sees will change meanwhile: a job that has
+        just started has yet to count its instances."""
+        counted = row.state is not JobState.RUNNING or row.incomplete != UNKNOWN_TOTAL
+        return counted and row.held(self._context.database.now())
 
     def _ended(self, job_id: int) -> JobRow | None:
         row = self.row(job_id)

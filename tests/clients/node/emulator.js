@@ -61,4 +61,9 @@ async function labelsIn(directory) {
   return new Set(lines.flatMap(line => line.prediction.map(one => one.displayName)));
 }
 
-module.exports = {aiplatform, TRANSPORTS, parent, job, waitFor, labelsIn, bucket: EMULATOR_BUCKET};
+/** What an error's `code` is. Up to google-gax 5 the REST client gives the HTTP status, else it is gRPC's code. */
+const GRPC_CODES = {NOT_FOUND: 5, INVALID_ARGUMENT: 3, FAILED_PRECONDITION: 9};
+const HTTP_STATUSES = {NOT_FOUND: 404, INVALID_ARGUMENT: 400, FAILED_PRECONDITION: 400};
+const codesOver = ({fallback}) => (fallback && parseInt(gax.version) < 6 ? HTTP_STATUSES : GRPC_CODES);
+
+module.exports = {aiplatform, TRANSPORTS, codesOver, parent, job, waitFor, labelsIn, bucket: EMULATOR_BUCKET};

@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict');
 const {describe, it} = require('node:test');
-const {aiplatform, TRANSPORTS, parent, job, waitFor, labelsIn, bucket} = require('./emulator');
+const {aiplatform, TRANSPORTS, codesOver, parent, job, waitFor, labelsIn, bucket} = require('./emulator');
 
 const {params} = aiplatform.protos.google.cloud.aiplatform.v1.schema.predict;
 const TERMINAL = ['JOB_STATE_SUCCEEDED', 'JOB_STATE_FAILED', 'JOB_STATE_CANCELLED'];
@@ -18,7 +18,7 @@ for (const version of ['v1', 'v1beta1']) {
 function suite({JobServiceClient, ModelServiceClient}, transport, options, version) {
   const jobs = new JobServiceClient(options);
   const models = new ModelServiceClient(options);
-  const isRest = transport.startsWith('REST');
+  const codes = codesOver(options);
 
   const create = batchPredictionJob => jobs.createBatchPredictionJob({parent, batchPredictionJob});
 
@@ -63,25 +63,25 @@ function suite({JobServiceClient, ModelServiceClient}, transport, options, versi
   it('cancels a running job and deletes it with its operation', async () => {
     const [{name}] = await create(job('video-object-tracking', 'long.jsonl'));
     await waitFor(jobs, name, 'JOB_STATE_RUNNING');
-    await assert.rejects(jobs.deleteBatchPredictionJob({name}), {code: isRest ? 400 : 9});
+    await assert.rejects(jobs.deleteBatchPredictionJob({name}), {code: codes.FAILED_PRECONDITION});
     await jobs.cancelBatchPredictionJob({name});
     assert.equal((await waitFor(jobs, name, ...TERMINAL)).state, 'JOB_STATE_CANCELLED');
     const [operation] = await jobs.deleteBatchPredictionJob({name});
     await operation.promise();
     assert.equal(operation.done, true);
-    await assert.rejects(jobs.getBatchPredictionJob({name}), {code: isRest ? 404 : 5});
+    await assert.rejects(jobs.getBatchPredictionJob({name}), {code: codes.NOT_FOUND});
   });
 
   it('refuses with the codes of its errors', async () => {
     const name = `${parent}/batchPredictionJobs/1`;
     await assert.rejects(jobs.getBatchPredictionJob({name}), error => {
-      assert.equal(error.code, isRest ? 404 : 5);
+      assert.equal(error.code, codes.NOT_FOUND);
       assert.match(error.message, /does not exist/);
       return true;
     });
     const nameless = job('video-object-tracking', 'object-tracking.jsonl', {displayName: ''});
     await assert.rejects(create(nameless), error => {
-      assert.equal(error.code, isRest ? 400 : 3);
+      assert.equal(error.code, codes.INVALID_ARGUMENT);
       assert.match(error.message, /display_name/);
       return true;
     });
@@ -96,6 +96,6 @@ function suite({JobServiceClient, ModelServiceClient}, transport, options, versi
     assert.ok(listed.some(found => found.name === name));
     const [removal] = await models.deleteModel({name});
     await removal.promise();
-    await assert.rejects(models.getModel({name}), {code: isRest ? 404 : 5});
+    await assert.rejects(models.getModel({name}), {code: codes.NOT_FOUND});
   });
 }
