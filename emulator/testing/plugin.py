@@ -6,9 +6,9 @@ It is loaded with every pytest of an environment that has the emulator, so it im
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ _GUARD_OPTION = "vertex_emulator_guard"
 _GUARD_CHOICES = ("used", "always", "off")
 _XDIST_WORKERS = "PYTEST_XDIST_WORKER_COUNT"
 _LOG_KEY = pytest.StashKey[int]()
-_numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,10 +60,17 @@ def vertex_emulator_server(
         yield server
 
 
+@pytest.fixture(scope="session")
+def _vertex_emulator_runs() -> Counter[str]:
+    """How often each test was run, for those that are run again."""
+    return Counter()
+
+
 @pytest.fixture
 def vertex_emulator(
     request: pytest.FixtureRequest,
     vertex_emulator_server: Server,
+    _vertex_emulator_runs: Counter[str],
     tmp_path_factory: pytest.TempPathFactory,
     google_guard: Guard,  # noqa: ARG001
 ) -> Iterator[VertexEmulator]:
@@ -74,7 +80,9 @@ def vertex_emulator(
 
     request.node.stash[_LOG_KEY] = vertex_emulator_server.log.stat().st_size
     videos = Videos(_shared_folder(tmp_path_factory) / "vertex-emulator-videos")
-    emulator = VertexEmulator(vertex_emulator_server, _project(request.node.nodeid), videos)
+    _vertex_emulator_runs[request.node.nodeid] += 1
+    project = _project(request.node.nodeid, _vertex_emulator_runs[request.node.nodeid])
+    emulator = VertexEmulator(vertex_emulator_server, project, videos)
     try:
         with pointed_here(emulator):
             yield emulator
@@ -134,9 +142,9 @@ def _complaint(hosts: Sequence[str]) -> str:
     return f"The test tried to reach {', '.join(hosts)}. {REMEDY}"
 
 
-def _project(node_id: str) -> str:
-    """A project id of its own for each run of a test, of the form that Google's have."""
-    return f"test-{hashlib.sha256(node_id.encode()).hexdigest()[:10]}-{next(_numbers)}"
+def _project(node_id: str, run: int) -> str:
+    """A project id of its own for each run of a test, the same every day, of the form that Google's have."""
+    return f"test-{hashlib.sha256(node_id.encode()).hexdigest()[:12]}-{run}"
 
 
 def _shared_folder(factory: pytest.TempPathFactory) -> Path:

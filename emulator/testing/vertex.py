@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.testing.control import Canned, Faults, Pace, job_path
+from emulator.testing.control import Canned, ControlError, Faults, Pace, job_path
 from emulator.testing.expectations import Predictions
 from emulator.testing.videos import Video, Videos, as_instance
 
@@ -25,6 +25,7 @@ LOCATION = "us-central1"
 _WAIT_S = 60.0
 # Longer than this a call to `wait` is not held by the server.
 _LONGEST_CALL_S = 30.0
+_DEADLINE_EXCEEDED = 504
 
 _SDK = "google.cloud.aiplatform"
 
@@ -180,8 +181,6 @@ class VertexEmulator:
         return self.jobs.get_batch_prediction_job(name=job if isinstance(job, str) else job.name)
 
     def _wait(self, job: Any, state: str, timeout: float) -> None:
-        from emulator.testing.control import ControlError
-
         left = timeout
         while True:
             span = min(left, _LONGEST_CALL_S)
@@ -190,7 +189,9 @@ class VertexEmulator:
                 return
             except ControlError as error:
                 left -= span
-                if error.code != 504 or left <= 0:
+                if error.code != _DEADLINE_EXCEEDED:
+                    raise
+                if left <= 0:
                     raise AssertionError(f"{error}\n{self.story(job)}") from None
 
     def explain(self, job: Any) -> dict[str, Any]:

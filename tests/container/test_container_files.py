@@ -82,6 +82,7 @@ def test_commands_exist() -> None:
     service = COMPOSE["services"]["emulator"]
     assert service["healthcheck"]["test"][:2] == ["CMD", "vertex-emulator"]
     command(service["healthcheck"]["test"][2:])
+    command(COMPOSE["services"]["client-files"]["command"])
 
 
 def test_what_slim_leaves_out_is_what_inference_needs() -> None:
@@ -94,6 +95,7 @@ def test_what_slim_leaves_out_is_what_inference_needs() -> None:
 def test_settings_of_the_files_exist() -> None:
     known = {variable_name(name) for name in Settings.__dataclass_fields__}
     named = set(re.findall(r"VERTEX_EMULATOR_\w+", DOCKERFILE))
+    named |= {name for name in COMPOSE["services"]["emulator"]["environment"] if name.startswith("VERTEX_")}
     assert named <= known
     assert {"VERTEX_EMULATOR_HOST", "VERTEX_EMULATOR_DATA_DIR"} <= named
 
@@ -117,6 +119,15 @@ def test_emulator_answers_to_googles_names_on_the_port_of_https() -> None:
     }
     assert service["environment"]["VERTEX_EMULATOR_TLS_PORT"] == "443"
     assert service["read_only"] is True
+
+
+def test_helper_that_writes_beside_the_server_is_the_same_user_on_a_host_of_the_same_name() -> None:
+    emulator, helper = (COMPOSE["services"][name] for name in ("emulator", "client-files"))
+    # Otherwise it would make the server's certificate anew, and the server could not read it any more.
+    assert helper["hostname"] == emulator["hostname"]
+    assert helper["environment"] == emulator["environment"]
+    assert helper["image"] == emulator["image"]
+    assert "user" not in helper
 
 
 def test_ports_are_open_to_this_machine_only() -> None:

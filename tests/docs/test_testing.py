@@ -57,7 +57,7 @@ def test_page_has_ten_recipes_with_a_test_each() -> None:
 
 def test_every_fixture_that_is_named_exists() -> None:
     plugin = (ROOT / "emulator" / "testing" / "plugin.py").read_text(encoding="utf-8")
-    fixtures = set(re.findall(r"@pytest\.fixture.*\ndef (\w+)\(", plugin))
+    fixtures = set(re.findall(r"@pytest\.fixture.*\ndef ([a-z]\w+)\(", plugin))
     named = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     assert fixtures <= named
 
