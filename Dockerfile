@@ -59,8 +59,8 @@ LABEL org.opencontainers.image.title="vertex-batch-emulator" \
   org.opencontainers.image.licenses="Apache-2.0" \
   org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}"
-# A new volume takes its owner from here: /data for the emulator, /client for the files that its clients need.
-RUN mkdir /data /client && chown 10001:10001 /data /client
+# A new volume takes its owner from here: /data for the emulator, /vertex-client for the files that its clients need.
+RUN mkdir /data /vertex-client && chown 10001:10001 /data /vertex-client
 ENV PATH=/opt/emulator/bin:$PATH \
   HOME=/data \
   PYTHONUNBUFFERED=1 \
