@@ -73,6 +73,18 @@ def test_without_parameters_the_segment_has_a_row_for_each_label(model: Predicto
     assert rows(predict(model, clip)[0]) == [(SEGMENT, "green", 0.0, 2.7), (SEGMENT, "red", 0.0, 2.7)]
 
 
+@pytest.mark.parametrize(
+    ("fps", "frames", "end"), [(30, 83, "2.766667s"), (25, 40, "1.600s"), (24, 48, "2s")]
+)
+def test_the_end_of_a_video_is_its_length_to_the_microsecond(
+    model: Predictor, tmp_path: Path, fps: float, frames: int, end: str
+) -> None:
+    video = write_clip(tmp_path / "clip.mp4", red_then_green, seconds=frames / fps, fps=fps)
+    found = predict(model, video)[0]
+    assert isinstance(found, list)
+    assert {one["timeSegmentEnd"] for one in json.loads(prediction_line("{}", found))["prediction"]} == {end}
+
+
 def test_confidence_is_the_mean_over_the_segment(model: Predictor, clip: Path) -> None:
     # Samples at 0.0, 0.2 … 2.6 s: the first seven are red.
     found = confidences(predict(model, clip)[0])
