@@ -280,6 +280,19 @@ def test_a_layout_is_recognised_and_runs(tmp_path: Path, layout: str) -> None:
     open_predictor(write_folder(found, path, tmp_path / "model"))
 
 
+@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, 3, 16, 112, 112)])
+def test_classifiers_are_for_videos_where_that_is_said(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    path = recorded(tmp_path / "net.onnx", {"scores": f32([[3, -1]])}, shape=shape)
+    assert "--head scores makes it a model for classification" in recognise(path, labels=TWO).manifest
+    found = recognise(path, labels=TWO, head="scores")
+    document = tomllib.loads(found.manifest)
+    assert document["model"]["objective"] == "classification"
+    assert document["output"] == {"head": "scores", "activation": "softmax"}
+    assert document["sampling"] == {"rate": 5}
+    assert "actions" not in document
+    open_predictor(write_folder(found, path, tmp_path / "model"))
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17, 21, 22, 23])
 def test_graphs_of_old_and_new_opsets_run(tmp_path: Path, opset: int) -> None:
     path = recorded(tmp_path / "net.onnx", {"output0": V8}, shape=SQUARE, opset=opset)

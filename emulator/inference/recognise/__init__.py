@@ -32,7 +32,10 @@ KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
     "detections": sparse.detections,
     "center": dense.center,
     "clip": classifiers.clip,
+    "scores": classifiers.scores,
 }
+#: Kinds that a graph cannot show, so that they have to be asked for.
+ON_REQUEST = frozenset({"scores"})
 #: Where the number of classes leaves it open what a graph is, models trained on COCO are the likely ones.
 LIKELY_CLASSES = 80
 
@@ -122,7 +125,7 @@ def _choose(graph: Graph, head: str | None) -> Guess:
     guesses: list[Guess] = []
     reasons: list[str] = []
     for kind, read in KINDS.items():
-        if head in (None, kind):
+        if head == kind or (head is None and kind not in ON_REQUEST):
             found = read(graph)
             if isinstance(found, Guess):
                 guesses.append(found)

@@ -1,6 +1,12 @@
-"""Recognises classifiers of clips, and of single frames whose scores are averaged over time."""
+"""Recognises classifiers of clips, and of single frames whose scores are averaged over time.
+
+A graph does not show whether its classes are actions or what a video is about; actions are assumed, and
+`--head scores` says otherwise.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from emulator.inference.recognise.graph import Graph, Output, between_0_and_1
 from emulator.inference.recognise.guess import IMAGENET, LOGITS, PROBABILITIES, Guess
@@ -18,7 +24,11 @@ def clip(graph: Graph) -> Guess | str:
     independent = not probabilities and between_0_and_1(scores.value)
     activation = "none" if probabilities or independent else "softmax"
     shape = "clip" if graph.is_clip else "frame"
-    assumptions = [*_pixels(graph), "rate 10 frames a second: the frame rate of the clips it was trained on"]
+    assumptions = [
+        "objective action_recognition: --head scores makes it a model for classification",
+        *_pixels(graph),
+        "rate 10 frames a second: the frame rate of the clips it was trained on",
+    ]
     if activation == "softmax":
         assumptions.append("activation softmax: sigmoid fits if several actions can be true at once")
     if not graph.is_clip:
@@ -49,6 +59,33 @@ def clip(graph: Graph) -> Guess | str:
             },
         },
     )
+
+
+def scores(graph: Graph) -> Guess | str:
+    """The same graph as a model that classifies videos, shots and seconds."""
+    guess = clip(graph)
+    if isinstance(guess, str):
+        return guess
+    assumptions = (
+        *_pixels(graph),
+        "rate 5 looks a second: more find what is seen for a moment only",
+        *(
+            ["activation softmax: sigmoid fits if several labels can be true at once"]
+            if _is_softmax(guess)
+            else []
+        ),
+    )
+    return replace(
+        guess,
+        head="scores",
+        objective="classification",
+        assumptions=assumptions,
+        others={"sampling": {"rate": 5}},
+    )
+
+
+def _is_softmax(guess: Guess) -> bool:
+    return guess.output["activation"] == "softmax"
 
 
 def _scores(graph: Graph) -> Output | None:
