@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TARGET ?= cpu
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +45,13 @@ test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespa
 test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
 	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
 
-test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients ## Everything
+test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
+	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
+
+test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
+	.ci/with-images $(BIN)/python -m pytest tests/container
+
+test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -58,8 +65,11 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 bench: $(VENV)/installed-dev ## Run every benchmark
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+image: ## Build the container image with Docker; TARGET=slim or cuda for another
+	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
+
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

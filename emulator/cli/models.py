@@ -246,7 +246,7 @@ def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
         best = max(one.confidence for one in report.predictions if one.label.display_name == label)
         console.print(f"{count:5} x {escape(label)}, best confidence {best:.2f}")
     if not report.found:
-        console.print(_nothing(report))
+        console.print(escape(_nothing(report)))
     if draw is not None:
         draw.mkdir(parents=True, exist_ok=True)
         for drawing in report.drawings:

@@ -447,6 +447,22 @@ def load_manifest(folder: Path) -> ModelManifest:
     return parse_manifest(document, folder)
 
 
+def check_key(name: str, value: object) -> None:
+    """Check a single value as `[section] key` of a model.toml would be; `name` is `section.key`.
+
+    Raises:
+        ManifestError: there is no such key, or the value does not fit.
+    """
+    section, _, key = name.partition(".")
+    _refuse_unknown("--set", "section", {section: value}, SECTIONS)
+    keys = {item.name: item for item in fields(SECTIONS[section])}
+    _refuse_unknown("--set", f"key in [{section}]", {key: value}, keys)
+    try:
+        keys[key].metadata["read"](value)
+    except ValueError as error:
+        raise ManifestError(f"--set {name} is {value!r}; {error}") from None
+
+
 def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
     """Check an already parsed `model.toml` that belongs to `folder`."""
     path = folder / MANIFEST
@@ -476,7 +492,7 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
     return manifest
 
 
-def _refuse_unknown(path: Path, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _refuse_unknown(path: Path | str, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

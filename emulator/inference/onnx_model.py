@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
 # bytes of the key is cheaper than a parser for all of ONNX.
-_LOCATION = re.compile(rb"\n\x08location\x12")
+_LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 
 #: Setting -> onnxruntime's name and the options that make its results repeatable.
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -185,13 +186,13 @@ def _check_file(path: Path) -> None:
 
 def external_files(path: Path) -> list[str]:
     """Names of the files beside `path` that hold weights of the graph (ONNX's external data)."""
-    content = path.read_bytes()
     names = set()
-    for match in _LOCATION.finditer(content):
-        length, begin = content[match.end()], match.end() + 1
-        if length >= 0x80:  # a protobuf varint of two bytes: a name of 128 characters or more
-            length, begin = (length & 0x7F) | (content[begin] << 7), begin + 1
-        names.add(content[begin : begin + length].decode("utf-8", "replace"))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in _LOCATION.finditer(content):
+            # The length of the name is a varint: seven bits a byte, the lowest first.
+            low, high = match[1][0] & 0x7F, match[1][1:]
+            length = low | (high[0] << 7 if high else 0)
+            names.add(content[match.end() : match.end() + length].decode("utf-8", "replace"))
     return sorted(names)
 
 
@@ -206,16 +207,14 @@ def _reason(path: Path, error: Exception) -> str:
     if missing:
         return (
             f"its weights are in {', '.join(missing)}, which must lie beside it; copy that file too, or "
-            "export "
-            "the model as one file"
+            "export the model as one file"
         )
     text = _first_line(error)
     unknown = re.search(r"(\S+?)(?:\(-?\d+\))? is not a registered function/op", text)
     if unknown:
         return (
             f"it asks for the operator {unknown[1]}, which onnxruntime {ort.__version__} does not have; "
-            "export it "
-            "with standard ONNX operators only"
+            "export it with standard ONNX operators only"
         )
     if "opset" in text.lower() or "IR version" in text:
         return f"{text}; export it with an older opset, or install a newer onnxruntime than {ort.__version__}"

@@ -142,9 +142,9 @@ class ModelInput:
         missing = [tensor for tensor in model.inputs if tensor.name not in fed]
         if missing:
             raise ModelUnusable(
-                f"{model.path} also wants the inputs {', '.join(map(str, missing))}; say in [input] others "
-                "what "
-                f"they are fed with ({', '.join(OTHERS)}), or export it with the picture as only input"
+                f"{model.path} also wants the inputs {', '.join(map(str, missing))}; say in [input] "
+                f"others what they are fed with ({', '.join(OTHERS)}), or export it with the picture as "
+                "only input"
             )
         self._local = threading.local()
 
@@ -230,8 +230,9 @@ def _constant(tensor: TensorInfo, kind: str, spec: InputSection) -> NDArray[Any]
             f"input {tensor.name} is {tensor.type}; it must be one of {', '.join(OTHER_DTYPES)}"
         )
     # A free axis is the batch or, in a mask, the picture's height or width.
-    free = (1, spec.height, spec.width)[: len(tensor.shape)] if len(tensor.shape) == 3 else (1,) * 9
-    shape = [usual if size is None else size for size, usual in zip(tensor.shape, free, strict=False)]
+    rank = len(tensor.shape)
+    usual = (1, spec.height, spec.width) if rank == 3 else (1,) * rank
+    shape = [free if size is None else size for size, free in zip(tensor.shape, usual, strict=True)]
     if kind == "ones":
         return np.ones(shape, OTHER_DTYPES[tensor.type])
     sizes = [spec.width, spec.height] if kind == "width-height" else [spec.height, spec.width]

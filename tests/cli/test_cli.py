@@ -132,6 +132,9 @@ def test_models_add_takes_answers_to_what_it_asked(tmp_path: Path) -> None:
         ("input.width", "write it as SECTION.KEY=VALUE"),
         ("input.widht=640", "did you mean 'width'"),
         ("output.min_score=7", "it must be a number from 0 to 1"),
+        ("input.width=wide", "--set input.width is 'wide'; it must be a whole number from 8 to 8192"),
+        ("input.others=ones", "it must be a table such as"),
+        ("inputs.width=640", "unknown section 'inputs'; did you mean 'input'?"),
     ],
 )
 def test_models_add_refuses_answers_that_do_not_fit(tmp_path: Path, answer: str, message: str) -> None:
@@ -149,7 +152,7 @@ def test_models_check_tells_the_best_score_where_it_finds_nothing(tmp_path: Path
     clip = write_clip(tmp_path / "clip.mp4", lambda _: squares(((60, 60, 220), 3, 3)), seconds=1)
     result = run("models", "check", folder, clip, "--data-dir", tmp_path)
     assert result.exit_code == 0, result.output
-    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\)", result.output)
+    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\).* in \[input\]", result.output)
 
 
 def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:

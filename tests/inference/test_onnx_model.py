@@ -123,6 +123,15 @@ def test_onnxruntime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_installation_without_inference_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_manifest(tracking_folder(tmp_path / "tracker"))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ModelUnusable, match="lacks opencv-python-headless and serves canned models only"):
+        open_predictor(manifest)
+
+
 def external_detector(folder: Path, location: str = "weights.bin") -> Path:
     """The `center` detector with all its constants in a file beside it."""
     path = center_detector(folder / "plain.onnx")

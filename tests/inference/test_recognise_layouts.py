@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from emulator.inference.manifest import ModelUnusable
 from emulator.inference.predictor import open_predictor
 from emulator.inference.recognise import named_labels, recognise, write_folder
-from tests.inference.tiny_models import recorded
+from tests.inference.tiny_models import recorded, save_graph
 
 RNG = np.random.default_rng(0)
 NAMES = {"names": "{0: 'cat', 1: 'dog'}"}
@@ -347,6 +348,34 @@ def test_an_input_of_unknown_use_is_asked_for(tmp_path: Path) -> None:
     assert tomllib.loads(found.manifest)["input"]["others"] == {"gain": "ones"}
     with pytest.raises(ModelUnusable, match="does not take width-height"):
         recognise(path, labels=TWO, answers={"input.others": {"gain": "width-height"}})
+
+
+@pytest.mark.parametrize("order", ["width-height", "height-width"])
+def test_the_order_of_a_size_is_found_out(tmp_path: Path, order: str) -> None:
+    """A graph that multiplies its boxes with the size it is given."""
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["sizes", "x and y"], ["four"], axis=1),
+        node("Cast", ["four"], ["factors"], to=TensorProto.FLOAT),
+        node("Mul", ["relative", "factors"], ["boxes"]),
+        node("Identity", ["recorded scores"], ["scores"]),
+        node("Identity", ["recorded labels"], ["labels"]),
+    ]
+    constants = {
+        "x and y": np.array([0, 1, 0, 1] if order == "width-height" else [1, 0, 1, 0]),
+        "relative": SSD_BOXES,
+        "recorded scores": SSD_SCORES,
+        "recorded labels": SSD_CLASSES,
+    }
+    path = save_graph(
+        tmp_path / "net.onnx",
+        nodes,
+        {"images": (1, 3, 64, 128), "sizes": ("n", 2)},
+        {"boxes": (1, 10, 4), "scores": (1, 10), "labels": (1, 10)},
+        constants,
+    )
+    found = recognise(path, labels=TWO)
+    assert tomllib.loads(found.manifest)["input"]["others"] == {"sizes": order}
 
 
 def test_answers_fill_free_axes_and_win(tmp_path: Path) -> None:

@@ -60,11 +60,9 @@ class DetrHead:
         if not fits or boxes.shape != (1, logits.shape[1], 4):
             raise ModelUnusable(
                 f"{self._where}: outputs {self.names[0]} {list(logits.shape)} and {self.names[1]} "
-                f"{list(boxes.shape)} are not logits [1, queries, {width}] and boxes [1, queries, 4]; the "
-                "last "
-                f"axis is {self._labels} labels, one more with activation softmax (no object) and one more "
-                "with "
-                "first_class 1; correct these, the labels file or [output] names"
+                f"{list(boxes.shape)} are not logits [1, queries, {width}] and boxes [1, queries, 4]; "
+                f"the last axis is {self._labels} labels, one more with activation softmax (no object) "
+                "and one more with first_class 1; correct these, the labels file or [output] names"
             )
         return logits[0], boxes[0]
 
@@ -83,9 +81,8 @@ class DetectionsHead:
         self.names = model.output_names(self._spec.names)
         if len(self.names) not in (1, 3, 4):
             raise ModelUnusable(
-                f"{self._where} has the outputs {', '.join(self.names)}; a detections head needs one, or "
-                "three "
-                "or four, name them: [output] names = [boxes, scores, classes, count]"
+                f"{self._where} has the outputs {', '.join(self.names)}; a detections head needs one, "
+                "or three or four, name them: [output] names = [boxes, scores, classes, count]"
             )
 
     def decode(self, outputs: Tensors) -> Detections:
@@ -106,9 +103,8 @@ class DetectionsHead:
                 f"{name} {list(output.shape)}" for name, output in zip(self.names, outputs, strict=True)
             )
             raise ModelUnusable(
-                f"{self._where}: {shapes} are not the boxes [1, N, 4], scores [1, N] and classes [1, N] of "
-                "one "
-                "picture; correct [output] names"
+                f"{self._where}: {shapes} are not the boxes [1, N, 4], scores [1, N] and classes [1, N] "
+                "of one picture; correct [output] names"
             )
         count = self._count(outputs[3], scores.size) if len(outputs) == 4 else scores.size
         return boxes.reshape(-1, 4)[:count], scores[:count], classes[:count]
@@ -143,15 +139,14 @@ class DetectionsHead:
         if (classes != raw).any():
             raise ModelUnusable(
                 f"{self._where}: a class is {raw[classes != raw][0]:.4g}, not a whole number; correct "
-                "[output] "
-                "names (boxes, scores, classes, count) or columns"
+                "[output] names (boxes, scores, classes, count) or columns"
             )
         first = self._spec.first_class
         strange = classes[(classes < first) | (classes >= first + self._labels)]
         if len(strange):
             raise ModelUnusable(
                 f"{self._where} finds class {strange[0]}, but {self._labels} labels from first_class "
-                f"{first} are "
-                f"{first} to {first + self._labels - 1}; correct the labels file or [output] first_class"
+                f"{first} are {first} to {first + self._labels - 1}; correct the labels file or "
+                "[output] first_class"
             )
         return np.asarray(classes - first, np.int64)

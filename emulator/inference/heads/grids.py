@@ -84,9 +84,8 @@ class NanodetHead:
             )
             raise ModelUnusable(
                 f"{self._where}: {shapes} are not {len(self._points)} points with {self._classes} class "
-                "scores "
-                "and 4 distributions each; correct the labels file, [input] width and height, or [output] "
-                "strides and names"
+                "scores and 4 distributions each; correct the labels file, [input] width and height, "
+                "or [output] strides and names"
             )
         return parts
 

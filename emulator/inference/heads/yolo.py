@@ -45,9 +45,8 @@ class YoloV8Head:
             return np.asarray(output[0] if output.shape[1] == self._width else output[0].T)
         raise ModelUnusable(
             f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolov8 head of "
-            f"{self._width - 4} labels needs [1, {self._width}, N] or [1, N, {self._width}]; correct the "
-            "labels "
-            "file or [output] head"
+            f"{self._width - 4} labels needs [1, {self._width}, N] or [1, N, {self._width}]; correct "
+            "the labels file or [output] head"
         )
 
 

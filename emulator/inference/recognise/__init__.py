@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, load_manifest
+from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, check_key, load_manifest
 from emulator.inference.onnx_model import OnnxModel, external_files
 from emulator.inference.recognise import classifiers, dense, sparse
 from emulator.inference.recognise.graph import Graph, look, metadata_literal
@@ -68,10 +68,13 @@ def recognise(
         answers: keys of model.toml that the graph leaves open, such as `input.width`; they win over guesses.
 
     Raises:
-        ModelUnusable: not ONNX, of no kind known here, or labels of another number than the classes.
+        ModelUnusable: not ONNX, of no kind known here, labels of another number than the classes, or an
+            answer that does not fit.
     """
     if head not in (None, *KINDS):
         raise ModelUnusable(f"unknown head {head!r}; it must be one of {', '.join(KINDS)}")
+    for key, value in (answers or {}).items():
+        check_key(key, value)
     model = OnnxModel(path)
     _refuse_other_tasks(model)
     own = own_labels(model) if labels is None else None
@@ -176,8 +179,7 @@ def _names(graph: Graph, guess: Guess) -> tuple[tuple[str, ...], tuple[str, ...]
     if guess.classes is None:
         raise ModelUnusable(
             f"{graph.model.path} does not show how many classes it has; give --labels FILE (one label a "
-            "line), "
-            f"or --labels {' or '.join(LABEL_SETS)}"
+            f"line), or --labels {' or '.join(LABEL_SETS)}"
         )
     fitting = "".join(
         f" or --labels {known}" for known in LABEL_SETS if len(named_labels(known)) == guess.classes

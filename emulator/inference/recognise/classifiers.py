@@ -87,10 +87,9 @@ def _pixels(graph: Graph) -> tuple[str, ...]:
         return (fit,)
     if graph.is_clip:
         return (
-            "scale 1/255, mean 0.45, std 0.225 as for Kinetics models of PyTorchVideo; as the model was "
-            "trained: "
-            "mean 0.0 and std 1.0 (MoViNet), or mean [0.432, 0.395, 0.376] and std [0.228, 0.221, 0.217] "
-            "(torchvision)",
+            "scale 1/255, mean 0.45, std 0.225 as for Kinetics models of PyTorchVideo; as the model "
+            "was trained: mean 0.0 and std 1.0 (MoViNet), or mean [0.432, 0.395, 0.376] and std "
+            "[0.228, 0.221, 0.217] (torchvision)",
             fit,
         )
     return (

@@ -149,11 +149,9 @@ def nanodet(graph: Graph) -> Guess | str:
         ),
         assumptions=(
             f"cell_offset {offset}: NanoDet-Plus measures from the corner of a cell (0.0), NanoDet and "
-            "PicoDet "
-            "from its middle (0.5)",
-            "color, mean and std of PicoDet (ImageNet, RGB); NanoDet wants BGR, scale 1.0, mean [103.53, "
-            "116.28, "
-            "123.675], std [57.375, 57.12, 58.395]"
+            "PicoDet from its middle (0.5)",
+            "color, mean and std of PicoDet (ImageNet, RGB); NanoDet wants BGR, scale 1.0, mean "
+            "[103.53, 116.28, 123.675], std [57.375, 57.12, 58.395]"
             if pico
             else "color BGR, mean and std of NanoDet; PicoDet wants RGB, scale 1/255, mean [0.485, 0.456, "
             "0.406], "
@@ -240,8 +238,7 @@ def _joined_distributions(graph: Graph) -> Distributions | str:
                 return strides, scores, []
     return (
         "its output is [1, cells of the grids, classes + 4 x bins] with scores that are probabilities, "
-        "here it is "
-        f"{[1, *rows.shape]}"
+        f"here it is {[1, *rows.shape]}"
     )
 
 

@@ -86,11 +86,11 @@ class Graph:
         """What the user says of a key, `output.box` for example."""
         return self.answers.get(key, default)
 
-    def again(self, **changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The outputs for the picture with some inputs changed."""
-        feed = _feed(self.model, self.input) | changed
-        names = [output.name for output in self.outputs]
-        return dict(zip(names, self.model.run(names, feed), strict=True))
+    def with_input(self, name: str, values: Sequence[float], output: str) -> NDArray[Any]:
+        """An output for the picture when another input has these values."""
+        feed = _feed(self.model, self.input)
+        feed[name] = np.array(values, feed[name].dtype).reshape(feed[name].shape)
+        return self.model.run([output], feed)[0]
 
 
 def look(model: OnnxModel, labels: Sequence[str] | None, answers: Mapping[str, Any]) -> Graph:
@@ -171,10 +171,9 @@ def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
     found = [tensor for tensor in model.inputs if _may_be_picture(tensor)]
     if not named and not found:
         raise ModelUnusable(
-            f"{model.path}: no input looks like a picture or a clip (3 to 6 axes, one of them the colour, "
-            "3 or 1 "
-            f"long, of {', '.join(DTYPES)}): {', '.join(map(str, model.inputs))}. "
-            "Say which is with --set input.name=…, or export it again"
+            f"{model.path}: no input looks like a picture or a clip (3 to 6 axes, one of them the "
+            f"colour, 3 or 1 long, of {', '.join(DTYPES)}): {', '.join(map(str, model.inputs))}. Say "
+            "which is with --set input.name=…, or export it again"
         )
     clips = [tensor for tensor in found if len(tensor.shape) == 5]
     if not named and len(clips) == 2:
@@ -255,7 +254,7 @@ def _use(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], assum
         return "ones"
     if len(tensor.shape) <= 2 and tensor.shape[-1:] in ((2,), (None,)):
         use = "width-height" if "target" in tensor.name or "orig" in tensor.name else "height-width"
-        assumptions.append(f"input {tensor.name} takes the input's {use.replace('-', ' and ')} in pixels")
+        assumptions.append(f"input {tensor.name} takes the size of the picture in pixels, see others")
         return use
     raise ModelUnusable(
         f"{model.path}: what does the input {tensor} take? Say it with --set "

@@ -39,14 +39,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
-            return tuple(line.strip() for line in text.splitlines() if line.strip())
+            return _some(path, tuple(line.strip() for line in text.splitlines() if line.strip()))
         document = json.loads(text)
     except (OSError, ValueError) as error:
         raise ModelUnusable(f"the labels in {path} cannot be read: {error}") from error
-    labels = _listed(document.get("id2label", document) if isinstance(document, dict) else document)
-    if labels is None:
+    given = document.get("id2label", document) if isinstance(document, dict) else document
+    return _some(path, _listed(given))
+
+
+def _some(path: Path, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    if not labels:
         raise ModelUnusable(
-            f"{path} holds no labels; a list, or id2label with a name for 0, 1, 2 … is needed"
+            f"{path} holds no labels; one a line is needed, or in JSON a list, or id2label with a name for "
+            "0, 1, 2 and so on"
         )
     return labels
 

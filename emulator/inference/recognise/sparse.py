@@ -75,8 +75,8 @@ def detr(graph: Graph) -> Guess | str:
         },
         findings=(f"{kind}: {logits} and {boxes}", f"{classes} classes, {scores_are(False)}"),
         assumptions=(
-            "activation softmax: the last class is no object; if there is none such, sigmoid (and a label "
-            "more)"
+            "activation softmax: the last class is no object; if there is none such, sigmoid (and a "
+            "label more)"
             if activation == "softmax"
             else "activation sigmoid; softmax where the last class is no object (and a label less)",
             f"first_class {first}: 1 where class 0 is unused",
@@ -105,7 +105,7 @@ def detections(graph: Graph) -> Guess | str:
     return Guess(
         head="detections",
         classes=None,
-        input=_finished_input(graph, relative=relative),
+        input={**_finished_input(graph, relative=relative), **_sizes_in_order(graph, boxes)},
         output={
             "names": [named[role].name for role in ROLES if role in named],
             "box": "yxyx" if yx else "xyxy",
@@ -315,6 +315,18 @@ def _first_class(graph: Graph, boxes: Output, scores: Output, classes: Output) -
     if boxes.value.ndim == 2 and "int" in classes.dtype:
         return 1, "torchvision counts from 1, its 0 is background; 0 where the first label is class 0"
     return 0, "as TFLite and DETR's kin count; 1 where the graph's class 0 is background"
+
+
+def _sizes_in_order(graph: Graph, boxes: Output) -> dict[str, object]:
+    """`[input] others` where a run with a very wide size shows in which order the graph takes it."""
+    others = dict(graph.input.others)
+    for name, kind in others.items():
+        if kind in ("width-height", "height-width") and name not in graph.answer("input.others", {}):
+            wide = np.abs(graph.with_input(name, (10_000, 1), boxes.name).reshape(-1, 4))
+            x, y = wide[:, ::2].max(initial=0), wide[:, 1::2].max(initial=0)
+            if max(x, y) > 100 * min(x, y):
+                others[name] = "width-height" if x > y else "height-width"
+    return {"others": others} if others else {}
 
 
 def _finished_input(graph: Graph, *, relative: bool) -> dict[str, object]:
