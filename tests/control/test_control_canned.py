@@ -127,6 +127,21 @@ def test_actions(project: Project) -> None:
     assert job["modelObjective"] == "ACTION_RECOGNITION"
 
 
+def test_classes(project: Project) -> None:
+    line = {
+        **PUNCH,
+        "type": "segment-classification",
+        "timeSegmentStart": "0s",
+        "timeSegmentEnd": "2.766667s",
+    }
+    canned(project, {"video": "*", "prediction": [line]}, objective="classification")
+    job = project.finish(project.create(model="pets"))
+    assert predicted(project, job)["gs://bucket/a.mp4"] == (
+        '[{"id":"7","displayName":"punch","type":"segment-classification","timeSegmentStart":"0s",'
+        '"timeSegmentEnd":"2.766667s","confidence":1.0}]'
+    )
+
+
 def test_new_answers_are_a_new_version(project: Project) -> None:
     canned(project, {"video": "*", "prediction": []})
     answer = canned(project, {"video": "*", "prediction": [CAT]})
