@@ -337,7 +337,9 @@ def test_name_that_no_certificate_can_hold_is_one_clear_line(tmp_path: Path) -> 
         Emulator(Settings(port=0, tls=True, tls_names=["no name"], data_dir=tmp_path)).start()
 
 
-def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+def test_idle_connections_do_not_delay_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a server waits for requests under way must pass for none of these.
+    monkeypatch.setattr("emulator.app._OPEN_REQUESTS_GRACE_S", 120)
     emulator = Emulator(Settings(port=0, tls=True, data_dir=tmp_path, bundled_models=False, workers=1))
     emulator.start()
     ca = emulator.settings.tls_folder / "ca.pem"
@@ -353,7 +355,7 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
             grpc.channel_ready_future(channel).result(timeout=20)
         began = time.monotonic()
         emulator.stop()
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 60
 
 
 PROGRAM = """
