@@ -92,8 +92,8 @@ def action(label: str, at: float, *, within: float = 0.1, confidence: float = 0.
 class Predictions(Sequence[Any]):
     """All predictions of a job in the SDK's own types, in the order of its output.
 
-    instances: the input's instance of each prediction. lines: (instance, its predictions) per output line.
-    errors: the lines of the errors files.
+    lines: per line of the output, the instance as the input has it and its predictions. errors: the lines of
+    the errors files.
     """
 
     def __init__(
