@@ -292,6 +292,7 @@ class _Ports:
         self._parts = parts
         self.grpc: socket.socket | None = None
         self.tls: socket.socket | None = None
+        _refuse_ports_without_use(settings)
         self.http = self._listen("Port", settings.port, "choose another with --port (0 takes a free one)")
         if settings.grpc:
             next_port = self.http.getsockname()[1] + 1 if settings.port else 0
@@ -326,6 +327,13 @@ class _Ports:
 
     def _address(self, listener: socket.socket) -> str:
         return f"{self._settings.client_host}:{listener.getsockname()[1]}"
+
+
+def _refuse_ports_without_use(settings: Settings) -> None:
+    if settings.tls_port is not None and not settings.tls:
+        raise CannotStart(f"tls_port is {settings.tls_port}, but TLS is off. Add --tls, or leave it out.")
+    if settings.grpc_port is not None and not settings.grpc:
+        raise CannotStart(f"grpc_port is {settings.grpc_port}, but gRPC is off. Leave one of the two out.")
 
 
 class _Server(uvicorn.Server):

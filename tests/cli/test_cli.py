@@ -310,10 +310,24 @@ def test_serve_on_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = serve("--port", str(port), "--data-dir", str(tmp_path))
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=120)
     assert process.returncode == 1
     assert f"Port {port} of 127.0.0.1 cannot be had" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--tls-port", "8443"], "tls_port is 8443, but TLS is off. Add --tls"),
+        (["--grpc-port", "8081", "--no-grpc"], "grpc_port is 8081, but gRPC is off."),
+    ],
+)
+def test_port_of_what_is_off_is_refused(tmp_path: Path, flags: list[str], said: str) -> None:
+    process = serve("--port", "0", *flags, "--data-dir", str(tmp_path))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said in " ".join(log.split())
 
 
 @pytest.mark.slow
