@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TARGET ?= cpu
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+FAKE_GCS_VERSION := v1.56.1
+FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-all format models bench clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +19,7 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not clients"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -25,12 +28,30 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/lint-imports
 
 test-slow: $(VENV)/installed-dev ## The slow tests only
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not gcs_server"
+
+test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+	$(BIN)/python -m pytest -m clients
 
 test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
 	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
 
-test-all: test test-slow test-postgresql ## Everything
+test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
+	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
+
+test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
+
+test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
+	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
+
+test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
+	.ci/with-images $(BIN)/python -m pytest tests/container
+
+test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -44,8 +65,11 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 bench: $(VENV)/installed-dev ## Run every benchmark
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+image: ## Build the container image with Docker; TARGET=slim or cuda for another
+	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
+
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,6 +85,17 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
+# Frameworks of several gigabytes, which must not decide what the other tests see.
+$(VENV)-peers/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
+	@touch $@
+
 $(VENV)/installed-train: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group train
 	@touch $@
+
+$(FAKE_GCS_SERVER):
+	@command -v go >/dev/null || { echo "The Go toolchain is missing, which builds fake-gcs-server; on Debian: apt-get install golang"; exit 1; }
+	GOBIN=$(@D) go install github.com/fsouza/fake-gcs-server@$(FAKE_GCS_VERSION)

@@ -69,7 +69,7 @@ class Job:
         self._predictor = open_predictor(manifest)
         self._session = OnnxModel(manifest.graph)
         self._default_session = ort.InferenceSession(str(manifest.graph), providers=["CPUExecutionProvider"])
-        feed = ModelInput(manifest, self._session).blank()
+        feed = ModelInput(manifest.input, self._session).blank()
         self._feed = {name: tensor.copy() for name, tensor in feed.items()}
         self._input = next(iter(self._feed))
 
@@ -137,7 +137,7 @@ class Tracking(Job):
     def loop(self) -> None:
         manifest, tracker = self.manifest, ByteTrack(self.manifest.tracker)
         head = DETECTION_HEADS[manifest.output.head](manifest, self._session)
-        fitted = ModelInput(manifest, self._session)
+        fitted = ModelInput(manifest.input, self._session)
         width, height = manifest.input.width, manifest.input.height
         for number, picture in self.frames():
             if number % self.every:

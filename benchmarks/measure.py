@@ -16,6 +16,8 @@ T = TypeVar("T")
 QUIET = 0.05
 RETRIES = 12
 
+T = TypeVar("T")
+
 
 def interleaved(
     rounds: int, samplers: Mapping[str, Callable[[], T]], *, guard: bool = True
@@ -54,8 +56,24 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """CPU time of this process and all below it, those that have ended included."""
+    parents: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        pid = int(path.parent.name)
+        parents[pid] = int(fields[1])
+        spent[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(seconds for pid, seconds in spent.items() if _is_below(os.getpid(), pid, parents))
+
+
+def _is_below(ancestor: int, pid: int, parents: Mapping[int, int]) -> bool:
+    while pid in parents and pid != ancestor:
+        pid = parents[pid]
+    return pid == ancestor
 
 
 def median(values: Sequence[float]) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import platform
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +19,12 @@ from typing import Any, Self
 import uvicorn
 
 from emulator import __version__
-from emulator.api import gcs
+from emulator.api import admin, gcs
 from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
+from emulator.api.origin import OriginGuard
 from emulator.api.rest import create_app
 from emulator.certificates import CertificateError, prepare, server_context
-from emulator.config import Settings
+from emulator.config import SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
@@ -28,7 +32,11 @@ from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.registry import open_registry
 from emulator.service import Context, Service
-from emulator.storage import LocalStore
+from emulator.service.control.paces import check_pace
+from emulator.service.control.state import Folders, SeedError
+from emulator.service.identities import SeededIds, random_id, seed_database
+from emulator.storage import LocalStore, open_store
+from emulator.vertex.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +61,10 @@ class Emulator:
     run in worker processes. Nothing is taken or started before `start`.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, sources: Mapping[str, str] | None = None) -> None:
+        """Prepare the emulator; `sources` tells where each setting came from, for who asks."""
         self.settings = settings or Settings()
+        self._sources = sources or {}
         self._stopped = threading.Event()
         self._running: _Running | None = None
 
@@ -87,7 +97,7 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("The emulator has been started already.")
-        self._running = _Running(self.settings)
+        self._running = _Running(self.settings, self._sources)
         log.info("Emulator %s at %s, data in %s", __version__, self.url, self.settings.data_dir.absolute())
 
     def stop(self) -> None:
@@ -122,14 +132,20 @@ class Emulator:
 class _Running:
     """Everything that lives between start and stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._started_at = time.monotonic()
         with ExitStack() as parts:
             ports = _Ports(settings, parts)
             self.addresses = ports.addresses
             try:
                 self._build(settings, parts)
                 context = _tls_context(settings) if ports.tls else None
-            except CertificateError as error:
+            except (CertificateError, SettingError) as error:
+                raise CannotStart(str(error)) from error
+            except ApiError as error:
+                raise CannotStart(error.message) from error
+            except SeedError as error:
                 raise CannotStart(str(error)) from error
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
@@ -145,9 +161,11 @@ class _Running:
 
     def _build(self, settings: Settings, parts: ExitStack) -> None:
         settings.buckets.mkdir(parents=True, exist_ok=True)
-        registry = open_registry(settings)
-        self._store = store = LocalStore(settings.buckets)
-        store.remove_leftovers()
+        self._registry = registry = open_registry(settings)
+        store = open_store(settings)
+        # What clients see: the local folder, wherever jobs find their buckets.
+        self._buckets = LocalStore(settings.buckets)
+        self._buckets.remove_leftovers()
         self._database = Database(settings.database)
         parts.callback(self._database.close)
         self._pool = WorkerPool(
@@ -169,6 +187,10 @@ class _Running:
             settings=RunnerSettings(settings.provider, settings.worker_threads, settings.strict),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
+        ids: Callable[[str], int] = random_id
+        if settings.seed is not None:
+            seed_database(self._database)
+            ids = SeededIds(settings.seed, self._database.has_id)
         self._service = Service(
             Context(
                 self._database,
@@ -177,16 +199,25 @@ class _Running:
                 project_numbers=settings.project_numbers,
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
-            )
+                on_cancel=self._dispatcher.look_after_running,
+                pace=check_pace(settings.pace),
+                hold_timeout_s=settings.hold_timeout,
+                new_id=ids,
+            ),
+            _folders(settings),
         )
         parts.callback(self._service.close)
         self._service.recover()
+        self._service.state.seed_if_new()
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
-        parts.callback(gcs.mount(app, self._store).close)
+        guard = OriginGuard([*settings.certified_names, *settings.allowed_hosts, "*.googleapis.com"])
+        probe = admin.Probe(self._ready, lambda: self._info(settings), self._gauges)
+        parts.callback(admin.mount(app, self._service, probe, guard).close)
+        parts.callback(gcs.mount(app, self._buckets).close)
         server = _Server(app, ports.addresses)
         grpc = LazyGrpc(self._service)
         if ports.grpc:
@@ -200,8 +231,57 @@ class _Running:
         parts.callback(server.end, thread)
         # Before the loop that carries its connections ends.
         parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
+        # Calls that are held and streams of events would keep the servers from ending.
+        parts.callback(self._service.watch.close)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether a job would run now, with what is known of the workers and the models."""
+        problems = self._pool.problems
+        models = [
+            {
+                "id": source.id,
+                "canned": source.manifest.is_canned,
+                "problem": problems.get(str(source.folder), ""),
+            }
+            for source in self._registry.catalogue(max_age_s=1.0).sources
+        ]
+        details = {"workers": self._pool.ready, "modelsLoaded": self._pool.warm, "models": models}
+        usable = not models or any(not model["problem"] for model in models)
+        return self._pool.warm and usable, details
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "running_jobs": self._dispatcher.running_jobs,
+            "calls_held": self._service.paces.calls_held,
+            "workers_ready": self._pool.ready,
+            "uptime_seconds": time.monotonic() - self._started_at,
+        }
+
+    def _info(self, settings: Settings) -> dict[str, Any]:
+        """What this server is: version, addresses, and every setting with the place it came from."""
+        return {
+            "version": __version__,
+            "addresses": {
+                "rest": f"http://{self.addresses.http}",
+                "grpc": self.addresses.grpc,
+                "tls": self.addresses.tls,
+            },
+            "uptimeSeconds": round(time.monotonic() - self._started_at, 3),
+            "python": platform.python_version(),
+            "processId": os.getpid(),
+            "models": [
+                {"id": source.id, "canned": source.manifest.is_canned}
+                for source in self._registry.catalogue(max_age_s=1.0).sources
+            ],
+            "runningJobs": self._dispatcher.running_jobs,
+            "workers": {"ready": self._pool.ready, "processIds": self._pool.processes()},
+            "settings": {
+                name: {"value": value, "from": self._sources.get(name, "code")}
+                for name, value in shown_settings(settings).items()
+            },
+        }
 
 
 class _Ports:
@@ -212,6 +292,7 @@ class _Ports:
         self._parts = parts
         self.grpc: socket.socket | None = None
         self.tls: socket.socket | None = None
+        _refuse_ports_without_use(settings)
         self.http = self._listen("Port", settings.port, "choose another with --port (0 takes a free one)")
         if settings.grpc:
             next_port = self.http.getsockname()[1] + 1 if settings.port else 0
@@ -246,6 +327,13 @@ class _Ports:
 
     def _address(self, listener: socket.socket) -> str:
         return f"{self._settings.client_host}:{listener.getsockname()[1]}"
+
+
+def _refuse_ports_without_use(settings: Settings) -> None:
+    if settings.tls_port is not None and not settings.tls:
+        raise CannotStart(f"tls_port is {settings.tls_port}, but TLS is off. Add --tls, or leave it out.")
+    if settings.grpc_port is not None and not settings.grpc:
+        raise CannotStart(f"grpc_port is {settings.grpc_port}, but gRPC is off. Leave one of the two out.")
 
 
 class _Server(uvicorn.Server):
@@ -295,6 +383,16 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _folders(settings: Settings) -> Folders:
+    """Where the state lies; a folder of buckets that someone named is not ours to empty."""
+    return Folders(
+        settings.data_dir,
+        settings.buckets if settings.storage_dir is None else None,
+        {"uploads": settings.data_dir / "uploads", "models": settings.own_models},
+        settings.seed_dir,
+    )
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -38,6 +38,7 @@ _ROOTS_VARIABLES = (
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NODE_EXTRA_CA_CERTS",
 )
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"
@@ -48,8 +49,8 @@ class CertificateError(Exception):
 
 
 @dataclass(frozen=True)
-class Certificates:
-    """The files in the folder; all exist once `prepare` has returned this."""
+class ClientFiles:
+    """What a client may have of the folder, there or in a copy."""
 
     folder: Path
 
@@ -64,11 +65,6 @@ class Certificates:
         return self.folder / "ca-bundle.pem"
 
     @property
-    def server(self) -> Path:
-        """The server's key and certificate in one file (PEM), so that they always belong together."""
-        return self.folder / "server.pem"
-
-    @property
     def account(self) -> Path:
         """A service account's JSON file whose key opens nothing."""
         return self.folder / "service-account.json"
@@ -77,6 +73,29 @@ class Certificates:
     def token(self) -> Path:
         """A file with an access token that opens nothing."""
         return self.folder / "access-token"
+
+
+@dataclass(frozen=True)
+class Certificates(ClientFiles):
+    """The files in the folder; all exist once `prepare` has returned this."""
+
+    @property
+    def server(self) -> Path:
+        """The server's key and certificate in one file (PEM), so that they always belong together."""
+        return self.folder / "server.pem"
+
+    def copy_for_clients(self, folder: Path) -> ClientFiles:
+        """Copy what clients need, and no key of the emulator's, to where every user may read it.
+
+        Raises:
+            OSError: the folder cannot be used.
+        """
+        copies = ClientFiles(folder.absolute())
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("ca", "bundle", "account", "token"):
+            source: Path = getattr(self, name)
+            _write_if_other(getattr(copies, name), source.read_bytes(), 0o644)
+        return copies
 
     @property
     def _ca_key(self) -> Path:

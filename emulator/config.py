@@ -7,6 +7,7 @@ configuration file (`data_dir = "…"`); flags win over the environment, the env
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,13 @@ from typing import Any, Literal, get_args, get_origin
 
 ENVIRONMENT_PREFIX = "VERTEX_EMULATOR_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"
+"""What Cloud Storage clients take their endpoint from; so does the emulator, for what it reads and writes."""
+CLIENT_VARIABLE = f"{ENVIRONMENT_PREFIX}CLIENT_OF"
+"""Set by `vertex-emulator env`: the storage endpoint in this environment is meant for clients of a server."""
+
+LOCAL = "local"
+"""The place of buckets that lie in the local folder."""
 
 Provider = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -65,6 +73,25 @@ class Settings:
         "Folder whose sub-folders are the buckets: gs://bucket/object is the file bucket/object in it."
         " Default: `buckets` in the data folder.",
     )
+    gcs_endpoint: str = _setting(
+        LOCAL,
+        "Where jobs find their buckets: `local`, the folder of buckets, or the URL of a Cloud Storage"
+        " endpoint such as fake-gcs-server, as in `http://127.0.0.1:4443`. STORAGE_EMULATOR_HOST counts too,"
+        " unless `vertex-emulator env` set it.",
+    )
+    gcs_buckets: dict[str, str] = _setting(
+        {},
+        "Buckets that lie elsewhere than `gcs_endpoint` says, by name or pattern, as in"
+        " `results=local,videos-*=http://127.0.0.1:4443`.",
+    )
+    gcs_allow_google: bool = _setting(
+        False,
+        "Let `gcs_endpoint` and `gcs_buckets` name the real Cloud Storage, which is then read and written"
+        " with Application Default Credentials.",
+    )
+    gcs_cache_mb: int = _setting(
+        2000, "Megabytes of videos from endpoints to keep in the data folder.", minimum=0
+    )
     database_url: str | None = _setting(
         None, "SQLAlchemy URL of the database. Default: a SQLite file in the data folder."
     )
@@ -98,6 +125,25 @@ class Settings:
         False,
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
         " `models/`, unknown query parameters.",
+    )
+    seed: int | None = _setting(
+        None, "Deterministic mode: ids and times of resources follow from this number. Default: they do not."
+    )
+    seed_dir: Path | None = _setting(
+        None, "Folder of models, buckets, jobs and control.json that is loaded at the first start."
+    )
+    pace: str = _setting(
+        "real",
+        "How long jobs stay in which state: real, immediate, steps, or as in `pending=2s,running=3`; see"
+        " docs/control.md.",
+    )
+    hold_timeout: int = _setting(
+        4, "Seconds after which a call that a pace holds is answered at the latest.", minimum=0, maximum=600
+    )
+    allowed_hosts: list[str] = _setting(
+        [],
+        "More host names that web pages may use to reach `/_emulator/`, beside addresses, localhost and names"
+        " without a dot. Separate several with commas.",
     )
     log_level: LogLevel = _setting("info", "How much to log: debug, info, warning or error.")
 
@@ -164,6 +210,7 @@ def load_settings(
     sources = dict.fromkeys((setting.name for setting in dataclasses.fields(Settings)), "default")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     layers = (
+        (from_clients := _from_clients(environ), dict.fromkeys(from_clients, STORAGE_VARIABLE)),
         (from_file := _from_file(config_file), dict.fromkeys(from_file, str(config_file))),
         (
             from_environment := _from_environment(environ),
@@ -175,6 +222,19 @@ def load_settings(
         sources.update(layer_sources)
         values.update({name: _convert(name, value, layer_sources[name]) for name, value in layer.items()})
     return LoadedSettings(Settings(**values), sources, tuple(_unknown_variables(environ)))  # type: ignore[arg-type]
+
+
+def shown_settings(settings: Settings) -> dict[str, object]:
+    """Every setting with its value as JSON has it; passwords in URLs are left out."""
+    shown: dict[str, object] = {}
+    for setting in dataclasses.fields(Settings):
+        value = getattr(settings, setting.name)
+        if setting.name == "database_url" and value:
+            value = re.sub(r"//([^:@/]+):[^@/]+@", r"//\1:***@", value)
+        elif isinstance(value, list):
+            value = [str(entry) for entry in value]
+        shown[setting.name] = str(value) if isinstance(value, Path) else value
+    return shown
 
 
 def flag_name(setting: str) -> str:
@@ -192,8 +252,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     return {name: environ[variable_name(name)] for name in names if environ.get(variable_name(name))}
 
 
+def _from_clients(environ: Mapping[str, str]) -> dict[str, object]:
+    """What a variable that is not the emulator's own says: the weakest word there is."""
+    endpoint = environ.get(STORAGE_VARIABLE)
+    if not endpoint or endpoint == environ.get(CLIENT_VARIABLE):
+        return {}
+    return {"gcs_endpoint": endpoint}
+
+
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = {variable_name(setting.name) for setting in dataclasses.fields(Settings)} | {CONFIG_VARIABLE}
+    known = {variable_name(setting.name) for setting in dataclasses.fields(Settings)}
+    known |= {CONFIG_VARIABLE, CLIENT_VARIABLE}
     unknown = sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     return [f"{name} is not a setting{_suggestion(name, known)}." for name in unknown]
 
@@ -300,5 +369,5 @@ def _parse_mapping(value: object) -> dict[str, str]:
         return {str(key): str(entry) for key, entry in value.items()}
     pairs = [pair.strip().partition("=") for pair in str(value).split(",") if pair.strip()]
     if any(not key or not entry for key, _, entry in pairs):
-        raise ValueError("write it as `project-id=number,other-id=number`.")
+        raise ValueError("write it as `name=value,other=value`.")
     return {key.strip(): entry.strip() for key, _, entry in pairs}

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from emulator.config import Settings
+from emulator.inference.canned import load_canned
 from emulator.inference.manifest import MANIFEST, ManifestError, ModelManifest, load_manifest
 from emulator.vertex.contract import load
 
@@ -36,6 +37,17 @@ class ModelSource:
     def id(self) -> str:
         """The Model id, the last part of its resource name."""
         return self.manifest.id
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What marks the Model: that its predictions are canned."""
+        return {"emulator-canned": "true"} if self.manifest.is_canned else {}
+
+    @property
+    def description(self) -> str:
+        """The manifest's description, which for canned predictions says so."""
+        text = self.manifest.model.description
+        return f"Canned predictions; no model is run. {text}".strip() if self.manifest.is_canned else text
 
     def message(self, *, artifact_uri: str = "") -> Any:
         """The v1 Model as far as the folder decides it; uploaded models name where they came from."""
@@ -154,7 +166,13 @@ def open_registry(settings: Settings) -> Registry:
     """The registry that a server with these settings has; its own folder of models is made when missing."""
     settings.own_models.mkdir(parents=True, exist_ok=True)
     bundled = [bundled_models()] if settings.bundled_models else []
-    return Registry([*bundled, settings.own_models, *settings.models_dirs], settings.data_dir / "uploads")
+    seeded = (
+        [settings.seed_dir / "models"]
+        if settings.seed_dir and (settings.seed_dir / "models").is_dir()
+        else []
+    )
+    folders = [*bundled, settings.own_models, *settings.models_dirs, *seeded]
+    return Registry(folders, settings.data_dir / "uploads")
 
 
 def bundled_models() -> Path:
@@ -166,7 +184,9 @@ def bundled_models() -> Path:
 
 def _read_source(folder: Path) -> ModelSource:
     manifest = load_manifest(folder)
-    if not manifest.graph.is_file():
+    if manifest.is_canned:
+        load_canned(manifest)
+    elif not manifest.graph.is_file():
         raise ManifestError(
             f"{folder / MANIFEST}: [model] file names {manifest.model.file}, which does not exist; put the"
             " ONNX file there"
@@ -177,7 +197,7 @@ def _read_source(folder: Path) -> ModelSource:
 def _digest(folder: Path) -> str:
     """Changes with the files' sizes and times: reading hundreds of megabytes would delay the start."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
             digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())

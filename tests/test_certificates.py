@@ -146,9 +146,10 @@ def test_bundle_holds_the_public_roots(files: Certificates) -> None:
     assert len(trusted) == len(public) + 1
 
 
-def test_bundle_keeps_the_roots_that_the_environment_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"])
+def test_bundle_keeps_the_roots_that_the_environment_named(tmp_path: Path, variable: str) -> None:
     company = prepare(tmp_path / "company").ca
-    environment = {"REQUESTS_CA_BUNDLE": str(company)}
+    environment = {variable: str(company)}
     files = prepare(tmp_path / "tls", environ=environment)
     root = company.read_bytes().strip()
     assert files.bundle.read_bytes().count(root) == 1

@@ -48,7 +48,7 @@ def test_lists_and_mappings_can_be_written_as_text() -> None:
         ({"VERTEX_EMULATOR_WORKERS": "0"}, "the smallest possible value is 1"),
         ({"VERTEX_EMULATOR_PROVIDER": "tpu"}, "choose one of auto, cpu, cuda"),
         ({"VERTEX_EMULATOR_STRICT": "perhaps"}, "use true or false"),
-        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a:1"}, "project-id=number"),
+        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a:1"}, "name=value,other=value"),
     ],
 )
 def test_bad_value_names_its_source_and_the_remedy(environ: dict[str, str], message: str) -> None:
@@ -79,3 +79,45 @@ def test_misspelt_variable_is_warned_about() -> None:
     assert loaded.warnings == (
         "VERTEX_EMULATOR_WORKER is not a setting; did you mean VERTEX_EMULATOR_WORKERS.",
     )
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "expected"),
+    [
+        ({}, {}, ("local", "default")),
+        ({"STORAGE_EMULATOR_HOST": "http://gcs:4443"}, {}, ("http://gcs:4443", "STORAGE_EMULATOR_HOST")),
+        (
+            {"STORAGE_EMULATOR_HOST": "http://gcs:4443", "VERTEX_EMULATOR_GCS_ENDPOINT": "local"},
+            {},
+            ("local", "VERTEX_EMULATOR_GCS_ENDPOINT"),
+        ),
+        (
+            {"STORAGE_EMULATOR_HOST": "http://gcs:4443"},
+            {"gcs_endpoint": "http://other:1"},
+            ("http://other:1", "--gcs-endpoint"),
+        ),
+        (
+            {"STORAGE_EMULATOR_HOST": "http://x:8080", "VERTEX_EMULATOR_CLIENT_OF": "http://x:8080"},
+            {},
+            ("local", "default"),
+        ),
+        (
+            {"STORAGE_EMULATOR_HOST": "http://gcs:4443", "VERTEX_EMULATOR_CLIENT_OF": "http://x:8080"},
+            {},
+            ("http://gcs:4443", "STORAGE_EMULATOR_HOST"),
+        ),
+    ],
+)
+def test_storage_endpoint_of_the_environment_is_the_weakest_word(
+    environ: dict[str, str], flags: dict[str, object], expected: tuple[str, str]
+) -> None:
+    loaded = load_settings(flags, environ)
+    assert (loaded.settings.gcs_endpoint, loaded.sources["gcs_endpoint"]) == expected
+    assert loaded.warnings == ()
+
+
+def test_configuration_file_wins_over_the_clients_variable(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('gcs_endpoint = "local"\n[gcs_buckets]\n"videos-*" = "http://gcs:4443"\n')
+    settings = load_settings({}, {"STORAGE_EMULATOR_HOST": "http://gcs:1"}, config).settings
+    assert (settings.gcs_endpoint, settings.gcs_buckets) == ("local", {"videos-*": "http://gcs:4443"})

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
 from emulator.service import Call
+from emulator.service.control import CallRecord, Gate, Incoming
 from emulator.vertex.errors import ApiError, Internal, Unimplemented
 from emulator.vertex.messages import Contract, Rpc, convert, only_in
 
@@ -25,6 +26,10 @@ class ServiceMethods(Protocol):
     def rest_extras(self, message: Any) -> dict[str, str]:
         """Return what REST shows of a job beside the fields of its message."""
 
+    @property
+    def gate(self) -> Gate:
+        """What every call passes: faults and the journal."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -40,6 +45,7 @@ class Calls:
     def __init__(self, contract: Contract, service: ServiceMethods) -> None:
         self._contract = contract
         self._methods = service.methods()
+        self.gate = service.gate
 
     def emulated(self, rpc: Rpc) -> bool:
         """Say whether the service has this RPC."""
@@ -53,20 +59,31 @@ class Calls:
                 " for video models; docs/fidelity.md lists what it covers."
             )
 
-    def call(self, rpc: Rpc, request: Message, version: str) -> Answer:
-        """Answer one call.
+    def call(self, rpc: Rpc, read: Callable[[], Message], version: str, incoming: Incoming) -> Answer:
+        """Answer one call, after what is planned for it on purpose has happened; `read` gives its request.
 
         Raises:
             ApiError: what the service raised; anything else becomes Internal and goes to the log.
         """
-        self.check(rpc)
+        with self.gate.call(_key(rpc), version, incoming) as record:
+            self.check(rpc)
+            return self._answer(rpc, read, version, record, incoming.time_left_s)
+
+    def _answer(
+        self,
+        rpc: Rpc,
+        read: Callable[[], Message],
+        version: str,
+        record: CallRecord,
+        time_left_s: float | None,
+    ) -> Answer:
         try:
-            v1_input = self._v1_twin(rpc.input)
-            if v1_input is rpc.input:
-                v1_request, call = request, Call(api_version=version)
-            else:
+            request = read()
+            call = Call(version, instructions=record.admit(request), time_left_s=time_left_s)
+            v1_request, v1_input = request, self._v1_twin(rpc.input)
+            if v1_input is not rpc.input:
                 v1_request = convert(request, v1_input)
-                call = Call(api_version=version, beta_only_fields=tuple(only_in(request, v1_input)))
+                call = replace(call, beta_only_fields=tuple(only_in(request, v1_input)))
             response = self._methods[_key(rpc)](v1_request, call)
             return Answer(
                 response, response if isinstance(response, rpc.output) else convert(response, rpc.output)

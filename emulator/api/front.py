@@ -13,6 +13,7 @@ import logging
 import shutil
 import socket
 import ssl
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: The extension of a request's scope that resets its connection.
+RESET = "emulator.reset"
 _TLS_HELLO = b"\x16\x03"
 _HTTP_2 = b"PRI"
 # How a client says that it does not know the CA.
@@ -374,10 +377,23 @@ class _Relay(asyncio.Protocol):
 
 
 def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
-    """Return the HTTP server's protocol, which answers a TLS hello on its plain port with what to change."""
+    """Return the HTTP server's protocol, which answers a TLS hello on its plain port with what to change.
+
+    Requests have the extension RESET: a function that resets their connection.
+    """
 
     class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         _is_new = True
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            app: Any = self.app  # type: ignore[has-type]
+
+            async def with_reset(scope: Any, receive: Any, send: Any) -> None:
+                scope.setdefault("extensions", {})[RESET] = lambda: _reset(transport)
+                await app(scope, receive, send)
+
+            self.app = with_reset
 
         def data_received(self, data: bytes) -> None:
             if self._is_new:
@@ -391,6 +407,14 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
             super().data_received(data)
 
     return HttpProtocol
+
+
+def _reset(transport: Any) -> None:
+    """End a connection as a broken network does: with a reset instead of an orderly end."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 async def _first_bytes(connection: socket.socket) -> bytes:

@@ -8,18 +8,27 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from emulator.api.calls import Calls, ServiceMethods
+from emulator.service.control import Incoming
+from emulator.service.control.paces import MAX_HELD
 from emulator.vertex.errors import ApiError, InvalidArgument
 from emulator.vertex.messages import Rpc, load
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 16
+# Threads are made as they are needed: 16 for calls, the rest for those that wait.
+_THREADS = 16 + MAX_HELD
 _MAX_MESSAGE = 10 * 1024 * 1024
+# A client refuses metadata over 8 KB, and then shows nothing of the error.
+_MAX_ERROR = 7000
+_MAX_ERROR_TEXT = 2500
+_CUT = "... The rest is too long for gRPC; over REST all of it is told."
+_SENT_AS_THEY_ARE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -45,12 +54,14 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
     def _behavior(self, rpc: Rpc) -> Callable[[bytes, Any], Any]:
         def answer(data: bytes, context: Any) -> Any:
             try:
-                return self._calls.call(rpc, _parse(rpc, data), rpc.version).message
+                return self._calls.call(
+                    rpc, lambda: _parse(rpc, data), rpc.version, _incoming(context)
+                ).message
             except ApiError as error:
-                context.set_trailing_metadata(
-                    (("grpc-status-details-bin", error.to_status().SerializeToString()),)
-                )
-                context.abort(_STATUS_CODES[error.code], error.message)
+                status = _fitting(error.to_status())
+                details = ("grpc-status-details-bin", status.SerializeToString())
+                context.set_trailing_metadata((details,))
+                context.abort(_STATUS_CODES[status.code], status.message)
 
         return answer
 
@@ -98,6 +109,30 @@ class GrpcServer:
         reflection.enable_server_reflection(
             (*self._surface.services, reflection.SERVICE_NAME), self._server, load().pool
         )
+
+
+def _incoming(context: Any) -> Incoming:
+    headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
+    return Incoming("grpc", headers, context.time_remaining())
+
+
+def _fitting(status: Any) -> Any:
+    """Return a status that clients can receive: one that is too long loses its details and its text's end."""
+    binary = 4 * status.ByteSize() // 3  # in base64
+    if binary + len(_as_sent(status.message)) <= _MAX_ERROR:
+        return status
+    # Emulator: how the real service shortens an error is not known.
+    kept, size = 0, 0
+    for character in status.message:
+        size += len(_as_sent(character))
+        if size > _MAX_ERROR_TEXT:
+            break
+        kept += 1
+    return type(status)(code=status.code, message=status.message[:kept] + _CUT)
+
+
+def _as_sent(text: str) -> str:
+    return quote(text, safe=_SENT_AS_THEY_ARE)
 
 
 def _parse(rpc: Rpc, data: bytes) -> Any:

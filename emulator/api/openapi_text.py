@@ -78,6 +78,7 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "CreateBatchPredictionJob": {
         "object tracking": _job("track the pets", "video-object-tracking", "tracking.jsonl"),
         "action recognition": _job("find the jumps", "video-action-recognition", "actions.jsonl"),
+        "classification": _job("what is in it", "video-classification", "classification.jsonl"),
     },
     "CancelBatchPredictionJob": {"cancel": {}},
     "UploadModel": {

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -23,27 +23,36 @@ from starlette.types import Receive, Scope, Send
 from emulator import __version__
 from emulator.api import openapi
 from emulator.api.calls import Answer, Calls, ServiceMethods
+from emulator.api.front import RESET
 from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
     MAX_BODY,
     Query,
+    ResponseOptions,
+    Written,
     bind_query,
     dump_json,
     parse_body,
     parse_query,
     too_large,
     unknown_parameter,
+    write_member,
 )
 from emulator.config import Settings
+from emulator.service.control import ConnectionReset, Incoming
 from emulator.vertex.errors import ApiError, Internal
 from emulator.vertex.messages import from_json, load, to_json
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+R = TypeVar("R")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
+# Texts of listed jobs, of some 2 KB each.
+_REMEMBERED = 1000
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
@@ -87,6 +96,7 @@ class RestSurface:
         self.calls = Calls(contract, service)
         self._service = service
         self._strict = strict
+        self._listed: dict[tuple[type, bytes, bool], Written] = {}
         self._job_type = contract.v1.BatchPredictionJob
         self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
 
@@ -95,8 +105,8 @@ class RestSurface:
         """The routes of the RPCs that the service has."""
         return [route for route in self.table.routes if self.calls.emulated(route.rpc)]
 
-    def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request; every failure becomes an AIP-193 error."""
+    def answer(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
         try:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
@@ -108,6 +118,8 @@ class RestSurface:
             if route is None:
                 return _other_method(request, match)
             return self._call(route, match, request)
+        except ConnectionReset:
+            return None
         except ApiError as error:
             return error_response(error)
         except Exception as error:
@@ -115,14 +127,21 @@ class RestSurface:
             return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
 
     def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
-        self.calls.check(route.rpc)
         query = parse_query(request.query)
-        message = self._request_message(route, match, request, query)
-        version = route.segments[0]
-        answer = self.calls.call(route.rpc, message, "v1beta1" if version == "v1beta1" else "v1")
-        value = to_json(answer.message, int_enums=query.options.int_enums)
+        version = "v1beta1" if route.segments[0] == "v1beta1" else "v1"
+        answer = self.calls.call(
+            route.rpc,
+            lambda: self._request_message(route, match, request, query),
+            version,
+            Incoming("rest", request.headers),
+        )
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
-        self._add_extras(answer, value, masked=any(mask not in ("", "*") for mask in masks))
+        if isinstance(answer.v1, self._job_list_type) and not any(mask not in ("", "*") for mask in masks):
+            value = self._job_list(answer, query.options)
+        else:
+            value = to_json(answer.message, int_enums=query.options.int_enums)
+            if isinstance(answer.v1, self._job_type):
+                value.update(self._service.rest_extras(answer.v1))
         return HttpResponse(200, dump_json(value, pretty=query.options.pretty))
 
     def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:
@@ -143,13 +162,28 @@ class RestSurface:
             _set(value, path, text)
         return from_json(route.rpc.input, value)
 
-    def _add_extras(self, answer: Answer, value: dict[str, Any], *, masked: bool) -> None:
-        if isinstance(answer.v1, self._job_type):
-            value.update(self._service.rest_extras(answer.v1))
-        elif isinstance(answer.v1, self._job_list_type) and not masked:
-            jobs = value.get("batchPredictionJobs", [])
-            for job, shown in zip(answer.v1.batch_prediction_jobs, jobs, strict=True):
-                shown.update(self._service.rest_extras(job))
+    def _job_list(self, answer: Answer, options: ResponseOptions) -> dict[str, Any]:
+        message: Any = answer.message
+        twins = zip(answer.v1.batch_prediction_jobs, message.batch_prediction_jobs, strict=True)
+        jobs = [self._listed_job(v1, job, options) for v1, job in twins]
+        value: dict[str, Any] = {"batchPredictionJobs": jobs} if jobs else {}
+        if message.next_page_token:
+            value["nextPageToken"] = message.next_page_token
+        return value
+
+    def _listed_job(self, v1: Any, job: Any, options: ResponseOptions) -> Any:
+        if not options.pretty:
+            return to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1)
+        # Clients list again and again what has mostly not changed. The same bytes are the same text: what
+        # REST shows beside the message never changes in a job's life.
+        key = type(job), job.SerializeToString(), options.int_enums
+        text = self._listed.get(key)
+        if text is None:
+            text = write_member(to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1))
+            if len(self._listed) >= _REMEMBERED:
+                self._listed.clear()
+            self._listed[key] = text
+        return text
 
     def not_found(self, method: str, path: str) -> HttpResponse:
         """Answer a path that leads nowhere."""
@@ -211,7 +245,7 @@ class VertexRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer in a thread, send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await _read(receive)
+        body = await read_body(receive)
         request = HttpRequest(
             method=scope["method"],
             path=(scope.get("raw_path") or scope["path"].encode()).decode(errors="replace"),
@@ -219,11 +253,14 @@ class VertexRoute(BaseRoute):
             headers=headers,
             body=body,
         )
-        if request.path.endswith(_WAIT):
-            response = await _in_own_thread(self._surface.answer, request)
+        if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
+            response = await in_own_thread(self._surface.answer, request)
         else:
             loop = asyncio.get_running_loop()
             response = await loop.run_in_executor(self._executor, self._surface.answer, request)
+        if response is None:
+            await reset_connection(scope, receive)
+            return
         length = (b"content-length", b"%d" % len(response.body))
         sent = [(name.encode(), value.encode()) for name, value in response.headers.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
@@ -231,12 +268,21 @@ class VertexRoute(BaseRoute):
         await send({"type": "http.response.body", "body": shown})
 
 
-async def _in_own_thread(answer: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:
+async def reset_connection(scope: Scope, receive: Receive) -> None:
+    """Drop the connection of a request without a word, as a broken network does."""
+    reset = scope.get("extensions", {}).get(RESET)
+    if reset is not None:
+        reset()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
     """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end."""
     loop = asyncio.get_running_loop()
-    answered: asyncio.Future[HttpResponse] = loop.create_future()
+    answered: asyncio.Future[R] = loop.create_future()
 
-    def settle(response: HttpResponse) -> None:
+    def settle(response: R) -> None:
         if not answered.done():  # the client may be gone
             answered.set_result(response)
 
@@ -249,7 +295,7 @@ async def _in_own_thread(answer: Callable[[HttpRequest], HttpResponse], request:
     return await answered
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """Read the whole body; one that is too long is read to its end all the same, but not kept."""
     chunks: list[bytes] = []
     length = 0

@@ -267,6 +267,17 @@ def _decode(body: bytes, content_type_parameters: str) -> str:
     return text
 
 
+class Written(str):
+    """JSON text, indented for the place where it belongs: `dump_json` with `pretty` takes it as it is."""
+
+    __slots__ = ()
+
+
+def write_member(value: object) -> Written:
+    """Write a value as `dump_json` does with `pretty`, for a list that is a member of the answer."""
+    return Written(_pretty(value, "    "))
+
+
 def dump_json(value: object, *, pretty: bool) -> bytes:
     """Write a JSON answer; like Vertex with two spaces of indentation unless asked not to."""
     if pretty:
@@ -277,7 +288,7 @@ def dump_json(value: object, *, pretty: bool) -> bytes:
 def _pretty(value: Any, indentation: str) -> str:
     """Write what `json.dumps(indent=2)` writes, which has no C code for it, in a third of the time."""
     if isinstance(value, str):
-        return encode_basestring(value)
+        return value if type(value) is Written else encode_basestring(value)
     inner = f"{indentation}  "
     if isinstance(value, dict) and value:
         lines = [f"{inner}{encode_basestring(key)}: {_pretty(item, inner)}" for key, item in value.items()]

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from emulator.cli import demo, env, jobs, models, predict, serve
+from emulator.cli import demo, env, jobs, models, predict, serve, wait
 
 
 def build() -> typer.Typer:
@@ -17,7 +17,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for module in (serve, demo, predict, env):
+    for module in (serve, demo, predict, env, wait):
         module.register(cli)
     cli.add_typer(models.cli, name="models")
     cli.add_typer(jobs.cli, name="jobs")

@@ -7,13 +7,17 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
-from emulator.config import LoadedSettings, Settings
+from emulator.config import CLIENT_VARIABLE, STORAGE_VARIABLE, LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from emulator.certificates import ClientFiles
 
 _SETTINGS = ("host", "port", "tls_names", "data_dir")
 
@@ -49,6 +53,20 @@ def env(
     project: Annotated[
         str, typer.Option(help="Project id for clients that take it from here.")
     ] = "my-project",
+    alias: Annotated[
+        bool,
+        typer.Option(
+            "--alias",
+            help="For alias mode, where Google's own host names lead to the emulator: no endpoint is set.",
+        ),
+    ] = False,
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to copy the files to that the variables name, for clients that cannot read the data"
+            " folder. The CA's key stays where it is."
+        ),
+    ] = None,
 ) -> None:
     """Print the environment variables that point Google's clients here.
 
@@ -56,58 +74,90 @@ def env(
     PowerShell as `vertex-emulator env --shell powershell | Out-String | Invoke-Expression`. Give it the
     settings that the server has. The certificates and the fake account are made if they are missing.
     """
+    settings = loaded.settings
+    if settings.port == 0 and not alias:
+        fail("With port 0 the server takes a free port, which nobody knows beforehand. Name one with --port.")
+    files = _files(settings, copy_to)
+    variables = [*_trust(files), *_account(files, project), *_gcloud_account(files, project)]
+    if alias:
+        variables.append(_gcloud_trust(files))
+    else:
+        variables += _endpoints(settings)
+    typer.echo(_WRITERS[shell](variables))
+
+
+def _files(settings: Settings, copy_to: Path | None) -> "ClientFiles":
     from emulator.certificates import CertificateError, prepare
 
-    settings = loaded.settings
-    if settings.port == 0:
-        fail("With port 0 the server takes a free port, which nobody knows beforehand. Name one with --port.")
     try:
         files = prepare(settings.tls_folder, settings.certified_names, os.environ)
     except CertificateError as error:
         fail(str(error))
     except OSError as error:
         fail(f"The folder {settings.tls_folder} cannot be used: {error}. Name another with --data-dir.")
-    paths = {
-        "ca": str(files.ca),
-        "bundle": str(files.bundle),
-        "account": str(files.account),
-        "token": str(files.token),
-    }
-    typer.echo(_WRITERS[shell](_variables(settings, paths, project)))
+    try:
+        return files.copy_for_clients(copy_to) if copy_to else files
+    except OSError as error:
+        fail(f"The folder {copy_to} cannot be used: {error}. Name another with --copy-to.")
 
 
-def _variables(settings: Settings, paths: dict[str, str], project: str) -> list[Variable]:
-    url = f"http://{settings.client_host}:{settings.port}"
+def _trust(files: "ClientFiles") -> list[Variable]:
     roots = "the emulator's CA and the public roots"
+    bundle = str(files.bundle)
     return [
         Variable(
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-            paths["bundle"],
+            bundle,
             f"gRPC over TLS in Python and Node (needs serve --tls): {roots}",
         ),
-        Variable("REQUESTS_CA_BUNDLE", paths["bundle"], f"https in Python's requests: {roots}"),
-        Variable("SSL_CERT_FILE", paths["bundle"], f"whatever uses OpenSSL's or Go's defaults: {roots}"),
-        Variable("CURL_CA_BUNDLE", paths["bundle"], f"https in curl: {roots}"),
-        Variable("NODE_EXTRA_CA_CERTS", paths["ca"], "https in Node: the emulator's CA beside Node's roots"),
+        Variable("REQUESTS_CA_BUNDLE", bundle, f"https in Python's requests: {roots}"),
+        Variable("SSL_CERT_FILE", bundle, f"whatever uses OpenSSL's or Go's defaults: {roots}"),
+        Variable("CURL_CA_BUNDLE", bundle, f"https in curl: {roots}"),
+        Variable("NODE_EXTRA_CA_CERTS", bundle, f"https in Node, beside its own roots: {roots}"),
+    ]
+
+
+def _account(files: "ClientFiles", project: str) -> list[Variable]:
+    return [
         Variable(
             "GOOGLE_APPLICATION_CREDENTIALS",
-            paths["account"],
+            str(files.account),
             "a service account made up on this machine, for clients that insist on one",
         ),
         Variable("GOOGLE_CLOUD_PROJECT", project, "the project of clients that were given none; any will do"),
-        Variable("STORAGE_EMULATOR_HOST", url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+    ]
+
+
+def _gcloud_account(files: "ClientFiles", project: str) -> list[Variable]:
+    return [
+        Variable(
+            "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
+            str(files.token),
+            "a token that opens nothing: gcloud works without logging in, and so does print-access-token",
+        ),
+        Variable("CLOUDSDK_CORE_PROJECT", project, "gcloud's project"),
+    ]
+
+
+def _gcloud_trust(files: "ClientFiles") -> Variable:
+    return Variable(
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", str(files.bundle), "https in gcloud, in place of its own roots"
+    )
+
+
+def _endpoints(settings: Settings) -> list[Variable]:
+    url = f"http://{settings.client_host}:{settings.port}"
+    return [
+        Variable(STORAGE_VARIABLE, url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
+        Variable(
+            CLIENT_VARIABLE, url, "tells a server started in this shell that the line above is not for it"
+        ),
         Variable(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM",
             f"{url}/",
             "gcloud ai; the slash at the end is needed",
         ),
         Variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", f"{url}/storage/v1/", "gcloud storage"),
-        Variable(
-            "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
-            paths["token"],
-            "a token that opens nothing: gcloud works without logging in, and so does print-access-token",
-        ),
-        Variable("CLOUDSDK_CORE_PROJECT", project, "gcloud's project"),
     ]
 
 

@@ -33,13 +33,13 @@ class Server:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
         self.url = (url or f"http://{host}:{settings.port}").rstrip("/")
 
-    def call(self, method: str, path: str, **query: str) -> dict[str, Any]:
-        """Make one call; a failure ends the program with the server's own message."""
-        url = f"{self.url}/v1/{urllib.parse.quote(path, safe='/:@')}?{urllib.parse.urlencode(query)}"
+    def call(self, method: str, path: str, root: str = "v1", **query: str) -> dict[str, Any]:
+        """Make one call below a root path; a failure ends the program with the server's own message."""
+        url = f"{self.url}/{root}/{urllib.parse.quote(path, safe='/:@')}?{urllib.parse.urlencode(query)}"
         if not url.startswith(("http://", "https://")):
             fail(f"{self.url} is no address of a server; write it as http://127.0.0.1:8080.")
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as response:
+            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=90) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
@@ -109,6 +109,22 @@ def cancel(
     emulator, name = Server(server), _job_name(job, project, location)
     emulator.call("POST", f"{name}:cancel")
     typer.echo(f"{name} is {emulator.call('GET', name)['state']}.")
+
+
+@cli.command()
+def wait(
+    job: JobArgument,
+    server: ServerOption = None,
+    project: ProjectOption = None,
+    location: LocationOption = "us-central1",
+    state: Annotated[str, typer.Option(help="A state such as RUNNING, or several with commas.")] = "ended",
+    timeout: Annotated[int, typer.Option(help="How many seconds to wait.", min=0, max=60)] = 60,
+) -> None:
+    """Wait until a job has ended, or is in a state; no polling."""
+    name = _job_name(job, project, location)
+    path = f"jobs/{name.rpartition('/')[2]}/wait"
+    answer = Server(server).call("GET", path, "_emulator", state=state, timeout=str(timeout))
+    typer.echo(f"{name} is {answer['state']}.")
 
 
 def _list(server: Server, path: str, filter_: str, limit: int) -> list[dict[str, Any]]:

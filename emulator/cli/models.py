@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,10 +57,22 @@ def add(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", help="A file with one label a line, or the name of a known set: coco80."),
+        typer.Option(
+            "--labels",
+            help="A file with one label a line (or config.json with id2label), or the name of a known set: "
+            "coco80, coco90, kinetics400.",
+        ),
     ] = None,
     head: Annotated[
         str | None, typer.Option("--head", help="What kind of graph it is, where it cannot be recognised.")
+    ] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="A key of model.toml that the graph leaves open, such as input.width=640. Repeatable.",
+        ),
     ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -75,7 +88,9 @@ def add(
     if folder.exists():
         fail(f"There is a model in {folder} already. Remove that folder, or choose another name with --id.")
     try:
-        recognition = recognise(file, labels=_labels(labels), head=head, name=file.stem)
+        recognition = recognise(
+            file, labels=_labels(labels), head=head, name=file.stem, answers=_answers(answers or [])
+        )
         write_folder(recognition, file, folder)
     except (ModelUnusable, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,14 +179,26 @@ def _id_of(file: Path) -> str:
 
 def _labels(name: str | None) -> Sequence[str] | None:
     """The labels in a file, or of a known set; None when none are given."""
-    from emulator.inference.recognise import named_labels
+    from emulator.inference.recognise import named_labels, read_labels
 
     if name is None:
         return None
     path = Path(name)
-    if not path.is_file():
-        return named_labels(name)
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return read_labels(path) if path.is_file() else named_labels(name)
+
+
+def _answers(pairs: Sequence[str]) -> dict[str, object]:
+    """`input.width=640` as key and value; the value is TOML, or a text without its quotes."""
+    answers: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key.count(".") != 1:
+            fail(f"--set {pair!r}: write it as SECTION.KEY=VALUE, for example --set input.width=640")
+        try:
+            answers[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            answers[key.strip()] = text
+    return answers
 
 
 @contextmanager
@@ -187,6 +214,18 @@ def _clip(video: Path | None, source: "ModelSource") -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         clip = action_documentation_clip() if actions else documentation_clip()
         yield render(clip, Path(folder) / "clip.mp4").path or Path()
+
+
+def _nothing(report: "Report") -> str:
+    if report.best is None:
+        return "It found nothing in this clip."
+    label, score = report.best.label.display_name, report.best.confidence
+    return (
+        f"It found nothing in this clip. The best score in its first seconds is {score:.2g} ({label}): "
+        "lower the thresholds in model.toml if that is right; if it should be higher, color, scale, mean, "
+        "std "
+        "and fit in [input] must be as in training."
+    )
 
 
 def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
@@ -207,7 +246,7 @@ def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
         best = max(one.confidence for one in report.predictions if one.label.display_name == label)
         console.print(f"{count:5} x {escape(label)}, best confidence {best:.2f}")
     if not report.found:
-        console.print("It found nothing in this clip.")
+        console.print(escape(_nothing(report)))
     if draw is not None:
         draw.mkdir(parents=True, exist_ok=True)
         for drawing in report.drawings:

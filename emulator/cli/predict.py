@@ -17,6 +17,8 @@ from emulator.vertex.parameters import ModelParameters, Objective, parse_paramet
 
 OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for the end of the video.")]
 
+FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
+
 
 def register(cli: typer.Typer) -> None:
     """Add the command."""
@@ -31,10 +33,15 @@ def predict(
     start: OffsetOption = "0s",
     end: OffsetOption = "inf",
     confidence_threshold: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    max_predictions: Annotated[int | None, typer.Option(help="At most so many per frame.")] = None,
+    max_predictions: Annotated[
+        int | None, typer.Option(help="At most so many per frame; for classification, of each kind.")
+    ] = None,
     min_bounding_box_size: Annotated[
         float | None, typer.Option(help="Shortest edge of a box, relative to the frame.")
     ] = None,
+    segment_classification: FlagOption = None,
+    shot_classification: FlagOption = None,
+    one_sec_interval_classification: FlagOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -49,11 +56,12 @@ def predict(
     provider: ProviderOption = None,
 ) -> None:
     """Predict without a server; lines go to standard output, problems to standard error."""
+    from emulator.config import SettingError
     from emulator.execution.inputs import InputError
     from emulator.execution.local import LocalRun
     from emulator.execution.shards import ModelUse
     from emulator.inference.manifest import ModelUnusable
-    from emulator.storage import InvalidUri, LocalStore, StorageError
+    from emulator.storage import InvalidUri, StorageError, open_store
 
     settings = read_settings(
         {"data_dir": data_dir, "storage_dir": storage_dir, "models_dirs": models_dirs, "provider": provider}
@@ -63,6 +71,9 @@ def predict(
         "confidenceThreshold": confidence_threshold,
         "maxPredictions": max_predictions,
         "minBoundingBoxSize": min_bounding_box_size,
+        "segmentClassification": segment_classification,
+        "shotClassification": shot_classification,
+        "oneSecIntervalClassification": one_sec_interval_classification,
     }
     parameters = _parameters(found.manifest.objective, chosen)
     failed = 0
@@ -72,7 +83,7 @@ def predict(
             run = LocalRun(
                 ModelUse(found.folder, settings.provider, settings.worker_threads),
                 parameters,
-                LocalStore(settings.buckets),
+                open_store(settings),
                 strict=settings.strict,
                 advance=lambda video, videos, time_us: bar.update(
                     task, detail=f"video {video} of {videos}, {time_us / 1e6:.1f} s"
@@ -83,7 +94,7 @@ def predict(
                 if outcome.problem:
                     failed += 1
                     warn(outcome.problem)
-    except (InputError, StorageError, InvalidUri, ModelUnusable, OSError) as error:
+    except (InputError, StorageError, InvalidUri, ModelUnusable, SettingError, OSError) as error:
         fail(str(error))
     if output is not None:
         typer.echo(f"{output} holds the predictions.", err=True)

@@ -1,5 +1,6 @@
 """`vertex-emulator serve`: the server in the foreground."""
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import typer
 
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
-from emulator.config import LoadedSettings
+from emulator.config import LOCAL, LoadedSettings
 
 if TYPE_CHECKING:
     from emulator.app import Emulator
@@ -31,14 +32,20 @@ def serve(*, loaded: LoadedSettings) -> None:
     )
     # Its start and stop are ours to tell; what goes wrong still comes through.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     try:
-        emulator = Emulator(loaded.settings)
-        emulator.run(on_ready=lambda: _announce(emulator))
+        emulator = Emulator(loaded.settings, loaded.sources)
+        emulator.run(on_ready=lambda: _announce(emulator, loaded))
     except CannotStart as error:
         fail(str(error))
 
 
-def _announce(emulator: "Emulator") -> None:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of each request that the end cuts short: uvicorn counts them in a line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:
     # The first line is for programs that start the server and wait for it.
     typer.echo(f"Vertex emulator ready at {emulator.url}")
     if emulator.grpc_address:
@@ -47,4 +54,6 @@ def _announce(emulator: "Emulator") -> None:
         typer.echo(
             f"REST and gRPC over TLS at {emulator.tls_address}; `vertex-emulator env` says what clients need"
         )
+    if (endpoint := loaded.settings.gcs_endpoint) != LOCAL:
+        typer.echo(f"Buckets of jobs at {endpoint} ({loaded.sources['gcs_endpoint']})")
     typer.echo(f"API documentation at {emulator.url}/docs")

@@ -4,10 +4,13 @@ No row object of SQLAlchemy leaves this package. Every change of a job's state i
 """
 
 from emulator.database.connection import DatabaseUnusable, now_us
+from emulator.database.control import Control
 from emulator.database.jobs import Jobs
 from emulator.database.models import Models
 from emulator.database.operations import Operations
 from emulator.database.rows import (
+    UNKNOWN_TOTAL,
+    FaultRow,
     FilterRow,
     JobRow,
     ModelRow,
@@ -15,12 +18,16 @@ from emulator.database.rows import (
     NewModel,
     OperationRow,
     ShardRow,
+    StepRow,
     VersionRow,
 )
+from emulator.database.schema import SCHEMA_VERSION
 
 __all__ = [
+    "SCHEMA_VERSION",
     "Database",
     "DatabaseUnusable",
+    "FaultRow",
     "FilterRow",
     "JobRow",
     "ModelRow",
@@ -28,12 +35,14 @@ __all__ = [
     "NewModel",
     "OperationRow",
     "ShardRow",
+    "StepRow",
+    "UNKNOWN_TOTAL",
     "VersionRow",
     "now_us",
 ]
 
 
-class Database(Jobs, Models, Operations):
+class Database(Jobs, Models, Operations, Control):
     """Every row the emulator keeps, in one SQLAlchemy database; safe to use from many threads.
 
     Times are integer microseconds since 1970. Raises DatabaseUnusable when it cannot be opened.

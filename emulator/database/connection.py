@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from sqlalchemy.pool import StaticPool
 from emulator.database import schema
 
 _BUSY_TIMEOUT_MS = 10_000
+#: Where a transaction keeps the ids of the jobs that it changes.
+CHANGED = "changed jobs"
 
 
 class DatabaseUnusable(Exception):
@@ -31,6 +33,8 @@ class Connected:
 
     def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
         self.clock = clock
+        #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
+        self.listeners: list[Callable[[Collection[int]], None]] = []
         self._url = _parse(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
@@ -66,7 +70,12 @@ class Connected:
             if self._sqlite:
                 # Taken at once: a transaction that reads first and writes later could fail halfway.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            changed: set[int] = set()
+            connection.info[CHANGED] = changed
             yield connection
+        if changed:
+            for listener in list(self.listeners):
+                listener(changed)
 
     def _engine_options(self, in_memory: bool) -> dict[str, Any]:
         if not self._sqlite:

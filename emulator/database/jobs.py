@@ -4,7 +4,7 @@ A runner owns a job while its lease lasts. Everything a runner writes names its 
 lost its lease (a machine that slept, a debugger) can no longer change anything.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -17,39 +17,63 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
     update,
 )
 
-from emulator.database.connection import Connected
-from emulator.database.rows import FilterRow, JobRow, NewJob, ShardRow
-from emulator.database.schema import jobs, shards
-from emulator.vertex.job_state import TERMINAL, JobState, sources
+from emulator.database.connection import CHANGED, Connected, now_us
+from emulator.database.rows import FilterRow, JobRow, NewJob, ShardRow, StepRow
+from emulator.database.schema import jobs, shards, steps
+from emulator.instructions.pace import FOREVER_US, Pace, parse_pace
+from emulator.vertex.job_state import TERMINAL, JobState, allowed, sources
 
 ListPosition = tuple[int, int]
 """Where a page ended: create time and id of its last job."""
 
-_STARTED = (JobState.RUNNING, JobState.CANCELLING)
-_UNFINISHED = (JobState.PENDING, *_STARTED)
+# PAUSED and UPDATING come only with a pace; a runner has the job then as well.
+_STARTED = (JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED, JobState.UPDATING)
+_WAITING = (JobState.QUEUED, JobState.PENDING)
+_UNFINISHED = (*_WAITING, *_STARTED)
+_NO_HOLD = {"hold_reads": None, "hold_until_us": None}
 _JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
+_STEP_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
 _FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
 _SCAN_CHUNK = 1000
 # What every request runs is built once: building a statement takes longer than running it.
 _SELECT_JOB = select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _INSERT_JOB = insert(jobs)
+_INSERT_STEP = insert(steps)
 
 
 class Jobs(Connected):
-    """Batch prediction jobs and their shards."""
+    """Batch prediction jobs, their shards and their steps.
+
+    With `tick_us` set, the times of a job that clients see go on by that much with each change of its state,
+    and `clock` is asked for the times of creation only.
+    """
+
+    tick_us: int | None = None
+
+    def now(self) -> int:
+        """The time that leases and holds keep to."""
+        return self.clock() if self.tick_us is None else now_us()
 
     def insert_job(self, job: NewJob) -> JobRow:
-        """Add a PENDING job; the row that it has become."""
-        row = job.as_row()
+        """Add a job that is to be run; the row that it has become."""
+        return self.insert_job_as(job.as_row(self.now()), job.labels, job.notes)
+
+    def insert_job_as(
+        self, row: JobRow, labels: Mapping[str, str], notes: Sequence[tuple[str, str]] = ()
+    ) -> JobRow:
+        """Add a job as it stands, finished ones too; the row."""
         values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
         with self._write() as connection:
-            connection.execute(_INSERT_JOB, {**values, "labels": dict(job.labels)})
+            connection.execute(_INSERT_JOB, {**values, "labels": dict(labels)})
+            for step, text in (("state", row.state.proto_name), *notes):
+                self._add_step(connection, row, step, text)
         return row
 
     def get_job(self, job_id: int) -> JobRow | None:
@@ -85,24 +109,34 @@ class Jobs(Connected):
             # Explicit, because SQLite cascades only where the connection asks for it.
             finished = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
             connection.execute(delete(shards).where(shards.c.job_id.in_(finished)))
+            connection.execute(delete(steps).where(steps.c.job_id.in_(finished)))
             statement = delete(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
             return connection.execute(statement).rowcount == 1
 
     def request_cancel(self, job_id: int) -> JobState | None:
-        """Move PENDING to CANCELLED and RUNNING to CANCELLING.
+        """Move a job that waits to CANCELLED and one that has started to CANCELLING.
 
         Returns the state the job had before, or None when there is no such job; a job in any other state
         is left alone.
         """
-        now = self.clock()
-        cancelled = {"state": JobState.CANCELLED, "end_time_us": now, "update_time_us": now}
-        cancelling = {"state": JobState.CANCELLING, "update_time_us": now}
+        later = self._later()
         with self._write() as connection:
-            for state, changes in ((JobState.PENDING, cancelled), (JobState.RUNNING, cancelling)):
-                statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == state).values(changes)
-                if connection.execute(statement).rowcount == 1:
-                    return state
-            return connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
+            row = _get(connection, job_id, lock=True)
+            if row is None:
+                return None
+            to = JobState.CANCELLED if row.state in _WAITING else JobState.CANCELLING
+            if not allowed(row.state, to):
+                return row.state
+            changes: dict[str, Any] = {"state": to, "update_time_us": later, **_NO_HOLD}
+            if to is JobState.CANCELLED:
+                changes["end_time_us"] = later
+            else:
+                reads, until = parse_pace(row.pace).cancelling.hold(self.now())
+                changes |= {"hold_reads": reads, "hold_until_us": until}
+            statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == row.state)
+            if connection.execute(statement.values(changes)).rowcount == 1:
+                self._note(connection, job_id, "state", to.proto_name)
+            return row.state
 
     def claim_job(self, owner: str, lease_us: int) -> JobRow | None:
         """Take the next job, or None when there is nothing to do.
@@ -110,33 +144,103 @@ class Jobs(Connected):
         First comes a started job whose lease has run out or was released: it keeps its state and its start
         time. Then the oldest PENDING job, which becomes RUNNING. No two callers get the same job.
         """
-        now = self.clock()
+        now, later = self.now(), self._later()
         orphaned = and_(jobs.c.state.in_(_STARTED), _lease_is_dead(now))
         with self._write() as connection:
-            for claimable, changes in (
-                (orphaned, {}),
-                (jobs.c.state == JobState.PENDING, {"state": JobState.RUNNING, "start_time_us": now}),
-            ):
+            self._leave_queue(connection, now)
+            for claimable in (orphaned, and_(jobs.c.state == JobState.PENDING, _is_free(now))):
                 oldest = (
-                    select(jobs.c.id)
+                    select(jobs.c.id, jobs.c.state, jobs.c.pace, jobs.c.stage)
                     .where(claimable)
                     .order_by(jobs.c.create_time_us, jobs.c.id)
                     .limit(1)
                     .with_for_update(skip_locked=True)
                 )
-                job_id = connection.scalar(oldest)
-                if job_id is None:
+                found = connection.execute(oldest).one_or_none()
+                if found is None:
                     continue
-                claim = update(jobs).where(jobs.c.id == job_id, claimable)
+                changes: dict[str, Any] = {}
+                if found.state is JobState.PENDING:
+                    changes = _entering(parse_pace(found.pace), found.stage + 1, now)
+                    changes["start_time_us"] = later
+                claim = update(jobs).where(jobs.c.id == found.id, claimable)
                 claim = claim.values(
                     **changes,
                     owner=owner,
                     lease_expires_us=now + lease_us,
                     attempts=jobs.c.attempts + 1,
-                    update_time_us=now,
+                    update_time_us=later,
                 )
                 if connection.execute(claim).rowcount == 1:
-                    return _get(connection, job_id)
+                    text = f"by {owner}" if changes else f"taken over by {owner}"
+                    state = changes.get("state", found.state).proto_name
+                    self._note(connection, found.id, "state" if changes else "resumed", f"{state} {text}")
+                    return _get(connection, found.id)
+        return None
+
+    def next_release_us(self) -> int | None:
+        """When the next hold by time of a job that waits to be claimed ends; None when there is none."""
+        statement = select(func.min(jobs.c.hold_until_us)).where(
+            jobs.c.hold_until_us > self.now(), jobs.c.hold_until_us < FOREVER_US, jobs.c.state.in_(_WAITING)
+        )
+        with self._read() as connection:
+            found: int | None = connection.scalar(statement)
+            return found
+
+    def release_hold(self, job_id: int) -> bool:
+        """End the hold that a job is in, so that whoever moves it moves it on; False when it is in none."""
+        statement = update(jobs).where(
+            jobs.c.id == job_id, jobs.c.state.not_in(TERMINAL), _is_held(self.now())
+        )
+        with self._write() as connection:
+            if connection.execute(statement.values(_NO_HOLD)).rowcount != 1:
+                return False
+            self._note(connection, job_id, "released", "the hold has ended")
+            return True
+
+    def count_read(self, job_id: int) -> bool:
+        """Count one read of a job that is held for a number of reads. False when it has none left: then the
+        hold has ended with this call, or had before."""
+        held = update(jobs).where(jobs.c.id == job_id, jobs.c.hold_reads.is_not(None))
+        with self._write() as connection:
+            counted = held.where(jobs.c.hold_reads > 0).values(hold_reads=jobs.c.hold_reads - 1)
+            if connection.execute(counted).rowcount == 1:
+                return True
+            if connection.execute(held.values(_NO_HOLD)).rowcount == 1:
+                self._note(connection, job_id, "released", "its reads are used up")
+            return False
+
+    def set_pace(self, job_id: int, pace: str) -> bool:
+        """Give an unfinished job another pace, from the state on that it is in; False when it has ended."""
+        plan = parse_pace(pace)
+        with self._write() as connection:
+            row = _get(connection, job_id, lock=True)
+            if row is None or row.state in TERMINAL:
+                return False
+            working = row.state is JobState.RUNNING and row.stage == parse_pace(row.pace).last
+            if row.state is JobState.CANCELLING or (working and not row.held(self.now())):
+                changes: dict[str, Any] = {"stage": plan.last, **_NO_HOLD}
+            else:
+                stage = plan.stage_of(row.state)
+                known = stage >= 0 and plan.stages[stage].state is row.state
+                changes = _entering(plan, stage, self.now()) if known else {"stage": stage, **_NO_HOLD}
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**changes, pace=pace))
+            self._note(connection, job_id, "pace", pace or "real")
+            return True
+
+    def pass_stages(self, job_id: int, owner: str) -> JobRow | None:
+        """Lead a started job through every stage of its pace whose hold is over; the job as it stands then,
+        or None when it is no longer this owner's."""
+        now = self.now()
+        with self._write() as connection:
+            row = _get(connection, job_id, lock=True)
+            while row is not None and row.owner == owner and row.state in _STARTED:
+                plan = parse_pace(row.pace)
+                if row.state is JobState.CANCELLING or row.held(now) or row.stage >= plan.last:
+                    return row
+                if not self._enter(connection, row, plan, now):
+                    return row
+                row = _get(connection, job_id)
         return None
 
     def heartbeat(
@@ -149,7 +253,7 @@ class Jobs(Connected):
             if job_ids is not None:
                 states = {job_id: state for job_id, state in states.items() if job_id in job_ids}
             if states:
-                renewed = {"lease_expires_us": self.clock() + lease_us}
+                renewed = {"lease_expires_us": self.now() + lease_us}
                 connection.execute(update(jobs).where(jobs.c.id.in_(states)).values(renewed))
             return states
 
@@ -163,22 +267,45 @@ class Jobs(Connected):
 
     def start_output(self, job_id: int, owner: str, output_directory: str) -> bool:
         """Fix the job's output directory. False when the job is no longer this owner's."""
-        return self._update_owned(job_id, owner, output_directory=output_directory)
+        note = ("output", output_directory)
+        return self._update_owned(job_id, owner, note, output_directory=output_directory)
 
     def set_provider(self, job_id: int, owner: str, provider: str) -> bool:
         """Note what really ran the model. False when the job is no longer this owner's."""
-        return self._update_owned(job_id, owner, provider=provider)
+        return self._update_owned(job_id, owner, ("provider", provider), provider=provider)
 
     def set_progress(self, job_id: int, owner: str, *, successful: int, failed: int, incomplete: int) -> bool:
         """Publish the counts of instances. False when the job is no longer this owner's."""
+        time = self.clock() if self.tick_us is None else jobs.c.update_time_us
         return self._update_owned(
-            job_id, owner, successful=successful, failed=failed, incomplete=incomplete,
-            update_time_us=self.clock(),
-        )  # fmt: skip
+            job_id, owner, successful=successful, failed=failed, incomplete=incomplete, update_time_us=time
+        )
 
-    def record_shard(self, job_id: int, owner: str, shard: ShardRow) -> bool:
-        """Keep a finished shard, in place of what the same index had. False when the job is no longer
-        this owner's."""
+    def note_step(self, job_id: int, owner: str, step: str, text: str) -> bool:
+        """Keep a step of a job. False when the job is no longer this owner's."""
+        with self._write() as connection:
+            held = select(jobs.c.id).where(_owned(job_id, owner))
+            if connection.scalar(held) is None:
+                return False
+            self._note(connection, job_id, step, text)
+            return True
+
+    def steps(self, *, job_id: int | None = None, after: int = 0, limit: int = 1000) -> list[StepRow]:
+        """Steps of one job or of all, in the order in which they happened, from behind a number on."""
+        statement = select(*_STEP_COLUMNS).where(steps.c.number > after).order_by(steps.c.number).limit(limit)
+        if job_id is not None:
+            statement = statement.where(steps.c.job_id == job_id)
+        with self._read() as connection:
+            return [StepRow(*row) for row in connection.execute(statement)]
+
+    def last_step(self) -> int:
+        """The number of the newest step; 0 when there is none."""
+        with self._read() as connection:
+            return connection.scalar(select(func.max(steps.c.number))) or 0
+
+    def record_shard(self, job_id: int, owner: str, shard: ShardRow, note: str = "") -> bool:
+        """Keep a finished shard, in place of what the same index had, and tell it as a step. False when the
+        job is no longer this owner's."""
         with self._write() as connection:
             held = select(jobs.c.id).where(_owned(job_id, owner)).with_for_update()
             if connection.scalar(held) is None:
@@ -187,6 +314,7 @@ class Jobs(Connected):
             connection.execute(delete(shards).where(key))
             values = {name: getattr(shard, name) for name in ShardRow.__dataclass_fields__}
             connection.execute(insert(shards).values(job_id=job_id, **values))
+            self._note(connection, job_id, "video", note)
             return True
 
     def shards(self, job_id: int) -> list[ShardRow]:
@@ -214,23 +342,44 @@ class Jobs(Connected):
         nothing is changed. `error` and `partial_failures` are serialized Status messages.
         """
         counts = {"successful": successful, "failed": failed, "incomplete": incomplete}
-        now = self.clock()
+        later = self._later()
         with self._write() as connection:
             statement = update(jobs).where(_owned(job_id, owner), jobs.c.state.in_(sources(state)))
             statement = statement.values(
                 state=state,
                 error=error,
                 partial_failures=tuple(partial_failures),
-                end_time_us=now,
-                update_time_us=now,
+                end_time_us=later,
+                update_time_us=later,
                 owner=None,
                 lease_expires_us=None,
+                **_NO_HOLD,
                 **{name: count for name, count in counts.items() if count is not None},
             )
             if connection.execute(statement).rowcount != 1:
                 return False
             connection.execute(delete(shards).where(shards.c.job_id == job_id))
+            self._note(connection, job_id, "state", state.proto_name)
             return True
+
+    def latest_job_us(self) -> int:
+        """The create time of the newest job; 0 when there is none."""
+        with self._read() as connection:
+            return connection.scalar(select(func.max(jobs.c.create_time_us))) or 0
+
+    def unfinished_jobs(self, project: str | None = None) -> list[JobRow]:
+        """The jobs that have not ended, of one project or of all."""
+        statement = select(*_JOB_COLUMNS).where(jobs.c.state.in_(_UNFINISHED))
+        if project is not None:
+            statement = statement.where(jobs.c.project == project)
+        with self._read() as connection:
+            return [JobRow(*row) for row in connection.execute(statement)]
+
+    def count_jobs(self) -> dict[JobState, int]:
+        """How many jobs there are in each state."""
+        statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        with self._read() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
 
     def folders_in_use(self) -> set[str]:
         """The model folders that unfinished jobs will still read."""
@@ -238,9 +387,51 @@ class Jobs(Connected):
         with self._read() as connection:
             return set(connection.scalars(statement))
 
-    def _update_owned(self, job_id: int, owner: str, **values: Any) -> bool:
+    def _update_owned(
+        self, job_id: int, owner: str, note: tuple[str, str] | None = None, **values: Any
+    ) -> bool:
         with self._write() as connection:
-            return connection.execute(update(jobs).where(_owned(job_id, owner)).values(values)).rowcount == 1
+            owned = connection.execute(update(jobs).where(_owned(job_id, owner)).values(values)).rowcount == 1
+            if owned and note:
+                self._note(connection, job_id, *note)
+            return owned
+
+    def _later(self) -> Any:
+        """The time of a change of state that is being made: microseconds, or an expression for them."""
+        return self.clock() if self.tick_us is None else jobs.c.update_time_us + self.tick_us
+
+    def _leave_queue(self, connection: Connection, now: int) -> None:
+        queued = select(jobs.c.id).where(jobs.c.state == JobState.QUEUED, _is_free(now))
+        for job_id in connection.scalars(queued.with_for_update(skip_locked=True)).all():
+            row = _get(connection, job_id)
+            assert row is not None
+            self._enter(connection, row, parse_pace(row.pace), now)
+
+    def _enter(self, connection: Connection, row: JobRow, plan: Pace, now: int) -> bool:
+        """Move a job to the next stage of its pace; False when the table of moves or another call forbids."""
+        changes = _entering(plan, row.stage + 1, now)
+        if changes["state"] is not row.state:
+            if not allowed(row.state, changes["state"]):
+                return False
+            changes["update_time_us"] = self._later()
+        guard = jobs.c.id == row.id, jobs.c.state == row.state, jobs.c.stage == row.stage
+        if connection.execute(update(jobs).where(*guard).values(changes)).rowcount != 1:
+            return False
+        if changes["state"] is not row.state:
+            self._note(connection, row.id, "state", changes["state"].proto_name)
+        return True
+
+    def _note(self, connection: Connection, job_id: int, step: str, text: str) -> None:
+        """Keep a step of a job in the transaction that makes it, and have the listeners told."""
+        row = _get(connection, job_id)
+        if row is not None:
+            self._add_step(connection, row, step, text)
+
+    def _add_step(self, connection: Connection, row: JobRow, step: str, text: str) -> None:
+        time_us = self.clock() if self.tick_us is None else row.update_time_us
+        values = {"job_id": row.id, "project": row.project, "time_us": time_us, "step": step, "text": text}
+        connection.execute(_INSERT_STEP, values)
+        connection.info[CHANGED].add(row.id)
 
 
 def _lock_owned(connection: Connection, owner: str) -> dict[int, JobState]:
@@ -254,12 +445,30 @@ def _owned(job_id: int, owner: str) -> ColumnElement[bool]:
     return and_(jobs.c.id == job_id, jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
 
 
+def _is_free(now: int) -> ColumnElement[bool]:
+    """That no hold keeps a job where it is."""
+    in_time = or_(jobs.c.hold_until_us.is_(None), jobs.c.hold_until_us <= now)
+    return and_(jobs.c.hold_reads.is_(None), in_time)
+
+
+def _is_held(now: int) -> ColumnElement[bool]:
+    return or_(jobs.c.hold_reads.is_not(None), jobs.c.hold_until_us > now)
+
+
+def _entering(plan: Pace, number: int, now: int) -> dict[str, Any]:
+    """The columns of a job that enters a stage of its pace."""
+    reads, until = plan.stages[number].hold(now)
+    state = plan.stages[number].state
+    return {"state": state, "stage": number, "hold_reads": reads, "hold_until_us": until}
+
+
 def _lease_is_dead(now: int) -> ColumnElement[bool]:
     return or_(jobs.c.lease_expires_us.is_(None), jobs.c.lease_expires_us < now)
 
 
-def _get(connection: Connection, job_id: int) -> JobRow | None:
-    row = connection.execute(_SELECT_JOB, {"job_id": job_id}).one_or_none()
+def _get(connection: Connection, job_id: int, *, lock: bool = False) -> JobRow | None:
+    statement = _SELECT_JOB.with_for_update() if lock else _SELECT_JOB
+    row = connection.execute(statement, {"job_id": job_id}).one_or_none()
     return None if row is None else JobRow(*row)
 
 

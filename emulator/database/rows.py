@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from emulator.instructions.pace import parse_pace
 from emulator.vertex.job_state import JobState
 
 UNKNOWN_TOTAL = -1
@@ -13,7 +14,8 @@ UNKNOWN_TOTAL = -1
 class JobRow:
     """A job as it stands. `incomplete` is -1 until the number of instances is known; `model_folder` holds
     the model's files; `provider` is the execution provider that really ran it, once known; `attempts` counts
-    how often a runner has claimed it."""
+    how often a runner has claimed it. `pace`, `stage` and `hold_…` say what keeps the job where it is (see
+    `emulator.instructions.pace`), `faults` what fails in it, as JSON."""
 
     id: int
     project: str
@@ -39,6 +41,15 @@ class JobRow:
     partial_failures: tuple[bytes, ...]
     owner: str | None
     attempts: int
+    pace: str = ""
+    stage: int = 0
+    hold_reads: int | None = None
+    hold_until_us: int | None = None
+    faults: str = "[]"
+
+    def held(self, now_us: int) -> bool:
+        """Whether the pace keeps the job where it is."""
+        return self.hold_reads is not None or (self.hold_until_us is not None and self.hold_until_us > now_us)
 
     @property
     def name(self) -> str:
@@ -48,7 +59,8 @@ class JobRow:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job as it is created, PENDING. `document` is the request's v1 BatchPredictionJob, serialized."""
+    """A job as it is created: PENDING, or QUEUED if its pace says so. `document` is the request's v1
+    BatchPredictionJob, serialized; `notes` become the job's first steps, each a kind and a text."""
 
     id: int
     project: str
@@ -62,9 +74,14 @@ class NewJob:
     labels: Mapping[str, str]
     document: bytes
     create_time_us: int
+    pace: str = ""
+    faults: str = "[]"
+    notes: tuple[tuple[str, str], ...] = ()
 
-    def as_row(self) -> JobRow:
+    def as_row(self, now_us: int) -> JobRow:
         """The job as it stands before anything has happened to it."""
+        first = parse_pace(self.pace).stages[0]
+        hold_reads, hold_until_us = first.hold(now_us)
         return JobRow(
             id=self.id,
             project=self.project,
@@ -76,7 +93,7 @@ class NewJob:
             model_objective=self.model_objective,
             model_folder=self.model_folder,
             document=self.document,
-            state=JobState.PENDING,
+            state=first.state,
             create_time_us=self.create_time_us,
             update_time_us=self.create_time_us,
             start_time_us=None,
@@ -90,6 +107,10 @@ class NewJob:
             partial_failures=(),
             owner=None,
             attempts=0,
+            pace=self.pace,
+            hold_reads=hold_reads,
+            hold_until_us=hold_until_us,
+            faults=self.faults,
         )
 
 
@@ -114,6 +135,31 @@ class ShardRow:
     successful: int
     failed: int
     errors: str
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One step of a job. `step` is its kind: `state` for a change of state, whose `text` begins with it."""
+
+    number: int
+    job_id: int
+    project: str
+    time_us: int
+    step: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """A failure on demand and its account: how often it fitted, was used, and took effect. `plan` is JSON;
+    `project` is a number, or empty for all."""
+
+    number: int
+    project: str
+    plan: str
+    matched: int
+    used: int
+    fired: int
 
 
 @dataclass(frozen=True)

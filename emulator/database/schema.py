@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeDecorator
 from emulator.vertex.job_state import JobState
 
 #: Raise it whenever a table changes: databases of another number are refused, not guessed at.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # PostgreSQL: one key for the lock that lets only one of several starting servers create the tables.
 _CREATE_LOCK = 0x76626574
 
@@ -104,11 +104,19 @@ jobs = Table(
     Column("owner", String(128)),
     Column("lease_expires_us", BigInteger),
     Column("attempts", Integer, nullable=False),
+    # The pace's text, the stage of it that the job is in, and what holds it there: reads, or a time.
+    Column("pace", Text, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("hold_reads", Integer),
+    Column("hold_until_us", BigInteger),
+    # Failures on demand that the job takes along, as JSON.
+    Column("faults", Text, nullable=False),
 )
 # Newest first within a parent, which is how lists read; a list of ten costs the same with 20,000 jobs.
 Index("jobs_by_parent", jobs.c.project, jobs.c.location, jobs.c.create_time_us, jobs.c.id)
 # Oldest first within a state, which is how runners claim.
 Index("jobs_by_state", jobs.c.state, jobs.c.create_time_us, jobs.c.id)
+Index("jobs_by_hold", jobs.c.hold_until_us)
 
 shards = Table(
     "shards",
@@ -119,6 +127,41 @@ shards = Table(
     Column("successful", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("errors", Text, nullable=False),
+)
+
+# What happened to jobs, one row a step, in the order of its numbers.
+steps = Table(
+    "job_steps",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("project", String(64), nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("steps_by_job", steps.c.job_id, steps.c.number)
+
+# Failures on demand. `plan` is JSON; `used` counts the matches that it acted on.
+faults = Table(
+    "faults",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("project", String(64), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("matched", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("fired", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What was set over the control surface, by name: paces, and whether the seed was loaded.
+notes = Table(
+    "control_notes",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 models = Table(

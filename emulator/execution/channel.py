@@ -38,14 +38,15 @@ ToWorker = Work | Cancel | Warm
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has started and imported what it needs."""
+    """The worker has started and imported what models need, if that is there."""
 
 
 @dataclass(frozen=True)
-class Unfit:
-    """The worker cannot work and ends: say why."""
+class Warmed:
+    """One of the models of Warm is loaded, or cannot be: then `problem` says why."""
 
-    message: str
+    model: ModelUse
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ class Alive:
     """The shard under way has reached this time of its video."""
 
     time_us: int
+
+
+@dataclass(frozen=True)
+class Fired:
+    """A failure on demand is about to happen; `plan` is the number of its plan."""
+
+    plan: int
 
 
 @dataclass(frozen=True)
@@ -70,4 +78,4 @@ class Refused:
     message: str
 
 
-FromWorker = Ready | Unfit | Alive | Outcome | Finished | Refused
+FromWorker = Ready | Warmed | Alive | Fired | Outcome | Finished | Refused

@@ -1,7 +1,8 @@
 """Claims jobs and gives each a runner; renews their leases and passes on that one is to be cancelled.
 
-The job row is the only channel between the API and the runners. `wake` says that rows have changed; the
-slow look at the database in between is for what other servers on the same database leave behind.
+The job row is the only channel between the API and the runners. `wake` and `look_after_running` say that rows
+have changed; the slow look at the database in between is for what other servers on the same database leave
+behind.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Dispatcher:
         self._woken = threading.Event()
         self._stopping = False
         self._looked_at = 0.0
+        self._release_us: int | None = None
+        self._heartbeat_due = 0.0
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
 
     @property
@@ -66,7 +69,12 @@ class Dispatcher:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the database now: a job was created or is to be cancelled."""
+        """Look for something to do now: a job was created."""
+        self._woken.set()
+
+    def look_after_running(self) -> None:
+        """Look at the running jobs now: one is to be cancelled."""
+        self._heartbeat_due = 0.0
         self._woken.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:
@@ -95,14 +103,31 @@ class Dispatcher:
                 # The database may be back in a moment; until then nothing is claimed.
                 log.exception("The dispatcher could not look at the database.")
                 self._woken.clear()
-            self._woken.wait(_HEARTBEAT_INTERVAL_S if self._running() else _LOOK_INTERVAL_S)
+            self._woken.wait(self._pause_s())
+
+    def _pause_s(self) -> float:
+        """How long nothing needs to be looked at, unless something wakes the dispatcher."""
+        pause_s = _HEARTBEAT_INTERVAL_S if self._running() else _LOOK_INTERVAL_S
+        if self._release_us is not None:
+            left_s = (self._release_us - self._database.now()) / 1_000_000
+            pause_s = min(pause_s, max(left_s, 0.001))
+        return pause_s
 
     def _look(self) -> None:
         woken = self._woken.is_set()
         self._woken.clear()
-        if self._running():
-            self._heartbeat()
         now = time.monotonic()
+        # Not with each created job: a transaction more would hold up the next one.
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + _HEARTBEAT_INTERVAL_S
+            if self._running():
+                self._heartbeat()
+        if woken:
+            for runner, _ in self._running():
+                if runner.parked:
+                    runner.wake()
+        if self._release_us is not None and self._database.now() >= self._release_us:
+            woken = True
         if now - self._looked_at >= _LOOK_INTERVAL_S:
             self._looked_at, woken = now, True
             for token in self._owner.the_dead():
@@ -112,11 +137,16 @@ class Dispatcher:
             self._claim()
 
     def _claim(self) -> None:
-        while not self._stopping and len(self._running()) < self._max_running_jobs:
+        while not self._stopping and self._busy() < self._max_running_jobs:
             job = self._database.claim_job(self._owner.token, _LEASE_US)
             if job is None:
-                return
+                break
             self._run(job)
+        self._release_us = self._database.next_release_us()
+
+    def _busy(self) -> int:
+        """How many jobs use anything; those that their pace holds do not count."""
+        return sum(not runner.parked for runner, _ in self._running())
 
     def _run(self, job: JobRow) -> None:
         again = f" (attempt {job.attempts})" if job.attempts > 1 else ""
@@ -128,6 +158,7 @@ class Dispatcher:
             store=self._store,
             pool=self._pool,
             settings=self._settings,
+            on_park=self.wake,
         )
         if job.state is JobState.CANCELLING:
             runner.stop(Stop.CANCEL)

@@ -107,6 +107,12 @@ class JobInput:
         """Give the space back."""
         self._lines.close()
 
+    @property
+    def summary(self) -> str:
+        """What was read, for people."""
+        text = f"{len(self)} instances of {len(self.videos)} videos"
+        return f"{text}; {len(self.problems)} lines are no instances" if self.problems else text
+
     def raw(self, instance: int) -> str:
         """The instance as compact JSON, or the line as it stood when it is not readable."""
         return self._lines.get(instance).decode(errors="replace")

@@ -6,25 +6,29 @@ skips it. A video's file is written first and recorded second; files that nobody
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import queue
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from emulator.database import Database, JobRow, ShardRow
-from emulator.execution.channel import Finished, Refused
+from emulator.execution.channel import Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
-from emulator.execution.shards import Failed, Fault, ModelUse, Predicted, Shard, ShardItem
+from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem, storage_code
+from emulator.execution.slow_store import SlowStore
 from emulator.execution.workers import Died, Event, WorkerPool
 from emulator.inference.manifest import ManifestError, load_manifest
+from emulator.instructions.faults import JobFault, load_faults
+from emulator.instructions.pace import parse_pace
 from emulator.storage import GcsUri, InvalidUri, ObjectStore, StorageError
 from emulator.vertex import contract, errors
 from emulator.vertex.job_state import JobState
@@ -36,18 +40,19 @@ log = logging.getLogger(__name__)
 # Vertex: never more than 20 entries (batch_prediction_job.proto, partial_failures).
 _MAX_PARTIAL_FAILURES = 20
 _PUBLISH_INTERVAL_S = 0.2
+# How often a held job looks whether another server has released it; this one wakes it.
+_LOOK_INTERVAL_S = 2.0
 # With one poison instance in n a worker dies about log2(n) times until it is found.
 _MAX_DEATHS_PER_VIDEO = 40
 
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """How jobs are run, the same for all. `fault` is for tests."""
+    """How jobs are run, the same for all."""
 
     provider: str = "auto"
     threads: int = 0
     strict: bool = False
-    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ class _Outcome:
     message: str = ""
 
 
+# CANCELLING leads only to what the real service has.
+_IF_CANCELLED_MEANWHILE = {
+    JobState.PARTIALLY_SUCCEEDED: ((JobState.SUCCEEDED, 0, ""),),
+    JobState.EXPIRED: ((JobState.CANCELLED, errors.Cancelled.code, "CANCELED"),),
+}
+
+
 class Stop(Enum):
     """Why a runner is told to stop: its job was cancelled, or is no longer its own."""
 
@@ -68,6 +80,10 @@ class Stop(Enum):
 
 class _Stopped(Exception):
     """The runner was told to stop."""
+
+
+class _Expired(Exception):
+    """The job's pace lets it expire."""
 
 
 class _JobFailed(Exception):
@@ -109,7 +125,10 @@ class _Request:
 
 
 class Runner:
-    """Runs one job that `owner` has claimed. `run` blocks until the job is finished or taken away."""
+    """Runs one job that `owner` has claimed. `run` blocks until the job is finished or taken away.
+
+    `parked` says that the job's pace holds it, so that it uses nothing; `on_park` is called when that begins.
+    """
 
     def __init__(
         self,
@@ -120,15 +139,21 @@ class Runner:
         store: ObjectStore,
         pool: WorkerPool,
         settings: RunnerSettings,
+        on_park: Callable[[], None] = lambda: None,
     ) -> None:
         self.job = job
+        self.parked = False
+        self._on_park = on_park
         self._owner = owner
         self._database = database
-        self._store = store
+        self._faults = load_faults(job.faults)
+        delay_s = sum(fault.delay_s for fault in self._faults if fault.kind == "slow-storage")
+        self._store = SlowStore(store, delay_s) if delay_s else store
         self._pool = pool
         self._settings = settings
         self._model = ModelUse(Path(job.model_folder), settings.provider, settings.threads)
         self._stop: Stop | None = None
+        self._let_go = False
         self._events: queue.SimpleQueue[tuple[_Task | None, Event] | None] = queue.SimpleQueue()
         self._input = JobInput()
         self._parameters = ModelParameters()
@@ -141,8 +166,14 @@ class Runner:
         self._published_at = 0.0
 
     def stop(self, why: Stop) -> None:
-        """Ask the runner to stop, from another thread; the first reason counts."""
+        """Ask the runner to stop, from another thread. The first reason counts, but a cancelled job that is
+        held can still be let go."""
+        self._let_go = self._let_go or why is Stop.LET_GO
         self._stop = self._stop or why
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the runner look whether its job is still held, from another thread."""
         self._events.put(None)
 
     def run(self) -> None:
@@ -170,8 +201,12 @@ class Runner:
             if self._stop is Stop.LET_GO:
                 log.info("%s is let go.", self.job.name)
                 return None
+            if not self._is_released():
+                return None
             # Vertex: recorded error of a cancelled batch prediction job.
             outcome = _Outcome(JobState.CANCELLED, errors.Cancelled.code, "CANCELED")
+        except _Expired:
+            outcome = _Outcome(JobState.EXPIRED, errors.DeadlineExceeded.code, "The job has expired.")
         except Exception as error:
             outcome = _Outcome(JobState.FAILED, *_job_status(error))
             if outcome.code == errors.Internal.code:
@@ -186,11 +221,84 @@ class Runner:
         self._check_stop()
         request = self._read_request()
         self._parameters = request.parameters
-        self._input.read(self._store, request.uris, strict=self._settings.strict, check=self._check_stop)
-        self._open_output(request.prefix)
+        self._fire("slow-storage", "slow-model")
+        store = self._store.interruptible(self._check_stop)
+        self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
+        self._open_output(store, request.prefix)
         self._resume()
         self._publish()
+        self._note("input", self._input.summary)  # who waits for the counts hears of it by this
+        self._keep_pace()
+        for fault in self._fire("fail-job"):
+            message = fault.message or "The job fails because a fault was asked for."
+            raise _JobFailed(fault.code or errors.Internal.code, message)
         self._predict()
+
+    def _keep_pace(self) -> None:
+        """Go through the stages of the job's pace, waiting as long as it is held in one."""
+        if self._hold(lambda: self._stop is not None):
+            self._check_stop()
+        if self._end() is JobState.EXPIRED:
+            raise _Expired
+
+    def _is_released(self) -> bool:
+        """Wait until the pace lets a cancelled job go on; False when it is let go of first."""
+        try:
+            return not self._hold(lambda: self._let_go)
+        except _Stopped:
+            return False
+
+    def _hold(self, given_up: Callable[[], bool]) -> bool:
+        """Wait until no hold keeps the job; True when `given_up` came first."""
+        try:
+            while not given_up():
+                row = self._database.get_job(self.job.id)
+                if row is not None and row.pace and not row.held(self._database.now()):
+                    row = self._database.pass_stages(self.job.id, self._owner)
+                if row is None or row.owner != self._owner:
+                    self._must_own(False)
+                elif row.state is JobState.CANCELLING and self._stop is None:
+                    self._park(row)  # until the dispatcher passes it on
+                elif not row.held(self._database.now()):
+                    return False
+                else:
+                    self._park(row)
+            return True
+        finally:
+            self.parked = False
+
+    def _park(self, row: JobRow) -> None:
+        if not self.parked:
+            self.parked = True
+            log.info("%s is held in %s.", self.job.name, row.state.proto_name)
+            self._on_park()
+        left_s = ((row.hold_until_us or 2**63) - self._database.now()) / 1_000_000
+        with contextlib.suppress(queue.Empty):
+            self._events.get(timeout=min(max(left_s, 0.001), _LOOK_INTERVAL_S))
+
+    def _end(self) -> JobState | None:
+        """How the job's pace wants it to end, as it is now: it may have been given another one."""
+        row = self._database.get_job(self.job.id)
+        return parse_pace(row.pace).end if row is not None else None
+
+    def _fire(self, *kinds: str, instance: int | None = None) -> list[JobFault]:
+        """The job's faults of these kinds (and on that instance, from 0), counted as happening now."""
+        found = [
+            fault
+            for fault in self._faults
+            if fault.kind in kinds and (instance is None or fault.instance == instance + 1)
+        ]
+        for fault in found:
+            self._account(fault.plan, f"{fault.kind}" + (f" {fault.message}" if fault.message else ""))
+        return found
+
+    def _account(self, plan: int | None, text: str) -> None:
+        self._note("fault", text if plan is None else f"plan {plan}: {text}")
+        if plan is not None:
+            self._database.count_fired(plan)
+
+    def _note(self, step: str, text: str) -> None:
+        self._must_own(self._database.note_step(self.job.id, self._owner, step, text))
 
     def _read_request(self) -> _Request:
         document = contract.load().v1.BatchPredictionJob.FromString(self.job.document)
@@ -204,17 +312,16 @@ class Runner:
             parameters,
         )
 
-    def _open_output(self, prefix: GcsUri) -> None:
+    def _open_output(self, store: ObjectStore, prefix: GcsUri) -> None:
         if self.job.output_directory:
-            known = GcsUri.parse_prefix(self.job.output_directory)
-            self._output = OutputDirectory(self._store, known)
+            self._output = OutputDirectory(store, GcsUri.parse_prefix(self.job.output_directory))
         else:
             self._output = output_directory(
-                self._store, prefix, self.job.model_display_name, self.job.create_time_us
+                store, prefix, self.job.model_display_name, self.job.create_time_us
             )
         # Named before it is tried: a job that fails at output says where (recorded batch traffic).
         self._must_own(self._database.start_output(self.job.id, self._owner, self._output.uri))
-        self._store.check_writable(self._output.prefix)
+        store.check_writable(self._output.prefix)
 
     def _resume(self) -> None:
         """Take over what an earlier runner of this job recorded."""
@@ -229,8 +336,8 @@ class Runner:
         done = {shard.index for shard in self._recorded}
         tasks = [
             _Task(index, instances)
-            for index, (_, instances) in enumerate(self._input.videos)
-            if index not in done
+            for index, (content, instances) in enumerate(self._input.videos)
+            if index not in done and not self._is_made_unreadable(index, content)
         ]
         left = len(tasks)
         lane = self._pool.lane(self._build, lambda task, event: self._events.put((task, event)))
@@ -245,6 +352,19 @@ class Runner:
                     left -= task is not None and self._complete(task.video)
         finally:
             lane.close()
+
+    def _is_made_unreadable(self, index: int, content: str) -> bool:
+        fault = next((fault for fault in self._faults if fault.hits_video(content)), None)
+        if fault is None:
+            return False
+        self._account(fault.plan, f"unreadable-video {content}")
+        video = self._video(index)
+        video.tasks = 0
+        message = f"{content}: it cannot be read as a video, because a fault was asked for."
+        for instance in sorted(video.waiting):
+            self._note_failure(video, Problem(instance, errors.InvalidArgument.code, message))
+        self._complete(index)
+        return True
 
     def _next_event(self) -> tuple[_Task | None, Event] | None:
         """The next event, or None when the wait was cut short to publish the counts or to stop."""
@@ -271,7 +391,7 @@ class Runner:
             items=items,
             parameters=self._parameters,
             attempt=task.attempt,
-            fault=self._settings.fault,
+            faults=self._faults,
         )
 
     def _handle(self, task: _Task | None, event: Event) -> list[_Task]:
@@ -281,6 +401,8 @@ class Runner:
         if task is None:
             return []
         video = self._video(task.video)
+        if isinstance(event, Predicted | Failed) and event.instance in video.waiting:
+            event = self._spoilt(event)
         if isinstance(event, Predicted) and event.instance in video.waiting:
             video.waiting.remove(event.instance)
             video.lines[event.instance] = video.spool.add(event.line)
@@ -290,11 +412,20 @@ class Runner:
         elif isinstance(event, Finished):
             self._note_provider(event.provider)
             video.tasks -= 1
+        elif isinstance(event, Fired):
+            self._account(event.plan, "the worker is made to fail")
         elif isinstance(event, Died):
+            self._note("worker", f"it {event.cause}")
             retries = self._after_death(task, video, event.cause)
             video.tasks += len(retries) - 1
             return retries
         return []
+
+    def _spoilt(self, event: Predicted | Failed) -> Predicted | Failed:
+        for fault in self._fire("fail-instance", instance=event.instance):
+            message = fault.message or "The instance fails because a fault was asked for."
+            return Failed(event.instance, fault.code or errors.Internal.code, message)
+        return event
 
     def _after_death(self, task: _Task, video: _Video, cause: str) -> list[_Task]:
         """What to do about a task whose worker died: again as it is, then in halves, until the instance
@@ -341,21 +472,36 @@ class Runner:
         assert not video.waiting, "a worker finished without an answer for each instance"
         number = None
         if video.lines:
+            self._refuse_output()
             number = self._files = self._files + 1
             lines = (video.spool.get(line) for _, line in sorted(video.lines.items()))
             self._output.write_predictions(number, lines)
         found = [[problem.instance, problem.code, problem.message] for problem in video.problems]
         shard = ShardRow(index, number, len(video.lines), len(found), json.dumps(found))
-        self._must_own(self._database.record_shard(self.job.id, self._owner, shard))
+        note = f"{self._input.videos[index][0]}: {shard.successful} predicted, {shard.failed} failed"
+        if number is not None:
+            note += f", in {predictions_file(number)}"
+        self._must_own(self._database.record_shard(self.job.id, self._owner, shard, note))
         self._recorded.append(shard)
         self._videos.pop(index).spool.close()
         return True
+
+    def _refuse_output(self) -> None:
+        assert self._output is not None
+        for fault in self._fire("fail-output"):
+            # Vertex: recorded error of a batch prediction job whose output bucket was not writable.
+            message = (
+                f'The service account doesn\'t have sufficient permission "storage.objects.create" to write'
+                f" {self._output.uri}. (A fault was asked for.)"
+            )
+            raise _JobFailed(fault.code or errors.PermissionDenied.code, fault.message or message)
 
     def _conclusion(self) -> _Outcome:
         """How a job ended whose instances have all been tried."""
         assert self._output is not None
         if self._counts["successful"]:
-            return _Outcome(JobState.SUCCEEDED)
+            partially = self._end() is JobState.PARTIALLY_SUCCEEDED
+            return _Outcome(JobState.PARTIALLY_SUCCEEDED if partially else JobState.SUCCEEDED)
         problems = self._problems()
         codes = {problem.code for problem in problems}
         message = (
@@ -371,15 +517,22 @@ class Runner:
         problems = self._problems()
         successful = sum(shard.successful for shard in self._recorded)
         counted = self._input.complete
-        finished = self._database.finish_job(
-            self.job.id,
-            self._owner,
-            outcome.state,
-            error=_status(outcome.code, outcome.message) if outcome.code else None,
-            partial_failures=self._partial_failures(problems) if counted else (),
-            successful=successful if counted else None,
-            failed=len(problems) if counted else None,
-            incomplete=len(self._input) - successful - len(problems) if counted else None,
+        ends = [
+            (outcome.state, outcome.code, outcome.message),
+            *_IF_CANCELLED_MEANWHILE.get(outcome.state, ()),
+        ]
+        finished = any(
+            self._database.finish_job(
+                self.job.id,
+                self._owner,
+                state,
+                error=_status(code, message) if code else None,
+                partial_failures=self._partial_failures(problems) if counted else (),
+                successful=successful if counted else None,
+                failed=len(problems) if counted else None,
+                incomplete=len(self._input) - successful - len(problems) if counted else None,
+            )
+            for state, code, message in ends
         )
         if finished:
             log.info("%s %s %s", self.job.name, outcome.state.proto_name, outcome.message)
@@ -390,16 +543,18 @@ class Runner:
         """Write the errors file and remove what nobody recorded."""
         if self._output is None:
             return
+        # A cancelled job tidies up, too: nothing interrupts that.
+        output = replace(self._output, store=self._store)
         problems = self._problems()
         known = {predictions_file(shard.file_number) for shard in self._recorded if shard.file_number}
         if problems:
             known.add(ERRORS_FILE)
             raw = self._input.raw
-            self._output.write_errors(
+            output.write_errors(
                 f"{error_line(raw(problem.instance), problem.code, problem.message)}\n".encode()
                 for problem in problems
             )
-        self._output.remove_others(known)
+        output.remove_others(known)
 
     def _problems(self) -> list[Problem]:
         """Every failed instance that is recorded, in the order of the input."""
@@ -451,7 +606,9 @@ def _job_status(error: Exception) -> tuple[int, str]:
         return error.code, error.message
     if isinstance(error, InvalidUri):
         return errors.InvalidArgument.code, str(error)
-    if isinstance(error, StorageError | ManifestError):
+    if isinstance(error, StorageError):
+        return storage_code(error), str(error)
+    if isinstance(error, ManifestError):
         return errors.FailedPrecondition.code, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The server's folder for temporary files is full; free some space or set TMPDIR."

@@ -12,11 +12,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from emulator.inference.canned import CannedModel, Failure, file_digest, load_canned
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment, open_predictor
-from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
+from emulator.instructions.faults import JobFault
+from emulator.storage import (
+    AccessDenied,
+    GcsUri,
+    InvalidUri,
+    ObjectNotFound,
+    ObjectStore,
+    StorageError,
+    StorageUnavailable,
+)
 from emulator.vertex import errors
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
@@ -46,23 +55,9 @@ class ShardItem:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A failure on demand, so that tests can see what becomes of a job when a worker misbehaves.
-
-    `crash` kills the worker and `hang` makes it fall silent, in either case just before it hands in
-    instance `instance`, and only in the first `attempts` attempts at it. `slow` sleeps `seconds`
-    whenever the predictor reports progress, whatever the instance.
-    """
-
-    kind: Literal["crash", "hang", "slow"]
-    instance: int = 0
-    attempts: int = 1
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class Shard:
-    """Instances of one video, predicted in one sweep. `attempt` counts from 1."""
+    """Instances of one video, predicted in one sweep. `attempt` counts from 1; `faults` are those that the
+    worker makes happen."""
 
     job: str
     model: ModelUse
@@ -71,7 +66,7 @@ class Shard:
     items: tuple[ShardItem, ...]
     parameters: ModelParameters
     attempt: int = 1
-    fault: Fault | None = None
+    faults: tuple[JobFault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,42 +89,58 @@ class Failed:
 Outcome = Predicted | Failed
 
 
+Model = Predictor | CannedModel
+
+
+class _Cancelled(Exception):
+    """The shard was cancelled before its video was there."""
+
+
 class Predictors:
     """The models that are loaded, least recently used first; at most a handful are kept."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[tuple[ModelUse, object], Predictor] = OrderedDict()
+        self._open: OrderedDict[tuple[ModelUse, object], Model] = OrderedDict()
 
-    def get(self, model: ModelUse) -> Predictor:
+    def get(self, model: ModelUse) -> Model:
         """The predictor of that model as its files are now. Raises ModelUnusable."""
         key = (model, _stamp(model.folder))
         predictor = self._open.pop(key, None)
         if predictor is None:
             manifest = load_manifest(model.folder)
-            predictor = open_predictor(manifest, provider=model.provider, threads=model.threads)
+            if manifest.is_canned:
+                predictor = load_canned(manifest)
+            else:
+                predictor = open_predictor(manifest, provider=model.provider, threads=model.threads)
         self._open[key] = predictor
         while len(self._open) > _KEPT_PREDICTORS:
             self._open.popitem(last=False)
         return predictor
 
 
-def run(shard: Shard, predictor: Predictor, progress: Progress) -> Iterator[Outcome]:
+def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]:
     """Predict a shard and yield each instance's outcome as soon as it is known.
 
     Whatever is wrong with the video becomes the outcome of each instance not answered yet. Ends early
-    once `progress.cancelled()`. Raises ModelUnusable, which concerns the whole job.
+    once `progress.cancelled()`. Raises ModelUnusable and StorageUnavailable, which concern the whole job.
     """
+    if isinstance(predictor, CannedModel):
+        with contextlib.suppress(_Cancelled):
+            yield from _run_canned(shard, predictor, progress)
+        return
     waiting = {item.instance: item for item in shard.items}
     segments = [Segment(item.start_us, item.end_us) for item in shard.items]
     try:
-        with _file_of(shard) as video:
+        with _file_of(shard, progress) as video:
             for position, result in predictor.predict(video, segments, shard.parameters, progress):
                 item = shard.items[position]
                 del waiting[item.instance]
                 yield _outcome(item, result)
         problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
-    except ModelUnusable:
+    except (ModelUnusable, StorageUnavailable):
         raise
+    except _Cancelled:
+        return
     except Exception as error:
         problem = _describe(shard, error)
     if not progress.cancelled():
@@ -137,9 +148,52 @@ def run(shard: Shard, predictor: Predictor, progress: Progress) -> Iterator[Outc
             yield Failed(instance, *problem)
 
 
-def _file_of(shard: Shard) -> contextlib.AbstractContextManager[Path]:
+def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterator[Outcome]:
+    """Answer as the model's file says; the video is only looked at when a line asks for its hash."""
+    known: list[str | None] = []
+
+    def digest() -> str | None:
+        if not known:
+            try:
+                with _file_of(shard, progress) as video:
+                    known.append(file_digest(video))
+            except StorageUnavailable:
+                raise
+            except (StorageError, InvalidUri):
+                known.append(None)
+        return known[0]
+
+    for item in shard.items:
+        progress.advance(0)
+        if progress.cancelled():
+            return
+        result = model.answer(str(shard.video), (item.start_us, item.end_us), digest)
+        if isinstance(result, Failure):
+            yield Failed(item.instance, result.code, result.message)
+        else:
+            yield Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
+
+
+def storage_code(error: StorageError) -> int:
+    """The google.rpc code of what went wrong with an object."""
+    if isinstance(error, ObjectNotFound):
+        return errors.NotFound.code
+    if isinstance(error, AccessDenied):
+        return errors.PermissionDenied.code
+    if isinstance(error, StorageUnavailable):
+        return errors.Unavailable.code
+    return errors.FailedPrecondition.code
+
+
+def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextManager[Path]:
+    def check() -> None:
+        # A download is a sign of life, though the video has not begun.
+        progress.advance(0)
+        if progress.cancelled():
+            raise _Cancelled
+
     if isinstance(shard.video, GcsUri):
-        return shard.store.local_path(shard.video)
+        return shard.store.interruptible(check).local_path(shard.video)
     return contextlib.nullcontext(shard.video)
 
 
@@ -158,10 +212,8 @@ def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
         return errors.InvalidArgument.code, f"{shard.video}: {error}"
     if isinstance(error, InvalidUri):
         return errors.InvalidArgument.code, str(error)
-    if isinstance(error, ObjectNotFound):
-        return errors.NotFound.code, str(error)
     if isinstance(error, StorageError):
-        return errors.FailedPrecondition.code, str(error)
+        return storage_code(error), str(error)
     log.error("%s: %s failed.", shard.job, shard.video, exc_info=error)
     cause = f"{type(error).__name__}: {error}"
     return errors.Internal.code, f"{shard.video}: {cause}. This is a defect; see the server's log."
@@ -170,7 +222,7 @@ def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
 def _stamp(folder: Path) -> object:
     """Changes when a file of the model does, so that an edited model is loaded again."""
     try:
-        files = sorted((path.name, path.stat()) for path in folder.iterdir())
+        files = sorted((path.name, path.stat()) for path in folder.rglob("*"))
     except OSError:
         return None
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)

@@ -16,14 +16,31 @@ import time
 from collections import deque
 from multiprocessing.connection import Connection
 
-from emulator.execution.channel import Alive, Cancel, Finished, FromWorker, Ready, Refused, Unfit, Warm, Work
-from emulator.execution.shards import Fault, ModelUse, Outcome, Predictors, run
-from emulator.inference.manifest import ModelUnusable
+from emulator.execution.channel import (
+    Alive,
+    Cancel,
+    Finished,
+    Fired,
+    FromWorker,
+    Ready,
+    Refused,
+    Warm,
+    Warmed,
+    Work,
+)
+from emulator.execution.shards import Model, ModelUse, Outcome, Predictors, Shard, run, storage_code
+from emulator.inference.manifest import ModelUnusable, load_manifest
+from emulator.inference.predictor import missing_packages
+from emulator.storage import StorageUnavailable
 from emulator.vertex import errors
 
 log = logging.getLogger(__name__)
 
 _ALIVE_INTERVAL_S = 0.5
+
+
+class _Unfit(Exception):
+    """What models need is not installed."""
 
 
 class _Progress:
@@ -32,15 +49,15 @@ class _Progress:
     def __init__(self, worker: Worker, work: Work) -> None:
         self._worker = worker
         self._ticket = work.ticket
-        self._fault = work.shard.fault
+        self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
         self._said_at = 0.0
 
     def cancelled(self) -> bool:
         return self._worker.cancelled_ticket >= self._ticket
 
     def advance(self, time_us: int) -> None:
-        if self._fault is not None and self._fault.kind == "slow":
-            time.sleep(self._fault.seconds)
+        for fault in self._slow:
+            time.sleep(fault.delay_s)
         now = time.monotonic()
         if now - self._said_at >= _ALIVE_INTERVAL_S:
             self._said_at = now
@@ -56,6 +73,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Work | Warm] = queue.SimpleQueue()
         self._cold: deque[ModelUse] = deque()
         self._predictors = Predictors()
+        self._complaint = ""
 
     def serve(self) -> None:
         """Work until the server closes the channel; does not return."""
@@ -63,8 +81,9 @@ class Worker:
         try:
             _import_everything()
         except ImportError as error:
-            self.say(Unfit(f"{type(error).__name__}: {error}"))
-            return
+            # Canned predictions need none of it.
+            self._complaint = f"The worker cannot run models: {type(error).__name__}: {error}"
+            log.warning(self._complaint)
         self.say(Ready())
         while True:
             self._work(self._next())
@@ -100,27 +119,51 @@ class Worker:
             self._cold.extend(message.models)
 
     def _warm(self, model: ModelUse) -> None:
+        problem = ""
         try:
-            self._predictors.get(model)
-        except ModelUnusable as error:
+            self._open(model)
+        except (ModelUnusable, _Unfit) as error:
+            problem = str(error)
             log.debug("Not warmed up: %s", error)
+        self.say(Warmed(model, problem))
 
     def _work(self, work: Work) -> None:
         shard = work.shard
         try:
-            predictor = self._predictors.get(shard.model)
+            predictor = self._open(shard.model)
             for outcome in run(shard, predictor, _Progress(self, work)):
-                if shard.fault is not None:
-                    _misbehave(shard.fault, shard.attempt, outcome)
+                self._misbehave(shard, outcome)
                 self.say(outcome)
             self.say(Finished(predictor.provider))
+        except _Unfit as error:
+            self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:
             self.say(Refused(errors.FailedPrecondition.code, str(error)))
+        except StorageUnavailable as error:
+            self.say(Refused(storage_code(error), str(error)))
         except Exception as error:
             log.exception("%s: the worker failed.", shard.job)
             cause = f"{type(error).__name__}: {error}"
             message = f"The worker failed with {cause}. This is a defect; see the server's log."
             self.say(Refused(errors.Internal.code, message))
+
+    def _open(self, model: ModelUse) -> Model:
+        if self._complaint and not load_manifest(model.folder).is_canned:
+            raise _Unfit(self._complaint)
+        return self._predictors.get(model)
+
+    def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
+        """Die or fall silent if the job is told to just before it hands in this instance."""
+        for fault in shard.faults:
+            if outcome.instance != fault.instance - 1 or shard.attempt > fault.attempts:
+                continue
+            if fault.kind not in ("kill-worker", "hang-worker"):
+                continue
+            if fault.plan is not None:
+                self.say(Fired(fault.plan))
+            if fault.kind == "kill-worker":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(3600)
 
 
 def main() -> None:
@@ -134,24 +177,18 @@ def main() -> None:
 
 
 def _import_everything() -> None:
+    if missing_packages():
+        return  # canned models need none of it, and each job of another says what is missing
     import cv2
 
     import emulator.inference.action_recognition
+    import emulator.inference.classification
     import emulator.inference.object_tracking
     import emulator.inference.video
 
     # Pictures are small and many threads work on them at a time already.
     cv2.setNumThreads(1)
     emulator.inference.video.quiet_decoder()
-
-
-def _misbehave(fault: Fault, attempt: int, outcome: Outcome) -> None:
-    if outcome.instance != fault.instance or attempt > fault.attempts:
-        return
-    if fault.kind == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if fault.kind == "hang":
-        time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ from typing import Any, Generic, TypeVar
 from emulator.execution.channel import (
     Cancel,
     Finished,
+    Fired,
     FromWorker,
     Ready,
     Refused,
     ToWorker,
-    Unfit,
     Warm,
+    Warmed,
     Work,
 )
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard
@@ -58,7 +59,7 @@ class Died:
     cause: str
 
 
-Event = Predicted | Failed | Finished | Refused | Died
+Event = Predicted | Failed | Fired | Finished | Refused | Died
 
 
 class Lane(Generic[T]):
@@ -97,6 +98,7 @@ class _Slot:
     connection: Connection | None = None
     send_lock: threading.Lock = field(default_factory=threading.Lock)
     ready: bool = False
+    cold: int = 0  # models that it has yet to load
     lane: Lane[Any] | None = None
     task: object = None
     ticket: int = 0
@@ -124,6 +126,7 @@ class WorkerPool:
         """
         self._timeout_s = timeout_s
         self._warm = tuple(warm)
+        self._problems: dict[str, str] = {}
         self._log_level = log_level.upper()
         self._slots = [_Slot(number) for number in range(size)]
         self._lanes: list[Lane[Any]] = []
@@ -158,6 +161,18 @@ class WorkerPool:
         """How many workers are up."""
         with self._changed:
             return sum(slot.ready for slot in self._slots)
+
+    @property
+    def warm(self) -> bool:
+        """Whether a worker is up and has tried every model that it was to load beforehand."""
+        with self._changed:
+            return any(slot.ready and not slot.cold for slot in self._slots)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The models that could not be loaded beforehand, by folder, and why."""
+        with self._changed:
+            return dict(self._problems)
 
     def processes(self) -> list[int]:
         """The process ids of the workers that are up."""
@@ -238,15 +253,15 @@ class WorkerPool:
         while not self._stopping.is_set():
             self._spawn(slot, warm)
             warm = ()
-            came_up, complaint = self._listen(slot)
+            came_up = self._listen(slot)
             cause = self._reap(slot)
             if self._stopping.is_set():
                 return
             failures = 0 if came_up else failures + 1
-            log.warning("Worker %d %s; it is replaced.", slot.number, complaint or cause)
+            log.warning("Worker %d %s; it is replaced.", slot.number, cause)
             self._bury(slot, cause)
             if failures >= _STARTS_BEFORE_GIVING_UP:
-                self._give_up(complaint or f"it {cause} before it was ready")
+                self._give_up(f"it {cause} before it was ready")
             if not came_up:
                 self._stopping.wait(min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**failures))
 
@@ -271,25 +286,22 @@ class WorkerPool:
             )
         with self._changed:
             slot.process, slot.socket, slot.cause_of_death = process, ours, ""
+            slot.cold = len(warm)
             slot.connection = Connection(os.dup(ours.fileno()))
             if self._stopping.is_set():
                 ours.shutdown(socket.SHUT_RDWR)
         if warm:
             self._send(slot, slot.connection, Warm(tuple(warm)))
 
-    def _listen(self, slot: _Slot) -> tuple[bool, str]:
-        """Handle what the worker says until it dies: whether it came up, and what it complained of."""
+    def _listen(self, slot: _Slot) -> bool:
+        """Handle what the worker says until it dies; whether it came up."""
         assert slot.connection is not None
-        complaint = ""
         try:
             while True:
                 message: FromWorker = slot.connection.recv()
-                if isinstance(message, Unfit):
-                    complaint = f"cannot work: {message.message}"
-                else:
-                    self._heard(slot, message)
+                self._heard(slot, message)
         except (EOFError, OSError):
-            return slot.ready, complaint
+            return slot.ready
 
     def _heard(self, slot: _Slot, message: FromWorker) -> None:
         with self._changed:
@@ -297,10 +309,18 @@ class WorkerPool:
             lane, task = slot.lane, slot.task
             if isinstance(message, Ready):
                 slot.ready = True
+            if isinstance(message, Warmed):
+                slot.cold -= 1
+                if message.problem:
+                    self._problems[str(message.model.folder)] = message.problem
             if isinstance(message, Finished | Refused):
                 self._free(slot)
             wanted = lane is not None and lane in self._lanes
-        if wanted and lane is not None and isinstance(message, Predicted | Failed | Finished | Refused):
+        if (
+            wanted
+            and lane is not None
+            and isinstance(message, Predicted | Failed | Fired | Finished | Refused)
+        ):
             lane.deliver(task, message)
         if isinstance(message, Ready | Finished | Refused):
             self._assign()

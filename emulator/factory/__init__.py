@@ -7,6 +7,8 @@ from emulator.factory.documentation import documentation_clip
 from emulator.factory.encode import CODECS, Encoder, FactoryError
 from emulator.factory.figure_drawing import Look, random_look
 from emulator.factory.figures import Action, Figure, action_documentation_clip
+from emulator.factory.film import Film
+from emulator.factory.label_scoring import LabelScore, score_labels
 from emulator.factory.objects import PATTERNS, SHAPES, Box, Object, Shape
 from emulator.factory.random_clips import random_clip
 from emulator.factory.scene import (
@@ -43,6 +45,7 @@ __all__ = [
     "truth_of",
     "random_clip",
     "documentation_clip",
+    "Film",
     "Truth",
     "TruthTrack",
     "TruthFrame",
@@ -63,6 +66,8 @@ __all__ = [
     "ACTIVITIES",
     "MOMENTS",
     "action_documentation_clip",
+    "LabelScore",
+    "score_labels",
     "ActionScore",
     "score_actions",
     "Encoder",

@@ -40,14 +40,22 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """Illumination of the whole picture, actors included: `gain` times a slow wave of `swing` around 1."""
+    """Illumination of the whole picture, actors included: `gain` times a slow wave of `swing` around 1.
+
+    flashes: moments, in seconds, from which the light is `flash_gain` times as bright for `flash_s` seconds.
+    """
 
     gain: float = 1.0
     swing: float = 0.0
     period_s: float = 3.0
+    flashes: tuple[float, ...] = ()
+    flash_gain: float = 2.5
+    flash_s: float = 0.1
 
     def at(self, time_s: float) -> float:
-        return self.gain * (1.0 + self.swing * math.sin(2 * math.pi * time_s / self.period_s))
+        lit = any(0 <= time_s - flash < self.flash_s for flash in self.flashes)
+        wave = 1.0 + self.swing * math.sin(2 * math.pi * time_s / self.period_s)
+        return self.gain * wave * (self.flash_gain if lit else 1.0)
 
 
 def smooth_noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -> Floats:

@@ -1,7 +1,7 @@
 """Articulated figures that swing, jump, kick and throw at known moments, or do nothing of the kind.
 
 A `Figure` is an actor of a `Clip` like any object. Its actions come back in the clip's truth; the figure
-itself is not an object and has no track. `MOMENTS` says what instant of each action the truth names.
+itself has a track only if it is given a label. `MOMENTS` says what instant of each action the truth names.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Figure:
     faces_left: mirrors everything. turn: degrees by which the figure is turned towards the camera.
     pace: walking speed in body heights a second. holds_club: None means "if it swings".
     ball: whether a thrown or struck ball is shown. look: clothes and build, by default from the clip's seed.
+    label: the name the truth tracks it under; by default figures are no objects.
     """
 
     actions: Sequence[Action] = ()
@@ -108,6 +109,7 @@ class Figure:
     look: Look | None = None
     start: float = 0.0
     end: float = LONGEST_S
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if self.activity not in ACTIVITIES:
@@ -124,11 +126,6 @@ class Figure:
                     f"The {first.kind} at {first.at} s and the {second.kind} at {second.at} s overlap; put "
                     f"the second at {earliest:.2f} s or later, or use two figures."
                 )
-
-    @property
-    def label(self) -> None:
-        """Figures are no objects: the truth of object tracking leaves them out."""
-        return
 
     @property
     def moments(self) -> Sequence[Moment]:

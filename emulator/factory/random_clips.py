@@ -26,6 +26,9 @@ SIZES: Sequence[tuple[int, int]] = (
 )
 RATES: Sequence[float] = (5, 10, 12, 15, 23.976, 24, 25, 29.97, 30, 50, 60)
 
+HEIGHTS = (0.18, 0.55)
+"""Least and greatest height of an object, as parts of the picture's shorter side."""
+
 CONTRAST = 75.0
 """Least distance in BGR between an object's colour and the background where it walks."""
 
@@ -38,13 +41,14 @@ def random_clip(
     duration: float | None = None,
     labels: Sequence[str] = tuple(KINDS),
     count: int | None = None,
+    heights: tuple[float, float] = HEIGHTS,
 ) -> Clip:
     """A clip drawn by chance from a seed: up to four objects, distractors, occluders, camera, light, noise.
 
-    What is given (size, fps, duration, the labels to choose from, the count of objects) is kept. Objects stay
-    recognisable: at least a sixth of the picture's shorter side high, mostly inside the picture, little
-    hidden by each other. An object does not begin where one of its label ended less than 1.5 s before: no
-    tracker could tell it from one that was hidden.
+    What is given (size, fps, duration, the labels to choose from, the count of objects, their least and
+    greatest height as parts of the picture's shorter side) is kept. Objects stay recognisable: not too small
+    unless that is asked for, mostly inside the picture, little hidden by each other. An object does not begin
+    where one of its label ended less than 1.5 s before: no tracker could tell it from one that was hidden.
     """
     rng = np.random.default_rng((seed, 77))
     bare = Clip(
@@ -62,7 +66,7 @@ def random_clip(
     for _ in range(wanted * 12):
         if len(objects) == wanted:
             break
-        candidate = _object(bare, labels, rng)
+        candidate = _object(bare, labels, heights, rng)
         if all(_get_along(candidate, other) for other in objects):
             objects.append(candidate)
     stage = Stage(replace(bare, light=Light(), noise=0.0))
@@ -85,11 +89,13 @@ def _light(rng: np.random.Generator) -> Light:
     return Light(float(rng.uniform(0.65, 1.25)), swing, float(rng.uniform(1.5, 5.0)))
 
 
-def _object(clip: Clip, labels: Sequence[str], rng: np.random.Generator) -> Object:
+def _object(
+    clip: Clip, labels: Sequence[str], heights: tuple[float, float], rng: np.random.Generator
+) -> Object:
     label = labels[int(rng.integers(len(labels)))]
     aspect = KINDS[label].aspect * rng.uniform(0.85, 1.18)
     width_px, height_px = clip.size
-    height = min(clip.size) * float(np.exp(rng.uniform(np.log(0.18), np.log(0.55))))
+    height = min(clip.size) * float(np.exp(rng.uniform(np.log(heights[0]), np.log(heights[1]))))
     height = min(height, 0.85 * width_px / aspect)
     box_size = np.array([height * aspect / width_px, height / height_px])
     start, end = _times(clip.duration, rng)

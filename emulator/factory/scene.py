@@ -1,5 +1,7 @@
 """Clips, the actors in them, and the truth: what is to be seen, where and when.
 
+A `Clip` is one shot; `film.py` joins several.
+
 Time. Frame n of a clip shows the moment n / fps. Predictions lie on a grid of 0.1 s, and each grid point
 is answered by the frame nearest to it, of two equally near ones the earlier. A frame *belongs* to the grid
 points that it answers and to the grid point nearest to its own time. An actor with `start` and `end` is drawn
@@ -16,6 +18,7 @@ picture's size.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,6 +144,10 @@ class Clip:
             return ntsc
         return Fraction(self.fps).limit_denominator(1001)
 
+    def stage(self) -> Stage:
+        """The clip made ready to render."""
+        return Stage(self)
+
 
 @dataclass(frozen=True)
 class Sighting:
@@ -187,12 +194,26 @@ class TruthTrack:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a perfect model would answer for a clip."""
+    """What a perfect model would answer for a clip. `cuts_us`: when the shots after the first begin."""
 
     path: Path | None
     duration_us: int
     tracks: tuple[TruthTrack, ...]
     actions: tuple[Moment, ...]
+    cuts_us: tuple[int, ...] = ()
+
+    @property
+    def shots(self) -> list[tuple[int, int]]:
+        """Start and end of each shot, in microseconds."""
+        return list(itertools.pairwise((0, *self.cuts_us, self.duration_us)))
+
+    def seen(self, label: str, start_us: int, end_us: int, *, visible: float = 0.0) -> float:
+        """In which share of the grid points in [start_us, end_us) something of that label is visible, by at
+        least that share of its pixels."""
+        points = range(math.ceil(start_us / GRID_US), math.ceil(min(end_us, self.duration_us) / GRID_US))
+        frames = (frame for track in self.tracks if track.label == label for frame in track.frames)
+        times = {frame.time_us for frame in frames if frame.visible >= visible}
+        return sum(point * GRID_US in times for point in points) / max(1, len(points))
 
     def object_tracking(self, label_ids: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """The tracks as the `prediction` list of an output line. Ids are made up unless given per label."""
@@ -244,6 +265,8 @@ class Schedule:
     def __init__(self, rate: Fraction, frame_count: int, duration: float) -> None:
         self._rate = rate
         self._last = frame_count - 1
+        self.frame_count = frame_count
+        self.duration_us = round(duration * 1e6)
         self.grid_points = math.ceil(round(duration * 1e6) / GRID_US)
 
     def time_s(self, frame: int) -> float:
@@ -262,12 +285,41 @@ class Schedule:
         return first <= last and self.answering(first) <= frame <= self.answering(last)
 
 
+class Staged(Protocol):
+    """Something made ready to render: pictures in any order, each with what can be seen in it.
+
+    labels: of the actors, by the place that a Sighting names. cuts_us: when shots after the first begin.
+    """
+
+    schedule: Schedule
+    labels: Sequence[str | None]
+    moments: Sequence[Moment]
+    cuts_us: Sequence[int]
+
+    def frame(self, number: int) -> Frame:
+        """Renders one picture."""
+        ...
+
+
+class Scene(Protocol):
+    """What `render` takes: a Clip, or a Film of several."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def rate(self) -> Fraction: ...
+    def stage(self) -> Staged: ...
+
+
 class Stage:
-    """A clip made ready to render: pictures in any order, each with what can be seen in it."""
+    """A clip made ready to render (Staged)."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
         self.schedule = Schedule(clip.rate, clip.frame_count, clip.duration)
+        self.labels: Sequence[str | None] = [actor.label for actor in clip.objects]
+        self.moments: Sequence[Moment] = [moment for actor in clip.objects for moment in actor.moments]
+        self.cuts_us: Sequence[int] = ()
         self._background = Background(clip.background, clip.size, clip.camera, self._rng(0))
         self._noise = SensorNoise(clip.noise, clip.size, self._rng(1))
         self._painters = [
@@ -353,33 +405,33 @@ def _erase(solid: NDArray[np.bool_], x: int, y: int, cover: NDArray[np.bool_], c
         ]
 
 
-def render(clip: Clip, path: Path | str, *, codec: str | None = None) -> Truth:
-    """Encodes the clip into a video file and returns its truth.
+def render(scene: Scene, path: Path | str, *, codec: str | None = None) -> Truth:
+    """Encodes a clip or a film into a video file and returns its truth.
 
     The file's suffix chooses the container (.mp4, .mov, .avi, .webm), `codec` one of its codecs (see CODECS).
     Raises FactoryError for what cannot be written.
     """
     path = Path(path)
     choose_codec(path, codec)
-    stage = Stage(clip)
+    stage = scene.stage()
     sightings: dict[int, tuple[Sighting, ...]] = {}
-    with Encoder(path, size=clip.size, fps=float(clip.rate), codec=codec) as encoder:
-        for frame in stage.frames():
+    with Encoder(path, size=scene.size, fps=float(scene.rate), codec=codec) as encoder:
+        for number in range(stage.schedule.frame_count):
+            frame = stage.frame(number)
             encoder.write(frame.picture)
-            sightings[frame.number] = frame.sightings
-    return _truth(clip, stage.schedule, sightings, path)
+            sightings[number] = frame.sightings
+    return _truth(stage, sightings, path)
 
 
-def truth_of(clip: Clip) -> Truth:
-    """The truth of a clip without a video file."""
-    stage = Stage(clip)
+def truth_of(scene: Scene) -> Truth:
+    """The truth of a clip or a film without a video file."""
+    stage = scene.stage()
     answers = {stage.schedule.answering(point) for point in range(stage.schedule.grid_points)}
-    return _truth(clip, stage.schedule, {number: stage.frame(number).sightings for number in answers}, None)
+    return _truth(stage, {number: stage.frame(number).sightings for number in answers}, None)
 
 
-def _truth(
-    clip: Clip, schedule: Schedule, sightings: Mapping[int, tuple[Sighting, ...]], path: Path | None
-) -> Truth:
+def _truth(stage: Staged, sightings: Mapping[int, tuple[Sighting, ...]], path: Path | None) -> Truth:
+    schedule = stage.schedule
     frames: dict[int, list[TruthFrame]] = {}
     for grid_point in range(schedule.grid_points):
         for seen in sightings[schedule.answering(grid_point)]:
@@ -387,7 +439,7 @@ def _truth(
                 TruthFrame(grid_point * GRID_US, seen.x_min, seen.x_max, seen.y_min, seen.y_max, seen.visible)
             )
     tracks = tuple(
-        TruthTrack(clip.objects[place].label or "", tuple(track)) for place, track in sorted(frames.items())
+        TruthTrack(stage.labels[place] or "", tuple(track)) for place, track in sorted(frames.items())
     )
-    actions = sorted((moment for actor in clip.objects for moment in actor.moments), key=lambda one: one.time)
-    return Truth(path, round(clip.duration * 1e6), tracks, tuple(actions))
+    actions = sorted(stage.moments, key=lambda one: one.time)
+    return Truth(path, schedule.duration_us, tracks, tuple(actions), tuple(stage.cuts_us))

@@ -39,7 +39,7 @@ class ActionRecognition:
         self._model = OnnxModel(manifest.graph, provider=provider)
         self.provider = self._model.provider
         self._threads = threads or core_count()
-        self._input = ModelInput(manifest, self._model)
+        self._input = ModelInput(manifest.input, self._model)
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.of(manifest)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -13,12 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment, open_predictor
+from emulator.inference.predictor import (
+    InstanceFailure,
+    Prediction,
+    Predictor,
+    Progress,
+    Segment,
+    open_predictor,
+)
 from emulator.inference.video import FrameSource, VideoInfo
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
+from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
 
 GREEN = (80, 220, 60)
+#: How much of a clip is looked at again, for the best score, where nothing was found.
+LOOKED_AT_US = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Report:
     drawings: tuple[Drawing, ...]
     failure: str = ""
     """Why there are no predictions, where the segment could not be predicted."""
+    best: Prediction | None = None
+    """Where nothing was found: what would be the most confident prediction without any threshold."""
 
     @property
     def found(self) -> dict[str, int]:
@@ -66,14 +77,10 @@ def check(
     began = time.perf_counter()
     predictor = open_predictor(manifest, provider=provider)
     loaded = time.perf_counter()
-    found: list[Prediction] = []
-    failure = ""
-    for _, outcome in predictor.predict(video, [segment or Segment(0, None)], ModelParameters(), progress):
-        if isinstance(outcome, InstanceFailure):
-            failure = outcome.message
-        else:
-            found = outcome
+    segment = segment or Segment(0, None)
+    found, failure = _predict(predictor, video, segment, progress)
     finished = time.perf_counter()
+    best = None if found or failure else _best(manifest, video, segment, progress, provider)
     with FrameSource(video) as source:
         info = source.info
     return Report(
@@ -84,7 +91,36 @@ def check(
         predictions=tuple(found),
         drawings=tuple(_draw(manifest, video, found, drawings)) if drawings else (),
         failure=failure,
+        best=best,
     )
+
+
+def _predict(
+    predictor: Predictor, video: Path, segment: Segment, progress: Progress
+) -> tuple[list[Prediction], str]:
+    found: list[Prediction] = []
+    failure = ""
+    for _, outcome in predictor.predict(video, [segment], ModelParameters(), progress):
+        if isinstance(outcome, InstanceFailure):
+            failure = outcome.message
+        else:
+            found = outcome
+    return found, failure
+
+
+def _best(
+    manifest: ModelManifest, video: Path, segment: Segment, progress: Progress, provider: str
+) -> Prediction | None:
+    """The most confident prediction near the segment's start when no threshold holds any back."""
+    open_wide = replace(
+        manifest,
+        output=replace(manifest.output, min_score=0.0),
+        tracker=replace(manifest.tracker, high=0.0, low=0.0, new=0.0, min_frames=1),
+        actions=replace(manifest.actions, min_confidence=0.0),
+    )
+    piece = Segment(segment.start_us, min(segment.end_us or LOOKED_AT_US, segment.start_us + LOOKED_AT_US))
+    found, _ = _predict(open_predictor(open_wide, provider=provider), video, piece, progress)
+    return max(found, key=lambda one: one.confidence, default=None)
 
 
 def _draw(manifest: ModelManifest, video: Path, found: Sequence[Prediction], limit: int) -> list[Drawing]:
@@ -105,6 +141,8 @@ def _draw(manifest: ModelManifest, video: Path, found: Sequence[Prediction], lim
 def _moments(prediction: Prediction) -> list[int]:
     if isinstance(prediction, ObjectTrack):
         return [frame.time_us for frame in prediction.frames]
+    if isinstance(prediction, ClassificationPrediction):
+        return [(prediction.start_us + prediction.end_us) // 2]
     return [prediction.time_us]
 
 
@@ -122,7 +160,7 @@ def _annotate(
                     opposite = (round(frame.x_max * width), round(frame.y_max * height))
                     cv2.rectangle(picture, corner, opposite, GREEN, 2)
                     _write(picture, text, (corner[0], max(16, corner[1] - 4)))
-        elif abs(one.time_us - moment_us) <= interval_us:
+        elif any(abs(moment - moment_us) <= interval_us for moment in _moments(one)):
             _write(picture, text, (8, line))
             line += 22
     _write(picture, f"{moment_us / 1e6:.1f} s", (8, height - 8))

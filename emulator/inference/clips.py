@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -53,6 +53,18 @@ class ClipGrid:
         """Time between two clips."""
         return self.step * self.interval_us
 
+    @classmethod
+    def for_classification(cls, manifest: ModelManifest) -> ClipGrid:
+        """The grid of a classifier: a clip's scores speak of its middle, and of nothing beside it."""
+        frames = manifest.input.frames
+        return cls(
+            interval_us=manifest.interval_us,
+            step=manifest.classification.step,
+            frames=frames,
+            offset=(frames - 1) / 2,
+            margin=0,
+        )
+
     def moment_us(self, number: float) -> float:
         """The moment that a clip's scores speak of; between two clips for a fraction."""
         return (number * self.step + self.offset) * self.interval_us
@@ -62,6 +74,12 @@ class ClipGrid:
         first = math.floor(self._number(max(0, segment.start_us))) - self.margin
         last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) + self.margin
         return max(first, math.ceil(self._number(0))), last
+
+    def inside(self, segment: Segment) -> tuple[int, int]:
+        """First and last clip whose moment lies in a segment, with the one before it (see `clips`)."""
+        first = max(math.floor(self._number(segment.start_us)), math.ceil(self._number(0)))
+        last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) - 1
+        return first, max(first, last)
 
     def span(self, clips: tuple[int, int]) -> tuple[int, int | None]:
         """The time span that holds the frames of these clips."""
@@ -79,8 +97,8 @@ class ClipGrid:
 class ClipCutter:
     """Cuts the wanted clips from a stream of samples; holds no more frames than the next clip needs.
 
-    Where a clip reaches beyond the video, the first or last frame is repeated. After the stream has ended,
-    `end_point` is the last grid point of the video that was seen, -1 if none was.
+    Where a clip reaches beyond the video, the first or last frame is repeated. `end_point` is the last grid
+    point of the video that was seen, -1 if none was.
     """
 
     def __init__(self, grid: ClipGrid, wanted: Iterable[tuple[int, int]]) -> None:
@@ -88,33 +106,39 @@ class ClipCutter:
         self._grid = grid
         self._ranges = _merged(wanted)
         self._pictures: dict[int, Picture] = {}
+        self._next = self._after(-NO_END)
         self.end_point = -1
 
     def cut(self, samples: Generator[Sample[Picture], None, None]) -> Generator[Clip, None, None]:
         """Yield each wanted clip once, in order. Takes the samples over and closes them."""
-        number = self._after(-NO_END)
         with closing(samples):
             for sample in samples:
-                for point in range(sample.first, sample.last + 1):
-                    number = yield from self._take(point, sample.data, number)
-                    if number is None:
-                        return
-        # The video has ended: the last frame stands in for those that the remaining clips lack.
-        while number is not None and self._grid.step * number + self._grid.offset <= self.end_point:
-            yield self._clip(number)
-            number = self._after(number)
+                yield from self.add(sample)
+                if self._next is None:
+                    return
+        yield from self.finish()
 
-    def _take(self, point: int, picture: Picture, number: int | None) -> Generator[Clip, None, int | None]:
-        self.end_point = point
-        self._pictures[point] = picture
+    def add(self, sample: Sample[Picture]) -> Iterator[Clip]:
+        """Take the next sample; yield the clips that it completes."""
+        for point in range(sample.first, sample.last + 1):
+            self.end_point = point
+            self._pictures[point] = sample.data
+            while self._next is not None and self._next * self._grid.step + self._grid.frames - 1 <= point:
+                yield self._clip(self._next)
+                self._next = self._after(self._next)
+            self._forget(point)
+
+    def finish(self) -> Iterator[Clip]:
+        """The video has ended: its last frame stands in for those that the remaining clips lack."""
         grid = self._grid
-        while number is not None and number * grid.step + grid.frames - 1 <= point:
-            yield self._clip(number)
-            number = self._after(number)
-        needed = point + 1 if number is None else max(0, min(number * grid.step, point))
+        while self._next is not None and grid.step * self._next + grid.offset <= self.end_point:
+            yield self._clip(self._next)
+            self._next = self._after(self._next)
+
+    def _forget(self, point: int) -> None:
+        needed = point + 1 if self._next is None else max(0, min(self._next * self._grid.step, point))
         for old in [key for key in self._pictures if key < needed]:
             del self._pictures[old]
-        return number
 
     def _clip(self, number: int) -> Clip:
         first = number * self._grid.step

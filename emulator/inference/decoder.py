@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]
 _SEEK_MARGIN_US = 250_000
 # Containers that count milliseconds (WebM) jitter by one.
 _JITTER_US = 2_000
+_MILLISECOND_US = 1_000
 # Frames that codecs hold back at most to bring them into order.
 _REORDER_FRAMES = 16
 _MAX_DAMAGED_FRAMES = 100_000
@@ -147,18 +148,28 @@ class Decoder:
         return self._interval_us is None or 2 * (moment_us - self.time_us) <= self._interval_us + _JITTER_US
 
     def end_us(self) -> int:
-        """When the last frame, on which this stands, ceases to be shown.
+        """Until when the last frame, on which this stands, answers for moments that nothing follows.
 
-        It lasts as long as the frame before it, at most the average, and less one millisecond: where a
-        container rounds to milliseconds, a video of two seconds must not reach its third.
+        One millisecond less than until it ceases to be shown: where a container rounds to milliseconds, a
+        video of two seconds must not reach its third.
         """
+        return max(self.time_us + 1, self._shown_until_us() - _MILLISECOND_US)
+
+    def length_us(self) -> int:
+        """When the last frame, on which this stands, ceases to be shown: the container's word for it, where
+        that agrees to a millisecond."""
+        until_us, stated_us = self._shown_until_us(), self.info.duration_us
+        agree = stated_us is not None and abs(stated_us - until_us) <= _MILLISECOND_US
+        return stated_us if stated_us is not None and agree else until_us
+
+    def _shown_until_us(self) -> int:
+        """The last frame lasts as long as the one before it, at most the average."""
         if self._interval_us is None and not self._at_start:
             last_us = self.time_us
             self.seek(last_us - 1)
             while self.time_us < last_us and self.grab():
                 pass
-        interval_us = min(self._interval_us or self._average_us, self._average_us)
-        return self.time_us + max(1, round(interval_us) - 1000)
+        return self.time_us + round(min(self._interval_us or self._average_us, self._average_us))
 
     def why_it_ends_early(self) -> str | None:
         """What is known, at the last frame, about frames that should follow."""

@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,19 +20,35 @@ from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
 
-OBJECTIVES: Mapping[str, Objective] = {
-    objective.value: objective for objective in (Objective.OBJECT_TRACKING, Objective.ACTION_RECOGNITION)
-}
-#: What `[output] head` may say, and for which objective. The heads themselves live in `heads.py`.
+OBJECTIVES: Mapping[str, Objective] = {objective.value: objective for objective in Objective}
+#: What `[output] head` may say, and for which objective. The heads themselves live in `heads/`.
 HEADS: Mapping[str, Objective] = {
     "yolox": Objective.OBJECT_TRACKING,
+    "yolov5": Objective.OBJECT_TRACKING,
+    "yolov8": Objective.OBJECT_TRACKING,
+    "nanodet": Objective.OBJECT_TRACKING,
+    "detr": Objective.OBJECT_TRACKING,
+    "detections": Objective.OBJECT_TRACKING,
     "center": Objective.OBJECT_TRACKING,
     "clip": Objective.ACTION_RECOGNITION,
+    "scores": Objective.CLASSIFICATION,
 }
+#: What those heads take for granted where `[output]` does not say; NMS is for graphs that leave it to others.
+HEAD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "yolov5": {"box": "cxcywh"},
+    "yolov8": {"box": "cxcywh"},
+    "detr": {"box": "cxcywh", "box_unit": "relative", "nms_iou": 1.0},
+    "detections": {"nms_iou": 1.0},
+}
+USUAL: Mapping[str, Any] = {"box": "xyxy", "box_unit": "pixels", "nms_iou": 0.65}
 LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
-    Objective.OBJECT_TRACKING: ("NCHW", "NHWC"),
-    Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC"),
+    Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
+    Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "NCHW", "NHWC"),
+    Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW"),
 }
+#: What an input beside the picture may be fed with.
+OTHERS = ("width-height", "height-width", "ones")
+USUAL_COLUMNS = ("box", "score", "class")
 FITS = ("letterbox-top-left", "letterbox-center", "stretch", "crop-center")
 
 S = TypeVar("S")
@@ -112,6 +128,15 @@ def _list(
     return read
 
 
+def _pairs(read_value: Callable[[object], str]) -> Callable[[object], tuple[tuple[str, str], ...]]:
+    def read(value: object) -> tuple[tuple[str, str], ...]:
+        if not isinstance(value, dict):
+            raise ValueError('it must be a table such as { orig_target_sizes = "width-height" }')
+        return tuple((name, read_value(item)) for name, item in value.items())
+
+    return read
+
+
 def _key(read: Callable[[object], Any], text: str, default: Any = MISSING) -> Any:
     metadata = {"read": read, "help": text}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
@@ -122,13 +147,17 @@ class ModelSection:
     """`[model]`: what the model is called."""
 
     objective: str = _key(
-        _one_of(*OBJECTIVES), "What it predicts: `object_tracking` or `action_recognition`."
+        _one_of(*OBJECTIVES),
+        "What it predicts: `object_tracking`, `action_recognition` or `classification`.",
     )
     id: str = _key(_model_id, "The Model id in resource names. Default: the folder's name.", "")
     display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
     description: str = _key(_text, "One or two sentences for whoever lists models.", "")
     version: str = _key(_text, "Your own name for this version of the weights.", "1")
     file: str = _key(_file, "The ONNX graph, a file in the same folder.", "model.onnx")
+    canned: str = _key(
+        _file, "Canned predictions instead of a graph: a JSON Lines file or a folder of such files.", ""
+    )
 
 
 @dataclass(frozen=True)
@@ -155,12 +184,24 @@ class InputSection:
     width: int = _key(_integer(8, 8192), "Width of the input in pixels.")
     height: int = _key(_integer(8, 8192), "Height of the input in pixels.")
     layout: str = _key(
-        _one_of(*(layout for layouts in LAYOUTS.values() for layout in layouts)),
-        "Order of the axes: `NCHW` (default) or `NHWC`; for clips `NCTHW` (default), `NTCHW` or `NTHWC`.",
+        _one_of(*dict.fromkeys(layout for layouts in LAYOUTS.values() for layout in layouts)),
+        "Order of the axes: `NCHW` (default), `NHWC`, `CHW` or `HWC`; for clips `NCTHW` (default for "
+        "actions), `NTCHW`, `NTHWC` or `NMCTHW` (M: crops), and `NCHW` or `NHWC` for a classifier of single "
+        "frames.",
         "",
     )
-    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for detectors.", 1)
+    frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for single pictures.", 1)
     name: str = _key(_text, "Name of the graph's input. Default: its only or first one.", "")
+    slow_name: str = _key(_text, "Two-pathway clip models (SlowFast): name of the slow pathway's input.", "")
+    slow_frames: int = _key(
+        _integer(1, 512), "Frames of the clip, evenly spread, that the slow pathway takes.", 8
+    )
+    others: tuple[tuple[str, str], ...] = _key(
+        _pairs(_one_of(*OTHERS)),
+        "What further inputs are fed with: a table of name = `width-height` or `height-width` (of the input, "
+        "in pixels) or `ones` (masks, scale factors).",
+        (),
+    )
     color: str = _key(_one_of("BGR", "RGB", "GRAY"), "Order of the colour channels.", "RGB")
     scale: float = _key(_number(1e-6, 1e6), "Factor on the 0…255 pixel; `0.00392156862745098` is 1/255.", 1.0)
     mean: tuple[float, ...] = _key(
@@ -185,14 +226,14 @@ class OutputSection:
 
     head: str = _key(
         _one_of(*HEADS),
-        "`yolox`: one tensor [1, N, 5 + classes] of raw grid offsets. `center`: a heatmap "
-        "[1, classes, h, w] and boxes [1, 4, h, w], the distances left, top, right, bottom from the cell's "
-        "centre in input pixels. "
-        "`clip`: scores [1, classes] of a clip.",
+        "`yolox`, `yolov5`, `yolov8`, `nanodet`, `detr`, `detections` or `center`, see *Heads of detectors*; "
+        "`clip`: scores [1, classes] of a clip or a frame, for actions; `scores`: the same for "
+        "classification.",
     )
     activation: str = _key(
         _one_of("none", "sigmoid", "softmax"),
-        "What still has to be applied to the scores: `none` (they are probabilities), `sigmoid`, `softmax`.",
+        "What still has to be applied to the scores: `none` (they are probabilities), `sigmoid`, `softmax`; "
+        "`softmax` in a `detr` head means that the last class is *no object*.",
         "none",
     )
     names: tuple[str, ...] = _key(
@@ -201,7 +242,36 @@ class OutputSection:
         (),
     )
     strides: tuple[int, ...] = _key(
-        _list(_integer(1, 512)), "`yolox`: strides of the grids, in the order they are joined.", (8, 16, 32)
+        _list(_integer(1, 512)),
+        "`yolox`, `nanodet`: strides of the grids, in the order they are joined.",
+        (8, 16, 32),
+    )
+    cell_offset: float = _key(
+        _number(0, 1), "`nanodet`: where in its cell a point lies that distances are measured from.", 0.5
+    )
+    box: str = _key(
+        _one_of("xyxy", "yxyx", "cxcywh"),
+        "What the four numbers of a box are: two corners, two corners with y first, or centre and size. "
+        "Default: "
+        "`cxcywh` for `yolov5`, `yolov8` and `detr`, else `xyxy`.",
+        "",
+    )
+    box_unit: str = _key(
+        _one_of("pixels", "relative"),
+        "`pixels` of the input, or `relative` to it (0 to 1). Default: `relative` for `detr`, else `pixels`.",
+        "",
+    )
+    columns: tuple[str, ...] = _key(
+        _list(_one_of(*USUAL_COLUMNS, "other")),
+        "`detections` in one tensor: its columns; `box` stands for four of them, `other` for one without "
+        "meaning.",
+        USUAL_COLUMNS,
+    )
+    first_class: int = _key(
+        _integer(0, 1),
+        "`detections`, `detr`: the graph's number for the first line of the labels file; 1 where its 0 means "
+        "background.",
+        0,
     )
     min_score: float = _key(
         _number(0, 1),
@@ -209,7 +279,11 @@ class OutputSection:
         0.1,
     )
     nms_iou: float = _key(
-        _number(0, 1), "Of two boxes of one class that overlap more than this, the weaker is dropped.", 0.65
+        _number(0, 1),
+        "Of two boxes of one class that overlap more than this, the weaker is dropped; 1: both stay. "
+        "Default: 1 "
+        "for `detr` and `detections`, else 0.65.",
+        None,
     )
     nms_iou_across: float = _key(
         _number(0, 1),
@@ -225,7 +299,7 @@ class SamplingSection:
 
     rate: float = _key(
         _number(0.1, 240),
-        "Samples a second: detections for tracking (Vertex: 10), frames of a clip for actions.",
+        "Samples a second: detections for tracking (Vertex: 10), frames of a clip, pictures to classify.",
         10.0,
     )
 
@@ -289,6 +363,18 @@ class ActionsSection:
     )
 
 
+@dataclass(frozen=True)
+class ClassificationSection:
+    """`[classification]`: how scores become confidences for a stretch of video (classification)."""
+
+    step: int = _key(_integer(1, 512), "A picture or clip is looked at for every so many-th sample.", 1)
+    emphasis: float = _key(
+        _number(1, 64),
+        "Power of the mean of a stretch's scores: 1 is their average; with more, a part weighs more.",
+        1.0,
+    )
+
+
 SECTIONS: Mapping[str, type[Any]] = {
     "model": ModelSection,
     "labels": LabelsSection,
@@ -297,6 +383,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "sampling": SamplingSection,
     "tracker": TrackerSection,
     "actions": ActionsSection,
+    "classification": ClassificationSection,
 }
 
 
@@ -314,6 +401,7 @@ class ModelManifest:
     sampling: SamplingSection
     tracker: TrackerSection
     actions: ActionsSection
+    classification: ClassificationSection
 
     @property
     def id(self) -> str:
@@ -329,6 +417,11 @@ class ModelManifest:
     def graph(self) -> Path:
         """Where the ONNX file lies (not checked here: `open_predictor` does)."""
         return self.folder / self.model.file
+
+    @property
+    def is_canned(self) -> bool:
+        """Whether predictions are read from a file, and no network is run."""
+        return bool(self.model.canned)
 
     @property
     def interval_us(self) -> int:
@@ -354,10 +447,28 @@ def load_manifest(folder: Path) -> ModelManifest:
     return parse_manifest(document, folder)
 
 
+def check_key(name: str, value: object) -> None:
+    """Check a single value as `[section] key` of a model.toml would be; `name` is `section.key`.
+
+    Raises:
+        ManifestError: there is no such key, or the value does not fit.
+    """
+    section, _, key = name.partition(".")
+    _refuse_unknown("--set", "section", {section: value}, SECTIONS)
+    keys = {item.name: item for item in fields(SECTIONS[section])}
+    _refuse_unknown("--set", f"key in [{section}]", {key: value}, keys)
+    try:
+        keys[key].metadata["read"](value)
+    except ValueError as error:
+        raise ManifestError(f"--set {name} is {value!r}; {error}") from None
+
+
 def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
     """Check an already parsed `model.toml` that belongs to `folder`."""
     path = folder / MANIFEST
     _refuse_unknown(path, "section", document, SECTIONS)
+    if isinstance(document.get("model"), dict) and document["model"].get("canned"):
+        return _parse_canned(document, folder)
     sections = {
         name: _read_section(path, name, cls, document.get(name, {})) for name, cls in SECTIONS.items()
     }
@@ -371,16 +482,17 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
         labels=labels,
         background=background,
         input=_with_layout(path, sections["input"], objective),
-        output=sections["output"],
+        output=_with_head_defaults(sections["output"]),
         sampling=sections["sampling"],
         tracker=sections["tracker"],
         actions=sections["actions"],
+        classification=sections["classification"],
     )
     _check_together(path, manifest)
     return manifest
 
 
-def _refuse_unknown(path: Path, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _refuse_unknown(path: Path | str, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -414,13 +526,28 @@ def _named(path: Path, model: ModelSection, folder: Path) -> ModelSection:
             raise ManifestError(
                 f"{path}: the folder's name cannot be the model id: {error}; set [model] id"
             ) from None
-    return ModelSection(
-        objective=model.objective,
-        id=model_id,
-        display_name=model.display_name or model_id,
-        description=model.description,
-        version=model.version,
-        file=model.file,
+    return replace(model, id=model_id, display_name=model.display_name or model_id)
+
+
+def _parse_canned(document: Mapping[str, Any], folder: Path) -> ModelManifest:
+    """The manifest of a model that runs no network: it has nothing but the section [model]."""
+    path = folder / MANIFEST
+    _refuse_unknown(path, "section of a canned model", document, {"model": ModelSection})
+    model = _named(path, _read_section(path, "model", ModelSection, document["model"]), folder)
+    objective = OBJECTIVES[model.objective]
+    head = next(head for head, of in HEADS.items() if of is objective)
+    return ModelManifest(
+        folder=folder,
+        objective=objective,
+        model=model,
+        labels=(),
+        background=None,
+        input=InputSection(width=8, height=8),
+        output=OutputSection(head=head),
+        sampling=SamplingSection(),
+        tracker=TrackerSection(),
+        actions=ActionsSection(),
+        classification=ClassificationSection(),
     )
 
 
@@ -430,8 +557,12 @@ def _with_layout(path: Path, spec: InputSection, objective: Objective) -> InputS
         raise ManifestError(
             f"{path}: [input] layout is {spec.layout!r}; for this objective it is {' or '.join(known)}"
         )
-    values = {item.name: getattr(spec, item.name) for item in fields(spec)}
-    return InputSection(**values | {"layout": spec.layout or known[0]})
+    return replace(spec, layout=spec.layout or known[0])
+
+
+def _with_head_defaults(spec: OutputSection) -> OutputSection:
+    usual = {**USUAL, **HEAD_DEFAULTS.get(spec.head, {})}
+    return replace(spec, **{key: value for key, value in usual.items() if getattr(spec, key) in ("", None)})
 
 
 def _read_labels(path: Path, spec: LabelsSection, folder: Path) -> tuple[tuple[Label, ...], int | None]:
@@ -477,15 +608,31 @@ def _check_together(path: Path, manifest: ModelManifest) -> None:
                 f"{path}: [input] {key} has {len(values)} values, color {spec.color} has {channels}"
             )
     if manifest.objective is Objective.OBJECT_TRACKING:
-        if manifest.output.activation == "softmax":
+        if manifest.output.activation == "softmax" and head != "detr":
             raise ManifestError(
-                f"{path}: [output] activation 'softmax' is for clip classifiers; use sigmoid or none"
+                f"{path}: [output] activation 'softmax' is for clip classifiers and detr; use sigmoid or none"
             )
         if spec.frames != 1:
             raise ManifestError(
                 f"{path}: [input] frames is {spec.frames}; a detector takes 1 frame at a time"
             )
+        if sorted(column for column in manifest.output.columns if column != "other") != sorted(USUAL_COLUMNS):
+            raise ManifestError(
+                f"{path}: [output] columns is {list(manifest.output.columns)}; it must have each of "
+                f"{', '.join(USUAL_COLUMNS)} once"
+            )
         if not tracker.low <= tracker.high <= tracker.new:
             raise ManifestError(f"{path}: [tracker] must have low <= high <= new")
+    elif "T" not in spec.layout and spec.frames != 1:
+        raise ManifestError(
+            f"{path}: [input] frames is {spec.frames}, but layout {spec.layout} holds one picture; use 1, or "
+            "NCTHW, NTCHW or NTHWC for clips"
+        )
+    step, rate = manifest.classification.step, manifest.sampling.rate
+    if manifest.objective is Objective.CLASSIFICATION and step > rate:
+        raise ManifestError(
+            f"{path}: [classification] step is {step} samples, over a second at [sampling] rate {rate:g}; "
+            "each second must be looked at once at least"
+        )
     if manifest.actions.smooth % 2 == 0:
         raise ManifestError(f"{path}: [actions] smooth is {manifest.actions.smooth}; it must be odd")

@@ -31,7 +31,7 @@ class ObjectTracking:
         self._model = OnnxModel(manifest.graph, provider=provider)
         self.provider = self._model.provider
         self._threads = threads or core_count()
-        self._input = ModelInput(manifest, self._model)
+        self._input = ModelInput(manifest.input, self._model)
         self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
 

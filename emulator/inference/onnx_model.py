@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +23,29 @@ import onnxruntime as ort
 
 log = logging.getLogger(__name__)
 
+# TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
+# bytes of the key is cheaper than a parser for all of ONNX.
+_LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
+
 #: Setting -> onnxruntime's name and the options that make its results repeatable.
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
     "cpu": ("CPUExecutionProvider", {}),
 }
+#: What a picture may be made of; further inputs may be whole numbers too.
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
 }
+OTHER_DTYPES: dict[str, type[np.generic]] = DTYPES | {
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+#: Protocol buffers, and so ONNX, hold no more in one file.
+MOST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -108,8 +123,7 @@ def _open(path: Path, provider: str) -> tuple[str, ort.InferenceSession]:
             session = ort.InferenceSession(str(path), _session_options(), providers=[(ep, options)])
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ModelUnusable(
-                f"{path} cannot be loaded as an ONNX model: {_first_line(error)}; "
-                "export it again, or see docs/models.md"
+                f"{path} cannot be loaded as an ONNX model: {_reason(path, error)}"
             ) from error
         # onnxruntime falls back to the CPU without a word when CUDA's libraries are missing.
         if ep in session.get_providers():
@@ -154,6 +168,7 @@ def _check_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             head = file.read(64)
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelUnusable(
             f"{path} cannot be read ({error.strerror}); [model] file in model.toml must name the ONNX graph"
@@ -162,11 +177,48 @@ def _check_file(path: Path) -> None:
         raise ModelUnusable(f"{path} is empty; export the model again")
     if head.startswith(b"version https://git-lfs"):
         raise ModelUnusable(f"{path} is a Git LFS pointer, not a model; run `git lfs pull`")
+    if size > MOST_BYTES:
+        raise ModelUnusable(
+            f"{path} has {size / 2**30:.1f} GiB, but an ONNX file ends at 2 GiB; save it with its weights as "
+            "external data: onnx.save(model, path, save_as_external_data=True)"
+        )
+
+
+def external_files(path: Path) -> list[str]:
+    """Names of the files beside `path` that hold weights of the graph (ONNX's external data)."""
+    names = set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in _LOCATION.finditer(content):
+            # The length of the name is a varint: seven bits a byte, the lowest first.
+            low, high = match[1][0] & 0x7F, match[1][1:]
+            length = low | (high[0] << 7 if high else 0)
+            names.add(content[match.end() : match.end() + length].decode("utf-8", "replace"))
+    return sorted(names)
 
 
 def _tensor_info(node: Any) -> TensorInfo:
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
     return TensorInfo(node.name, shape, node.type)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why onnxruntime could not load the graph, and what to do about it."""
+    missing = [name for name in external_files(path) if not (path.parent / name).is_file()]
+    if missing:
+        return (
+            f"its weights are in {', '.join(missing)}, which must lie beside it; copy that file too, or "
+            "export the model as one file"
+        )
+    text = _first_line(error)
+    unknown = re.search(r"(\S+?)(?:\(-?\d+\))? is not a registered function/op", text)
+    if unknown:
+        return (
+            f"it asks for the operator {unknown[1]}, which onnxruntime {ort.__version__} does not have; "
+            "export it with standard ONNX operators only"
+        )
+    if "opset" in text.lower() or "IR version" in text:
+        return f"{text}; export it with an older opset, or install a newer onnxruntime than {ort.__version__}"
+    return f"{text}; export it again, or see docs/models.md"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,8 +85,11 @@ class PeakFinder:
 def strongest(peaks: Iterable[Peak], apart: float) -> list[Peak]:
     """The peaks that have no higher one of their class nearer than `apart` rows, by position."""
     kept: list[Peak] = []
+    taken: dict[int, list[float]] = {}  # positions in order, per class: only neighbours can be too near
     for peak in sorted(peaks, key=lambda peak: (-peak.height, peak.position, peak.class_index)):
-        rivals = (other for other in kept if other.class_index == peak.class_index)
-        if all(abs(other.position - peak.position) >= apart for other in rivals):
+        positions = taken.setdefault(peak.class_index, [])
+        place = bisect(positions, peak.position)
+        if all(abs(other - peak.position) >= apart for other in positions[max(0, place - 1) : place + 1]):
+            positions.insert(place, peak.position)
             kept.append(peak)
     return sorted(kept, key=lambda peak: (peak.position, peak.class_index))

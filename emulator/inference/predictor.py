@@ -6,6 +6,7 @@ only when `open_predictor` is called, in a worker.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
 from emulator.vertex.parameters import ModelParameters, Objective
-from emulator.vertex.predictions import ActionPrediction, ObjectTrack
+from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
 
 __all__ = [
     "InstanceFailure",
@@ -23,10 +24,13 @@ __all__ = [
     "Predictor",
     "Progress",
     "Segment",
+    "missing_packages",
     "open_predictor",
 ]
 
-Prediction = ObjectTrack | ActionPrediction
+Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
+
+_PACKAGES = {"cv2": "opencv-python-headless", "numpy": "numpy", "onnxruntime": "onnxruntime", "lap": "lap"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,24 @@ def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: i
     Raises:
         ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider is not there.
     """
+    if missing := missing_packages():
+        raise ModelUnusable(
+            f"{manifest.id} cannot be run: this installation lacks {', '.join(missing)} and serves canned"
+            " models only. Use the image that is not called slim, or `pip install vertex-batch-emulator`"
+        )
     if manifest.objective is Objective.OBJECT_TRACKING:
         from emulator.inference.object_tracking import ObjectTracking
 
         return ObjectTracking(manifest, provider=provider, threads=threads)
+    if manifest.objective is Objective.CLASSIFICATION:
+        from emulator.inference.classification import Classification
+
+        return Classification(manifest, provider=provider, threads=threads)
     from emulator.inference.action_recognition import ActionRecognition
 
     return ActionRecognition(manifest, provider=provider, threads=threads)
+
+
+def missing_packages() -> list[str]:
+    """What would have to be installed to run models; nothing of it is in the image called slim."""
+    return [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import InputSection, ModelManifest, ModelUnusable
-from emulator.inference.onnx_model import DTYPES, OnnxModel
+from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
+from emulator.inference.onnx_model import DTYPES, OTHER_DTYPES, OnnxModel, TensorInfo
 
 #: Frames that are so many times larger than the input are halved first, which averages their pixels.
 HALVED_FROM = 4.0
@@ -58,6 +58,8 @@ class Preprocessor:
         self._plain = bool((self._factor == 1).all() and (self._offset == 0).all())
         if dtype is np.uint8 and not self._plain:
             raise ModelUnusable("the graph takes uint8 pixels; leave [input] scale, mean and std out")
+        if dtype is np.int8 and not ((self._factor == 1).all() and (self._offset == 128).all()):
+            raise ModelUnusable("the graph takes int8 pixels, -128 to 127; set [input] mean to [128]")
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -122,34 +124,28 @@ class Preprocessor:
 
 
 class ModelInput:
-    """The graph's input, checked against the manifest. Thread-safe: each thread fills a tensor of its own."""
+    """The graph's inputs, checked against the manifest. Thread-safe: each thread fills tensors of its own."""
 
-    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
+    def __init__(self, spec: InputSection, model: OnnxModel) -> None:
         """Raises ModelUnusable where the manifest's size, layout or frames are not what the graph takes."""
-        spec = manifest.input
-        tensor = model.input(spec.name)
-        if tensor.type not in DTYPES:
-            raise ModelUnusable(
-                f"{model.path}: input {tensor.name} is {tensor.type}; it must be one of {', '.join(DTYPES)}"
-            )
-        others = [other.name for other in model.inputs if other.name != tensor.name]
-        if others:
-            raise ModelUnusable(
-                f"{model.path} also wants the inputs {', '.join(others)}; "
-                "export it with the picture as only input"
-            )
-        self._preprocessor = Preprocessor(spec, DTYPES[tensor.type])
-        self._frames_axis = spec.layout.find("T")
+        main = model.input(spec.name)
+        self._preprocessor = Preprocessor(spec, _picture_type(model, main))
         self._frames = spec.frames
-        self._shape = [1, *self._preprocessor.frame_shape]
-        if self._frames_axis > 0:
-            self._shape.insert(self._frames_axis, spec.frames)
-        if not tensor.takes(self._shape):
-            raise ModelUnusable(
-                f"{model.path} takes {tensor}, but model.toml says {spec.layout} {self._shape}; correct "
-                "[input] width, height, frames, layout or color (a batch axis must be 1 or free)"
+        self._pathways = [_Pathway(model, main, spec, self._preprocessor, range(spec.frames))]
+        if spec.slow_name:
+            slow = model.input(spec.slow_name)
+            self._pathways.append(
+                _Pathway(model, slow, spec, self._preprocessor, _spread(spec.frames, spec.slow_frames))
             )
-        self._name = tensor.name
+        self._constants = {name: _constant(model.input(name), kind, spec) for name, kind in spec.others}
+        fed = {pathway.name for pathway in self._pathways} | self._constants.keys()
+        missing = [tensor for tensor in model.inputs if tensor.name not in fed]
+        if missing:
+            raise ModelUnusable(
+                f"{model.path} also wants the inputs {', '.join(map(str, missing))}; say in [input] "
+                f"others what they are fed with ({', '.join(OTHERS)}), or export it with the picture as "
+                "only input"
+            )
         self._local = threading.local()
 
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
@@ -157,19 +153,91 @@ class ModelInput:
         return self._preprocessor.fit(frame)
 
     def feed(self, pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
-        """What `OnnxModel.run` takes. Valid until this thread's next call: the tensor is used again."""
-        tensor = getattr(self._local, "tensor", None)
-        if tensor is None:
-            tensor = self._local.tensor = np.zeros(self._shape, self._preprocessor.dtype)
-        if self._frames_axis < 0:
-            self._preprocessor.write(pictures[0], tensor[0])
-        else:
-            for position, picture in enumerate(pictures):
-                self._preprocessor.write(picture, np.moveaxis(tensor[0], self._frames_axis - 1, 0)[position])
-        return {self._name: tensor}
+        """What `OnnxModel.run` takes. Valid until this thread's next call: the tensors are used again."""
+        tensors: dict[str, NDArray[Any]] | None = getattr(self._local, "tensors", None)
+        if tensors is None:
+            tensors = self._local.tensors = dict(self._constants)
+            for pathway in self._pathways:
+                tensors[pathway.name] = pathway.new_tensor()
+        for pathway in self._pathways:
+            pathway.write(pictures, tensors[pathway.name])
+        return tensors
 
     def blank(self) -> dict[str, NDArray[Any]]:
         """The feed for a picture of nothing, to see whether the outputs have the right shapes."""
         shades = np.linspace(64, 192, 64, dtype=np.uint8)
         frame = np.broadcast_to(shades[None, :, None], (64, 64, 3))
         return self.feed([self.fit(np.ascontiguousarray(frame))] * self._frames)
+
+
+class _Pathway:
+    """One input for pixels: which of a clip's frames it takes, and how they lie in its tensor."""
+
+    def __init__(
+        self,
+        model: OnnxModel,
+        tensor: TensorInfo,
+        spec: InputSection,
+        preprocessor: Preprocessor,
+        chosen: Sequence[int],
+    ) -> None:
+        self.name = tensor.name
+        self._preprocessor, self._chosen = preprocessor, chosen
+        sizes = {"N": 1, "M": 1, "C": preprocessor.channels, "T": len(chosen)}
+        sizes |= {"H": spec.height, "W": spec.width}
+        self._shape = [sizes[axis] for axis in spec.layout]
+        # Axes that are 1 long apart, what remains is a frame, or frames along one axis.
+        inner = spec.layout.replace("N", "").replace("M", "")
+        self._inner_shape = [sizes[axis] for axis in inner]
+        self._frames_axis = inner.find("T")
+        if not tensor.takes(self._shape):
+            raise ModelUnusable(
+                f"{model.path} takes {tensor}, but model.toml says {spec.layout} {self._shape}; correct "
+                "[input] width, height, frames, layout or color (a batch axis must be 1 or free)"
+            )
+        if _picture_type(model, tensor) is not preprocessor.dtype:
+            raise ModelUnusable(f"{model.path}: the inputs for pixels are of different types")
+
+    def new_tensor(self) -> NDArray[Any]:
+        return np.zeros(self._shape, self._preprocessor.dtype)
+
+    def write(self, pictures: Sequence[Picture], tensor: NDArray[Any]) -> None:
+        inner = tensor.reshape(self._inner_shape)
+        frames = [inner] if self._frames_axis < 0 else np.moveaxis(inner, self._frames_axis, 0)
+        for position, number in enumerate(self._chosen):
+            self._preprocessor.write(pictures[number], frames[position])
+
+
+def _spread(frames: int, wanted: int) -> list[int]:
+    """`wanted` of the frames, evenly spread from the first to the last, as PyTorchVideo picks them."""
+    if wanted > frames:
+        raise ModelUnusable(f"[input] slow_frames is {wanted}, more than the {frames} frames of a clip")
+    return [number * (frames - 1) // max(1, wanted - 1) for number in range(wanted)]
+
+
+def _picture_type(model: OnnxModel, tensor: TensorInfo) -> type[np.generic]:
+    if tensor.type not in DTYPES:
+        raise ModelUnusable(
+            f"{model.path}: input {tensor.name} is {tensor.type}; it must be one of {', '.join(DTYPES)}"
+        )
+    return DTYPES[tensor.type]
+
+
+def _constant(tensor: TensorInfo, kind: str, spec: InputSection) -> NDArray[Any]:
+    """What an input beside the picture gets, the same for every frame."""
+    if tensor.type not in OTHER_DTYPES:
+        raise ModelUnusable(
+            f"input {tensor.name} is {tensor.type}; it must be one of {', '.join(OTHER_DTYPES)}"
+        )
+    # A free axis is the batch or, in a mask, the picture's height or width.
+    rank = len(tensor.shape)
+    usual = (1, spec.height, spec.width) if rank == 3 else (1,) * rank
+    shape = [free if size is None else size for size, free in zip(tensor.shape, usual, strict=True)]
+    if kind == "ones":
+        return np.ones(shape, OTHER_DTYPES[tensor.type])
+    sizes = [spec.width, spec.height] if kind == "width-height" else [spec.height, spec.width]
+    if tensor.shape[-1:] == (None,):
+        shape[-1] = 2
+    if np.prod(shape) != 2:
+        raise ModelUnusable(f"input {tensor} does not take {kind}: that is [1, 2]; correct [input] others")
+    return np.array(sizes, OTHER_DTYPES[tensor.type]).reshape(shape)

@@ -52,6 +52,8 @@ class FrameSource:
         self._decoder = Decoder(path, threads)
         self._walk_us = walk_us
         self.info: VideoInfo = self._decoder.info
+        self.end_us: int | None = None
+        """Where the video ends: known once a sampling has come to its last frame."""
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +98,8 @@ class FrameSource:
             now = decoder.time_us
             picture = decoder.retrieve() if not steady or decoder.may_be_nearest(point * step) else None
             more = decoder.grab()
+            if not more:
+                self.end_us = decoder.length_us()
             # The last moment that belongs to the frame at `now`.
             reach = (now + decoder.time_us) // 2 if more else decoder.end_us() - 1
             last = points.at_or_before(reach // step)

@@ -1,12 +1,13 @@
 """What every part of the service shares: the rows, the models, the bytes, and who is calling."""
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.database import Database
+from emulator.instructions.header import Instructions
 from emulator.registry import Registry
+from emulator.service.identities import random_id
 from emulator.storage import ObjectStore
 from emulator.vertex.contract import Contract, Package
 from emulator.vertex.contract import load as load_contract
@@ -21,11 +22,6 @@ from emulator.vertex.names import (
 Name = LocationName | BatchPredictionJobName | ModelName | OperationName
 
 
-def new_id() -> int:
-    """A resource id as Vertex makes them: a random int64 of 19 digits."""
-    return 10**18 + secrets.randbelow(2**63 - 10**18)
-
-
 def id_number(text: str) -> int | None:
     """The id at the end of a name, or None when no resource can have it: ids are int64."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
@@ -35,10 +31,13 @@ def id_number(text: str) -> int | None:
 @dataclass(frozen=True)
 class Call:
     """One call as its surface saw it: the API version the client speaks, and the paths of request fields
-    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message)."""
+    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message); what its
+    header tells the emulator to do, and how long the client will wait, if it said so."""
 
     api_version: str = "v1"
     beta_only_fields: tuple[str, ...] = ()
+    instructions: Instructions = field(default_factory=Instructions)
+    time_left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts below the service. `on_work` is called after a commit that leaves something to run."""
+    """The parts below the service. `on_work` is called after a commit that leaves something to run,
+    `on_cancel` after one that leaves something to stop; `new_id` gives ids to a project's resources.
+    `pace` is that of jobs which have no other, `hold_timeout_s` how long a call may be held at the most."""
 
     database: Database
     registry: Registry
@@ -62,7 +63,10 @@ class Context:
     project_numbers: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
-    new_id: Callable[[], int] = new_id
+    on_cancel: Callable[[], None] = lambda: None
+    new_id: Callable[[str], int] = random_id
+    pace: str = ""
+    hold_timeout_s: float = 4.0
     contract: Contract = field(default_factory=load_contract)
 
     @property

@@ -38,6 +38,9 @@ class Fidelity:
         return f"{self.kind.value}: {self.note}" if self.note else self.kind.value
 
 
+#: The kind of a job's step that names a field which was set and has no effect: "path|kind|note".
+NOT_HONOURED = "not-honoured"
+
 EMULATED = Fidelity(Kind.EMULATED)
 _ABSENT = Fidelity(Kind.ABSENT, "reserved by Google")
 _NO_BIGQUERY = Fidelity(Kind.REFUSED, "video models read and write JSON Lines in Cloud Storage only")
@@ -80,7 +83,7 @@ JOB_FIELDS: Mapping[str, Fidelity] = {
     "state": Fidelity(
         Kind.APPROXIMATED,
         "PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLING and CANCELLED occur; QUEUED, PAUSED, EXPIRED,"
-        " UPDATING and PARTIALLY_SUCCEEDED never do",
+        " UPDATING and PARTIALLY_SUCCEEDED only where a pace asks for them",
     ),
     "error": EMULATED,
     "partial_failures": Fidelity(Kind.EMULATED, "at most 20"),
@@ -182,6 +185,16 @@ def set_paths(
             yield path, table[path]
         else:
             yield from set_paths(value, table, f"{path}.")
+
+
+def not_honoured(message: Any, table: Mapping[str, Fidelity]) -> list[tuple[str, str]]:
+    """The fields that a message sets and that have no effect, as steps of a job."""
+    kinds = (Kind.IGNORED, Kind.DROPPED, Kind.APPROXIMATED)
+    return [
+        (NOT_HONOURED, f"{path}|{fidelity.kind.value}|{fidelity.note}")
+        for path, fidelity in set_paths(message, table)
+        if fidelity.kind in kinds
+    ]
 
 
 def clear(message: Any, path: str) -> None:

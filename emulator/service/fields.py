@@ -67,7 +67,7 @@ def check_labels(violations: Violations, path: str, labels: Mapping[str, str]) -
     if len(labels) > _MAX_LABELS:
         violations.add(path, f"{_LABEL_RULES}. Got {len(labels)} labels.")
         return
-    for key, value in labels.items():
+    for key, value in sorted(labels.items()):
         if not key or not _is_label(key) or not _is_label(value):
             violations.add(path, f'{_LABEL_RULES}. Got "{key[:80]}": "{value[:80]}".')
 

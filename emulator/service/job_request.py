@@ -3,13 +3,13 @@
 Contract: batch_prediction_job.proto; all problems are reported in one message, with proto field paths.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emulator.database import NewJob
 from emulator.registry import SUPPORTED_FORMAT
 from emulator.service.context import Call, Context, Place
-from emulator.service.fidelity import JOB_FIELDS, Kind
+from emulator.service.fidelity import JOB_FIELDS, Kind, not_honoured
 from emulator.service.fields import (
     REQUIRED,
     apply_fidelity,
@@ -46,6 +46,7 @@ class JobRequest:
         _check_input(job.input_config, violations)
         _check_output(job.output_config, violations)
         check_labels(violations, f"{_JOB}.labels", job.labels)
+        notes = not_honoured(job, JOB_FIELDS)
         unimplemented = apply_fidelity(violations, _JOB, job, JOB_FIELDS)
         if resolved is not None:
             objective = self.models.objective(resolved.version)
@@ -55,7 +56,7 @@ class JobRequest:
         refuse_unimplemented([*unimplemented, *self._unimplemented_beta_fields()])
         if resolved is None or name is None:
             raise missing or InvalidArgument(f"{_JOB}.model is missing.")
-        return self._row(job, name, resolved)
+        return replace(self._row(job, name, resolved), notes=tuple(notes))
 
     def _row(self, job: Any, name: ModelName, resolved: ResolvedModel) -> NewJob:
         model_place = self.context.place(name)
@@ -63,7 +64,7 @@ class JobRequest:
         # Vertex: responses carry the project's number where the request had its id (recorded AutoML output).
         job.model = f"{model_place}/models/{name.model}{version}"
         return NewJob(
-            id=self.context.new_id(),
+            id=self.context.new_id(self.place.project),
             project=self.place.project,
             location=self.place.location,
             display_name=job.display_name,

@@ -3,10 +3,13 @@
 Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from emulator.database import FilterRow, JobRow
+from emulator.database import FilterRow, JobRow, NewJob
 from emulator.service.context import Call, Context, id_number, timestamp
+from emulator.service.control import Faults, Paces
+from emulator.service.fields import without_output_only
 from emulator.service.job_request import JobRequest
 from emulator.service.listing import Paging, masked
 from emulator.service.model_registry import ModelRegistry
@@ -14,7 +17,7 @@ from emulator.service.operations import Operations
 from emulator.vertex.errors import FailedPrecondition, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.listing import JOB_FILTER_FIELDS, mask_paths, parse_filter
-from emulator.vertex.names import BatchPredictionJobName, LocationName
+from emulator.vertex.names import BatchPredictionJobName, LocationName, ModelName
 
 _CANCELLED_CODE = 1
 _REMEMBERED = 10_000
@@ -23,23 +26,74 @@ _REMEMBERED = 10_000
 class JobService:
     """The batch prediction calls of `google.cloud.aiplatform.v1.JobService`."""
 
-    def __init__(self, context: Context, models: ModelRegistry, operations: Operations) -> None:
+    def __init__(
+        self,
+        context: Context,
+        models: ModelRegistry,
+        operations: Operations,
+        paces: Paces,
+        faults: Faults,
+    ) -> None:
         self._context = context
         self._models = models
         self._operations = operations
+        self._paces = paces
+        self._faults = faults
         self._extras: dict[str, dict[str, str]] = {}
 
     def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
         """Check a job, store it PENDING, and let a runner know."""
         place = self._context.place(LocationName.parse(request.parent))
         preparation = JobRequest(self._context, self._models, place, call)
-        row = self._context.database.insert_job(preparation.prepare(request.batch_prediction_job))
+        job = preparation.prepare(request.batch_prediction_job)
+        job = replace(job, pace=self._paces.of_new_job(job.project, call.instructions.pace))
+        row = self._context.database.insert_job(self._faults.equip(job, call.instructions.job_faults))
         self._context.on_work()
         return self._message(row)
 
-    def get_batch_prediction_job(self, request: Any, _call: Call) -> Any:
-        """Read one job."""
-        return self._message(self._named(request.name))
+    def keep(self, parent: str, job: Any) -> JobRow:
+        """Add a job that has ended elsewhere, as it stands; nothing is run. Its name's id is kept."""
+        place = self._context.place(LocationName.parse(parent))
+        name = BatchPredictionJobName.parse(job.name) if job.name else None
+        number = id_number(name.batch_prediction_job) if name else self._context.new_id(place.project)
+        model = ModelName.parse(job.model, field="model", lenient=True)
+        known = next((row for row in self._models.list(place) if row.model_id == model.model), None)
+        now = self._context.database.clock()
+        created = job.create_time.ToMicroseconds() or now
+        stats = job.completion_stats
+        objective = self._models.objective(known.versions[-1]).name if known else ""
+        new = NewJob(
+            id=number or self._context.new_id(place.project),
+            project=place.project,
+            location=place.location,
+            display_name=job.display_name,
+            model_id=model.model,
+            model_version=int(job.model_version_id or 1),
+            model_display_name=known.display_name if known else model.model,
+            model_objective=objective,
+            model_folder="",
+            labels=dict(job.labels),
+            document=without_output_only(job).SerializeToString(),
+            create_time_us=created,
+        )
+        row = replace(
+            new.as_row(now),
+            state=JobState(job.state),
+            update_time_us=job.update_time.ToMicroseconds() or created,
+            start_time_us=job.start_time.ToMicroseconds() or created,
+            end_time_us=job.end_time.ToMicroseconds() or created,
+            successful=stats.successful_count,
+            failed=stats.failed_count,
+            incomplete=stats.incomplete_count,
+            output_directory=job.output_info.gcs_output_directory or None,
+            error=job.error.SerializeToString() if job.HasField("error") else None,
+            partial_failures=tuple(failure.SerializeToString() for failure in job.partial_failures),
+        )
+        return self._context.database.insert_job_as(row, new.labels)
+
+    def get_batch_prediction_job(self, request: Any, call: Call) -> Any:
+        """Read one job; where its pace says so, as soon as it has moved."""
+        return self._message(self._paces.read(self._named(request.name), call.time_left_s))
 
     def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
         """Read a page of jobs, newest first."""
@@ -70,7 +124,7 @@ class JobService:
                 f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a job that has not"
                 " finished can be cancelled."
             )
-        self._context.on_work()
+        self._context.on_cancel()
         return self._context.contract.protobuf.Empty()
 
     def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:

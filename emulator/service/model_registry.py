@@ -106,7 +106,8 @@ def folder_model(source: ModelSource) -> NewModel:
     return NewModel(
         model_id=source.id,
         display_name=manifest.display_name,
-        description=manifest.model.description,
+        description=source.description,
+        labels=source.labels,
         folder=str(source.folder),
         digest=source.digest,
         document=source.message().SerializeToString(),

@@ -5,9 +5,9 @@ Contract: model_service.proto, model.proto.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from emulator.database import ModelRow, VersionRow
 from emulator.service.context import Call, Context, Place, timestamp
@@ -45,6 +45,12 @@ class ModelService:
     def upload_model(self, request: Any, call: Call) -> Any:
         """Make a model, or a new version of one, of a folder in Cloud Storage."""
         return self._uploads.start(request, call)
+
+    def install(
+        self, place: Place, model_id: str, model: Any, files: list[tuple[str, Callable[[], BinaryIO]]]
+    ) -> int:
+        """Make a model or a version of one of files; see Uploads.install."""
+        return self._uploads.install(place, model_id, model, files)
 
     def get_model(self, request: Any, _call: Call) -> Any:
         """Read a model at the version its name says, by default the default one."""

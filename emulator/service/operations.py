@@ -101,7 +101,7 @@ class Operations:
 
     def _insert(self, place: Place, model_id: str | None, operation: Any) -> OperationRow:
         row = OperationRow(
-            id=self._context.new_id(),
+            id=self._context.new_id(place.project),
             project=place.project,
             location=place.location,
             model=model_id,

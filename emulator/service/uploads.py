@@ -88,6 +88,21 @@ class Uploads:
         wait([self._executor.submit(self._run, upload, row)], timeout=_GRACE_S)
         return self._operations.message(self._context.database.get_operation(row.id) or row)
 
+    def install(self, place: Place, model_id: str, model: Any, files: list[_File]) -> int:
+        """Make a model, or a new version of one, of these files, at once; its version's number.
+
+        Raises:
+            ManifestError: they are no usable model.
+        """
+        exists = any(known.model_id == model_id for known in self._models.list(place))
+        upload = _Upload(place, model_id, exists, GcsUri("", ""), model, "v1")
+        row = self._operations.started(place, model_id, "UploadModelOperationMetadata", Call())
+        try:
+            return self._store(upload, self._context.registry.install(str(row.id), files))
+        finally:
+            # It was only there so that the files are not swept away meanwhile.
+            self._context.database.delete_operation(row.id)
+
     def close(self) -> None:
         """End what is under way after the file it is at; what has not begun is left to the next start."""
         self._closing.set()
@@ -119,7 +134,7 @@ class Uploads:
             if self._context.place(name) != place:
                 raise InvalidArgument(f"The parent model {request.parent_model} is not in {place}.")
             return self._models.find(name).model_id
-        model_id = request.model_id or str(self._context.new_id())
+        model_id = request.model_id or str(self._context.new_id(place.project))
         if any(model.model_id == model_id for model in self._models.list(place)):
             raise self._taken(place, model_id)
         return model_id
@@ -174,7 +189,7 @@ class Uploads:
         for field in _NOT_IN_DOCUMENT:
             document.ClearField(field)
         document.MergeFrom(source.message(artifact_uri=model.artifact_uri))
-        labels = dict(model.labels)
+        labels = {**model.labels, **source.labels}
         row = NewModel(
             model_id=upload.model_id,
             display_name=model.display_name,

@@ -1,7 +1,8 @@
-"""Where bytes live: `gs://` names, the `ObjectStore` protocol, and the folder that stands in for a bucket."""
+"""Where bytes live: `gs://` names, the `ObjectStore` protocol, local folders and Cloud Storage endpoints."""
 
 from emulator.storage.local import LocalStore
 from emulator.storage.object_store import (
+    AccessDenied,
     BucketNotEmpty,
     BucketNotFound,
     NameTaken,
@@ -9,10 +10,13 @@ from emulator.storage.object_store import (
     ObjectNotFound,
     ObjectStore,
     StorageError,
+    StorageUnavailable,
 )
+from emulator.storage.routing import open_store
 from emulator.storage.uri import GcsUri, InvalidUri
 
 __all__ = [
+    "AccessDenied",
     "BucketNotEmpty",
     "BucketNotFound",
     "GcsUri",
@@ -23,4 +27,6 @@ __all__ = [
     "ObjectNotFound",
     "ObjectStore",
     "StorageError",
+    "StorageUnavailable",
+    "open_store",
 ]

@@ -19,23 +19,24 @@ class Checksums:
 
 
 class Hasher:
-    """Computes both checksums of bytes that come in pieces."""
+    """Computes checksums of bytes that come in pieces: both, or CRC32C alone, which is quicker."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, md5: bool = True) -> None:
         # Imported here: the server starts without it, and most never need it.
         import google_crc32c
 
         self._crc32c = google_crc32c.Checksum()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
 
     def update(self, data: bytes) -> None:
         """Add the next bytes."""
         self._crc32c.update(data)
-        self._md5.update(data)
+        if self._md5:
+            self._md5.update(data)
 
     def checksums(self) -> Checksums:
         """Return the checksums of all bytes so far."""
-        return Checksums(_text(self._crc32c.digest()), _text(self._md5.digest()))
+        return Checksums(_text(self._crc32c.digest()), _text(self._md5.digest()) if self._md5 else None)
 
 
 def checksums_of(file: BinaryIO) -> Checksums:

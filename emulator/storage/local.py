@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -219,6 +219,9 @@ class LocalStore(ObjectStore):
             raise self.unwritable(prefix, OSError(errno.ENOTDIR, ""))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise self.unwritable(prefix, OSError(errno.EACCES, ""))
+
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:  # noqa: ARG002
+        return self
 
     def unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
         """Explain why an object, or a bucket when it names none, cannot be written."""

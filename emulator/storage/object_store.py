@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,14 @@ class BucketNotEmpty(StorageError):
     """The bucket still holds something."""
 
 
+class AccessDenied(StorageError):
+    """Whoever keeps the bytes does not let the emulator do that."""
+
+
+class StorageUnavailable(StorageError):
+    """The store as a whole cannot be reached: no other object fares better, and trying later may help."""
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """What the store knows about one object."""
@@ -52,7 +60,7 @@ class ObjectStore(Protocol):
 
     def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
         """Write an object, replacing what was there. It appears complete when the block ends without an
-        exception, and not at all otherwise. The bucket is created when it is missing."""
+        exception, and not at all otherwise. A bucket that is missing is created, unless it is a real one."""
         ...
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -73,6 +81,11 @@ class ObjectStore(Protocol):
 
     def check_writable(self, prefix: GcsUri) -> None:
         """Raise StorageError (or InvalidUri) when no object could be written below `prefix`."""
+        ...
+
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
+        """The same store for a caller that may have to stop: whatever takes long calls `check` now and then,
+        which may raise to end it. It need not be picklable."""
         ...
 
     def glob(self, uri: GcsUri) -> Sequence[ObjectInfo]:

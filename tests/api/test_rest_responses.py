@@ -112,3 +112,24 @@ def test_details_keep_their_type(surface: Any) -> None:
 
 def test_compact_error_is_not_promised(surface: Any) -> None:
     assert json.loads(surface.send("GET", f"{JOBS}/404?prettyPrint=false").body)["error"]["code"] == 404
+
+
+def test_list_is_written_like_any_answer_however_often_it_is_asked_for(surface: Any) -> None:
+    url = JOBS
+    texts = [surface.send("GET", url).body.decode() for _ in range(2)]
+    assert texts[0] == texts[1] == json.dumps(json.loads(texts[0]), indent=2) + "\n"
+    compact = surface.send("GET", f"{url}?prettyPrint=false").body.decode()
+    assert compact == json.dumps(json.loads(texts[0]), separators=(",", ":"))
+
+
+def test_list_shows_what_has_changed_and_enums_as_asked(surface: Any) -> None:
+    def states(query: str = "", version: str = "v1") -> list[Any]:
+        url = f"/{version}/{PARENT}/batchPredictionJobs{query}"
+        return [job.get("state") for job in surface.json("GET", url)["batchPredictionJobs"]]
+
+    assert states() == [None, None]
+    surface.service.listed_state = 3
+    assert states() == states(version="v1beta1") == ["JOB_STATE_RUNNING"] * 2
+    assert states("?$alt=json;enum-encoding=int") == [3, 3]
+    surface.service.listed_state = 4
+    assert states() == ["JOB_STATE_SUCCEEDED"] * 2

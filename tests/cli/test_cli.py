@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from emulator.app import Emulator
 from emulator.cli import build
 from emulator.config import Settings
 from emulator.factory import Clip, Object, render
+from tests.inference.tiny_models import TRACKING_TOML, squares, tracking_folder, write_clip
 
 ROOT = Path(__file__).parents[2]
 PARENT = "projects/my-project/locations/us-central1"
@@ -107,6 +110,51 @@ def test_models_add_names_the_known_label_sets(tmp_path: Path) -> None:
     assert "coco80" in result.output
 
 
+def test_models_add_takes_answers_to_what_it_asked(tmp_path: Path) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    labels = tmp_path / "config.json"
+    labels.write_text('{"id2label": {"0": "cat", "1": "dog", "2": "car", "3": "bird"}}')
+    result = run(
+        "models", "add", onnx, "--id", "mine", "--labels", labels, "--head", "yolox",
+        "--set", "output.min_score=0.25", "--set", "input.color=RGB", "--data-dir", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = tomllib.loads((tmp_path / "models" / "mine" / "model.toml").read_text())
+    assert written["output"]["min_score"] == 0.25
+    assert written["input"]["color"] == "RGB"
+    assert (tmp_path / "models" / "mine" / "labels.txt").read_text() == "cat\ndog\ncar\nbird\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("width=640", "write it as SECTION.KEY=VALUE"),
+        ("input.width", "write it as SECTION.KEY=VALUE"),
+        ("input.widht=640", "did you mean 'width'"),
+        ("output.min_score=7", "it must be a number from 0 to 1"),
+        ("input.width=wide", "--set input.width is 'wide'; it must be a whole number from 8 to 8192"),
+        ("input.others=ones", "it must be a table such as"),
+        ("inputs.width=640", "unknown section 'inputs'; did you mean 'input'?"),
+    ],
+)
+def test_models_add_refuses_answers_that_do_not_fit(tmp_path: Path, answer: str, message: str) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    result = run(
+        "models", "add", onnx, "--id", "mine", "--set", answer, "--head", "yolox", "--data-dir", tmp_path
+    )
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "models" / "mine").exists()
+
+
+def test_models_check_tells_the_best_score_where_it_finds_nothing(tmp_path: Path) -> None:
+    folder = tracking_folder(tmp_path / "pale", TRACKING_TOML.replace("min_score = 0.3", "min_score = 0.9"))
+    clip = write_clip(tmp_path / "clip.mp4", lambda _: squares(((60, 60, 220), 3, 3)), seconds=1)
+    result = run("models", "check", folder, clip, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\).* in \[input\]", result.output)
+
+
 def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:
     result = run(
         "models",
@@ -131,6 +179,22 @@ def test_predict_prints_lines_in_the_wire_form(tmp_path: Path, cat_clip: Path) -
     line = json.loads(result.stdout)
     assert line["instance"]["content"] == str(cat_clip)
     assert {prediction["displayName"] for prediction in line["prediction"]} == {"cat"}
+
+
+def test_predict_takes_the_flags_of_classification(tmp_path: Path, cat_clip: Path) -> None:
+    flags = ["--shot-classification", "--no-segment-classification", "--confidence-threshold", "0.5"]
+    result = run("predict", "video-classification", cat_clip, *flags, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["prediction"]
+    assert {(one["displayName"], one["type"]) for one in found} == {("cat", "shot-classification")}
+
+
+def test_models_check_runs_and_draws_a_classifier(tmp_path: Path, cat_clip: Path) -> None:
+    drawn = tmp_path / "drawn"
+    result = run("models", "check", "video-classification", cat_clip, "--draw", drawn, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "1 x cat" in " ".join(result.output.split())
+    assert [path.suffix for path in drawn.iterdir()] == [".png"]
 
 
 def test_predict_writes_a_folder_as_a_job_does(tmp_path: Path, cat_clip: Path) -> None:
@@ -179,6 +243,20 @@ def test_jobs_are_listed_described_and_cancelled(emulator: Emulator) -> None:
     assert json.loads(by_id.stdout)["name"] == name
 
 
+def test_wait_for_the_server_and_for_a_job(emulator: Emulator) -> None:
+    result = run("wait", "--server", emulator.url)
+    assert (result.exit_code, result.stdout) == (0, "Ready.\n")
+    name = create_job(emulator, "awaited")
+    result = run("jobs", "wait", name, "--server", emulator.url)
+    assert result.stdout == f"{name} is JOB_STATE_FAILED.\n"
+
+
+def test_waiting_for_no_server_ends_with_its_timeout() -> None:
+    result = run("wait", "--server", "http://127.0.0.1:9", "--timeout", "0")
+    assert result.exit_code == 1
+    assert "no emulator answers" in result.stderr
+
+
 def test_jobs_say_what_the_server_says(emulator: Emulator) -> None:
     result = run("jobs", "cancel", "123", "--server", emulator.url, "--project", "my-project")
     assert result.exit_code == 1
@@ -212,14 +290,44 @@ def test_serve_says_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None
     assert "Traceback" not in log
 
 
+def test_request_that_the_end_cuts_short_leaves_no_traceback(tmp_path: Path) -> None:
+    process = serve("--port", "0", "--data-dir", str(tmp_path))
+    assert process.stdout is not None
+    host, _, port = process.stdout.readline().split()[-1].removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /v1/{PARENT}/batchPredictionJobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        with urllib.request.urlopen(f"http://{host}:{port}/v1/{PARENT}/models") as response:
+            assert response.status == 200  # by now the other one is under way
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Cancel 1 running task" in log
+    assert "Traceback" not in log
+
+
 def test_serve_on_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = serve("--port", str(port), "--data-dir", str(tmp_path))
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=120)
     assert process.returncode == 1
     assert f"Port {port} of 127.0.0.1 cannot be had" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--tls-port", "8443"], "tls_port is 8443, but TLS is off. Add --tls"),
+        (["--grpc-port", "8081", "--no-grpc"], "grpc_port is 8081, but gRPC is off."),
+    ],
+)
+def test_port_of_what_is_off_is_refused(tmp_path: Path, flags: list[str], said: str) -> None:
+    process = serve("--port", "0", *flags, "--data-dir", str(tmp_path))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said in " ".join(log.split())
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.cli import build
+from emulator.config import load_settings
 
 # What needs quoting in one shell or another.
 AWKWARD = """it's a "data" dir $HOME `x` \\ \u2019 # ;&"""
@@ -35,9 +36,7 @@ def test_every_file_that_is_named_exists(tmp_path: Path) -> None:
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
         "SSL_CERT_FILE",
         "CURL_CA_BUNDLE",
-    }
-    assert {name for name, path in files.items() if path == tmp_path / "tls" / "ca.pem"} == {
-        "NODE_EXTRA_CA_CERTS"
+        "NODE_EXTRA_CA_CERTS",
     }
     account = json.loads(files["GOOGLE_APPLICATION_CREDENTIALS"].read_text())
     assert account["type"] == "service_account"
@@ -54,9 +53,49 @@ def test_addresses_follow_the_settings(tmp_path: Path) -> None:
     assert values["GOOGLE_CLOUD_PROJECT"] == values["CLOUDSDK_CORE_PROJECT"] == "its-project"
 
 
+def test_server_started_with_these_variables_keeps_its_buckets(tmp_path: Path) -> None:
+    """STORAGE_EMULATOR_HOST is for its clients; another server in the same shell must not use it either."""
+    values = variables("--data-dir", tmp_path, "--port", "9000")
+    assert load_settings({}, values).settings.gcs_endpoint == "local"
+
+
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca.pem")
+    assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca-bundle.pem")
+
+
+def test_alias_mode_sets_no_endpoint(tmp_path: Path) -> None:
+    usual, alias = variables("--data-dir", tmp_path), variables("--data-dir", tmp_path, "--alias")
+    assert {name for name, value in usual.items() if "://" in value} == set(usual) - set(alias)
+    assert {name: value for name, value in alias.items() if usual.get(name) != value} == {
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(tmp_path / "tls" / "ca-bundle.pem")
+    }
+
+
+def test_alias_mode_does_not_depend_on_the_port(tmp_path: Path) -> None:
+    assert variables("--data-dir", tmp_path, "--alias", "--port", "0")
+
+
+def test_copies_hold_what_clients_need_and_no_key_of_the_ca(tmp_path: Path) -> None:
+    values = variables("--data-dir", tmp_path / "data", "--copy-to", tmp_path / "client")
+    copies = {Path(value) for value in values.values() if value.startswith("/")}
+    # No variable names the CA alone, but Java's trust stores are made of it.
+    assert copies | {tmp_path / "client" / "ca.pem"} == set((tmp_path / "client").iterdir())
+    for copy in copies:
+        assert copy.read_bytes() == (tmp_path / "data" / "tls" / copy.name).read_bytes()
+        assert copy.stat().st_mode & 0o777 == 0o644
+    assert {copy.name for copy in copies} == {
+        "ca-bundle.pem",
+        "service-account.json",
+        "access-token",
+    }
+
+
+def test_folder_that_cannot_take_the_copies_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("--data-dir", tmp_path, "--copy-to", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "Name another with --copy-to" in result.stderr
 
 
 def test_port_0_is_refused(tmp_path: Path) -> None:
@@ -115,7 +154,7 @@ def test_other_shells_quote_as_they_must(
 def test_dotenv_has_quotes_only_where_they_are_needed(tmp_path: Path) -> None:
     assert "'" not in run("--shell", "dotenv", "--data-dir", tmp_path).stdout.replace("'s ", "")
     spaced = run("--shell", "dotenv", "--data-dir", tmp_path / "a b").stdout
-    assert f"NODE_EXTRA_CA_CERTS='{tmp_path}/a b/tls/ca.pem'" in spaced.splitlines()
+    assert f"NODE_EXTRA_CA_CERTS='{tmp_path}/a b/tls/ca-bundle.pem'" in spaced.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "powershell", "dotenv"])

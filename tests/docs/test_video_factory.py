@@ -15,4 +15,4 @@ def test_examples_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for example in examples:
         exec(compile(example, str(PAGE), "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "harder.avi"}
-    assert len(examples) == 5
+    assert len(examples) == 6

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from emulator.vertex.instances import MAX_LINE_BYTES
@@ -20,6 +21,7 @@ from tests.execution.workplace import (
     write_tiny_model,
     write_video,
 )
+from tests.inference.tiny_models import recorded
 
 GOOD = line("good.mp4")
 
@@ -254,9 +256,38 @@ def no_labels(model: Path) -> None:
     (model / "labels.txt").unlink()
 
 
+def fewer_labels_than_classes(model: Path) -> None:
+    recorded(model / "model.onnx", {"output": np.zeros((1, 1, 9), np.float32)}, shape=(1, 3, 32, 32))
+
+
+def nan_outputs(model: Path) -> None:
+    recorded(model / "model.onnx", {"output": np.full((1, 1, 6), np.nan, np.float32)}, shape=(1, 3, 32, 32))
+
+
+def weights_left_behind(model: Path) -> None:
+    graph = onnx.load(model / "model.onnx")
+    for tensor in graph.graph.initializer:
+        # Only raw data can be external.
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(graph, str(model / "model.onnx"), **external)
+    (model / "weights.bin").unlink()
+
+
+def custom_operator(model: Path) -> None:
+    graph = onnx.load(model / "model.onnx")
+    graph.opset_import.append(onnx.helper.make_opsetid("com.acme", 1))
+    graph.graph.node[0].domain, graph.graph.node[0].op_type = "com.acme", "Shazam"
+    onnx.save(graph, str(model / "model.onnx"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (fewer_labels_than_classes, "correct [input] width and height, [output] strides or the labels file"),
+        (nan_outputs, "NaN or infinite numbers"),
+        (weights_left_behind, "its weights are in weights.bin, which must lie beside it"),
+        (custom_operator, "asks for the operator com.acme:Shazam"),
         (not_onnx, "cannot be loaded as an ONNX model"),
         (wrong_shape, "32"),
         (no_labels, "labels.txt"),

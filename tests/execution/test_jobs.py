@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from emulator.execution.shards import Fault
+from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line, partial_failures_of
 
@@ -118,7 +118,7 @@ def test_partial_failures_stop_at_twenty(workplace: Workplace) -> None:
 
 def test_counts_are_live(workplace: Workplace) -> None:
     workplace.video("a.mp4", 4)
-    workplace.start(fault=Fault("slow", seconds=0.05))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.05))
     job = workplace.submit_lines([line("a.mp4", "0s", "0.2s"), line("a.mp4", "0s", "3s"), "{"])
     row = workplace.wait_until(job, lambda row: row.successful == 1)
     assert row.state is JobState.RUNNING
@@ -130,7 +130,7 @@ def test_counts_are_live(workplace: Workplace) -> None:
 def test_small_job_does_not_wait_for_a_large_one(workplace: Workplace) -> None:
     for number in range(12):
         workplace.video(f"{number}.mp4")
-    workplace.start(fault=Fault("slow", seconds=0.02))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.02))
     large = workplace.submit_lines([line(f"{number}.mp4") for number in range(12)])
     workplace.wait_until(large, lambda row: row.successful > 0)
     small = workplace.submit_lines([line("0.mp4")])
@@ -142,7 +142,7 @@ def test_small_job_does_not_wait_for_a_large_one(workplace: Workplace) -> None:
 
 def test_only_so_many_jobs_run_at_a_time(workplace: Workplace) -> None:
     workplace.video("a.mp4")
-    workplace.start(max_running_jobs=1, fault=Fault("slow", seconds=0.02))
+    workplace.start(max_running_jobs=1, fault=JobFault("slow-model", delay_s=0.02))
     first, second = (workplace.submit_lines([line("a.mp4")]) for _ in range(2))
     workplace.wait_until(first, lambda row: row.state is JobState.RUNNING)
     assert workplace.job(second).state is JobState.PENDING
@@ -152,7 +152,7 @@ def test_only_so_many_jobs_run_at_a_time(workplace: Workplace) -> None:
 
 def test_files_that_are_not_the_emulators_stay(workplace: Workplace) -> None:
     workplace.video("a.mp4")
-    workplace.start(fault=Fault("slow", seconds=0.05))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.05))
     job = workplace.submit_lines([line("a.mp4")])
     row = workplace.wait_until(job, lambda row: row.output_directory is not None)
     assert row.output_directory is not None

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 from emulator.database import Database, JobRow, NewJob, now_us
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
-from emulator.execution.shards import Fault
 from emulator.execution.workers import WorkerPool
+from emulator.instructions.faults import JobFault, dump_faults
 from emulator.storage import GcsUri, LocalStore
 from emulator.vertex import contract
 from emulator.vertex.job_state import TERMINAL
@@ -93,22 +93,24 @@ class Workplace:
     database: Database
     store: LocalStore
     dispatchers: list[Dispatcher] = field(default_factory=list)
+    fault: JobFault | None = None
 
     @property
     def bucket(self) -> Path:
         return self.store.root / "bucket"
 
     def start(
-        self, *, fault: Fault | None = None, max_running_jobs: int = 8, strict: bool = False
+        self, *, fault: JobFault | None = None, max_running_jobs: int = 8, strict: bool = False
     ) -> Dispatcher:
-        """Start a dispatcher (a server without its API)."""
+        """Start a dispatcher (a server without its API); jobs submitted from now on take the fault along."""
+        self.fault = fault
         dispatcher = Dispatcher(
             self.database,
             self.store,
             self.pool,
             owners=self.folder / "owners",
             max_running_jobs=max_running_jobs,
-            settings=RunnerSettings(provider="cpu", threads=1, strict=strict, fault=fault),
+            settings=RunnerSettings(provider="cpu", threads=1, strict=strict),
         )
         dispatcher.start()
         self.dispatchers.append(dispatcher)
@@ -133,6 +135,7 @@ class Workplace:
         model: Path | None = None,
         model_display_name: str = "tiny",
         parameters: Any = None,
+        pace: str = "",
     ) -> int:
         """Create a job over input objects; returns its id."""
         document = contract.load().v1.BatchPredictionJob(display_name="job")
@@ -154,6 +157,8 @@ class Workplace:
             labels={},
             document=document.SerializeToString(),
             create_time_us=now_us(),
+            pace=pace,
+            faults=dump_faults([self.fault] if self.fault else []),
         )
         self.database.insert_job(job)
         for dispatcher in self.dispatchers:

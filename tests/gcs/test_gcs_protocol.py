@@ -215,6 +215,19 @@ def test_body_that_is_no_json_object_is_refused(http: httpx.Client, ten: Path, b
     assert http.get(object_url(ten, "a/ten")).json()["metageneration"] == "1"
 
 
+def test_node_leaves_out_the_prefix(http: httpx.Client, ten: Path) -> None:
+    name = ten.name
+    for path in ("/b", f"/b/{name}", f"/b/{name}/o?prefix=a", f"/b/{name}/o/a%2Ften", f"/b/{name}/o/nothing"):
+        bare, full = http.get(path), http.get(f"/storage/v1{path}")
+        assert (bare.status_code, bare.json()) == (full.status_code, full.json())
+    assert http.get(f"/b/{name}/o/a%2Ften?alt=media").content == b"0123456789"
+    assert (
+        http.patch(f"/b/{name}/o/a%2Ften", json={"contentType": "text/x"}).json()["contentType"] == "text/x"
+    )
+    assert http.delete(f"/b/{name}/o/a%2Ften").status_code == 204
+    assert http.get("/bucket-that-is-not/x").json()["error"]["status"] == "NOT_FOUND"
+
+
 def test_java_s_way_to_patch(http: httpx.Client, ten: Path) -> None:
     headers = {"x-http-method-override": "PATCH", "content-encoding": "gzip"}
     body = gzip.compress(b'{"contentType": "text/x-java"}')

@@ -177,3 +177,52 @@ def test_cancelling_ends_early_and_leaves_no_thread(model: Predictor, clip: Path
     assert list(model.predict(clip, [WHOLE], ModelParameters(), watch)) == []
     assert len(watch.times) <= 5
     assert threading.active_count() == before
+
+
+LONG_S = 240
+#: Moments of a long video, some of them in close succession: (seconds, whether red).
+LONG = tuple(
+    (round(at, 2), number % 5 == 0)
+    for number, at in enumerate(np.cumsum(np.random.default_rng(8).choice([0.6, 0.68, 1.4, 3.32], 200)))
+    if at < LONG_S - 1
+)
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = {round(at * 25): (0, 0, 255) if red else WHITE for at, red in LONG}
+
+    def draw(seconds: float) -> Picture:
+        # Three frames, the moment in the middle: the grid of 0.1 s has one of them at least.
+        near = [pictures.get(round(seconds * 25) + beside) for beside in (-1, 0, 1)]
+        return np.full((16, 16, 3), next((one for one in near if one), (0, 0, 0)), np.uint8)
+
+    return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", draw, seconds=LONG_S, fps=25)
+
+
+def test_a_long_video_has_each_action_once_within_a_tenth_of_a_second(
+    model: Predictor, long_clip: Path
+) -> None:
+    found = actions(predict(model, long_clip)[0])
+    assert [label for label, _ in found] == ["red" if red else "white" for _, red in LONG]
+    assert max(abs(at - moment) for (_, at), (moment, _) in zip(found, LONG, strict=True)) <= 0.1
+
+
+def test_neighbouring_segments_share_the_actions_of_the_whole(model: Predictor, long_clip: Path) -> None:
+    cuts_us = sorted({0, *np.random.default_rng(9).integers(1, LONG_S * 1_000_000, 40).tolist()})
+    # Some cuts go through the very middle of an action.
+    cuts_us = sorted({*cuts_us, *(round(at * 1e6) for at, _ in LONG[10:20])})
+    ends_us: list[int | None] = [*cuts_us[1:], None]
+    segments = [Segment(start, end) for start, end in zip(cuts_us, ends_us, strict=True)]
+    found = predict(model, long_clip, [*segments, WHOLE])
+    whole = found.pop(len(segments))
+    assert sorted(action for outcome in found.values() for action in actions(outcome)) == sorted(
+        actions(whole)
+    )
+
+
+def test_each_clip_is_looked_at_once_however_many_segments_overlap(model: Predictor, long_clip: Path) -> None:
+    segments = [Segment(start * 1_000_000, (start + 60) * 1_000_000) for start in range(0, 180, 6)]
+    watch = Watch()
+    assert len(list(model.predict(long_clip, segments, ModelParameters(), watch))) == len(segments)
+    assert len(watch.times) == len(set(watch.times)) <= 10 * LONG_S

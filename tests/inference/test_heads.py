@@ -165,7 +165,7 @@ def test_clip_refuses_what_cannot_be_right(tmp_path: Path, scores: list[list[flo
 
 
 def spec(**values: Any) -> OutputSection:
-    return OutputSection(head="yolox", **values)
+    return OutputSection(head="yolox", **{"nms_iou": 0.65, **values})
 
 
 def test_suppression_keeps_the_best_of_a_class_and_all_classes() -> None:

@@ -13,6 +13,7 @@ import pytest
 from emulator.inference.manifest import SECTIONS, ManifestError, ModelUnusable, load_manifest
 from emulator.vertex.parameters import Objective
 from emulator.vertex.predictions import Label
+from tests.inference.tiny_models import CLASSIFICATION_TOML
 
 DETECTOR = """
 [model]
@@ -65,7 +66,11 @@ def test_a_clip_model_has_its_own_layout_and_background(tmp_path: Path) -> None:
             ('"object_tracking"', '"tracking"'),
             r"\[model\] objective is 'tracking'; it must be one of object_tr",
         ),
-        (('"object_tracking"', '"classification"'), "must be one of object_tracking, action_recognition"),
+        (('"object_tracking"', '"detection"'), "one of object_tracking, action_recognition, classification"),
+        (
+            ('"object_tracking"', '"classification"'),
+            "head 'yolox' is not for classification; these are: scores",
+        ),
         (("width = 416", ""), r"\[input\] width is missing. Width of the input"),
         (
             ("width = 416", 'width = "416"'),
@@ -74,8 +79,11 @@ def test_a_clip_model_has_its_own_layout_and_background(tmp_path: Path) -> None:
         (("width = 416", "widht = 416"), r"unknown key in \[input\] 'widht'; did you mean 'width'\?"),
         (("[output]", "[outputs]"), "unknown section 'outputs'; did you mean 'output'"),
         (("[output]", "output = 3\n[other]"), "unknown"),
-        (('"yolox"', '"clip"'), "head 'clip' is not for object_tracking; these are: yolox, center"),
-        (('"yolox"', '"yolov9"'), "must be one of yolox, center, clip"),
+        (
+            ('"yolox"', '"clip"'),
+            "head 'clip' is not for object_tracking; these are: yolox, yolov5, .*, center",
+        ),
+        (('"yolox"', '"yolov9"'), "must be one of yolox, yolov5, .*, clip"),
         (("width = 416", 'width = 416\nlayout = "NCTHW"'), "for this objective it is NCHW or NHWC"),
         (("width = 416", "width = 416\nmean = [1, 2]"), "must be a list of 1 or 3 values"),
         (
@@ -134,7 +142,7 @@ def test_the_page_lists_every_key_with_its_default_and_meaning() -> None:
             default = key.default
             if default is MISSING:
                 shown = "required"
-            elif default in ("", ()):
+            elif default in ("", (), None):
                 shown = "\N{EN DASH}"
             else:
                 value = list(default) if isinstance(default, tuple) else default
@@ -148,3 +156,21 @@ def test_the_server_can_read_manifests_without_the_heavy_libraries() -> None:
     code = f"import sys, emulator.inference.predictor; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("width = 16", "width = 16\nframes = 8"), "frames is 8, but layout NCHW holds one picture"),
+        (("rate = 5", "rate = 5\n[classification]\nstep = 6"), "each second must be looked at once at least"),
+        (("rate = 5", "rate = 5\n[classification]\nemphasis = 0.5"), "must be a number from 1 to 64"),
+        (('"scores"', '"clip"'), "head 'clip' is not for classification; these are: scores"),
+    ],
+)
+def test_a_mistake_in_a_classifier_s_manifest_is_named(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in CLASSIFICATION_TOML
+    folder = folder_with(tmp_path, CLASSIFICATION_TOML.replace('background = "grey"', "").replace(*change))
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,11 +213,9 @@ def test_the_same_bytes_with_any_number_of_threads(tmp_path: Path, clip: Path) -
 def test_cancelling_ends_early_and_leaves_no_thread(tracker: Predictor, clip: Path) -> None:
     before = threading.active_count()
     watch = Watch(cancel_after=5)
-    began = time.monotonic()
     found = list(tracker.predict(clip, [Segment(0, 100_000), WHOLE], ModelParameters(), watch))
     assert [index for index, _ in found] == [0]
     assert len(watch.times) <= 6
-    assert time.monotonic() - began < 2
     assert threading.active_count() == before
 
 

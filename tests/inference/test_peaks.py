@@ -61,3 +61,23 @@ def test_of_near_peaks_of_one_class_the_highest_stays() -> None:
     peaks = [Peak(0, 1, 0.7), Peak(0, 3, 0.9), Peak(0, 5, 0.8), Peak(0, 6.5, 0.6), Peak(1, 3, 0.5)]
     kept = [(peak.class_index, peak.position) for peak in strongest(peaks, apart=3)]
     assert kept == [(0, 3), (1, 3), (0, 6.5)]
+
+
+def test_of_very_many_peaks_those_stay_that_no_higher_one_is_near() -> None:
+    rng = np.random.default_rng(3)
+    peaks = [
+        Peak(int(label), float(position), float(height))
+        for label, position, height in zip(
+            rng.integers(0, 3, 400), rng.uniform(0, 300, 400).round(1), rng.uniform(0, 1, 400), strict=True
+        )
+    ]
+    kept: list[Peak] = []
+    for peak in sorted(peaks, key=lambda one: -one.height):
+        if all(
+            one.class_index != peak.class_index or abs(one.position - peak.position) >= 2.5 for one in kept
+        ):
+            kept.append(peak)
+    assert strongest(peaks, 2.5) == sorted(kept, key=lambda one: (one.position, one.class_index))
+    # Three hours of them: comparing each with each would not come to an end here.
+    many = [Peak(0, 1.5 * number, 0.5 + 0.1 * (number % 2)) for number in range(60_000)]
+    assert len(strongest(many, 2.0)) == 30_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from emulator.inference.manifest import InputSection, ModelUnusable, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry, ModelInput, Preprocessor
-from tests.inference.tiny_models import TRACKING_TOML, actions_folder, tracking_folder
+from tests.inference.tiny_models import TRACKING_TOML, actions_folder, recorded, tracking_folder
 
 
 def frame(width: int, height: int, color: tuple[int, int, int] = (10, 20, 30)) -> NDArray[np.uint8]:
@@ -98,7 +99,7 @@ def test_clip_frames_are_written_in_order(tmp_path: Path) -> None:
         folder = actions_folder(tmp_path / layout, layout=layout)
         toml = (folder / "model.toml").read_text().replace("NCTHW", layout)
         (folder / "model.toml").write_text(toml)
-        model_input = ModelInput(load_manifest(folder), OnnxModel(folder / "model.onnx"))
+        model_input = ModelInput(load_manifest(folder).input, OnnxModel(folder / "model.onnx"))
         pictures = [model_input.fit(frame(16, 16, (51 * k, 0, 0))) for k in range(5)]
         tensor = model_input.feed(pictures)["clip"]
         blue = tensor[0, 2, :, 0, 0] if layout == "NCTHW" else tensor[0, :, 2, 0, 0]
@@ -122,4 +123,62 @@ def test_a_size_that_is_not_the_graphs_is_refused(
 ) -> None:
     folder = tracking_folder(tmp_path, TRACKING_TOML.replace(*change))
     with pytest.raises(ModelUnusable, match=message):
-        ModelInput(load_manifest(folder), OnnxModel(folder / "model.onnx"))
+        ModelInput(load_manifest(folder).input, OnnxModel(folder / "model.onnx"))
+
+
+def test_axes_that_are_one_long_may_be_missing_or_more(tmp_path: Path) -> None:
+    for layout, shape in (("CHW", (3, 8, 16)), ("HWC", (8, 16, 3)), ("NMCTHW", (1, 1, 3, 2, 8, 16))):
+        path = recorded(tmp_path / f"{layout}.onnx", {"o": np.zeros((1, 2), np.float32)}, shape=shape)
+        spec = InputSection(width=16, height=8, layout=layout, frames=2 if "T" in layout else 1)
+        fed = ModelInput(spec, OnnxModel(path))
+        tensor = fed.feed([fed.fit(frame(32, 16))] * spec.frames)["images"]
+        assert tensor.shape == shape
+        pixel = np.moveaxis(tensor, layout.index("C"), -1).reshape(-1, 3)
+        assert (pixel == [30, 20, 10]).all()
+
+
+def test_the_slow_pathway_takes_frames_evenly_spread(tmp_path: Path) -> None:
+    path = recorded(
+        tmp_path / "net.onnx",
+        {"o": np.zeros((1, 2), np.float32)},
+        shape=(1, 3, 8, 8, 8),
+        others={"fast": ((1, 3, 32, 8, 8), np.float32)},
+    )
+    spec = InputSection(
+        width=8, height=8, layout="NCTHW", frames=32, name="fast", slow_name="images", slow_frames=8
+    )
+    fed = ModelInput(spec, OnnxModel(path))
+    tensors = fed.feed([fed.fit(frame(8, 8, (k, k, k))) for k in range(32)])
+    assert tensors["fast"][0, 0, :, 0, 0].tolist() == list(range(32))
+    # As torch.linspace(0, 31, 8).long() has them.
+    assert tensors["images"][0, 0, :, 0, 0].tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    with pytest.raises(ModelUnusable, match="slow_frames is 40, more than the 32 frames"):
+        ModelInput(replace(spec, slow_frames=40), OnnxModel(path))
+
+
+def test_further_inputs_get_sizes_and_ones(tmp_path: Path) -> None:
+    others: dict[str, tuple[Any, Any]] = {
+        "orig_target_sizes": (("n", 2), np.int64),
+        "im_shape": ((1, 2), np.float32),
+        "pixel_mask": (("n", "h", "w"), np.int64),
+    }
+    path = recorded(
+        tmp_path / "net.onnx", {"o": np.zeros((1, 2), np.float32)}, shape=(1, 3, 8, 16), others=others
+    )
+    given = (("orig_target_sizes", "width-height"), ("im_shape", "height-width"), ("pixel_mask", "ones"))
+    spec = InputSection(width=16, height=8, layout="NCHW", name="images", others=given)
+    fed = ModelInput(spec, OnnxModel(path))
+    tensors = fed.feed([fed.fit(frame(16, 8))])
+    assert tensors["orig_target_sizes"].tolist() == [[16, 8]]
+    assert tensors["im_shape"].tolist() == [[8, 16]]
+    assert tensors["pixel_mask"].shape == (1, 8, 16)
+    assert tensors["pixel_mask"].all()
+    with pytest.raises(ModelUnusable, match=r"also wants the inputs .*; say in \[input\] others"):
+        ModelInput(replace(spec, others=()), OnnxModel(path))
+
+
+def test_int8_graphs_take_pixels_from_minus_128(tmp_path: Path) -> None:
+    spec = InputSection(width=8, height=8, layout="NHWC", color="RGB", mean=(128.0,))
+    assert tensor_of(spec, frame(8, 8, (0, 128, 255)), np.int8)[0, 0].tolist() == [127, 0, -128]
+    with pytest.raises(ModelUnusable, match="set \\[input\\] mean to \\[128\\]"):
+        Preprocessor(InputSection(width=8, height=8, layout="NHWC"), np.int8)

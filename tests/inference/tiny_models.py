@@ -139,6 +139,21 @@ def flash_classifier(path: Path, *, frames: int = 5, layout: str = "NCTHW", soft
     return save_graph(path, nodes, {"clip": shape}, {"scores": (1, 3)}, constants)
 
 
+def colour_classifier(path: Path, *, frames: int = 1) -> Path:
+    """Scores for "grey", "red", "green": how pure the colour of the whole picture, or clip (NCTHW), is."""
+    size = 16
+    clip = frames > 1
+    shape = (1, 3, frames, size, size) if clip else (1, 3, size, size)
+    weights = f32([[0, 0, 0], [1, -1, -1], [-1, 1, -1]])
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3, 4] if clip else [2, 3], keepdims=0),
+        helper.make_node("Gemm", ["mean", "weights", "bias"], ["difference"], transB=1),
+        helper.make_node("Clip", ["difference", "zero", "one"], ["scores"]),
+    ]
+    constants = {"weights": weights, "bias": f32([0.25, 0, 0]), "zero": f32(0), "one": f32(1)}
+    return save_graph(path, nodes, {"picture": shape}, {"scores": (1, 3)}, constants)
+
+
 TRACKING_TOML = """
 [model]
 id = "squares"
@@ -177,6 +192,23 @@ min_confidence = 0.5
 window = 0.3
 """
 
+CLASSIFICATION_TOML = """
+[model]
+id = "colours"
+objective = "classification"
+[labels]
+background = "grey"
+[input]
+width = 16
+height = 16
+scale = 0.00392156862745098
+fit = "stretch"
+[output]
+head = "scores"
+[sampling]
+rate = 5
+"""
+
 
 def tracking_folder(folder: Path, toml: str = TRACKING_TOML, **detector: Any) -> Path:
     """A complete model folder with the `center` detector."""
@@ -192,6 +224,15 @@ def actions_folder(folder: Path, toml: str = ACTIONS_TOML, **classifier: Any) ->
     folder.mkdir(parents=True, exist_ok=True)
     flash_classifier(folder / "model.onnx", **classifier)
     (folder / "labels.txt").write_text("none\nwhite\nred\n")
+    (folder / "model.toml").write_text(toml)
+    return folder
+
+
+def classification_folder(folder: Path, toml: str = CLASSIFICATION_TOML, **classifier: Any) -> Path:
+    """A complete model folder with the colour classifier."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colour_classifier(folder / "model.onnx", **classifier)
+    (folder / "labels.txt").write_text("grey\nred\ngreen\n")
     (folder / "model.toml").write_text(toml)
     return folder
 
@@ -235,3 +276,40 @@ class Watch:
 
     def advance(self, time_us: int) -> None:
         self.times.append(time_us)
+
+
+def recorded(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    *,
+    shape: Sequence[int | str] = (1, 3, SIZE, SIZE),
+    dtype: Any = np.float32,
+    others: Mapping[str, tuple[Sequence[int | str], Any]] | None = None,
+    free: Mapping[str, Sequence[int | str]] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    opset: int = 17,
+) -> Path:
+    """A graph that gives `outputs` whatever it sees.
+
+    `others` are further inputs (shape, type), `free` the shapes of outputs where they are declared otherwise.
+    """
+
+    def info(name: str, axes: Sequence[int | str], kind: Any) -> Any:
+        return helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), list(axes)
+        )
+
+    inputs = {"images": (shape, dtype), **(others or {})}
+    axes = {name: value.shape for name, value in outputs.items()} | dict(free or {})
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [f"{name} as recorded"], [name]) for name in outputs],
+        "recorded",
+        [info(name, *spec) for name, spec in inputs.items()],
+        [info(name, axes[name], value.dtype) for name, value in outputs.items()],
+        [numpy_helper.from_array(value, f"{name} as recorded") for name, value in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, str(path))
+    return path

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
@@ -14,6 +15,7 @@ from google.cloud.aiplatform import jobs as sdk_jobs
 from emulator.app import Emulator
 from emulator.config import Settings
 from tests.execution.workplace import write_tiny_model, write_video
+from tests.inference.tiny_models import GREEN, RED, classification_folder, write_clip
 
 PROJECT, LOCATION = "my-project", "us-central1"
 
@@ -23,7 +25,7 @@ def write_model(folder: Path) -> Path:
     return write_tiny_model(folder, label="cat", display_name="Pets")
 
 
-def write_input(bucket: Path, name: str, seconds: int) -> None:
+def write_input(bucket: Path, name: str, seconds: float) -> None:
     """Put a clip and the JSON Lines file that asks for it into a bucket."""
     write_video(bucket / f"{name}.mp4", seconds)
     instance = {
@@ -41,6 +43,7 @@ class Server:
 
     url: str
     buckets: Path
+    grpc_address: str
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An emulator with the model `pets`, a short input and one that keeps it busy for long."""
     folder = tmp_path_factory.mktemp("sdk")
     write_model(folder / "models" / "pets")
+    classification_folder(folder / "models" / "colours")
     settings = Settings(
         port=0,
         data_dir=folder / "data",
@@ -61,8 +65,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     bucket.mkdir(parents=True)
     write_input(bucket, "short", seconds=1)
     write_input(bucket, "long", seconds=1800)
+    write_input(bucket, "colours", seconds=1)
+    write_clip(
+        bucket / "colours.mp4",
+        lambda seconds: np.full((16, 16, 3), RED if seconds < 1.29 else GREEN, np.uint8),
+        seconds=2.5,
+    )
     with Emulator(settings) as emulator:
-        yield Server(emulator.url, settings.buckets)
+        yield Server(emulator.url, settings.buckets, emulator.grpc_address or "")
 
 
 @pytest.fixture

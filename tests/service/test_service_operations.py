@@ -6,8 +6,9 @@ import time
 import pytest
 
 from emulator.database import OperationRow
-from emulator.service import Call, Service, new_id
+from emulator.service import Call, Service
 from emulator.service.fidelity import RPCS
+from emulator.service.identities import random_id
 from emulator.service.operations import Operations
 from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.names import LocationName
@@ -26,7 +27,7 @@ def deleted_job(client: Client) -> str:
 
 
 def unfinished(client: Client, model: str | None = "mine") -> OperationRow:
-    row = OperationRow(new_id(), NUMBER, LOCATION, model, client.database.clock(), False, b"")
+    row = OperationRow(random_id(), NUMBER, LOCATION, model, client.database.clock(), False, b"")
     client.database.insert_operation(row)
     return row
 

@@ -2,17 +2,46 @@
 
 import contextlib
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulator.storage import GcsUri, InvalidUri, LocalStore, ObjectNotFound, ObjectStore
+from emulator.storage.routing import RoutingStore
+from tests.gcs_endpoint.servers import another_emulator, fake_gcs_server, store_at
 
 
-@pytest.fixture(params=["local"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    assert request.param == "local"
-    return LocalStore(tmp_path / "buckets")
+@pytest.fixture(scope="module")
+def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of that kind."""
+    if request.param == "another emulator":
+        with another_emulator(tmp_path_factory.mktemp("data")) as url:
+            yield url
+    elif request.param == "fake-gcs-server":
+        with fake_gcs_server() as url:
+            yield url
+    else:
+        yield ""
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, endpoint: str, tmp_path: Path) -> ObjectStore:
+    if endpoint:
+        store = store_at(endpoint, tmp_path / "cache")
+        for info in list(store.list("bucket")):
+            store.delete(info.uri)
+        return store
+    local = LocalStore(tmp_path / "buckets")
+    kind = request.node.callspec.params["endpoint"]
+    return local if kind == "local" else RoutingStore((("b*", local),), LocalStore(tmp_path / "nothing"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store" in metafunc.fixturenames:
+        kinds = ["local", "routed", "another emulator"]
+        fake = pytest.param("fake-gcs-server", marks=pytest.mark.gcs_server)
+        metafunc.parametrize("endpoint", [*kinds, fake], indirect=True, scope="module")
 
 
 def put(store: ObjectStore, uri: str, data: bytes = b"x") -> GcsUri:

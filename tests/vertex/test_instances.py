@@ -41,6 +41,21 @@ def test_instance_is_echoed_verbatim_and_compact() -> None:
     )
 
 
+@given(
+    st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text() | st.none()), max_size=4),
+    st.booleans(),
+    st.sampled_from([(", ", ": "), (" ,\t", " : "), (",", ":"), ("  ,  ", ":\r\n")]),
+)
+def test_line_is_echoed_without_its_blanks_whatever_its_strings_hold(
+    others: dict[str, Any], ascii_only: bool, separators: tuple[str, str]
+) -> None:
+    members = {**others, "content": CONTENT, "mimeType": "video/mp4"}
+    members = {name: value for name, value in members.items() if not name.startswith("timeSegment")}
+    line = json.dumps(members, ensure_ascii=ascii_only, separators=separators)
+    compact = json.dumps(members, ensure_ascii=ascii_only, separators=(",", ":"))
+    assert parse_instance_line(line.encode(), 1).raw == compact
+
+
 def test_documented_single_quoted_line_is_accepted_with_a_warning() -> None:
     instance = parse_instance_line(DOCUMENTED.encode(), 7)
     assert instance.content == "gs://sourcebucket/datasets/videos/source_video.mp4"

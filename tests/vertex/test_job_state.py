@@ -1,6 +1,6 @@
 """The table of states."""
 
-from emulator.vertex.job_state import TERMINAL, TRANSITIONS, JobState, allowed, sources
+from emulator.vertex.job_state import FORCED, TERMINAL, TRANSITIONS, JobState, allowed, sources
 from emulator.vertex.messages import load
 
 
@@ -21,11 +21,26 @@ def test_moves_are_those_of_the_design() -> None:
     assert "".join(TRANSITIONS) == "abcdefgh"
 
 
+def test_forced_moves_touch_only_states_that_the_service_never_enters() -> None:
+    own = {state for move in TRANSITIONS.values() for state in move}
+    assert all(from_ not in own or to not in own for from_, to in FORCED.values())
+    assert not set("".join(FORCED)) & set("".join(TRANSITIONS))
+
+
+def test_cancelling_leads_only_where_the_real_service_leads() -> None:
+    assert {to for to in JobState if allowed(JobState.CANCELLING, to)} == {
+        JobState.CANCELLED,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+    }
+
+
 def test_terminal_states_are_those_without_a_way_out() -> None:
-    targets = {to for _, to in TRANSITIONS.values()}
+    targets = {to for _, to in (*TRANSITIONS.values(), *FORCED.values())}
     assert {state for state in targets if not any(allowed(state, to) for to in JobState)} == TERMINAL
 
 
 def test_sources_are_what_a_guarded_update_asks_for() -> None:
     assert sources(JobState.FAILED) == {JobState.RUNNING, JobState.CANCELLING}
-    assert sources(JobState.PENDING) == frozenset()
+    assert sources(JobState.PENDING) == {JobState.QUEUED}
+    assert sources(JobState.PARTIALLY_SUCCEEDED) == {JobState.RUNNING}

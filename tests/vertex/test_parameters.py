@@ -129,3 +129,12 @@ def test_objective_names_its_schemas() -> None:
     assert tracking.parameters_schema_uri == f"{base}/params/video_object_tracking_1.0.0.yaml"
     assert tracking.prediction_schema_uri == f"{base}/prediction/video_object_tracking_1.0.0.yaml"
     assert tracking.display_text == "Video object tracking"
+
+
+def test_problems_come_in_the_order_of_the_names_however_the_map_is_filled() -> None:
+    names = [f"unknown{number}" for number in range(20)]
+    for filled in (names, names[::-1]):
+        _, found = _parse(dict.fromkeys(filled, 1))
+        assert [field for field, _ in found] == sorted(
+            f"batch_prediction_job.model_parameters.{name}" for name in names
+        )

@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 _UPLOAD_PREFIXES = ("/upload/storage/v1/", "/resumable/upload/storage/v1/")
 _BATCH_PREFIX = "/batch/storage/v1"
-_PREFIXES = (f"{JSON_PREFIX}/", f"{DOWNLOAD_PREFIX}/", *_UPLOAD_PREFIXES, _BATCH_PREFIX)
+# Node's client leaves out `/storage/v1` where STORAGE_EMULATOR_HOST is set. No bucket can be called `b`.
+_BARE_PREFIX = "/b/"
+_PREFIXES = (f"{JSON_PREFIX}/", f"{DOWNLOAD_PREFIX}/", *_UPLOAD_PREFIXES, _BATCH_PREFIX, _BARE_PREFIX)
 _THREADS = 16
 _PIECE = 1 << 20
 _SENT_PIECE = 256 << 10
@@ -56,7 +58,8 @@ class GcsRoute(BaseRoute):
         """Take Cloud Storage's prefixes, and reads below the name of a bucket that exists."""
         if scope["type"] != "http":
             return RouteMatch.NONE, {}
-        ours = scope["path"].startswith(_PREFIXES) or self._is_plain_read(scope)
+        path = scope["path"]
+        ours = path.startswith(_PREFIXES) or path == _BARE_PREFIX[:-1] or self._is_plain_read(scope)
         return (RouteMatch.FULL if ours else RouteMatch.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,9 +208,12 @@ def _request(scope: Scope) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host, port = scope.get("server") or ("localhost", None)
     authority = headers.get("host") or (f"{host}:{port}" if port else host)
+    path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="replace")
+    if f"{path}/".startswith(_BARE_PREFIX):
+        path = JSON_PREFIX + path
     return Request(
         method=scope["method"],
-        path=(scope.get("raw_path") or scope["path"].encode()).decode(errors="replace"),
+        path=path,
         query=Query(scope["query_string"].decode(errors="replace")),
         headers=headers,
         base=f"{scope.get('scheme', 'http')}://{authority}",

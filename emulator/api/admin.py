@@ -1,0 +1,412 @@
+"""The control surface, `/_emulator/`: JSON in and out, a few lines a route. docs/control.md describes it."""
+
+import asyncio
+import json
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from emulator.api.origin import OriginGuard
+from emulator.api.rest import HttpResponse, error_response, in_own_thread, read_body
+from emulator.api.transcoding import dump_json, too_large
+from emulator.database import JobRow, StepRow
+from emulator.service import Service
+from emulator.service.context import id_number
+from emulator.service.control.state import SeedError
+from emulator.vertex.errors import ApiError, FailedPrecondition, Internal, InvalidArgument, NotFound
+from emulator.vertex.job_state import TERMINAL, JobState
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "/_emulator"
+_THREADS = 4
+_LONGEST_WAIT_S = 60.0
+_USUAL_WAIT_S = 20.0
+_ENDED = "ENDED"
+# How long a stream of events is silent at the most: proxies drop connections that say nothing.
+_SILENCE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What only the one who built the server knows. `ready` tells whether work can be done, and why not;
+    `info` describes the server. Both are JSON objects. `gauges` are numbers for the metrics, by name."""
+
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    info: Callable[[], Mapping[str, Any]]
+    gauges: Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class AdminRequest:
+    """A request to the control surface. `body` is its JSON object, empty when there is none."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with a status of its own."""
+
+    value: Any
+    status: int = 200
+
+
+_EMPTY = AdminRequest({}, {}, {})
+
+
+class AdminSurface:
+    """Answers the control surface's requests. Synchronous and without any socket."""
+
+    def __init__(self, service: Service, probe: Probe) -> None:
+        self._service = service
+        self._probe = probe
+
+    def health(self, _request: AdminRequest) -> Any:
+        """The process is up."""
+        return {"status": "ok"}
+
+    def ready(self, _request: AdminRequest) -> Any:
+        """Whether jobs would run now."""
+        ready, details = self._probe.ready()
+        return Answer({"ready": ready, **details}, 200 if ready else 503)
+
+    def info(self, _request: AdminRequest) -> Any:
+        """What this server is."""
+        return self._probe.info()
+
+    def get_pace(self, request: AdminRequest) -> Any:
+        """The pace of the server or of a project."""
+        return self._service.paces.get(request.path.get("project"))
+
+    def set_pace(self, request: AdminRequest) -> Any:
+        """Set the pace of the server or of a project."""
+        return self._service.paces.set(_text(request.body, "pace"), request.path.get("project"))
+
+    def remove_pace(self, request: AdminRequest) -> Any:
+        """Go back to the pace of the server, or of the settings."""
+        return self._service.paces.set(None, request.path.get("project"))
+
+    def get_job_pace(self, request: AdminRequest) -> Any:
+        """A job's pace, and whether it is held."""
+        return self._service.paces.describe(self._job(request))
+
+    def set_job_pace(self, request: AdminRequest) -> Any:
+        """Give a job another pace."""
+        return self._service.paces.set_of_job(self._job(request), _text(request.body, "pace"))
+
+    def release(self, request: AdminRequest) -> Any:
+        """End the hold that a job is in."""
+        return self._service.paces.release(self._job(request))
+
+    def wait(self, request: AdminRequest) -> Any:
+        """Answer as soon as a job is in a state."""
+        states = _states(request.query.get("state", _ENDED))
+        held = request.query.get("held", "false").lower() == "true"
+        return self._service.paces.wait(self._job(request), states, held, _timeout(request.query))
+
+    def explain(self, request: AdminRequest) -> Any:
+        """Every step of a job."""
+        return self._service.history.explain(self._job(request))
+
+    def add_fault(self, request: AdminRequest) -> Any:
+        """Keep a plan for failures."""
+        return self._service.faults.add(request.body)
+
+    def list_faults(self, _request: AdminRequest) -> Any:
+        """All plans with their accounts."""
+        return {"faults": self._service.faults.list()}
+
+    def get_fault(self, request: AdminRequest) -> Any:
+        """One plan with its account."""
+        return self._service.faults.get(request.path["fault"])
+
+    def remove_faults(self, request: AdminRequest) -> Any:
+        """Remove one plan or all."""
+        return {"removed": self._service.faults.remove(request.path.get("fault"))}
+
+    def add_canned(self, request: AdminRequest) -> Any:
+        """Make a canned model."""
+        return self._service.canned.add(request.body)
+
+    def requests(self, request: AdminRequest) -> Any:
+        """The calls that fit."""
+        wanted = dict(request.query)
+        known = ("method", "project", "status", "surface", "contains", "after")
+        if unknown := [name for name in wanted if name not in known]:
+            raise InvalidArgument(f"{unknown[0]!r} is not known here; requests take {', '.join(known)}.")
+        return self._service.find_requests(**wanted)
+
+    def forget_requests(self, _request: AdminRequest) -> Any:
+        """Empty the journal."""
+        self._service.journal.clear()
+        return {}
+
+    def reset(self, request: AdminRequest) -> Any:
+        """Back to the seed, or to nothing."""
+        body = request.body
+        if unknown := [name for name in body if name not in ("project", "to", "buckets")]:
+            raise InvalidArgument(f"{unknown[0]!r} is not known here; there are project, to and buckets.")
+        to, buckets = body.get("to", "seed"), body.get("buckets")
+        if to not in ("seed", "empty") or not isinstance(buckets, bool | None):
+            raise InvalidArgument('"to" must be seed or empty, "buckets" true or false.')
+        project = _text(body, "project") if body.get("project") is not None else None
+        return self._service.state.reset(project, to_seed=to == "seed", buckets=buckets)
+
+    def metrics(self, _request: AdminRequest) -> Any:
+        """Prometheus metrics."""
+        text, content_type = self._service.metrics.text(self._probe.gauges())
+        return HttpResponse(200, text, {"content-type": content_type})
+
+    def save(self, _request: AdminRequest) -> Path:
+        """Everything in a temporary file."""
+        with tempfile.NamedTemporaryFile(prefix="vertex-emulator-", suffix=".zip", delete=False) as file:
+            self._service.state.save(file)
+        return Path(file.name)
+
+    def load(self, file: IO[bytes]) -> Any:
+        """Put a saved file in place of everything."""
+        return self._service.state.load(file)
+
+    def steps_after(self, number: int) -> tuple[list[dict[str, Any]], int, bool]:
+        """The events behind a number as soon as there are any, the number that they reach to, and whether
+        more may come."""
+        steps = self._service.history.after(number, _SILENCE_S)
+        events = [{"id": step.number, "project": step.project, **self._event(step)} for step in steps]
+        return events, steps[-1].number if steps else number, not self._service.watch.closed
+
+    def last_step(self, _request: object = None) -> int:
+        """The number of the newest event."""
+        return self._service.history.last()
+
+    def number_of(self, project: str) -> str:
+        """The number of a project, given its id or number."""
+        return self._service.number_of(project)
+
+    def _event(self, step: StepRow) -> dict[str, Any]:
+        return self._service.history.event(step)
+
+    def _job(self, request: AdminRequest) -> JobRow:
+        text = request.path["job"].rpartition("/")[2]
+        number = id_number(text)
+        if number is None:
+            raise NotFound(f"{text[:100]!r} is no job id; give the last part of the job's resource name.")
+        return self._service.paces.row(number)
+
+
+def mount(app: Any, service: Service, probe: Probe, guard: OriginGuard) -> "Admin":
+    """Add the surface to an application; close what is returned."""
+    admin = Admin(AdminSurface(service, probe), guard)
+    app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
+    return admin
+
+
+class Admin:
+    """The surface on its routes: reads bodies, works in threads."""
+
+    def __init__(self, surface: AdminSurface, guard: OriginGuard) -> None:
+        self._guard = guard
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="admin")
+        table: list[tuple[str, str, Callable[[AdminRequest], Any]]] = [
+            ("GET", "/health", surface.health),
+            ("GET", "/ready", surface.ready),
+            ("GET", "/info", surface.info),
+            ("GET", "/pace", surface.get_pace),
+            ("PUT", "/pace", surface.set_pace),
+            ("DELETE", "/pace", surface.remove_pace),
+            ("GET", "/projects/{project}/pace", surface.get_pace),
+            ("PUT", "/projects/{project}/pace", surface.set_pace),
+            ("DELETE", "/projects/{project}/pace", surface.remove_pace),
+            ("GET", "/jobs/{job:path}/pace", surface.get_job_pace),
+            ("PUT", "/jobs/{job:path}/pace", surface.set_job_pace),
+            ("POST", "/jobs/{job:path}/release", surface.release),
+            ("GET", "/jobs/{job:path}/wait", surface.wait),
+            ("GET", "/jobs/{job:path}/explain", surface.explain),
+            ("POST", "/faults", surface.add_fault),
+            ("GET", "/faults", surface.list_faults),
+            ("DELETE", "/faults", surface.remove_faults),
+            ("GET", "/faults/{fault}", surface.get_fault),
+            ("DELETE", "/faults/{fault}", surface.remove_faults),
+            ("POST", "/canned", surface.add_canned),
+            ("GET", "/requests", surface.requests),
+            ("DELETE", "/requests", surface.forget_requests),
+            ("POST", "/reset", surface.reset),
+            ("GET", "/metrics", surface.metrics),
+        ]
+        waiting = (surface.wait, surface.release, surface.reset)
+        self._surface = surface
+        self.routes = [
+            Route(path, self._endpoint(handler, handler in waiting), methods=[method])
+            for method, path, handler in table
+        ]
+        self.routes += [
+            Route("/snapshot", self._save, methods=["GET"]),
+            Route("/snapshot", self._load, methods=["PUT"]),
+            Route("/events", self._events, methods=["GET"]),
+        ]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _save(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        path = await in_own_thread(lambda _: self._surface.save(_EMPTY), None)
+        return FileResponse(
+            path,
+            media_type="application/zip",
+            filename="vertex-emulator.zip",
+            background=BackgroundTask(path.unlink),
+        )
+
+    async def _load(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        loop = asyncio.get_running_loop()
+        with tempfile.TemporaryFile() as file:
+            async for piece in request.stream():
+                await loop.run_in_executor(self._executor, file.write, piece)
+            file.seek(0)
+            return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
+
+    async def _events(self, request: Request) -> Response:
+        if refused := self._refused(request):
+            return refused
+        query = request.query_params
+        after = request.headers.get("last-event-id") or query.get("after")
+        if after is not None and not after.isdecimal():
+            return _response(error_response(InvalidArgument(f"after is {after!r}; give an event's number.")))
+        project = self._surface.number_of(query["project"]) if query.get("project") else ""
+        wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
+        number = await in_own_thread(self._surface.last_step, None) if after is None else int(after)
+        stream = self._stream(number, wanted)
+        return StreamingResponse(
+            stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    async def _stream(self, number: int, wanted: Mapping[str, str]) -> AsyncIterator[str]:
+        yield ": connected\n\n"
+        more = True
+        while more:
+            events, number, more = await in_own_thread(self._surface.steps_after, number)
+            if not events:
+                yield ": nothing new\n\n"
+            for event in events:
+                of_project = wanted["project"] in ("", event["project"])
+                if of_project and event["job"].endswith(f"/{wanted['job']}" if wanted["job"] else ""):
+                    kind = "state" if event["step"] == "state" else "step"
+                    yield f"id: {event['id']}\nevent: {kind}\ndata: {json.dumps(event)}\n\n"
+
+    def _refused(self, request: Request) -> Response | None:
+        try:
+            self._guard.check(request.headers)
+        except ApiError as error:
+            return _response(error_response(error))
+        return None
+
+    def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
+        async def endpoint(request: Request) -> Response:
+            body = await read_body(request.receive)
+            call = _Call(handler, request, body, self._guard)
+            if waits:
+                answer = await in_own_thread(_Call.answer, call)
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._executor, call.answer)
+            return _response(answer)
+
+        return endpoint
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request on its way to its handler."""
+
+    handler: Callable[[AdminRequest], Any]
+    request: Request
+    body: bytes | None
+    guard: OriginGuard
+
+    def answer(self) -> HttpResponse:
+        return _answered(self._handle)
+
+    def _handle(self) -> Any:
+        self.guard.check(self.request.headers)
+        arguments = AdminRequest(self.request.path_params, self.request.query_params, _object(self.body))
+        return self.handler(arguments)
+
+
+def _answered(handle: Callable[[], Any]) -> HttpResponse:
+    """What a handler gives, or why it failed, as JSON."""
+    try:
+        value = handle()
+    except ApiError as error:
+        return error_response(error)
+    except SeedError as error:
+        return error_response(FailedPrecondition(str(error)))
+    except Exception as error:
+        _log.exception("A call to the control surface failed")
+        return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+    if isinstance(value, HttpResponse):
+        return value
+    answer = value if isinstance(value, Answer) else Answer(value)
+    return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
+
+
+def _response(answer: HttpResponse) -> Response:
+    return Response(answer.body, answer.status, answer.headers)
+
+
+def _object(body: bytes | None) -> Mapping[str, Any]:
+    if body is None:
+        raise too_large()
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise InvalidArgument(f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("The body must be a JSON object.")
+    return value
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise InvalidArgument(f'The body must say {{"{name}": "…"}}.')
+    return value
+
+
+def _states(text: str) -> frozenset[JobState]:
+    found: set[JobState] = set()
+    for name in text.upper().replace("JOB_STATE_", "").split(","):
+        if name == _ENDED:
+            found |= TERMINAL
+        elif name in JobState.__members__:
+            found.add(JobState[name])
+        else:
+            raise InvalidArgument(f"{name[:80]!r} is not a state; use ended or states such as RUNNING.")
+    return frozenset(found)
+
+
+def _timeout(query: Mapping[str, str]) -> float:
+    try:
+        seconds = float(query.get("timeout", _USUAL_WAIT_S))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_WAIT_S:
+        raise InvalidArgument(f"timeout is {query['timeout']!r}; give seconds from 0 to {_LONGEST_WAIT_S:g}.")
+    return seconds

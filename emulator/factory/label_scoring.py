@@ -1,0 +1,76 @@
+"""How well a video classifier's output agrees with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.factory.scene import Truth
+
+THRESHOLD = 0.5
+"""A label with at least this confidence is said to be there."""
+ENOUGH = 0.2
+"""A label must be said to be there when it is clearly visible for this share of the stretch."""
+CLEARLY = 0.5
+"""Clearly visible is an object of whose pixels this share is."""
+SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """Counts of labels of stretches that add up; the figures are derived.
+
+    A label is there if it is clearly visible for some part of the stretch, and not there if it is never
+    visible; what lies between counts for nothing.
+    """
+
+    right: int = 0
+    false: int = 0
+    missed: int = 0
+
+    def __add__(self, other: LabelScore) -> LabelScore:
+        return LabelScore(self.right + other.right, self.false + other.false, self.missed + other.missed)
+
+    @property
+    def precision(self) -> float:
+        said = self.right + self.false
+        return self.right / said if said else 1.0
+
+    @property
+    def recall(self) -> float:
+        there = self.right + self.missed
+        return self.right / there if there else 1.0
+
+    @property
+    def f1(self) -> float:
+        both = 2 * self.right + self.false + self.missed
+        return 2 * self.right / both if both else 1.0
+
+
+def score_labels(truth: Truth, predictions: Sequence[Mapping[str, Any]], kind: str) -> LabelScore:
+    """Compares the items of one `type` in the `prediction` list of an output line with the truth.
+
+    The job must have asked for all rows (no threshold, no limit), for a segment that begins with the video:
+    a label that is in no row is not judged.
+    """
+    score = LabelScore()
+    for one in predictions:
+        if one["type"] == kind:
+            start_us, end_us = _stretch(one)
+            said = one["confidence"] >= THRESHOLD
+            if truth.seen(one["displayName"], start_us, end_us, visible=CLEARLY) >= ENOUGH:
+                score += LabelScore(right=int(said), missed=int(not said))
+            elif truth.seen(one["displayName"], start_us, end_us) == 0:
+                score += LabelScore(false=int(said))
+    return score
+
+
+def _stretch(one: Mapping[str, Any]) -> tuple[int, int]:
+    start_us, end_us = (
+        round(float(one[name].removesuffix("s")) * 1e6) for name in ("timeSegmentStart", "timeSegmentEnd")
+    )
+    if start_us == end_us:
+        start_us -= start_us % SECOND_US
+        end_us = start_us + SECOND_US
+    return start_us, end_us

@@ -1,0 +1,295 @@
+"""Canned models: predictions read from JSON Lines instead of made by a network.
+
+A line is one of a predictions file as Vertex writes it, or says which videos it is for; docs/control.md has
+the forms. Imported by the server, so neither numpy nor onnxruntime here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from emulator.inference.manifest import ManifestError, ModelManifest
+from emulator.vertex import errors
+from emulator.vertex.instances import InstanceError, parse_instance_line
+from emulator.vertex.parameters import Objective
+from emulator.vertex.predictions import (
+    ActionPrediction,
+    ClassificationPrediction,
+    Label,
+    ObjectTrack,
+    Prediction,
+    TrackFrame,
+)
+
+PROVIDER = "canned"
+
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_DURATION = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
+_SEGMENT = ("timeSegmentStart", "timeSegmentEnd")
+_TYPES = ("segment-classification", "shot-classification", "one-sec-interval-classification")
+_MAX_FLOAT32 = 3.4028235e38
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An instance that the file lets fail: a google.rpc code and a message."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One line. `segment` is None when it answers any segment of its videos."""
+
+    video: str
+    is_pattern: bool
+    segment: tuple[int, int | None] | None
+    result: tuple[Prediction, ...] | Failure
+
+    def fits(self, content: str, segment: tuple[int, int | None], digest: Callable[[], str | None]) -> bool:
+        if self.segment not in (None, segment):
+            return False
+        if self.is_pattern and _HASH.fullmatch(self.video):
+            return digest() == self.video
+        return fnmatchcase(content, self.video) if self.is_pattern else content == self.video
+
+
+class CannedModel:
+    """The lines of a canned model, in their order."""
+
+    provider = PROVIDER
+
+    def __init__(self, source: str, answers: Sequence[_Answer]) -> None:
+        self._source = source
+        self._answers = answers
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def answer(
+        self, content: str, segment: tuple[int, int | None], digest: Callable[[], str | None]
+    ) -> tuple[Prediction, ...] | Failure:
+        """What the first line that fits says. `digest` gives the hash of the video's bytes, `sha256:…`, or
+        None when there is no such video."""
+        for answer in self._answers:
+            if answer.fits(content, segment, digest):
+                return answer.result
+        return Failure(
+            errors.NotFound.code,
+            f"{content}: no line of {self._source} fits this video and segment. Add one, or one for any:"
+            ' {"video": "*", "prediction": []}.',
+        )
+
+
+def load_canned(manifest: ModelManifest) -> CannedModel:
+    """Read and check the lines that a canned model's manifest names.
+
+    Raises:
+        ManifestError: naming file, line, member and remedy.
+    """
+    path = manifest.folder / manifest.model.canned
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    # An output directory holds the lines that failed as well.
+    files = [file for file in files if not file.name.startswith("errors_")]
+    answers: list[_Answer] = []
+    try:
+        for file in files:
+            with file.open(encoding="utf-8-sig") as lines:
+                answers.extend(_read(f"{file.name}", lines, manifest.objective))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ManifestError(f"{manifest.folder}: {error}") from None
+    if not answers:
+        raise ManifestError(f"{path} holds no line; write one JSON object a line")
+    return CannedModel(manifest.model.canned, answers)
+
+
+def check_lines(lines: Sequence[str], objective: Objective) -> int:
+    """Check lines as `load_canned` does; how many answers they are. Raises ValueError that names the line."""
+    return sum(1 for _ in _read("lines", lines, objective))
+
+
+def _read(name: str, lines: Iterator[str] | Sequence[str], objective: Objective) -> Iterator[_Answer]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise ValueError("it must be a JSON object")
+            yield _answer(value, objective)
+        except ValueError as error:
+            raise ValueError(f"{name} line {number}: {error}") from None
+
+
+def _answer(value: Mapping[str, Any], objective: Objective) -> _Answer:
+    known = ("instance", "video", *_SEGMENT, "prediction", "error")
+    if unknown := [key for key in value if key not in known]:
+        raise ValueError(f"unknown member {unknown[0]!r}; a line takes {', '.join(known)}")
+    if ("instance" in value) == ("video" in value):
+        raise ValueError("it must have either instance or video")
+    if ("prediction" in value) == ("error" in value):
+        raise ValueError("it must have either prediction or error")
+    if "instance" in value:
+        instance = _object(value["instance"], "instance")
+        content, is_pattern = instance.get("content"), False
+    else:
+        instance, content, is_pattern = value, value["video"], True
+    if not isinstance(content, str) or not content:
+        raise ValueError("it does not say for which video it is; that must be a text")
+    if is_pattern and content.startswith("sha256:") and not _HASH.fullmatch(content):
+        raise ValueError("video is no hash; write sha256: and 64 hexadecimal digits in lower case")
+    result = _failure(value["error"]) if "error" in value else _predictions(value["prediction"], objective)
+    return _Answer(content, is_pattern, _segment(instance), result)
+
+
+def _segment(instance: Mapping[str, Any]) -> tuple[int, int | None] | None:
+    given = {name: instance[name] for name in _SEGMENT if instance.get(name)}
+    if not given:
+        return None
+    try:
+        line = json.dumps({"content": "gs://any/video", "mimeType": "video/mp4", **given})
+        parsed = parse_instance_line(line.encode(), 1)
+    except InstanceError as error:
+        raise ValueError(error.message.removeprefix("Line 1: ")) from None
+    return parsed.start_us, parsed.end_us
+
+
+def _failure(value: Any) -> Failure:
+    error = _object(value, "error")
+    code, message = error.get("code"), error.get("message", "")
+    if isinstance(code, bool) or not isinstance(code, int) or code not in errors.CATALOGUE:
+        raise ValueError(f"error.code is {code!r}; it must be a google.rpc code from 1 to 16")
+    return Failure(code, str(message))
+
+
+def _predictions(value: Any, objective: Objective) -> tuple[Prediction, ...]:
+    if not isinstance(value, list):
+        raise ValueError("prediction must be a list")
+    read = _READERS[objective]
+    return tuple(
+        read(_Members(_object(item, f"prediction[{index}]"), f"prediction[{index}]."))
+        for index, item in enumerate(value)
+    )
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The members of a prediction, and what messages call them."""
+
+    values: Mapping[str, Any]
+    path: str
+
+    def only(self, *known: str) -> None:
+        if unknown := [name for name in self.values if name not in known]:
+            raise ValueError(f"{self.path}{unknown[0]} is not known; there are {', '.join(known)}")
+
+    def label(self) -> Label:
+        identifier, name = self.values.get("id"), self.values.get("displayName")
+        if not isinstance(identifier, str) or not identifier.isdecimal() or int(identifier) >= 2**63:
+            raise ValueError(f'{self.path}id is {identifier!r}; it must be a decimal number in a text, "1"')
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{self.path}displayName is {name!r}; it must be a text that is not empty")
+        return Label(identifier, name)
+
+    def number(self, name: str, low: float = -_MAX_FLOAT32, high: float = _MAX_FLOAT32) -> float:
+        value = self.values.get(name)
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not usable or not low <= value <= high:  # type: ignore[operator]  # usable says that it is one
+            raise ValueError(f"{self.path}{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+        return float(value)  # type: ignore[arg-type]
+
+    def time(self, name: str) -> int:
+        value = self.values.get(name)
+        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f'{self.path}{name} is {value!r}; it must be a time such as "1.200s"')
+        micros = int(found[2]) * 1_000_000 + round(float(f"0.{found[3] or 0}") * 1_000_000)
+        return -micros if found[1] else micros
+
+    def segment(self) -> tuple[int, int]:
+        start, end = (self.time(name) for name in _SEGMENT)
+        if start > end:
+            raise ValueError(f"{self.path}timeSegmentEnd lies before timeSegmentStart")
+        return start, end
+
+
+def _track(members: _Members) -> Prediction:
+    members.only("id", "displayName", *_SEGMENT, "confidence", "frames")
+    frames = members.values.get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise ValueError(f"{members.path}frames must be a list with at least one frame")
+    read = tuple(
+        _frame(_Members(_object(frame, f"{members.path}frames[{index}]"), f"{members.path}frames[{index}]."))
+        for index, frame in enumerate(frames)
+    )
+    for before, after in pairwise(read):
+        if after.time_us <= before.time_us:
+            raise ValueError(f"{members.path}frames must be in the order of their timeOffset")
+    # Vertex: a track's segment is that of its frames (recorded AutoML output).
+    for name, frame in zip(_SEGMENT, (read[0], read[-1]), strict=True):
+        if name in members.values and members.time(name) != frame.time_us:
+            raise ValueError(
+                f"{members.path}{name} is {members.values[name]!r}; a track begins with its first frame and"
+                " ends with its last, so leave it out or make it that frame's timeOffset"
+            )
+    return ObjectTrack(members.label(), members.number("confidence", 0, 1), read)
+
+
+def _frame(members: _Members) -> TrackFrame:
+    members.only("timeOffset", "xMin", "xMax", "yMin", "yMax")
+    x_min, x_max, y_min, y_max = (members.number(name) for name in ("xMin", "xMax", "yMin", "yMax"))
+    return TrackFrame(members.time("timeOffset"), x_min, x_max, y_min, y_max)
+
+
+def _action(members: _Members) -> Prediction:
+    members.only("id", "displayName", *_SEGMENT, "confidence")
+    start, end = members.segment()
+    if start != end:
+        raise ValueError(
+            f"{members.path}timeSegmentEnd differs from timeSegmentStart; an action is a moment, so make them"
+            " equal"
+        )
+    return ActionPrediction(members.label(), members.number("confidence", 0, 1), start)
+
+
+def _classification(members: _Members) -> Prediction:
+    members.only("id", "displayName", "type", *_SEGMENT, "confidence")
+    kind = members.values.get("type")
+    if kind not in _TYPES:
+        raise ValueError(f"{members.path}type is {kind!r}; it must be one of {', '.join(_TYPES)}")
+    start, end = members.segment()
+    return ClassificationPrediction(
+        str(kind), members.label(), start, end, members.number("confidence", 0, 1)
+    )
+
+
+_READERS: Mapping[Objective, Callable[[_Members], Prediction]] = {
+    Objective.OBJECT_TRACKING: _track,
+    Objective.ACTION_RECOGNITION: _action,
+    Objective.CLASSIFICATION: _classification,
+}
+
+
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a JSON object")
+    return value
+
+
+def file_digest(path: Path) -> str:
+    """The hash of a file's bytes, as `video` of a line has it."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

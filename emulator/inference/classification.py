@@ -1,0 +1,270 @@
+"""Video classification: scores of moments, joined for a whole segment, for its shots and for its seconds.
+
+A classifier looks at pictures (or clips) on the grid of the video, whatever the segments. Where shots are
+asked for, every frame is looked at as well, for cuts: so that a shot begins at the very frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
+from emulator.inference.heads import ClipHead
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.pooling import Best, Pool
+from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.preprocess import ModelInput, Picture
+from emulator.inference.segments import NO_END, Group, Groups, past_end
+from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
+from emulator.inference.video import FrameSource, Sample
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import ClassificationPrediction
+
+SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
+SECOND_US = 1_000_000
+#: A sampling interval that every frame is nearest to some points of.
+EVERY_FRAME_US = 1
+#: How many small frames may wait for each thread that classifies, so that it need not wait for clips.
+FRAMES_PER_THREAD = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A clip's scores (labels,), and the moment they speak of."""
+
+    time_us: int
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame, looked at for cuts: shown at `time_us`, the nearest one to the moments `first` to `last`."""
+
+    first: int
+    last: int
+    time_us: int
+    small: Thumbnail
+
+
+class Classification:
+    """A classifier of pictures or clips (a Predictor)."""
+
+    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
+        """Load the classifier. Raises ModelUnusable."""
+        self.manifest = manifest
+        self._model = OnnxModel(manifest.graph, provider=provider)
+        self.provider = self._model.provider
+        self._threads = threads or core_count()
+        self._input = ModelInput(manifest.input, self._model)
+        self._head = ClipHead(manifest, self._model)
+        self._grid = ClipGrid.for_classification(manifest)
+        self._head.decode(self._model.run(self._head.names, self._input.blank()))
+
+    def predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+        """See Predictor."""
+        shots = parameters.shot_classification
+        groups = Groups(
+            segments,
+            points=self._needed,
+            state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
+        )
+        with (
+            FrameSource(video) as source,
+            Pipeline(
+                self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
+                self._look_at,
+                threads=self._threads,
+                depth=FRAMES_PER_THREAD * self._threads if shots else None,
+                cancelled=progress.cancelled,
+            ) as found,
+        ):
+            change = Change()
+            scored_until = 0
+            seen_until = 0 if shots else NO_END
+            for one in found:
+                if isinstance(one, Seen):
+                    difference = change.of(one.small)
+                    for _, labels in groups.touched(one.first, one.last):
+                        labels.see(one, difference)
+                    seen_until = one.last + 1
+                else:
+                    for _, labels in groups.touched(one.time_us, one.time_us):
+                        labels.add(one.time_us, one.scores)
+                    scored_until = one.time_us
+                progress.advance(min(scored_until, seen_until))
+                # A segment is finished once something behind it was seen: only then is the video known to be
+                # as long as that.
+                for group in groups.finished(min(scored_until, seen_until)):
+                    yield from _finish(group, source)
+            if not progress.cancelled():
+                for group in groups.rest():
+                    yield from _finish(group, source)
+
+    def _needed(self, segment: Segment) -> tuple[int, int]:
+        """The moments of a video, first and last, that have a say in a segment."""
+        earliest_us = self._moment_us(self._grid.inside(segment)[0])
+        end_us = NO_END if segment.end_us is None else segment.end_us
+        return min(segment.start_us, earliest_us), max(end_us - 1, earliest_us)
+
+    def _moment_us(self, number: int) -> int:
+        return round(self._grid.moment_us(number))
+
+    def _clips(self, source: FrameSource, segments: Sequence[Segment]) -> Generator[Clip, None, None]:
+        step = self._grid.interval_us
+        wanted = [self._grid.inside(segment) for segment in segments]
+        # One frame behind each segment says whether the video is as long as that.
+        ends = {-(-segment.end_us // step) * step for segment in segments if segment.end_us is not None}
+        looked_at = [*spans(self._grid, wanted), *((end_us, end_us + 1) for end_us in ends)]
+        cutter = ClipCutter(self._grid, wanted)
+        with closing(source.sample(step, looked_at, self._input.fit)) as samples:
+            for sample in samples:
+                yield from cutter.add(sample)
+        yield from cutter.finish()
+
+    def _frames_and_clips(
+        self, source: FrameSource, segments: Sequence[Segment]
+    ) -> Generator[Clip | Seen, None, None]:
+        """Every frame of the segments, and the same clips as without: a frame is in a clip where it is the
+        nearest to a point of the grid."""
+        step = self._grid.interval_us
+        wanted = [self._grid.inside(segment) for segment in segments]
+        cutter = ClipCutter(self._grid, wanted)
+        both = [*spans(self._grid, wanted), *((segment.start_us, segment.end_us) for segment in segments)]
+        with closing(source.sample(EVERY_FRAME_US, both, self._fit_both)) as samples:
+            for sample in samples:
+                picture, small = sample.data
+                yield Seen(sample.first, sample.last, sample.time_us, small)
+                first, last = -(-sample.first // step), sample.last // step
+                if first <= last:
+                    yield from cutter.add(Sample(first, last, sample.time_us, picture))
+        yield from cutter.finish()
+
+    def _fit_both(self, frame: NDArray[np.uint8]) -> tuple[Picture, Thumbnail]:
+        return self._input.fit(frame), thumbnail(frame)
+
+    def _look_at(self, one: Clip | Seen) -> Scored | Seen:
+        if isinstance(one, Seen):
+            return one
+        outputs = self._model.run(self._head.names, self._input.feed(one.pictures))
+        return Scored(self._moment_us(one.number), self._head.decode(outputs))
+
+
+class _SegmentLabels:
+    """What is found in one segment, as scores and frames come in. Memory grows with the predictions alone."""
+
+    def __init__(self, segment: Segment, manifest: ModelManifest, parameters: ModelParameters) -> None:
+        self._segment, self._manifest, self._parameters = segment, manifest, parameters
+        self._whole = self._pool()
+        self._before: NDArray[np.float32] | None = None
+        self._second, self._second_pool = 0, self._pool()
+        self._cuts = CutFinder()
+        self._shot_start_us, self._shot_pool = segment.start_us, self._pool()
+        self._waiting: deque[tuple[int, NDArray[np.float32]]] = deque()
+        self._best = {kind: Best(parameters.max_predictions) for kind in (SEGMENT, SHOT, SECOND)}
+
+    def add(self, time_us: int, scores: NDArray[np.float32]) -> None:
+        """Take the scores of a moment; they come in order."""
+        if not self._within(time_us):
+            # It speaks for a segment that has no moment of its own.
+            self._before = scores
+            return
+        self._whole.add(scores)
+        second = (time_us - self._segment.start_us) // SECOND_US
+        if second != self._second:
+            self._close_second(self._segment.start_us + (self._second + 1) * SECOND_US)
+            self._second = second
+        self._second_pool.add(scores)
+        if self._parameters.shot_classification:
+            self._waiting.append((time_us, scores))
+            self._settle()
+
+    def see(self, frame: Seen, change: float) -> None:
+        """Take a frame of the segment, and how far it differs from the one before; in order."""
+        if frame.last >= self._segment.start_us:
+            self._cuts.add(frame.time_us, frame.first, frame.small, change)
+            self._settle()
+
+    def finish(self, video_end_us: int | None) -> list[Prediction]:
+        """Say that there is no more; all predictions. `video_end_us`: its end, if it was reached."""
+        start_us, end_us = self._segment.start_us, self._segment.end_us
+        if self._whole.count == 0 and self._before is not None:
+            self.add(start_us, self._before)
+        real_end_us = min(NO_END if one is None else one for one in (end_us, video_end_us))
+        self._close_second(min(real_end_us, start_us + (self._second + 1) * SECOND_US))
+        self._cuts.finish()
+        self._settle()
+        self._close_shot(real_end_us)
+        # Vertex: a requested end is given back as it is, even past the video's end (recorded output).
+        self._close(SEGMENT, start_us, real_end_us if end_us is None else end_us, self._whole)
+        return [prediction for best in self._best.values() for prediction in best]
+
+    def _settle(self) -> None:
+        """Give the scores to their shots, as far as it is known where these begin."""
+        while self._waiting and self._waiting[0][0] < self._cuts.settled_us:
+            time_us, scores = self._waiting.popleft()
+            while self._cuts.found and self._cuts.found[0].since_us <= time_us:
+                self._cut(self._cuts.found.popleft().time_us)
+            self._shot_pool.add(scores)
+        if self._cuts.settled_us >= NO_END:
+            while self._cuts.found:
+                self._cut(self._cuts.found.popleft().time_us)
+
+    def _cut(self, time_us: int) -> None:
+        if self._within(time_us) and time_us > self._segment.start_us:
+            self._close_shot(time_us)
+            self._shot_start_us, self._shot_pool = time_us, self._pool()
+
+    def _close_shot(self, end_us: int) -> None:
+        if self._parameters.shot_classification:
+            self._close(SHOT, self._shot_start_us, end_us, self._shot_pool)
+
+    def _close_second(self, end_us: int) -> None:
+        if self._parameters.one_sec_interval_classification:
+            # Vertex: start and end are one moment inside the second (recorded output).
+            # Emulator: which moment is not known; it is the middle.
+            middle_us = (self._segment.start_us + self._second * SECOND_US + end_us) // 2
+            self._close(SECOND, middle_us, middle_us, self._second_pool)
+        self._second_pool = self._pool()
+
+    def _close(self, kind: str, start_us: int, end_us: int, pool: Pool) -> None:
+        wanted = kind != SEGMENT or self._parameters.segment_classification
+        if not wanted or not pool.count:
+            return
+        for index, confidence in enumerate(pool.confidences().tolist()):
+            if index != self._manifest.background and confidence >= self._parameters.confidence_threshold:
+                label = self._manifest.labels[index]
+                self._best[kind].add(ClassificationPrediction(kind, label, start_us, end_us, confidence))
+
+    def _within(self, time_us: int) -> bool:
+        end_us = self._segment.end_us
+        return self._segment.start_us <= time_us and (end_us is None or time_us < end_us)
+
+    def _pool(self) -> Pool:
+        return Pool(len(self._manifest.labels), self._manifest.classification.emphasis)
+
+
+def _finish(
+    group: Group[_SegmentLabels], source: FrameSource
+) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
+    outcome: list[Prediction] | InstanceFailure
+    if group.state is None or group.segment.start_us >= (NO_END if source.end_us is None else source.end_us):
+        outcome = past_end(group.segment, source.info)
+    else:
+        outcome = group.state.finish(source.end_us)
+    for index in group.indices:
+        yield index, outcome

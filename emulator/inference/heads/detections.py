@@ -1,0 +1,158 @@
+"""Detections of one frame: what every head ends in, the checks they share, and non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.manifest import ModelManifest, ModelUnusable, OutputSection
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.preprocess import Geometry
+
+Tensors = Sequence[NDArray[Any]]
+
+#: Candidates that take part in suppression, as a multiple of the detections wanted.
+CANDIDATES = 4
+#: How far a rounding error may take a probability out of 0 to 1, and a corner past its opposite (pixels).
+SCORE_SLACK = 0.001
+CORNER_SLACK = 1.0
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was seen in one frame: boxes (N, 4) xyxy, scores (N,), classes (N,), numbered as the labels.
+
+    A head gives boxes in the model's pixels, in no order; `suppress` sorts them, best first, and makes them
+    relative to the frame.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def where(self, keep: NDArray[Any]) -> Detections:
+        """The detections picked by a mask or by indices."""
+        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
+
+
+class DetectionHead(Protocol):
+    """Decodes a detector's outputs. Built from the manifest; stateless afterwards, so thread-safe."""
+
+    names: list[str]
+    """The graph's outputs it wants, in the order `decode` takes them."""
+
+    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None: ...
+
+    def decode(self, outputs: Tensors) -> Detections:
+        """Candidates of at least `min_score` before suppression, boxes in the model's pixels.
+
+        Raises:
+            ModelUnusable: shapes that do not fit the manifest, or numbers that are NaN or infinite.
+        """
+
+
+class BoxForm:
+    """Makes xyxy boxes in the model's pixels of what `[output] box` and `box_unit` say a graph writes."""
+
+    def __init__(self, manifest: ModelManifest) -> None:
+        self._form, self._where = manifest.output.box, str(manifest.graph)
+        relative = manifest.output.box_unit == "relative"
+        self._factor = (manifest.input.width, manifest.input.height) if relative else (1, 1)
+
+    def to_pixels(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, 4) as the graph has them -> (N, 4) xyxy.
+
+        Raises:
+            ModelUnusable: NaN, infinite numbers, or boxes that end before they begin.
+        """
+        values = raw.astype(np.float32, copy=False)
+        refuse_not_finite(values, self._where)
+        if self._form == "cxcywh":
+            half = values[:, 2:] / 2
+            values = np.concatenate([values[:, :2] - half, values[:, :2] + half], axis=1)
+        elif self._form == "yxyx":
+            values = values[:, [1, 0, 3, 2]]
+        boxes = values * np.array(self._factor * 2, np.float32)
+        inverted = (boxes[:, 2:] - boxes[:, :2] < -CORNER_SLACK).any(axis=1)
+        if inverted.any():
+            worst = [round(value, 1) for value in boxes[inverted][0].tolist()]
+            raise ModelUnusable(
+                f"{self._where}: a box ends before it begins, {worst} as x_min, y_min, x_max, y_max; correct "
+                f"[output] box, which is {self._form} (known are xyxy, yxyx and cxcywh), or [output] names"
+            )
+        return boxes
+
+
+def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Detections:
+    """Drop the weaker of overlapping boxes, keep the best, make boxes relative to the frame."""
+    if not len(found):
+        return Detections(np.zeros((0, 4), np.float32), found.scores, found.classes)
+    order = _kept(found, spec)
+    if spec.nms_iou_across < 1:
+        boxes, scores = _xywh(found.boxes[order]), found.scores[order]
+        across = cv2.dnn.NMSBoxes(boxes, scores, 0.0, spec.nms_iou_across)  # type: ignore[arg-type]
+        order = order[np.asarray(across, np.int64).reshape(-1)]
+    best = found.where(order[: spec.max_detections])
+    return Detections(geometry.to_relative(best.boxes), best.scores, best.classes)
+
+
+def _kept(found: Detections, spec: OutputSection) -> NDArray[np.int64]:
+    # The cost grows with the square of the candidates: only so many of the best take part.
+    most = CANDIDATES * spec.max_detections
+    if spec.nms_iou >= 1:
+        return np.argsort(-found.scores, kind="stable")[:most]
+    kept = cv2.dnn.NMSBoxesBatched(
+        _xywh(found.boxes),  # type: ignore[arg-type]
+        found.scores,  # type: ignore[arg-type]
+        found.classes.astype(np.int32),  # type: ignore[arg-type]
+        0.0,
+        spec.nms_iou,
+        1.0,
+        most,
+    )
+    return np.asarray(kept, np.int64).reshape(-1)
+
+
+def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def probabilities(raw: NDArray[Any], spec: OutputSection, where: str) -> NDArray[np.float32]:
+    """Scores after the sigmoid that the graph lacks, if it does; what is not 0 to 1 is refused."""
+    refuse_not_finite(raw, where)
+    values = raw.astype(np.float32, copy=False)
+    if spec.activation == "sigmoid":
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-values)), np.float32)
+    if values.size and (values.min() < -SCORE_SLACK or values.max() > 1 + SCORE_SLACK):
+        worst = values.min() if values.min() < -SCORE_SLACK else values.max()
+        raise ModelUnusable(
+            f"{where}: a score is {worst:.4g}, not between 0 and 1; these are logits: "
+            "set [output] activation to sigmoid (or softmax for a classifier of exclusive classes)"
+        )
+    return np.clip(values, 0.0, 1.0)
+
+
+def softmax(logits: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Probabilities along the last axis."""
+    refuse_not_finite(logits, where)
+    values = logits.astype(np.float32, copy=False)
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def refuse_not_finite(values: NDArray[Any], where: str) -> None:
+    """Raises ModelUnusable where there are NaN or infinite numbers."""
+    if not np.isfinite(values).all():
+        raise ModelUnusable(
+            f"{where}: the outputs hold NaN or infinite numbers; check [input] scale, mean and std "
+            "against how the model was trained, and the export itself (fp16 graphs overflow easily)"
+        )

@@ -1,0 +1,122 @@
+"""The YOLO family before suppression: one tensor with a row (or a column) per cell of the grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.heads.detections import (
+    BoxForm,
+    Detections,
+    Tensors,
+    probabilities,
+    refuse_not_finite,
+)
+from emulator.inference.manifest import ModelManifest, ModelUnusable
+from emulator.inference.onnx_model import OnnxModel
+
+
+class YoloV8Head:
+    """[1, 4 + classes, N] or [1, N, 4 + classes]: a box and class scores per cell, without objectness."""
+
+    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
+        self._spec, self._where = manifest.output, str(manifest.graph)
+        self.names = model.output_names(self._spec.names)[:1]
+        self._width = 4 + len(manifest.labels)
+        self._form = BoxForm(manifest)
+
+    def decode(self, outputs: Tensors) -> Detections:
+        """See DetectionHead."""
+        columns = self._checked(outputs[0])
+        best = probabilities(columns[4:].max(axis=0), self._spec, self._where)
+        # Few cells hold an object: their class and box are looked up for those alone.
+        kept = np.flatnonzero(best >= self._spec.min_score)
+        return Detections(
+            boxes=self._form.to_pixels(columns[:4, kept].T),
+            scores=best[kept],
+            classes=columns[4:, kept].argmax(axis=0),
+        )
+
+    def _checked(self, output: NDArray[Any]) -> NDArray[Any]:
+        """(4 + classes, N)"""
+        if output.ndim == 3 and output.shape[0] == 1 and self._width in output.shape[1:]:
+            return np.asarray(output[0] if output.shape[1] == self._width else output[0].T)
+        raise ModelUnusable(
+            f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolov8 head of "
+            f"{self._width - 4} labels needs [1, {self._width}, N] or [1, N, {self._width}]; correct "
+            "the labels file or [output] head"
+        )
+
+
+class YoloV5Head:
+    """[1, N, 5 + classes]: decoded boxes, objectness and class scores (YOLOv5, v6, v7, decoded YOLOX)."""
+
+    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
+        self._manifest, self._where = manifest, str(manifest.graph)
+        self.names = model.output_names(manifest.output.names)[:1]
+        self._form = BoxForm(manifest)
+
+    def decode(self, outputs: Tensors) -> Detections:
+        """See DetectionHead."""
+        output, width = outputs[0], 5 + len(self._manifest.labels)
+        if output.ndim != 3 or output.shape[0] != 1 or output.shape[2] != width:
+            raise ModelUnusable(
+                f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolov5 head of "
+                f"{width - 5} labels needs [1, N, {width}]; correct the labels file or [output] head"
+            )
+        kept, scores, classes = _by_objectness(output[0], self._manifest, self._where)
+        return Detections(self._form.to_pixels(output[0, kept, :4]), scores, classes)
+
+
+class YoloxHead:
+    """[1, N, 5 + classes]: x, y offsets to the cell, log sizes, objectness, class scores."""
+
+    def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
+        self._manifest, self._where = manifest, str(manifest.graph)
+        self.names = model.output_names(manifest.output.names)[:1]
+        grids = []
+        for stride in manifest.output.strides:
+            columns, rows = manifest.input.width // stride, manifest.input.height // stride
+            x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+            grids.append(np.stack([x.ravel(), y.ravel(), np.full(x.size, stride)], axis=1))
+        self._grid = np.concatenate(grids).astype(np.float32)  # (N, 3): column, row, stride
+
+    def decode(self, outputs: Tensors) -> Detections:
+        """See DetectionHead."""
+        rows = self._checked(outputs[0])
+        kept, scores, classes = _by_objectness(rows, self._manifest, self._where)
+        boxes, grid = rows[kept, :4].astype(np.float32, copy=False), self._grid[kept]
+        with np.errstate(over="ignore"):
+            half = np.exp(boxes[:, 2:]) * grid[:, 2:] / 2
+        center = (boxes[:, :2] + grid[:, :2]) * grid[:, 2:]
+        corners = np.concatenate([center - half, center + half], axis=1)
+        refuse_not_finite(corners, self._where)
+        return Detections(corners, scores, classes)
+
+    def _checked(self, output: NDArray[Any]) -> NDArray[Any]:
+        labels = len(self._manifest.labels)
+        wanted = (1, len(self._grid), 5 + labels)
+        if output.shape != wanted:
+            raise ModelUnusable(
+                f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolox head "
+                f"with strides {list(self._manifest.output.strides)} and {labels} labels needs "
+                f"{list(wanted)}; correct [input] width and height, [output] strides or the labels file"
+            )
+        return np.asarray(output[0])
+
+
+def _by_objectness(
+    rows: NDArray[Any], manifest: ModelManifest, where: str
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Rows (N, 5 + classes) worth keeping: their indices, scores and classes."""
+    spec = manifest.output
+    objectness = probabilities(rows[:, 4], spec, where)
+    # Few cells hold an object: everything else is computed for those alone.
+    likely = np.flatnonzero(objectness >= spec.min_score)
+    class_scores = probabilities(rows[likely, 5:], spec, where)
+    classes = class_scores.argmax(axis=1)
+    scores = objectness[likely] * class_scores[np.arange(len(likely)), classes]
+    sure = scores >= spec.min_score
+    return likely[sure], scores[sure], classes[sure]

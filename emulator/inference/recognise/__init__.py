@@ -1,0 +1,199 @@
+"""Tells from an ONNX graph what kind of model it is, and writes the `model.toml` for it.
+
+Names, shapes and one run on a made-up picture decide; what they cannot tell is written down as an assumption,
+with the values that would fit instead, or asked for by name. One entry in KINDS per kind of model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, check_key, load_manifest
+from emulator.inference.onnx_model import OnnxModel, external_files
+from emulator.inference.recognise import classifiers, dense, sparse
+from emulator.inference.recognise.graph import Graph, look, metadata_literal
+from emulator.inference.recognise.guess import Guess
+from emulator.inference.recognise.labels import LABEL_SETS, named_labels, own_labels, read_labels
+from emulator.inference.recognise.writing import manifest_text
+
+__all__ = ["LABEL_SETS", "Recognition", "named_labels", "read_labels", "recognise", "write_folder"]
+
+#: Head -> what recognises it: a Guess, or what is missing for it to be one.
+KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
+    "yolox": dense.yolox,
+    "yolov5": dense.yolov5,
+    "yolov8": dense.yolov8,
+    "nanodet": dense.nanodet,
+    "detr": sparse.detr,
+    "detections": sparse.detections,
+    "center": dense.center,
+    "clip": classifiers.clip,
+    "scores": classifiers.scores,
+}
+#: Kinds that a graph cannot show, so that they have to be asked for.
+ON_REQUEST = frozenset({"scores"})
+#: Where the number of classes leaves it open what a graph is, models trained on COCO are the likely ones.
+LIKELY_CLASSES = 80
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """A complete model folder in the making."""
+
+    head: str
+    manifest: str
+    """Text of model.toml."""
+    labels: tuple[str, ...]
+    findings: tuple[str, ...]
+    """What the graph shows."""
+    assumptions: tuple[str, ...] = ()
+    """What it does not show: the value written, and those that would fit instead."""
+
+
+def recognise(
+    path: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    head: str | None = None,
+    name: str = "",
+    answers: Mapping[str, Any] | None = None,
+) -> Recognition:
+    """Recognise the graph in `path`.
+
+    Args:
+        labels: names of the classes, in the order of the outputs; else the graph's own, else numbers.
+        head: try this `[output] head` only.
+        name: display name; default the file's.
+        answers: keys of model.toml that the graph leaves open, such as `input.width`; they win over guesses.
+
+    Raises:
+        ModelUnusable: not ONNX, of no kind known here, labels of another number than the classes, or an
+            answer that does not fit.
+    """
+    if head not in (None, *KINDS):
+        raise ModelUnusable(f"unknown head {head!r}; it must be one of {', '.join(KINDS)}")
+    for key, value in (answers or {}).items():
+        check_key(key, value)
+    model = OnnxModel(path)
+    _refuse_other_tasks(model)
+    own = own_labels(model) if labels is None else None
+    graph = look(model, own if labels is None else labels, answers or {})
+    guess = _choose(graph, head)
+    findings = guess.findings + (("labels: from the graph's metadata",) if own else ())
+    names, assumed = _names(graph, guess)
+    assumptions = (*graph.assumptions, *guess.assumptions, *assumed)
+    text = manifest_text(graph, guess, name or path.stem, findings, assumptions)
+    return Recognition(guess.head, text, names, findings, assumptions)
+
+
+def write_folder(recognition: Recognition, path: Path, folder: Path) -> ModelManifest:
+    """Make the model folder: the graph in `path` under its usual name, model.toml and labels.txt.
+
+    Raises:
+        FileExistsError: the folder exists already.
+        ManifestError: the display name or the folder's name cannot be used.
+        ModelUnusable: the graph's external data lies outside its folder.
+    """
+    folder.mkdir(parents=True)
+    shutil.copyfile(path, folder / "model.onnx")
+    for weights in external_files(path):
+        relative = PurePosixPath(weights)
+        if relative.is_absolute() or ".." in relative.parts or relative.as_posix() in _OWN_FILES:
+            raise ModelUnusable(
+                f"{path} keeps weights in {weights}; save it with external data beside it, under another name"
+            )
+        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path.parent / relative, folder / relative)
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in recognition.labels), "utf-8")
+    (folder / MANIFEST).write_text(recognition.manifest, "utf-8")
+    return load_manifest(folder)
+
+
+_OWN_FILES = ("model.onnx", "labels.txt", MANIFEST)
+
+
+def _choose(graph: Graph, head: str | None) -> Guess:
+    """The one reading of the graph that fits.
+
+    Raises:
+        ModelUnusable: none does, or several do; it says what would decide.
+    """
+    guesses: list[Guess] = []
+    reasons: list[str] = []
+    for kind, read in KINDS.items():
+        if head == kind or (head is None and kind not in ON_REQUEST):
+            found = read(graph)
+            if isinstance(found, Guess):
+                guesses.append(found)
+            else:
+                reasons.append(f"not {kind}: {found}")
+    path = graph.model.path
+    if not guesses:
+        inputs, outputs = (", ".join(map(str, tensors)) for tensors in (graph.model.inputs, graph.outputs))
+        raise ModelUnusable(
+            f"{path} is of no kind known here. Inputs: {inputs}; outputs: {outputs}. {'; '.join(reasons)}. "
+            "Export it in one of these forms (docs/models.md), or say what it is with --head and --set"
+        )
+    fitting = _fitting(guesses, graph)
+    if len(fitting) == 1:
+        return fitting[0]
+    readings = " or ".join(_reading(guess) for guess in fitting)
+    raise ModelUnusable(
+        f"{path} can be read as {readings}. Say which: "
+        f"{' or '.join(f'--head {guess.head}' for guess in fitting)}; --labels may decide it too"
+    )
+
+
+def _fitting(guesses: list[Guess], graph: Graph) -> list[Guess]:
+    """The guesses whose number of classes is that of the labels, else those of the likeliest number."""
+    if graph.labels is not None:
+        known = len(graph.labels)
+        fitting = [guess for guess in guesses if guess.classes in (None, known)]
+        if not fitting:
+            counts = " or ".join(str(guess.classes) for guess in guesses)
+            raise ModelUnusable(
+                f"{known} labels were given, but {graph.model.path} has {counts} classes; "
+                "give one label per class, in the order of the outputs"
+            )
+        return fitting
+    likely = [guess for guess in guesses if guess.classes == LIKELY_CLASSES]
+    if len(guesses) == 1 or len(likely) != 1:
+        return guesses
+    note = (
+        f"{likely[0].head} rather than {' or '.join(g.head for g in guesses if g is not likely[0])}: it has"
+    )
+    return [
+        replace(likely[0], assumptions=(*likely[0].assumptions, f"{note} COCO's {LIKELY_CLASSES} classes"))
+    ]
+
+
+def _reading(guess: Guess) -> str:
+    return guess.head if guess.classes is None else f"{guess.head} of {guess.classes} classes"
+
+
+def _names(graph: Graph, guess: Guess) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels, and what had to be assumed for them."""
+    if graph.labels is not None:
+        return graph.labels, ()
+    if guess.classes is None:
+        raise ModelUnusable(
+            f"{graph.model.path} does not show how many classes it has; give --labels FILE (one label a "
+            f"line), or --labels {' or '.join(LABEL_SETS)}"
+        )
+    fitting = "".join(
+        f" or --labels {known}" for known in LABEL_SETS if len(named_labels(known)) == guess.classes
+    )
+    numbered = tuple(f"class {number}" for number in range(1, guess.classes + 1))
+    return numbered, (f"labels: numbered, the graph has none; give --labels FILE{fitting}",)
+
+
+def _refuse_other_tasks(model: OnnxModel) -> None:
+    task = metadata_literal(model, "task")  # as Ultralytics writes it
+    if task in ("segment", "pose", "obb", "semantic"):
+        raise ModelUnusable(
+            f"{model.path} is a model for {task} by its metadata; export one for detect or classify"
+        )

@@ -1,0 +1,263 @@
+"""A graph as `models add` looks at it: which inputs take what, and the outputs for one made-up picture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
+from emulator.inference.onnx_model import DTYPES, OnnxModel, TensorInfo
+from emulator.inference.preprocess import ModelInput
+
+#: Layouts by the number of axes, the likelier one first.
+LAYOUTS: Mapping[int, tuple[str, ...]] = {
+    3: ("CHW", "HWC"),
+    4: ("NCHW", "NHWC"),
+    5: ("NCTHW", "NTCHW", "NTHWC"),
+    6: ("NMCTHW",),
+}
+AXES = {"W": "width", "H": "height", "T": "frames"}
+#: What a free axis is taken to be, by what the graph looks like.
+DETECTOR_SIZE, FRAME_SIZE, CLIP_SIZE, CLIP_FRAMES, SLOWFAST_FRAMES = 640, 224, 112, 16, 32
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output and what it was for the picture."""
+
+    name: str
+    value: NDArray[Any]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {list(self.value.shape)}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its numbers are whole ones."""
+        return bool((self.value == np.floor(self.value)).all())
+
+    @property
+    def fractions(self) -> bool:
+        """Whether all its numbers are between 0 and 1."""
+        return between_0_and_1(self.value)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph, its `[input]`, its outputs for one picture, and what the user has said about it."""
+
+    model: OnnxModel
+    input: InputSection
+    dtype: str
+    outputs: tuple[Output, ...]
+    labels: tuple[str, ...] | None
+    answers: Mapping[str, Any]
+    assumptions: tuple[str, ...]
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it takes several frames at a time."""
+        return "T" in self.input.layout
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it takes whole numbers, 0 to 255 as they are."""
+        return self.dtype in ("tensor(uint8)", "tensor(int8)")
+
+    @property
+    def input_keys(self) -> dict[str, object]:
+        """`[input]` of model.toml as far as shapes and names decide it."""
+        usual = {item.name: item.default for item in fields(InputSection)}
+        keys: dict[str, object] = {"width": self.input.width, "height": self.input.height}
+        for key in ("layout", "frames", "name", "slow_name", "slow_frames", "others"):
+            value = getattr(self.input, key)
+            if key == "layout" or value != usual[key] or (key == "slow_frames" and self.input.slow_name):
+                keys[key] = dict(value) if key == "others" else value
+        return keys
+
+    def answer(self, key: str, default: Any) -> Any:
+        """What the user says of a key, `output.box` for example."""
+        return self.answers.get(key, default)
+
+    def with_input(self, name: str, values: Sequence[float], output: str) -> NDArray[Any]:
+        """An output for the picture when another input has these values."""
+        feed = _feed(self.model, self.input)
+        feed[name] = np.array(values, feed[name].dtype).reshape(feed[name].shape)
+        return self.model.run([output], feed)[0]
+
+
+def look(model: OnnxModel, labels: Sequence[str] | None, answers: Mapping[str, Any]) -> Graph:
+    """Tell the inputs apart and run the graph once.
+
+    Raises:
+        ModelUnusable: no input is a picture, one is of unknown use, or the run fails; it names what to say.
+    """
+    section, dtype, assumptions = _describe_input(model, answers)
+    infos = {info.name: info for info in model.outputs}
+    try:
+        values = model.run(list(infos), _feed(model, section))
+    except ModelUnusable as error:
+        free = [text for text in assumptions if "leaves it free" in text]
+        hint = f". Say what the free axes are, with --set input.width=… for example ({'; '.join(free)})"
+        raise ModelUnusable(f"{error}{hint if free else ''}") from error
+    outputs = tuple(
+        Output(name, value, infos[name].type)
+        for name, value in zip(infos, values, strict=True)
+        if isinstance(value, np.ndarray) and value.ndim
+    )
+    known = None if labels is None else tuple(labels)
+    return Graph(model, section, dtype, outputs, known, answers, tuple(assumptions))
+
+
+def between_0_and_1(values: NDArray[Any]) -> bool:
+    """Whether all numbers are, some rounding allowed."""
+    return bool(values.size and values.min() > -1e-3 and values.max() < 1 + 1e-3)
+
+
+def metadata_literal(model: OnnxModel, key: str) -> Any:
+    """A value of the graph's metadata, a Python literal or else a plain text; None if missing."""
+    text = model.metadata.get(key)
+    if text is None:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _feed(model: OnnxModel, section: InputSection) -> dict[str, NDArray[Any]]:
+    # Soft blobs of colour: unlike a flat picture they make most detectors answer something.
+    small = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    frame = np.asarray(cv2.resize(small, (512, 512), interpolation=cv2.INTER_CUBIC), np.uint8)
+    fed = ModelInput(section, model)
+    return dict(fed.feed([fed.fit(frame)] * section.frames))
+
+
+def _describe_input(model: OnnxModel, answers: Mapping[str, Any]) -> tuple[InputSection, str, list[str]]:
+    pictures = _pictures(model, answers)
+    main = pictures[0]
+    assumptions: list[str] = []
+    layout = _layout(main, answers)
+    sizes = _sizes(model, pictures, layout, answers, assumptions)
+    channels = main.shape[layout.index("C")]
+    values: dict[str, Any] = {
+        **sizes,
+        "layout": layout,
+        "color": "GRAY" if channels == 1 else "RGB",
+        "scale": 1 / 255 if main.type in ("tensor(float)", "tensor(float16)") else 1.0,
+        "mean": (128.0,) if main.type == "tensor(int8)" else (0.0,),
+        "fit": "stretch",
+    }
+    if len(model.inputs) > 1:
+        values["name"] = main.name
+    if len(pictures) > 1:
+        values["slow_name"] = pictures[1].name
+        values["slow_frames"] = _slow_frames(pictures[1], layout, sizes["frames"], answers, assumptions)
+    rest = [tensor for tensor in model.inputs if tensor not in pictures]
+    values["others"] = tuple((tensor.name, _use(model, tensor, answers, assumptions)) for tensor in rest)
+    return InputSection(**values), main.type, assumptions
+
+
+def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
+    """The input for pixels; with two pathways the one of more frames first."""
+    named = [tensor for tensor in model.inputs if tensor.name == answers.get("input.name")]
+    found = [tensor for tensor in model.inputs if _may_be_picture(tensor)]
+    if not named and not found:
+        raise ModelUnusable(
+            f"{model.path}: no input looks like a picture or a clip (3 to 6 axes, one of them the "
+            f"colour, 3 or 1 long, of {', '.join(DTYPES)}): {', '.join(map(str, model.inputs))}. Say "
+            "which is with --set input.name=…, or export it again"
+        )
+    clips = [tensor for tensor in found if len(tensor.shape) == 5]
+    if not named and len(clips) == 2:
+        return sorted(clips, key=lambda tensor: ("slow" in tensor.name, -(tensor.shape[2] or 0)))
+    return [(named or found)[0]]
+
+
+def _may_be_picture(tensor: TensorInfo) -> bool:
+    if tensor.type not in DTYPES or "mask" in tensor.name:
+        return False
+    return any(
+        tensor.shape[layout.index("C")] in (1, 3, None) for layout in LAYOUTS.get(len(tensor.shape), ())
+    )
+
+
+def _layout(tensor: TensorInfo, answers: Mapping[str, Any]) -> str:
+    if "input.layout" in answers:
+        return str(answers["input.layout"])
+    options = LAYOUTS[len(tensor.shape)]
+    return next(
+        layout
+        for channels in (3, 1, None)
+        for layout in options
+        if tensor.shape[layout.index("C")] == channels
+    )
+
+
+def _sizes(
+    model: OnnxModel,
+    pictures: Sequence[TensorInfo],
+    layout: str,
+    answers: Mapping[str, Any],
+    assumptions: list[str],
+) -> dict[str, int]:
+    usual = _usual_sizes(model, layout, two_pathways=len(pictures) > 1)
+    sizes = {"frames": 1}
+    for axis, size in zip(layout, pictures[0].shape, strict=True):
+        if axis not in AXES:
+            continue
+        key = AXES[axis]
+        if size is None and f"input.{key}" not in answers:
+            assumptions.append(f"{key} {usual[key]}: the graph leaves it free, any it was trained with fits")
+        sizes[key] = int(answers.get(f"input.{key}", usual[key])) if size is None else size
+    return sizes
+
+
+def _usual_sizes(model: OnnxModel, layout: str, *, two_pathways: bool) -> dict[str, int]:
+    if "T" in layout:
+        frames = SLOWFAST_FRAMES if two_pathways else CLIP_FRAMES
+        return {"frames": frames, "width": CLIP_SIZE, "height": CLIP_SIZE}
+    own = metadata_literal(model, "imgsz")  # as Ultralytics writes it: [height, width]
+    if isinstance(own, list) and len(own) == 2:
+        return {"height": int(own[0]), "width": int(own[1])}
+    classifier = (
+        len(model.outputs) == 1 and len(model.outputs[0].shape) == 2 and model.outputs[0].shape[1] != 6
+    )
+    size = FRAME_SIZE if classifier else DETECTOR_SIZE
+    return {"height": size, "width": size}
+
+
+def _slow_frames(
+    tensor: TensorInfo, layout: str, frames: int, answers: Mapping[str, Any], assumptions: list[str]
+) -> int:
+    own = tensor.shape[layout.index("T")]
+    if own is None and "input.slow_frames" not in answers:
+        assumptions.append(
+            f"slow_frames {frames // 4}: the graph leaves it free; a quarter of frames is usual"
+        )
+    return own or int(answers.get("input.slow_frames", frames // 4))
+
+
+def _use(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], assumptions: list[str]) -> str:
+    """What an input beside the picture is fed with."""
+    given = answers.get("input.others", {}).get(tensor.name)
+    if given is not None:
+        return str(given)
+    if "mask" in tensor.name or "scale" in tensor.name:
+        return "ones"
+    if len(tensor.shape) <= 2 and tensor.shape[-1:] in ((2,), (None,)):
+        use = "width-height" if "target" in tensor.name or "orig" in tensor.name else "height-width"
+        assumptions.append(f"input {tensor.name} takes the size of the picture in pixels, see others")
+        return use
+    raise ModelUnusable(
+        f"{model.path}: what does the input {tensor} take? Say it with --set "
+        f'\'input.others={{ "{tensor.name}" = "ones" }}\'; the values are {", ".join(OTHERS)}. '
+        "Or export it with the picture as only input"
+    )

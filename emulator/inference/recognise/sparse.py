@@ -1,0 +1,345 @@
+"""Recognises detectors that are done when the graph is: DETR and its kin, suppression inside the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.recognise.graph import Graph, Output
+from emulator.inference.recognise.guess import (
+    IMAGENET,
+    ULTRALYTICS_INPUT,
+    Guess,
+    scores_are,
+)
+
+#: Names that labels files give to class 0 where it means nothing; the line is then in the file already.
+BACKGROUND = ("background", "__background__", "n/a", "bg", "???")
+#: The TF detection API has more outputs than are needed; these are the four.
+TF_NAMES = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+#: How TFLite's Detection_PostProcess orders its outputs; converters number them.
+TFLITE_ROLES = ("boxes", "classes", "scores", "count")
+#: Width of the logits of DETR as published: COCO's numbers 0 to 90, and no object.
+COCO_DETR = 92
+ROLES = ("boxes", "scores", "classes", "count")
+HINTS = {
+    "boxes": ("box", "dets"),
+    "scores": ("score", "conf", "prob"),
+    "classes": ("class", "label", "cls"),
+    "count": ("num", "count"),
+}
+#: Columns of finished detections in one tensor, by how many there are.
+COLUMNS: dict[int, tuple[tuple[str, ...], ...]] = {
+    6: (("box", "score", "class"), ("class", "score", "box")),
+    7: (("other", "box", "class", "score"),),
+}
+
+
+def detr(graph: Graph) -> Guess | str:
+    """Class logits [1, queries, classes] and boxes [1, queries, 4]."""
+    pair = _logits_and_boxes(graph)
+    if pair is None or graph.is_clip:
+        return "it has outputs [1, queries, classes] and [1, queries, 4]"
+    logits, boxes = pair
+    names = {"names": [logits.name, boxes.name]}
+    columns = logits.value.shape[2]
+    if boxes.value.size and boxes.value.max() > 2:
+        return _boxes_and_scores(logits, boxes)
+    if logits.fractions:
+        return "its logits are probabilities already"
+    told = _classes_of(graph, logits)
+    if told is None:
+        return (
+            "whether the last class of its logits is no object cannot be told; give --labels, or say --set "
+            "output.activation=softmax (it is) or sigmoid (it is a class like the others)"
+        )
+    activation, first = told
+    classes = columns - first - (activation == "softmax")
+    imagenet = activation == "softmax" or logits.name == "labels"
+    kind = "DETR" if activation == "softmax" else "RT-DETR, D-FINE or another of sigmoid scores"
+    return Guess(
+        head="detr",
+        classes=classes,
+        input={**(IMAGENET if imagenet else {"color": "RGB", "scale": 1 / 255}), "fit": "stretch"},
+        output={
+            **names,
+            "activation": activation,
+            "first_class": first,
+            "box": "cxcywh",
+            "box_unit": "relative",
+            "nms_iou": 1.0,
+            "max_detections": logits.value.shape[1],
+        },
+        findings=(f"{kind}: {logits} and {boxes}", f"{classes} classes, {scores_are(False)}"),
+        assumptions=(
+            "activation softmax: the last class is no object; if there is none such, sigmoid (and a "
+            "label more)"
+            if activation == "softmax"
+            else "activation sigmoid; softmax where the last class is no object (and a label less)",
+            f"first_class {first}: 1 where class 0 is unused",
+            "mean and std of ImageNet; RT-DETR and D-FINE are trained without, [0.0] and [1.0]"
+            if imagenet
+            else "mean [0.0], std [1.0]; DETR and RF-DETR want mean [0.485, 0.456, 0.406], "
+            "std [0.229, 0.224, 0.225]",
+            "fit stretch: letterbox-top-left with pad 0 where the aspect ratio was kept in training",
+        ),
+    )
+
+
+def detections(graph: Graph) -> Guess | str:
+    """Boxes, scores and classes, in one tensor or in several."""
+    if graph.is_clip:
+        return "it has one picture as input"
+    if len(graph.outputs) == 1:
+        return _in_one_tensor(graph)
+    named = _by_role(graph)
+    if isinstance(named, str):
+        return named
+    boxes, scores, classes = (named[role] for role in ROLES[:3])
+    relative, reason = _relative(graph, boxes, scores)
+    first, why = _first_class(graph, boxes, scores, classes)
+    yx = relative and boxes.value.ndim == 3
+    return Guess(
+        head="detections",
+        classes=None,
+        input={**_finished_input(graph, relative=relative), **_sizes_in_order(graph, boxes)},
+        output={
+            "names": [named[role].name for role in ROLES if role in named],
+            "box": "yxyx" if yx else "xyxy",
+            "box_unit": "relative" if relative else "pixels",
+            "first_class": first,
+            "nms_iou": 1.0,
+        },
+        findings=(
+            "finished detections: " + ", ".join(f"{role} in {output}" for role, output in named.items()),
+        ),
+        assumptions=(
+            f"box {'yxyx' if yx else 'xyxy'}, box_unit {'relative' if relative else 'pixels'}: {reason}",
+            f"first_class {first}: {why}",
+            *_finished_assumptions(graph, relative=relative),
+        ),
+    )
+
+
+def _logits_and_boxes(graph: Graph) -> tuple[Output, Output] | None:
+    flat = [
+        output
+        for output in graph.outputs
+        if output.value.ndim == 3 and output.value.shape[0] == 1 and "int" not in output.dtype
+    ]
+    boxes = [output for output in flat if output.value.shape[2] == 4]
+    if len(boxes) > 1:
+        boxes = [output for output in boxes if "box" in output.name]
+    if len(boxes) != 1:
+        return None
+    rest = [
+        output
+        for output in flat
+        if output is not boxes[0] and output.value.shape[1] == boxes[0].value.shape[1]
+    ]
+    if len(rest) > 1:
+        rest = [output for output in rest if "logit" in output.name or "score" in output.name]
+    return (rest[0], boxes[0]) if len(rest) == 1 else None
+
+
+def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
+    """Activation, and first_class; the labels decide where they can, else the values do if they are clear."""
+    columns = logits.value.shape[2]
+    last_wins = float((logits.value[0].argmax(axis=1) == columns - 1).mean())
+    # A trained DETR finds no object in most queries; trained with focal loss, all logits are far below 0.
+    softmax_likely = last_wins > 0.5 or columns == COCO_DETR
+    clear = softmax_likely or float(np.median(logits.value)) < -2
+    activations = ["softmax", "sigmoid"] if softmax_likely else ["sigmoid", "softmax"]
+    if "output.activation" in graph.answers:
+        clear, activations = True, [str(graph.answers["output.activation"])]
+    if graph.labels is not None:
+        for activation in activations:
+            for first in (0, 1):
+                if columns - first - (activation == "softmax") == len(graph.labels):
+                    return activation, first
+    return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
+
+
+def _boxes_and_scores(scores: Output, boxes: Output) -> Guess | str:
+    """Decoded corners and class scores for every cell, as YOLO-NAS exports them."""
+    if not scores.fractions:
+        return "its boxes are in pixels, but its scores are not probabilities"
+    classes = scores.value.shape[2]
+    return Guess(
+        head="detr",
+        classes=classes,
+        input=ULTRALYTICS_INPUT,
+        output={
+            "names": [scores.name, boxes.name],
+            "activation": "none",
+            "box": "xyxy",
+            "box_unit": "pixels",
+            "nms_iou": 0.65,
+        },
+        findings=(
+            f"boxes in pixels and class scores, not yet suppressed: {scores}, {boxes}",
+            f"{classes} classes, {scores_are(True)}",
+        ),
+        assumptions=("color RGB, scale 1/255, fit letterbox-center; box xyxy: cxcywh would fit too",),
+    )
+
+
+def _in_one_tensor(graph: Graph) -> Guess | str:
+    output = graph.outputs[0]
+    value, width = output.value, output.value.shape[-1]
+    if value.ndim not in (2, 3) or width not in COLUMNS or value.shape[:-2] not in ((), (1,)):
+        return f"its output is [1, N, 6] (box, score, class), here it is {output}"
+    rows = value.reshape(-1, width)
+    fitting = [columns for columns in COLUMNS[width] if _columns_fit(rows, columns)]
+    if not fitting:
+        return "no column of its output holds whole numbers for classes beside one of probabilities"
+    columns = fitting[0]
+    box = rows[:, _start(columns, "box") :][:, :4]
+    relative = bool(box.size and box.max() <= 1.5 and box.any())
+    return Guess(
+        head="detections",
+        classes=None,
+        input=ULTRALYTICS_INPUT,
+        output={
+            "columns": columns,
+            "box": "xyxy",
+            "box_unit": "relative" if relative else "pixels",
+            "nms_iou": 1.0,
+        },
+        findings=(f"end-to-end detections: output {output} has the columns {', '.join(columns)}",),
+        assumptions=(
+            "color RGB, scale 1/255, fit letterbox-center as YOLO models are trained",
+            "box xyxy: two corners; cxcywh would fit too",
+        ),
+    )
+
+
+def _columns_fit(rows: NDArray[Any], columns: Sequence[str]) -> bool:
+    scores, classes = rows[:, _start(columns, "score")], rows[:, _start(columns, "class")]
+    fractions = not len(rows) or bool(((scores >= 0) & (scores <= 1.001) | (scores == -1)).all())
+    return fractions and bool((classes == np.floor(classes)).all())
+
+
+def _start(columns: Sequence[str], wanted: str) -> int:
+    return sum(4 if column == "box" else 1 for column in columns[: list(columns).index(wanted)])
+
+
+def _by_role(graph: Graph) -> dict[str, Output] | str:
+    """Which output is which, from the user's answer, their names, types and values."""
+    outputs = {output.name: output for output in graph.outputs}
+    given = graph.answer("output.names", None)
+    if given is not None and all(name in outputs for name in given):
+        return {role: outputs[name] for role, name in zip(ROLES, given, strict=False)}
+    if set(TF_NAMES) <= outputs.keys():
+        return dict(zip(ROLES, (outputs[name] for name in TF_NAMES), strict=True))
+    roles = _tflite_roles(outputs) or _told_apart(list(outputs.values()))
+    if set(ROLES[:3]) <= roles.keys():
+        return {role: roles[role] for role in ROLES if role in roles}
+    return (
+        "it has outputs of boxes, scores, classes and perhaps their count, here "
+        f"{', '.join(map(str, graph.outputs))}"
+        '; where these are they, say which: --set \'output.names=["boxes", "scores", "classes", "count"]\''
+    )
+
+
+def _tflite_roles(outputs: dict[str, Output]) -> dict[str, Output]:
+    numbered = sorted(name for name in outputs if "Detection_PostProcess" in name)
+    if len(numbered) != len(TFLITE_ROLES):
+        return {}
+    return dict(zip(TFLITE_ROLES, (outputs[name] for name in numbered), strict=True))
+
+
+def _told_apart(outputs: list[Output]) -> dict[str, Output]:
+    roles: dict[str, Output] = {}
+    boxes = [output for output in outputs if output.value.ndim in (2, 3) and output.value.shape[-1] == 4]
+    if len(boxes) > 1:
+        boxes = [output for output in boxes if _hinted(output, "boxes")]
+    if len(boxes) != 1:
+        return {}
+    roles["boxes"] = boxes[0]
+    number = boxes[0].value.size // 4
+    counts = [
+        output for output in outputs if output.value.size == 1 and output.value.ndim <= 2 and number != 1
+    ]
+    rest = [
+        output
+        for output in outputs
+        if output is not boxes[0] and output not in counts and output.value.size == number
+    ]
+    if len(counts) == 1:
+        roles["count"] = counts[0]
+    if len(rest) != 2:
+        return roles
+    for first, second in (rest, rest[::-1]):
+        if _likelier(first, second):
+            roles |= {"scores": first, "classes": second}
+            break
+    return roles
+
+
+def _likelier(scores: Output, classes: Output) -> bool:
+    """Whether the two outputs are scores and classes rather than the other way round."""
+    if "int" in classes.dtype:
+        return "int" not in scores.dtype
+    if _hinted(scores, "scores") and not _hinted(scores, "classes"):
+        return True
+    if _hinted(classes, "classes") and not _hinted(classes, "scores"):
+        return True
+    return classes.whole and not scores.whole and scores.fractions
+
+
+def _hinted(output: Output, role: str) -> bool:
+    return any(hint in output.name.lower() for hint in HINTS[role])
+
+
+def _relative(graph: Graph, boxes: Output, scores: Output) -> tuple[bool, str]:
+    """Whether boxes are 0 to 1, and how that is known."""
+    seen = boxes.value.reshape(-1, 4)[scores.value.reshape(-1) > 0]
+    if not seen.size:
+        relative = graph.takes_pixels or boxes.name in TF_NAMES or "PostProcess" in boxes.name
+        return relative, "no box was found in a made-up picture; check it with `models check`"
+    return bool(np.abs(seen).max() <= 2), "from boxes found in a made-up picture"
+
+
+def _first_class(graph: Graph, boxes: Output, scores: Output, classes: Output) -> tuple[int, str]:
+    if graph.labels is not None and graph.labels[0].lower() in BACKGROUND:
+        return 0, "the first label means background"
+    seen = classes.value.reshape(-1)[scores.value.reshape(-1) > 0]
+    if (seen == 0).any():
+        return 0, "class 0 was found in a made-up picture"
+    if boxes.name in TF_NAMES:
+        return 1, "the TF detection API counts from 1; 0 where the first label is class 0"
+    if boxes.value.ndim == 2 and "int" in classes.dtype:
+        return 1, "torchvision counts from 1, its 0 is background; 0 where the first label is class 0"
+    return 0, "as TFLite and DETR's kin count; 1 where the graph's class 0 is background"
+
+
+def _sizes_in_order(graph: Graph, boxes: Output) -> dict[str, object]:
+    """`[input] others` where a run with a very wide size shows in which order the graph takes it."""
+    others = dict(graph.input.others)
+    for name, kind in others.items():
+        if kind in ("width-height", "height-width") and name not in graph.answer("input.others", {}):
+            wide = np.abs(graph.with_input(name, (10_000, 1), boxes.name).reshape(-1, 4))
+            x, y = wide[:, ::2].max(initial=0), wide[:, 1::2].max(initial=0)
+            if max(x, y) > 100 * min(x, y):
+                others[name] = "width-height" if x > y else "height-width"
+    return {"others": others} if others else {}
+
+
+def _finished_input(graph: Graph, *, relative: bool) -> dict[str, object]:
+    if graph.takes_pixels:
+        return {"color": "RGB", "fit": "stretch"}
+    if relative:
+        return {"color": "RGB", "scale": 1 / 127.5, "mean": [1.0], "fit": "stretch"}
+    fit = "stretch" if graph.input.others else "letterbox-center"
+    return {"color": "RGB", "scale": 1 / 255, "fit": fit}
+
+
+def _finished_assumptions(graph: Graph, *, relative: bool) -> tuple[str, ...]:
+    if graph.takes_pixels:
+        return ("fit stretch: letterbox-center where the aspect ratio was kept in training",)
+    scale = "scale 1/127.5, mean [1.0] (-1 to 1)" if relative else "scale 1/255 (0 to 1)"
+    return (f"color RGB, {scale}, as the model was trained",)

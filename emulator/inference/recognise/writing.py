@@ -1,0 +1,50 @@
+"""The text of a model.toml, from what was recognised and what the user said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from emulator.inference.recognise.graph import Graph
+from emulator.inference.recognise.guess import Guess
+
+TRACKER: Mapping[str, object] = {"high": 0.5, "low": 0.1, "new": 0.6, "buffer": 1.0}
+
+
+def manifest_text(
+    graph: Graph, guess: Guess, name: str, findings: Sequence[str], assumptions: Sequence[str]
+) -> str:
+    """model.toml with a comment for each finding and assumption."""
+    lines = ["# Written by `vertex-emulator models add`. Every key is explained in docs/models.md."]
+    lines += [f"# Seen: {finding}." for finding in findings]
+    lines += [f"# Assumed: {assumption}." for assumption in assumptions]
+    for section, values in _sections(graph, guess, name).items():
+        lines += ["", f"[{section}]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(graph: Graph, guess: Guess, name: str) -> dict[str, dict[str, object]]:
+    tracking = guess.objective == "object_tracking"
+    pixels = {"mean": graph.input.mean} if graph.dtype == "tensor(int8)" else {}
+    found = {key: value for key, value in guess.input.items() if key not in ("scale", "mean", "std")}
+    sections: dict[str, dict[str, object]] = {
+        "model": {"objective": guess.objective, "display_name": name},
+        # Whole numbers are taken as they are, whatever is usual for this kind of model.
+        "input": {**graph.input_keys, **(found | pixels if graph.takes_pixels else guess.input)},
+        "output": {"head": guess.head, **guess.output, **({"min_score": 0.1} if tracking else {})},
+    }
+    sections |= {section: dict(values) for section, values in guess.others.items()}
+    if tracking:
+        sections["tracker"] = dict(TRACKER)
+    for answer, value in graph.answers.items():
+        section, _, key = answer.partition(".")
+        sections.setdefault(section, {})[key] = value
+    return sections
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    # JSON's texts, numbers, booleans and lists are TOML's too.
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,163 @@
+"""Where one shot of a video ends and the next begins: hard cuts, found as the frames come in.
+
+Between two frames of one shot most of the picture has not changed, or has only moved a little; across a cut
+nearly all of it has, and much is not found again. A cut is a frame that
+
+- differs from the one before it clearly more than the frames around it do from theirs, so that steady fast
+  movement of camera or objects is none,
+- and of which too much cannot be found near its place in any of the frames shortly before; nor can the
+  frames shortly after it in the frame before it: so that a flash, after which all is as it was, is none.
+
+Dissolves and fades are no cuts: the shots they join are one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import median
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.segments import NO_END
+
+Thumbnail = NDArray[np.uint8]
+"""A frame in COLUMNS x ROWS cells, each its mean colour: (ROWS, COLUMNS, 3), BGR."""
+
+COLUMNS, ROWS = 32, 18
+#: How far around a frame is looked, and how many frames at least, on either side.
+AROUND_US = 300_000
+AROUND_FRAMES = 2
+#: Of the frames around so many at most are compared cell by cell.
+COMPARED = 6
+#: Least difference of a cut: grey levels, and as a multiple of what is usual around it.
+LEAST_CHANGE = 5.0
+LEAST_RATIO = 2.0
+#: A cell is unchanged where it differs at most so many grey levels.
+STILL = 6
+#: A cell is found again where one at most so many cells away differs at most so many grey levels.
+REACH = 2
+TOLERANCE = 18
+#: The shares of cells that are changed, and that are not found again, across a cut, at least.
+CHANGED_SHARE = 0.6
+NEW_SHARE = 0.15
+
+
+def thumbnail(frame: NDArray[np.uint8]) -> Thumbnail:
+    """The cells of a BGR frame of any size."""
+    while min(frame.shape[1] / COLUMNS, frame.shape[0] / ROWS) > 8:
+        half = (frame.shape[1] // 2, frame.shape[0] // 2)
+        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.resize(frame, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class Change:
+    """How far each frame differs from the one before it, in grey levels."""
+
+    def __init__(self) -> None:
+        self._before: Thumbnail | None = None
+
+    def of(self, small: Thumbnail) -> float:
+        """The mean over the cells; 0 for the first frame."""
+        before, self._before = self._before, small
+        return 0.0 if before is None else float(_difference(before, small).mean())
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A new shot begins with the frame at `time_us`, which answers for the moments from `since_us` on."""
+
+    time_us: int
+    since_us: int
+
+
+@dataclass(frozen=True)
+class _Frame:
+    cut: Cut
+    small: Thumbnail
+    change: float
+
+    @property
+    def time_us(self) -> int:
+        return self.cut.time_us
+
+
+class CutFinder:
+    """Finds the cuts in a run of frames. Holds the frames of some tenths of a second, however long the run.
+
+    found: the cuts in order, for the caller to take away. settled_us: no cut still to be found answers for a
+    moment before it.
+    """
+
+    def __init__(self) -> None:
+        self.found: deque[Cut] = deque()
+        self.settled_us = 0
+        self._before: deque[_Frame] = deque()
+        self._after: deque[_Frame] = deque()  # the frame that is to be judged, and those after it
+
+    def add(self, time_us: int, since_us: int, small: Thumbnail, change: float) -> None:
+        """Take the next frame, the first moment it is nearest to, and how far it differs from the one before
+        (for the first one, anything)."""
+        self._after.append(_Frame(Cut(time_us, since_us), small, change))
+        while len(self._after) > AROUND_FRAMES and self._after[0].time_us + AROUND_US <= time_us:
+            self._judge()
+
+    def finish(self) -> None:
+        """Say that there are no more frames."""
+        while self._after:
+            self._judge()
+        self.settled_us = NO_END
+
+    def _judge(self) -> None:
+        frame = self._after[0]
+        if self._before and self._stands_out(frame) and not self._known(frame):
+            self.found.append(frame.cut)
+        self._before.append(self._after.popleft())
+        while (
+            len(self._before) > AROUND_FRAMES
+            and self._before[0].time_us + AROUND_US < self._before[-1].time_us
+        ):
+            self._before.popleft()
+        self.settled_us = self._after[0].cut.since_us if self._after else NO_END
+
+    def _stands_out(self, frame: _Frame) -> bool:
+        if frame.change < LEAST_CHANGE:
+            return False
+        # The first of the frames before may be that of the run, which has no change of its own.
+        around = [one.change for one in (*islice(self._before, 1, None), *islice(self._after, 1, None))]
+        return not around or frame.change >= LEAST_RATIO * median(around)
+
+    def _known(self, frame: _Frame) -> bool:
+        """Whether it goes on as before, at once or after a moment."""
+        last = self._before[-1].small
+        return any(_goes_on(last, one.small) for one in _spread(self._after)) or any(
+            _goes_on(one.small, frame.small) for one in _spread(self._before)
+        )
+
+
+def _spread(frames: Sequence[_Frame]) -> list[_Frame]:
+    """At most COMPARED of them, the first and the last among these."""
+    places = np.linspace(0, len(frames) - 1, min(len(frames), COMPARED)).round().astype(int)
+    return [frames[place] for place in places.tolist()]
+
+
+def _goes_on(before: Thumbnail, after: Thumbnail) -> bool:
+    """Whether two pictures can be of one shot: much is unchanged, or nearly all is near where it was."""
+    if np.count_nonzero(_difference(before, after) > STILL) < CHANGED_SHARE * COLUMNS * ROWS:
+        return True
+    padded = np.pad(before, ((REACH, REACH), (REACH, REACH), (0, 0)), mode="edge")
+    least = np.full(after.shape[:2], 255, np.uint8)
+    for down in range(2 * REACH + 1):
+        for right in range(2 * REACH + 1):
+            moved = padded[down : down + ROWS, right : right + COLUMNS]
+            np.minimum(least, _difference(moved, after), out=least)
+    return bool(np.count_nonzero(least > TOLERANCE) < NEW_SHARE * COLUMNS * ROWS)
+
+
+def _difference(before: Thumbnail, after: Thumbnail) -> NDArray[np.uint8]:
+    """Of each cell, in the channel that differs most."""
+    return np.asarray(cv2.absdiff(before, after).max(axis=2), np.uint8)

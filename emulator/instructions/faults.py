@@ -1,0 +1,226 @@
+"""Failures on demand: which calls or jobs a plan is for, and what it does to them.
+
+docs/control.md describes the members. JSON in and out; a plan is kept as the JSON it came as.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from emulator.instructions import InstructionError
+from emulator.vertex.errors import CATALOGUE
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "fail-instance": ("instance", "code", "message"),
+    "kill-worker": ("instance", "attempts"),
+    "hang-worker": ("instance", "attempts"),
+    "unreadable-video": ("video",),
+    "fail-output": ("code", "message"),
+    "fail-job": ("code", "message"),
+    "slow-storage": ("delay",),
+    "slow-model": ("delay",),
+}
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s)")
+_MAX_DELAY_S = 3600.0
+
+
+@dataclass(frozen=True)
+class JobFault:
+    """A failure that a job takes along. `plan` is the number of the plan that it came from, if it came from
+    one; `instance` counts from 1; `code` is a google.rpc code, 0 for the usual one."""
+
+    kind: str
+    plan: int | None = None
+    instance: int = 1
+    attempts: int = 1
+    delay_s: float = 0.0
+    code: int = 0
+    message: str = ""
+    video: str = "*"
+
+    def hits_video(self, content: str) -> bool:
+        """Whether the fault makes this video unreadable."""
+        return self.kind == "unreadable-video" and fnmatchcase(content, self.video)
+
+
+@dataclass(frozen=True)
+class RpcFault:
+    """What happens to a call: it is delayed, then its connection is reset, or it ends with an error, or
+    neither. `code` is a google.rpc code, 0 for none."""
+
+    delay_s: float = 0.0
+    reset: bool = False
+    code: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan is for and what it does. The first `skip` matches pass; then `times` of them are hit, all
+    when it is 0."""
+
+    effect: RpcFault | JobFault
+    project: str = ""
+    method: str = "*"
+    display_name: str = "*"
+    skip: int = 0
+    times: int = 0
+
+    @property
+    def is_for_jobs(self) -> bool:
+        """Whether jobs take it along; otherwise calls are hit."""
+        return isinstance(self.effect, JobFault)
+
+    def hits_method(self, key: str) -> bool:
+        """Whether it is for a method, given as `JobService/GetBatchPredictionJob`."""
+        return method_matches(self.method, key)
+
+    def acts_at(self, match: int) -> bool:
+        """Whether it acts at its so-manyeth match, counted from 1."""
+        return match > self.skip and (not self.times or match <= self.skip + self.times)
+
+
+def method_matches(pattern: str, key: str) -> bool:
+    """Whether a pattern fits `JobService/GetBatchPredictionJob`, with or without its service."""
+    return fnmatchcase(key, pattern) or fnmatchcase(key.rpartition("/")[2], pattern)
+
+
+def parse_plan(value: Mapping[str, Any]) -> Plan:
+    """Read a plan. Raises InstructionError."""
+    on = value.get("on")
+    if on == "job":
+        _only(
+            value, "A plan on jobs", ("on", "project", "displayName", "skip", "times", *_job_members(value))
+        )
+        effect: RpcFault | JobFault = parse_job_fault({name: value[name] for name in _job_members(value)})
+    elif on == "rpc":
+        effect_members = ("delay", "reset", "code", "message")
+        _only(value, "A plan on RPCs", ("on", "project", "method", "skip", "times", *effect_members))
+        effect = _rpc_fault(value)
+    else:
+        raise InstructionError(f'A fault needs "on": "rpc" or "on": "job"; this one has {on!r}.')
+    return Plan(
+        effect,
+        project=_read(value, "project", _text, ""),
+        method=_read(value, "method", _text, "*"),
+        display_name=_read(value, "displayName", _text, "*"),
+        skip=_read(value, "skip", _count, 0),
+        times=_read(value, "times", _count, 0),
+    )
+
+
+def parse_job_fault(value: Mapping[str, Any]) -> JobFault:
+    """Read what a fault does to a job: its `kind` and the members of that kind. Raises InstructionError."""
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InstructionError(f"A fault on a job needs a kind, one of {', '.join(KINDS)}; got {kind!r}.")
+    _only(value, f"A fault of the kind {kind}", ("kind", *KINDS[kind]))
+    return JobFault(
+        kind=kind,
+        instance=_read(value, "instance", _position, 1),
+        attempts=_read(value, "attempts", _position, 1),
+        delay_s=_read(value, "delay", parse_duration, 0.0),
+        code=_read(value, "code", parse_code, 0),
+        message=_read(value, "message", _text, ""),
+        video=_read(value, "video", _text, "*"),
+    )
+
+
+def dump_faults(faults: Iterable[JobFault]) -> str:
+    """Faults as the job row keeps them."""
+    return json.dumps(
+        [{field.name: getattr(fault, field.name) for field in fields(fault)} for fault in faults]
+    )
+
+
+def load_faults(text: str) -> tuple[JobFault, ...]:
+    """What `dump_faults` has written."""
+    return tuple(JobFault(**value) for value in json.loads(text))
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of "2s", "500ms" or a number. Raises ValueError."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found:
+        seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise ValueError("write a time such as 2s or 500ms")
+    if not 0 <= seconds <= _MAX_DELAY_S:
+        raise ValueError("it must lie between 0 and an hour")
+    return seconds
+
+
+def parse_code(value: object) -> int:
+    """The google.rpc code of a canonical name, of an HTTP status, or of such a code. Raises ValueError."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else value
+    for code, error in CATALOGUE.items():
+        if number == code or (isinstance(value, str) and value.upper() == error.status):
+            return code
+    for code in (3, *CATALOGUE):  # of those that share a status the most usual one
+        if number == CATALOGUE[code].http_status and not isinstance(value, bool):
+            return 13 if number == 500 else code
+    names = ", ".join(error.status for error in CATALOGUE.values())
+    raise ValueError(f"write one of {names}, or the HTTP status of one")
+
+
+def _rpc_fault(value: Mapping[str, Any]) -> RpcFault:
+    fault = RpcFault(
+        delay_s=_read(value, "delay", parse_duration, 0.0),
+        reset=_read(value, "reset", _flag, False),
+        code=_read(value, "code", parse_code, 0),
+        message=_read(value, "message", _text, ""),
+    )
+    if not (fault.delay_s or fault.reset or fault.code):
+        raise InstructionError("The fault does nothing; give it a code, a delay or reset.")
+    return fault
+
+
+def _job_members(value: Mapping[str, Any]) -> list[str]:
+    known = {"kind", *(member for members in KINDS.values() for member in members)}
+    return [name for name in value if name in known]
+
+
+def _only(value: Mapping[str, Any], what: str, known: Iterable[str]) -> None:
+    for name in value:
+        if name not in known:
+            raise InstructionError(f"{what} has no member {name!r}; it takes {', '.join(known)}.")
+
+
+def _read(value: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any) -> Any:
+    if value.get(name) is None:
+        return default
+    try:
+        return read(value[name])
+    except ValueError as error:
+        raise InstructionError(f"{name} is {value[name]!r}; {error}.") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("write a text")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("write true or false")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError("write a whole number from 0 on")
+    return value
+
+
+def _position(value: object) -> int:
+    if _count(value) == 0:
+        raise ValueError("write a whole number from 1 on")
+    return _count(value)

@@ -1,0 +1,88 @@
+"""The header `x-goog-emulator-instructions`: what is to happen to the one request that carries it.
+
+Either words separated by `;`, such as `delay-500ms; return-503`, or a JSON object; see docs/control.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.instructions import InstructionError
+from emulator.instructions.faults import JobFault, RpcFault, parse_code, parse_duration, parse_job_fault
+from emulator.instructions.pace import parse_pace
+
+HEADER = "x-goog-emulator-instructions"
+_MEMBERS = ("return", "message", "delay", "reset", "pace", "faults")
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a request's header asks for. `pace` is None when it names none."""
+
+    fault: RpcFault = field(default_factory=RpcFault)
+    pace: str | None = None
+    job_faults: tuple[JobFault, ...] = ()
+
+
+def parse_instructions(text: str) -> Instructions:
+    """Read the header's value; an empty one asks for nothing. Raises InstructionError."""
+    text = text.strip()
+    if not text:
+        return Instructions()
+    try:
+        value = _read_object(text) if text.startswith("{") else _read_words(text)
+        return _instructions(value)
+    except ValueError as error:
+        raise InstructionError(f"{HEADER}: {text[:200]!r} cannot be read: {error}") from None
+
+
+def _instructions(value: Mapping[str, Any]) -> Instructions:
+    faults = value.get("faults", [])
+    if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
+        raise ValueError("faults must be a list of objects")
+    pace = value.get("pace")
+    if pace is not None:
+        parse_pace(str(pace))
+    reset = value.get("reset", False)
+    if not isinstance(reset, bool):
+        raise ValueError("reset must be true or false")
+    return Instructions(
+        RpcFault(
+            delay_s=parse_duration(value.get("delay", 0)),
+            reset=reset,
+            code=parse_code(value["return"]) if "return" in value else 0,
+            message=str(value.get("message", "")),
+        ),
+        None if pace is None else str(pace),
+        tuple(parse_job_fault(fault) for fault in faults),
+    )
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    unknown = next((name for name in value if name not in _MEMBERS), None)
+    if unknown is not None:
+        raise ValueError(f"{unknown!r} is not known; it takes {', '.join(_MEMBERS)}")
+    return dict(value)
+
+
+def _read_words(text: str) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for word in filter(None, (part.strip() for part in text.split(";"))):
+        if word == "reset-connection":
+            value["reset"] = True
+        elif word.startswith("return-"):
+            value["return"] = word.removeprefix("return-")
+        elif word.startswith("delay-"):
+            value["delay"] = word.removeprefix("delay-")
+        elif word.startswith("pace="):
+            value["pace"] = word.removeprefix("pace=")
+        else:
+            raise ValueError(
+                f"there is no instruction {word[:80]!r}; there are return-CODE, delay-TIME, reset-connection,"
+                " pace=PACE, or a JSON object"
+            )
+    return value

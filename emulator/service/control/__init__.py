@@ -1,0 +1,24 @@
+"""What the control surface means: paces, faults, the journal of calls, the steps of jobs, reset."""
+
+from emulator.service.control.calls import CallRecord, ConnectionReset, Gate, Incoming
+from emulator.service.control.canned import Canned
+from emulator.service.control.faults import Faults
+from emulator.service.control.history import History
+from emulator.service.control.journal import Journal
+from emulator.service.control.metrics import Metrics
+from emulator.service.control.paces import Paces
+from emulator.service.control.watch import Watch
+
+__all__ = [
+    "CallRecord",
+    "Canned",
+    "ConnectionReset",
+    "Faults",
+    "Gate",
+    "History",
+    "Incoming",
+    "Journal",
+    "Metrics",
+    "Paces",
+    "Watch",
+]

@@ -1,0 +1,114 @@
+"""What every call of any surface passes: faults on it are made to happen, and it is put into the journal."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.instructions import InstructionError
+from emulator.instructions.faults import RpcFault
+from emulator.instructions.header import HEADER, Instructions, parse_instructions
+from emulator.service.context import Context
+from emulator.service.control.faults import Faults
+from emulator.service.control.journal import Entry, Journal, shown_headers
+from emulator.service.control.paces import Paces
+from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument, Unavailable
+from emulator.vertex.names import project_number
+
+_PROJECT = re.compile(r"projects/([^/]+)")
+
+
+class ConnectionReset(Unavailable):
+    """The connection is to be reset; a surface that cannot do that answers with this error."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A call as its surface saw it: the surface's name, the headers by lower-case name, and how long the
+    client will wait for the answer, if it said so."""
+
+    surface: str = ""
+    headers: Mapping[str, str] | None = None
+    time_left_s: float | None = None
+
+
+@dataclass
+class CallRecord:
+    """One call under way. Tell it the request as soon as it is read."""
+
+    gate: "Gate"
+    entry: Entry
+
+    def admit(self, request: Any) -> Instructions:
+        """Let what is planned for this call happen to it; what its header asks for beyond that.
+
+        Raises:
+            ApiError: the call is to fail.
+        """
+        self.entry.request = request
+        self.entry.project = self.gate.project_of(request)
+        instructions = _instructions(self.entry.headers.get(HEADER, ""))
+        fault, number = self.gate.faults.of_call(self.entry.key, self.entry.project)
+        if fault is not None:
+            self.entry.faults.append(number)
+            _happen(fault, f"fault {number}")
+        _happen(instructions.fault, HEADER)
+        return instructions
+
+
+class Gate:
+    """Every call goes through it. `may_hold` says whether calls may take long just now."""
+
+    def __init__(self, context: Context, paces: Paces, faults: Faults, journal: Journal) -> None:
+        self._context = context
+        self._paces = paces
+        self.faults = faults
+        self._journal = journal
+
+    def may_hold(self, headers: Mapping[str, str]) -> bool:
+        """Whether a call may wait: then it should not take a thread that others need."""
+        return HEADER in headers or self._paces.may_hold or self.faults.may_delay
+
+    @contextmanager
+    def call(self, key: str, version: str, incoming: Incoming) -> Iterator[CallRecord]:
+        """The time of one call; whatever it ends with is put into the journal."""
+        headers = shown_headers(incoming.headers or {})
+        entry = Entry(key, version, incoming.surface, self._context.database.now(), headers)
+        began = time.perf_counter()
+        try:
+            yield CallRecord(self, entry)
+        except ApiError as error:
+            entry.status = error.status
+            raise
+        finally:
+            entry.seconds = time.perf_counter() - began
+            self._journal.add(entry)
+
+    def project_of(self, request: Any) -> str:
+        """The number of the project that a request is about, or nothing."""
+        fields = request.DESCRIPTOR.fields_by_name
+        name = next((getattr(request, field) for field in ("name", "parent") if field in fields), "")
+        if not name and "model" in fields and not isinstance(request.model, str):
+            name = request.model.name
+        found = _PROJECT.match(name)
+        return project_number(found[1], self._context.project_numbers) if found else ""
+
+
+def _instructions(text: str) -> Instructions:
+    try:
+        return parse_instructions(text)
+    except InstructionError as error:
+        raise InvalidArgument(str(error)) from None
+
+
+def _happen(fault: RpcFault, origin: str) -> None:
+    if fault.delay_s:
+        time.sleep(fault.delay_s)
+    if fault.reset:
+        # What a client's own gRPC says of a connection that was reset.
+        raise ConnectionReset(fault.message or "Connection reset by peer")
+    if fault.code:
+        message = fault.message or f"This call fails because a fault was asked for ({origin})."
+        raise CATALOGUE[fault.code](message)

@@ -1,0 +1,60 @@
+"""What happened to jobs: the steps of each, what was not honoured, and a stream of all."""
+
+from collections.abc import Callable
+from typing import Any
+
+from emulator.database import JobRow, StepRow
+from emulator.service.context import Context
+from emulator.service.control.moments import moment
+from emulator.service.control.watch import Watch
+from emulator.service.fidelity import NOT_HONOURED
+from emulator.vertex.messages import to_json
+
+CANNED = "canned"
+
+
+class History:
+    """Reads the steps of jobs."""
+
+    def __init__(self, context: Context, watch: Watch, message: Callable[[JobRow], Any]) -> None:
+        self._context = context
+        self._watch = watch
+        self._message = message
+
+    def explain(self, row: JobRow) -> dict[str, Any]:
+        """Everything that is known of a job."""
+        steps = self._context.database.steps(job_id=row.id)
+        canned = row.provider == CANNED
+        dropped = [step.text.split("|", 2) for step in steps if step.step == NOT_HONOURED]
+        not_honoured = [{"field": a, "fidelity": b, "note": c} for a, b, c in dropped]
+        if canned:
+            note = "the predictions are canned: they are given as the file has them"
+            not_honoured.append({"field": "model_parameters", "fidelity": "ignored", "note": note})
+        return {
+            "job": to_json(self._message(row)),
+            "steps": [_shown(step) for step in steps if step.step != NOT_HONOURED],
+            "notHonoured": not_honoured,
+            "executionProvider": row.provider or "",
+            "canned": canned,
+            "attempts": row.attempts,
+        }
+
+    def last(self) -> int:
+        """The number of the newest step."""
+        return self._context.database.last_step()
+
+    def after(self, number: int, timeout_s: float) -> list[StepRow]:
+        """The steps behind a number, as soon as there are any; none when the time is over first."""
+        return self._watch.wait(lambda: self._context.database.steps(after=number) or None, timeout_s) or []
+
+    def event(self, step: StepRow) -> dict[str, Any]:
+        """A step as an event."""
+        row = self._context.database.get_job(step.job_id)
+        return {"job": row.name if row else str(step.job_id), **_shown(step)}
+
+
+def _shown(step: StepRow) -> dict[str, Any]:
+    shown = {"time": moment(step.time_us), "step": step.step, "text": step.text}
+    if step.step == "state":
+        shown["state"] = step.text.partition(" ")[0]
+    return shown

@@ -1,0 +1,126 @@
+"""The journal of calls: the last ones, for the question whether something was called."""
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.instructions.faults import method_matches
+from emulator.service.control.moments import moment
+from emulator.vertex.errors import InvalidArgument
+from emulator.vertex.messages import to_json
+
+_KEPT = 1000
+# A request beyond this size is not kept, only named.
+_MAX_REQUEST_BYTES = 64 * 1024
+# Everything else may hold a secret.
+_SHOWN_HEADERS = (
+    "user-agent",
+    "x-goog-api-client",
+    "x-goog-user-project",
+    "x-goog-request-params",
+    "x-goog-emulator-instructions",
+    "content-type",
+)
+
+
+@dataclass
+class Entry:
+    """One call. `request` is its message, None when it could not be read or is too long."""
+
+    key: str
+    version: str
+    surface: str
+    time_us: int
+    headers: Mapping[str, str]
+    project: str = ""
+    status: str = "OK"
+    seconds: float = 0.0
+    request: Any = None
+    faults: list[int] = field(default_factory=list)
+    number: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as the control surface shows it."""
+        return {
+            "number": self.number,
+            "time": moment(self.time_us),
+            "surface": self.surface,
+            "version": self.version,
+            "method": self.key,
+            "project": self.project,
+            "status": self.status,
+            "milliseconds": round(self.seconds * 1000, 3),
+            "request": None if self.request is None else to_json(self.request),
+            "headers": dict(self.headers),
+            "faults": [str(number) for number in self.faults],
+        }
+
+
+@dataclass
+class Tally:
+    """How often a method was answered with a status, and how long that took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+class Journal:
+    """The last calls, in memory, and tallies of all."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=_KEPT)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._forgotten = 0
+        self.tallies: dict[tuple[str, str, str], Tally] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Keep a call that has been answered."""
+        if entry.request is not None and entry.request.ByteSize() > _MAX_REQUEST_BYTES:
+            entry.request = None
+        with self._lock:
+            entry.number = next(self._numbers)
+            self._forgotten += len(self._entries) == _KEPT
+            self._entries.append(entry)
+            tally = self.tallies.setdefault((entry.surface, entry.key, entry.status), Tally())
+            tally.count += 1
+            tally.seconds += entry.seconds
+
+    def find(self, project: str, **wanted: str) -> dict[str, Any]:
+        """The calls that fit all of method, status, surface, contains and after; `project` is a number."""
+        after = wanted.get("after") or "0"
+        if not after.isdecimal():
+            raise InvalidArgument(f"after is {after!r}; give the number of a request.")
+        with self._lock:
+            entries = [entry for entry in self._entries if entry.number > int(after)]
+            forgotten = self._forgotten
+        shown = [entry.to_json() for entry in entries if _fits(entry, project, wanted)]
+        contains = wanted.get("contains")
+        if contains:
+            shown = [entry for entry in shown if contains in str(entry["request"])]
+        return {"count": len(shown), "requests": shown, "forgotten": forgotten}
+
+    def clear(self, project: str = "") -> None:
+        """Forget the calls, of one project (a number) or all."""
+        with self._lock:
+            kept = [entry for entry in self._entries if project and entry.project != project]
+            self._entries.clear()
+            self._entries.extend(kept)
+            self._forgotten = self._forgotten if project else 0
+
+
+def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that the journal keeps: those that are known to hold no secret."""
+    return {name: headers[name] for name in _SHOWN_HEADERS if name in headers}
+
+
+def _fits(entry: Entry, project: str, wanted: Mapping[str, str]) -> bool:
+    return (
+        method_matches(wanted.get("method") or "*", entry.key)
+        and (not project or entry.project == project)
+        and (wanted.get("status") or entry.status) == entry.status
+        and (wanted.get("surface") or entry.surface) == entry.surface
+    )

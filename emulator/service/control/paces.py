@@ -1,0 +1,200 @@
+"""Paces: which one a job gets, what a read of a held job means, and calls that wait for a job."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from emulator.database import UNKNOWN_TOTAL, JobRow
+from emulator.instructions import InstructionError
+from emulator.instructions.pace import parse_pace
+from emulator.service.context import Context
+from emulator.service.control.watch import Watch
+from emulator.vertex.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
+from emulator.vertex.job_state import TERMINAL, JobState
+from emulator.vertex.names import project_number
+
+#: So many calls wait at a time; more are answered at once. Surfaces have threads for these and for others.
+MAX_HELD = 112
+# Clients with a deadline get their answer so long before it.
+_MARGIN_S = 0.5
+_NOTE = "pace"
+_MAX_AGE_S = 1.0
+
+
+class Paces:
+    """The paces of the server, of projects and of jobs."""
+
+    def __init__(self, context: Context, watch: Watch) -> None:
+        self._context = context
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._set: Mapping[str, str] | None = None  # as the database has them, by scope
+        self._read_at = 0.0
+        #: How many calls are held at the moment.
+        self.calls_held = 0
+        #: Whether a call may be held; surfaces then give each call a thread of its own.
+        self.may_hold = bool(context.pace)
+
+    def get(self, project: str | None = None) -> dict[str, Any]:
+        """The pace of a project (id or number) or of the server, and where it comes from."""
+        paces = self._all()
+        for scope in ([self._number(project)] if project else []) + [""]:
+            if scope in paces:
+                return {"pace": paces[scope] or "real", "from": "project" if scope else "server"}
+        return {"pace": self._context.pace or "real", "from": "setting"}
+
+    def set(self, pace: str | None, project: str | None = None) -> dict[str, Any]:
+        """Set the pace of a project or of the server; None removes it. Jobs that exist keep theirs."""
+        text = None if pace is None else check_pace(pace)
+        self.may_hold |= bool(text)
+        scope = self._number(project) if project else ""
+        self._context.database.set_note(f"{_NOTE}/{scope}", text)
+        self.forget()
+        return self.get(project)
+
+    def forget(self) -> None:
+        """Read the paces anew at the next occasion."""
+        self._set = None
+
+    def of_new_job(self, project_number: str, asked: str | None) -> str:
+        """The pace of a job that is being created; `asked` is what its request says."""
+        pace = asked if asked is not None else str(self.get(project_number)["pace"])
+        text = check_pace(pace)
+        self.may_hold |= bool(text)
+        return text
+
+    def set_of_job(self, row: JobRow, pace: str) -> dict[str, Any]:
+        """Give an unfinished job another pace."""
+        if not self._context.database.set_pace(row.id, check_pace(pace)):
+            raise FailedPrecondition(f"{row.name} has ended; its pace cannot change any more.")
+        self.may_hold = True
+        self._context.on_work()
+        return self.describe(self.row(row.id))
+
+    def release(self, row: JobRow) -> dict[str, Any]:
+        """End the hold that a job is in."""
+        if not self._context.database.release_hold(row.id):
+            raise FailedPrecondition(
+                f"{row.name} is in state {row.state.proto_name} and not held there; nothing is released."
+            )
+        self._context.on_work()
+        # Whoever moves it has not done so yet: what is answered is the state that it comes to.
+        moved = self._watch.wait(lambda: self._at_rest(row.id), self._context.hold_timeout_s)
+        return self.describe(moved or self.row(row.id))
+
+    def read(self, row: JobRow, time_left_s: float | None = None) -> JobRow:
+        """What a GET of a job answers: counts it where reads are counted, and waits where it is to wait."""
+        if not row.pace:
+            return row
+        pace = parse_pace(row.pace)
+        self.may_hold = True
+        if pace.has_reads:
+            # What the client sees must not depend on how fast the job moves between two holds.
+            row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
+            if row.hold_reads is not None and not self._context.database.count_read(row.id):
+                self._context.on_work()
+                row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
+                # This read is the first one in the state that it waited for.
+                if row.hold_reads:
+                    self._context.database.count_read(row.id)
+        if pace.waits and row.state not in TERMINAL:
+            return self._wait(row, lambda: self._ended(row.id), time_left_s)
+        return row
+
+    def wait(self, row: JobRow, states: Collection[JobState], held: bool, timeout_s: float) -> dict[str, Any]:
+        """The job once it is in one of the states (and held there, if asked for); raises DeadlineExceeded."""
+
+        def look() -> JobRow | None:
+            found = self.row(row.id)
+            return found if found.state in states and (not held or self._is_held(found)) else None
+
+        found = self._watch.wait(look, timeout_s)
+        if found is None:
+            current = self.row(row.id)
+            names = ", ".join(sorted(state.name for state in states))
+            raise DeadlineExceeded(
+                f"{row.name} is in state {current.state.proto_name} after {timeout_s:g} s; waited for"
+                f" {names}{' (held)' if held else ''}."
+            )
+        return self.describe(found)
+
+    def describe(self, row: JobRow) -> dict[str, Any]:
+        """A job's state and pace."""
+        answer: dict[str, Any] = {
+            "job": row.name,
+            "state": row.state.proto_name,
+            "held": row.held(self._context.database.now()),
+            "pace": row.pace or "real",
+        }
+        if row.hold_reads is not None:
+            answer["readsLeft"] = row.hold_reads
+        return answer
+
+    def row(self, job_id: int) -> JobRow:
+        """A job as it stands; raises NotFound when it is gone."""
+        row = self._context.database.get_job(job_id)
+        if row is None:
+            raise NotFound(f"The BatchPredictionJob does not exist. No job {job_id}.")
+        return row
+
+    def _all(self) -> Mapping[str, str]:
+        """The paces that were set, by project number; that of the server has none."""
+        known = self._set
+        # Another server may have changed them.
+        stale = self._context.database.is_shared and time.monotonic() - self._read_at > _MAX_AGE_S
+        if known is None or stale:
+            prefix = f"{_NOTE}/"
+            found = self._context.database.get_notes(prefix)
+            known = {name.removeprefix(prefix): text for name, text in found.items()}
+            self._set, self._read_at = known, time.monotonic()
+        return known
+
+    def _number(self, project: str) -> str:
+        return project_number(project, self._context.project_numbers)
+
+    def _at_rest(self, job_id: int) -> JobRow | None:
+        """A job that is held or has ended; None while it moves on of itself."""
+        row = self.row(job_id)
+        return row if row.state in TERMINAL or self._is_held(row) else None
+
+    def _is_held(self, row: JobRow) -> bool:
+        """Whether a hold keeps the job, and nothing that a client sees will change meanwhile: a job that has
+        just started has yet to count its instances."""
+        counted = row.state is not JobState.RUNNING or row.incomplete != UNKNOWN_TOTAL
+        return counted and row.held(self._context.database.now())
+
+    def _ended(self, job_id: int) -> JobRow | None:
+        row = self.row(job_id)
+        return row if row.state in TERMINAL else None
+
+    def _wait(self, row: JobRow, look: Callable[[], JobRow | None], time_left_s: float | None) -> JobRow:
+        timeout_s = self._context.hold_timeout_s
+        if time_left_s is not None:
+            timeout_s = min(timeout_s, time_left_s - _MARGIN_S)
+        with self._a_place() as has_place:
+            if has_place and timeout_s > 0:
+                return self._watch.wait(look, timeout_s) or self.row(row.id)
+        return self.row(row.id)
+
+    @contextmanager
+    def _a_place(self) -> Iterator[bool]:
+        """A place among the calls that wait, if there is one left."""
+        with self._lock:
+            taken = self.calls_held < MAX_HELD
+            self.calls_held += taken
+        try:
+            yield taken
+        finally:
+            with self._lock:
+                self.calls_held -= taken
+
+
+def check_pace(text: str) -> str:
+    """The text of a pace as it is kept, empty for `real`; raises InvalidArgument."""
+    try:
+        parse_pace(text)
+    except InstructionError as error:
+        raise InvalidArgument(str(error)) from None
+    return "" if text.strip().lower() == "real" else text.strip().lower()

@@ -1,0 +1,55 @@
+"""Waiting for jobs to change, without looking at the database over and over."""
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+from emulator.database import Database
+
+T = TypeVar("T")
+
+# Another server that shares the database cannot notify this one: look now and then.
+_LOOK_S = 0.5
+
+
+class Watch:
+    """Hears of every step of a job that this process makes, and wakes those who wait for one."""
+
+    def __init__(self, database: Database) -> None:
+        self._look_s = _LOOK_S if database.is_shared else None
+        self._changed = threading.Condition()
+        self._count = 0
+        self._closed = False
+        database.listeners.append(self._hear)
+
+    def wait(self, look: Callable[[], T | None], timeout_s: float) -> T | None:
+        """Call `look` now and after each change, until it gives something or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                seen = self._count
+            found = look()
+            left = deadline - time.monotonic()
+            if found is not None or left <= 0 or self._closed:
+                return found
+            with self._changed:
+                if self._count == seen:
+                    self._changed.wait(left if self._look_s is None else min(left, self._look_s))
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self._closed = True
+            self._count += 1
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server is about to end."""
+        return self._closed
+
+    def _hear(self, _jobs: Collection[int]) -> None:
+        with self._changed:
+            self._count += 1
+            self._changed.notify_all()

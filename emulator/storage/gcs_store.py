@@ -1,0 +1,296 @@
+"""Buckets at a Cloud Storage endpoint: fake-gcs-server, another emulator, or, where allowed, the real one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+from emulator.storage.cache import FileCache
+from emulator.storage.checksums import Hasher, checksums_of
+from emulator.storage.endpoint import Endpoint
+from emulator.storage.gcs_client import TIMEOUT_S, GcsClient, ObjectChanged
+from emulator.storage.object_store import AccessDenied, ObjectInfo, ObjectNotFound, ObjectStore, StorageError
+from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
+
+T = TypeVar("T")
+
+# How much is asked for at a time, and so held in memory for each open object.
+_PIECE = 4 << 20
+_SPOOLED_IN_MEMORY = 1 << 20
+# Against others that replace an object between a look and an act.
+_ATTEMPTS = 5
+# The library would try for two minutes; `GcsClient.call` tries.
+_PATIENCE: dict[str, Any] = {"retry": None, "timeout": TIMEOUT_S}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One version of an object."""
+
+    uri: GcsUri
+    generation: int
+    size: int
+    updated_us: int
+    crc32c: str | None  # None where the endpoint keeps none
+
+    @property
+    def info(self) -> ObjectInfo:
+        return ObjectInfo(self.uri, self.size, self.updated_us)
+
+
+def _ignore() -> None:
+    """The check of a store that nobody may interrupt."""
+
+
+@dataclass(frozen=True)
+class GcsStore(ObjectStore):
+    """Objects at `endpoint`, those that are needed as files by way of `cache`.
+
+    `check` is called before every request and may raise to stop.
+    """
+
+    endpoint: Endpoint
+    client: GcsClient
+    cache: FileCache
+    check: Callable[[], None] = _ignore
+
+    def interruptible(self, check: Callable[[], None]) -> ObjectStore:
+        return replace(self, check=check)
+
+    def open_read(self, uri: GcsUri) -> BinaryIO:
+        return io.BufferedReader(_Reader(self, self._find(uri)), _PIECE)
+
+    def stat(self, uri: GcsUri) -> ObjectInfo:
+        return self._find(uri).info
+
+    @contextlib.contextmanager
+    def write(self, uri: GcsUri) -> Iterator[BinaryIO]:
+        _check_name(uri)
+        with tempfile.SpooledTemporaryFile(_SPOOLED_IN_MEMORY) as spool:
+            file = cast("BinaryIO", spool)
+            yield file
+            self._upload(uri, file, file.seek(0, io.SEEK_END))
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        check_bucket(bucket, f"gs://{bucket}")
+        token = None
+        while True:
+            try:
+                page, token = self._call(GcsUri(bucket, prefix), partial(_page, bucket, prefix, token))
+            except ObjectNotFound:
+                return
+            # Consoles make empty objects that end in a slash, to show a folder.
+            yield from (info for info in page if not info.uri.object.endswith("/"))
+            if token is None:
+                return
+
+    def delete(self, uri: GcsUri) -> None:
+        _check_name(uri)
+        calls = 0
+
+        def delete(client: Any) -> None:
+            nonlocal calls
+            calls += 1
+            client.bucket(uri.bucket).blob(uri.object).delete(**_PATIENCE)
+
+        try:
+            self._call(uri, delete)
+        except ObjectNotFound as error:
+            # Gone after a call whose answer was lost: that was ours.
+            if calls == 1:
+                raise self._missing(uri) from error
+
+    @contextlib.contextmanager
+    def local_path(self, uri: GcsUri) -> Iterator[Path]:
+        with contextlib.ExitStack() as using:
+            for _ in range(_ATTEMPTS - 1):
+                with contextlib.suppress(ObjectChanged):
+                    path = using.enter_context(self._cached(uri))
+                    break
+            else:
+                path = using.enter_context(self._cached(uri))
+            yield path
+
+    def check_writable(self, prefix: GcsUri) -> None:
+        _check_name(prefix / "probe")
+        try:
+            if not self._has_bucket(prefix.bucket):
+                self._make_bucket(prefix.bucket)
+        except AccessDenied:
+            # Who may write objects may not always look at the bucket; writing will tell.
+            if not self.endpoint.is_google:
+                raise
+
+    def download(self, found: _Found, start: int, end: int) -> bytes:
+        """The bytes of that version from `start` up to `end`. Raises ObjectChanged when it is gone."""
+
+        def download(client: Any) -> bytes:
+            blob = client.bucket(found.uri.bucket).blob(found.uri.object, generation=found.generation)
+            # The checksums of a part are nobody's, and what is stored is what is wanted.
+            data: bytes = blob.download_as_bytes(
+                start=start, end=end - 1, checksum=None, raw_download=True, **_PATIENCE
+            )
+            return data
+
+        try:
+            data = self._call(found.uri, download)
+        except ObjectNotFound as error:
+            message = f"{found.uri} was replaced or removed while it was read. Try again when it is there."
+            raise ObjectChanged(message) from error
+        if len(data) != end - start:
+            raise ObjectChanged(f"{found.uri} became shorter while it was read. Try again.")
+        return data
+
+    def _cached(self, uri: GcsUri) -> contextlib.AbstractContextManager[Path]:
+        found = self._find(uri)
+        key = f"{self.endpoint} {found}"
+        return self.cache.file(key, uri.object, found.size, partial(self._fetch, found), self.check)
+
+    def _fetch(self, found: _Found, file: BinaryIO) -> None:
+        hasher = Hasher(md5=False)
+        for start in range(0, found.size, _PIECE):
+            data = self.download(found, start, min(start + _PIECE, found.size))
+            hasher.update(data)
+            file.write(data)
+        # An endpoint that knows no generations may have given parts of two versions.
+        if found.crc32c not in (None, hasher.checksums().crc32c):
+            raise ObjectChanged(
+                f"{found.uri}: the bytes from {self.endpoint} do not have the checksum it states. Try again;"
+                " if that does not help, put the object there anew."
+            )
+
+    def _upload(self, uri: GcsUri, file: BinaryIO, size: int) -> None:
+        """Make the file the object, whole or not at all, over the version that was there, if any."""
+
+        def upload(generation: int, client: Any) -> None:
+            client.bucket(uri.bucket).blob(uri.object).upload_from_file(
+                file, rewind=True, size=size, if_generation_match=generation, checksum="crc32c", **_PATIENCE
+            )
+
+        generation = 0
+        for _ in range(_ATTEMPTS):
+            try:
+                self._call(uri, partial(upload, generation))
+                return
+            except ObjectNotFound:
+                self._make_bucket(uri.bucket)
+            except ObjectChanged:
+                there = self._current(uri)
+                # Ours: from a call whose answer was lost, or from before a restart.
+                if there and there.size == size and there.crc32c == _crc32c_of(file):
+                    return
+                generation = there.generation if there else 0
+        raise StorageError(
+            f"{uri} cannot be written: somebody else keeps replacing it at {self.endpoint}. Choose another"
+            " output prefix, or stop the other writer."
+        )
+
+    def _find(self, uri: GcsUri) -> _Found:
+        _check_name(uri)
+
+        def look(client: Any) -> _Found:
+            blob = client.bucket(uri.bucket).blob(uri.object)
+            blob.reload(**_PATIENCE)
+            return _found(uri, blob)
+
+        try:
+            return self._call(uri, look)
+        except ObjectNotFound as error:
+            raise self._missing(uri) from error
+
+    def _current(self, uri: GcsUri) -> _Found | None:
+        try:
+            return self._find(uri)
+        except ObjectNotFound:
+            return None
+
+    def _missing(self, uri: GcsUri) -> ObjectNotFound:
+        with contextlib.suppress(AccessDenied):
+            if not self._has_bucket(uri.bucket):
+                return ObjectNotFound(
+                    f"{uri} does not exist: there is no bucket {uri.bucket} at {self.endpoint}. Create it, or"
+                    " say with gcs_buckets where the bucket lies."
+                )
+        return ObjectNotFound(f"{uri} does not exist at {self.endpoint}; upload it there.")
+
+    def _has_bucket(self, bucket: str) -> bool:
+        try:
+            self._call(GcsUri(bucket, ""), lambda client: client.bucket(bucket).reload(**_PATIENCE))
+        except ObjectNotFound:
+            return False
+        return True
+
+    def _make_bucket(self, bucket: str) -> None:
+        """Create a bucket; one that appears in the meantime is as good."""
+        if self.endpoint.is_google:
+            # A real bucket has an owner, a location and a bill.
+            raise StorageError(
+                f"There is no bucket {bucket} at {self.endpoint}. Create it; the emulator makes no real ones."
+            )
+
+        def make(client: Any) -> None:
+            from google.api_core.exceptions import Conflict
+
+            with contextlib.suppress(Conflict):
+                client.create_bucket(bucket, **_PATIENCE)
+
+        self._call(GcsUri(bucket, ""), make)
+
+    def _call(self, subject: GcsUri, operation: Callable[[Any], T]) -> T:
+        return self.client.call(subject, operation, self.check)
+
+
+class _Reader(io.RawIOBase):
+    """Streams one version of an object, piece by piece."""
+
+    def __init__(self, store: GcsStore, found: _Found) -> None:
+        super().__init__()
+        self._store = store
+        self._found = found
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._position + len(buffer), self._found.size)
+        if end == self._position:
+            return 0
+        data = self._store.download(self._found, self._position, end)
+        buffer[: len(data)] = data
+        self._position = end
+        return len(data)
+
+    def readall(self) -> bytes:
+        # The inherited one asks for 8 KB at a time.
+        return b"".join(iter(lambda: self.read(_PIECE), b""))
+
+
+def _page(bucket: str, prefix: str, token: str | None, client: Any) -> tuple[list[ObjectInfo], str | None]:
+    blobs = client.list_blobs(bucket, prefix=prefix, page_token=token, **_PATIENCE)
+    page = [_found(GcsUri(bucket, blob.name), blob).info for blob in next(blobs.pages, ())]
+    return page, blobs.next_page_token
+
+
+def _found(uri: GcsUri, blob: Any) -> _Found:
+    if blob.generation is None or blob.size is None or blob.updated is None:
+        raise ValueError(f"{uri} has no generation, size or time")
+    updated_us = round(blob.updated.timestamp() * 1_000_000)
+    return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c)
+
+
+def _crc32c_of(file: BinaryIO) -> str:
+    file.seek(0)
+    return checksums_of(file).crc32c
+
+
+def _check_name(uri: GcsUri) -> None:
+    GcsUri.parse(str(uri))  # a GcsUri built by hand has not been checked yet
+    if uri.object.endswith("/"):
+        raise InvalidUri(f'"{uri}" names a folder, not an object; name an object in it.')

@@ -1,0 +1,32 @@
+"""The emulator in tests: a server in a process of its own, and words for what a test says about it.
+
+With pytest nothing needs importing but the expectations: the plugin (`emulator.testing.plugin`) provides the
+fixtures. Without pytest, `serve()` gives a server and `VertexEmulator` the rest. Nothing heavy is imported
+before it is used.
+"""
+
+from emulator.testing.control import Canned, Control, ControlError, Fault, Faults, Pace
+from emulator.testing.expectations import Action, Predictions, Track, action, track
+from emulator.testing.server import Server, ServerDied, serve
+from emulator.testing.vertex import VertexEmulator
+from emulator.testing.videos import Video, Videos
+
+__all__ = [
+    "serve",
+    "Server",
+    "ServerDied",
+    "VertexEmulator",
+    "Video",
+    "Videos",
+    "track",
+    "action",
+    "Track",
+    "Action",
+    "Predictions",
+    "Control",
+    "ControlError",
+    "Pace",
+    "Canned",
+    "Faults",
+    "Fault",
+]

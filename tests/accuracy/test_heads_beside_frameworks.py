@@ -1,0 +1,167 @@
+"""Heads beside the post-processing of the frameworks that export them, on the same tensors.
+
+PyTorch, torchvision and transformers are not among the project's needs: `make test-accuracy` installs them in
+an environment of their own. YOLO, NanoDet and TFLite heads have their published formulas in
+`tests/inference/test_head_formulas.py`; here torchvision's own suppression is what they are held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
+from emulator.inference.manifest import ModelManifest, load_manifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.preprocess import Geometry
+from emulator.inference.recognise import recognise, write_folder
+from tests.inference.tiny_models import recorded
+
+torch = pytest.importorskip("torch", reason="`make test-accuracy` installs the frameworks")
+torchvision = pytest.importorskip("torchvision", reason="`make test-accuracy` installs the frameworks")
+transformers = pytest.importorskip("transformers", reason="`make test-accuracy` installs the frameworks")
+
+pytestmark = [
+    pytest.mark.accuracy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+TENSORS = 50
+WIDTH, HEIGHT, CLASSES, QUERIES = 640, 480, 7, 100
+LEAST = 0.2
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+def head_for(folder: Path, keys: str, outputs: Outputs) -> Callable[[Outputs], Detections]:
+    """What the server makes of outputs, boxes in pixels."""
+    folder.mkdir(exist_ok=True)
+    (folder / "labels.txt").write_text("".join(f"label {number}\n" for number in range(CLASSES)))
+    (folder / "model.toml").write_text(
+        '[model]\nobjective = "object_tracking"\nid = "m"\n[input]\n'
+        f"width = {WIDTH}\nheight = {HEIGHT}\n[output]\n{keys}\nmin_score = {LEAST}\n"
+    )
+    recorded(folder / "model.onnx", outputs, shape=(1, 3, HEIGHT, WIDTH))
+    manifest = load_manifest(folder)
+    head = DETECTION_HEADS[manifest.output.head](manifest, OnnxModel(manifest.graph))
+    return lambda found: _in_pixels(head.decode([found[name] for name in head.names]), manifest)
+
+
+def _in_pixels(found: Detections, manifest: ModelManifest) -> Detections:
+    width, height = manifest.input.width, manifest.input.height
+    kept = suppress(found, manifest.output, Geometry(0, 0, width, height))
+    return Detections(kept.boxes * np.array([width, height] * 2, np.float32), kept.scores, kept.classes)
+
+
+def assert_same(found: Detections, boxes: Any, scores: Any, classes: Any) -> int:
+    """The same detections within 0.001 pixels and 0.001 of score; returns how many."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    np.testing.assert_allclose(found.scores, np.asarray(scores)[order], atol=1e-3)
+    np.testing.assert_array_equal(found.classes, np.asarray(classes)[order])
+    np.testing.assert_allclose(found.boxes, np.asarray(boxes).reshape(-1, 4)[order], atol=1e-3)
+    return len(found)
+
+
+def queries(seed: int, columns: int) -> Outputs:
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate([rng.random((QUERIES, 2)), rng.uniform(0.02, 0.6, (QUERIES, 2))], axis=1)
+    logits = rng.normal(-2, 2, (QUERIES, columns))
+    return {"logits": logits[None].astype(np.float32), "pred_boxes": boxes[None].astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("processor", "model", "activation"),
+    [
+        ("DetrImageProcessor", "DetrObjectDetectionOutput", "softmax"),
+        ("RTDetrImageProcessor", "RTDetrObjectDetectionOutput", "sigmoid"),
+    ],
+)
+def test_detr_heads_are_transformers_own(tmp_path: Path, processor: str, model: str, activation: str) -> None:
+    """D-FINE has RT-DETR's processor."""
+    columns = CLASSES + (activation == "softmax")
+    head = head_for(
+        tmp_path,
+        f'head = "detr"\nactivation = "{activation}"\nmax_detections = {QUERIES}',
+        queries(0, columns),
+    )
+    theirs = getattr(transformers, processor)()
+    compared = 0
+    for seed in range(TENSORS):
+        outputs = queries(seed, columns)
+        tensors = {name: torch.from_numpy(value) for name, value in outputs.items()}
+        answer = type(model, (), tensors)
+        (expected,) = theirs.post_process_object_detection(
+            answer, threshold=LEAST, target_sizes=[(HEIGHT, WIDTH)]
+        )
+        found = head(outputs)
+        compared += assert_same(found, expected["boxes"], expected["scores"], expected["labels"])
+    assert compared > TENSORS
+
+
+@pytest.mark.parametrize("head_name", ["yolov8", "yolov5"])
+def test_suppression_is_torchvisions_own(tmp_path: Path, head_name: str) -> None:
+    """Candidates of many classes in crowds, boxes up to the size of the picture."""
+
+    def make(seed: int) -> Outputs:
+        rng = np.random.default_rng(seed)
+        crowd = rng.uniform(0, (WIDTH, HEIGHT), (12, 2)).repeat(70, axis=0)
+        boxes = np.concatenate(
+            [crowd + rng.normal(0, 6, crowd.shape), rng.uniform(20, 300, crowd.shape)], axis=1
+        )
+        scores = rng.random((len(boxes), CLASSES)) ** 3
+        if head_name == "yolov5":
+            rows = np.concatenate([boxes, rng.random((len(boxes), 1)), scores], axis=1)
+            return {"out": rows[None].astype(np.float32)}
+        return {"out": np.concatenate([boxes, scores], axis=1).T[None].astype(np.float32)}
+
+    head = head_for(tmp_path, f'head = "{head_name}"\nnms_iou = 0.45\nmax_detections = 1000', make(0))
+    compared = 0
+    for seed in range(TENSORS):
+        outputs = make(seed)
+        rows = torch.from_numpy(outputs["out"][0])
+        rows = rows if head_name == "yolov5" else rows.T
+        scores = rows[:, 5:] * rows[:, 4:5] if head_name == "yolov5" else rows[:, 4:]
+        best, classes = scores.max(1)
+        kept = best >= LEAST
+        boxes = torchvision.ops.box_convert(rows[kept, :4], "cxcywh", "xyxy")
+        best, classes = best[kept], classes[kept]
+        stay = torchvision.ops.batched_nms(boxes, best, classes, 0.45)
+        compared += assert_same(head(outputs), boxes[stay], best[stay], classes[stay])
+    assert compared > 20 * TENSORS
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchvisions_detections_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Real exports: an SSDlite of random weights, whose post-processing is in the graph."""
+    torch.manual_seed(0)
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=5, score_thresh=0.0, topk_candidates=50
+    )
+    names = ["boxes", "scores", "labels"]
+    torch.onnx.export(
+        model.eval(),
+        ([torch.rand(3, 320, 320)],),
+        str(tmp_path / "net.onnx"),
+        dynamo=False,
+        opset_version=17,
+        input_names=["images"],
+        output_names=names,
+        dynamic_axes={name: {0: "n"} for name in names},
+    )
+    found = recognise(tmp_path / "net.onnx", labels=list("abcd"), answers={"output.min_score": 0.0})
+    manifest = write_folder(found, tmp_path / "net.onnx", tmp_path / "model")
+    onnx_model = OnnxModel(manifest.graph)
+    head = DETECTION_HEADS["detections"](manifest, onnx_model)
+    compared = 0
+    for seed in range(TENSORS):
+        picture = np.random.default_rng(seed).random((3, 320, 320), np.float32)
+        boxes, scores, labels = onnx_model.run(names, {"images": picture})
+        decoded = head.decode(onnx_model.run(head.names, {"images": picture}))
+        compared += assert_same(_in_pixels(decoded, manifest), boxes, scores, labels - 1)
+    assert compared > 20 * TENSORS
