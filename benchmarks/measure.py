@@ -16,8 +16,6 @@ T = TypeVar("T")
 QUIET = 0.05
 RETRIES = 12
 
-T = TypeVar("T")
-
 
 def interleaved(
     rounds: int, samplers: Mapping[str, Callable[[], T]], *, guard: bool = True
