@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from emulator.inference.container import VideoUnreadable, identify
 
+# Read when a video is opened: in a stream the pictures may begin long after the sound, and FFmpeg would look for
+# their size for five seconds only. It still reads no more than 5 MB to find it.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "analyzeduration;60000000")
+
 Picture = NDArray[np.uint8]
 
 _SEEK_MARGIN_US = 250_000
@@ -251,6 +255,8 @@ class Decoder:
 
 def _read_info(capture: cv2.VideoCapture) -> VideoInfo:
     width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height == 0:
+        raise VideoUnreadable(f"No size of the pictures is found at the start of the video. {_CONVERT}")
     if width * height > _MAX_PIXELS:
         raise VideoUnreadable(
             f"The pictures are said to be {width}x{height}: too large. Scale the video down."
