@@ -29,7 +29,7 @@ DataDirOption = Annotated[
 ModelsDirOption = Annotated[
     list[Path] | None, typer.Option("--models-dirs", help="More folders of models, as in `serve`.")
 ]
-ProviderOption = Annotated[str | None, typer.Option("--provider", help="auto, cpu or cuda, as in `serve`.")]
+ProviderOption = Annotated[str | None, typer.Option("--provider", help="As in `serve`: auto, cpu, cuda, …")]
 
 
 @cli.command("list")

@@ -119,13 +119,12 @@ class Worker:
             self._cold.extend(message.models)
 
     def _warm(self, model: ModelUse) -> None:
-        problem = ""
         try:
-            self._open(model)
+            warmed = Warmed(model, provider=self._open(model).provider)
         except (ModelUnusable, _Unfit) as error:
-            problem = str(error)
             log.debug("Not warmed up: %s", error)
-        self.say(Warmed(model, problem))
+            warmed = Warmed(model, problem=str(error))
+        self.say(warmed)
 
     def _work(self, work: Work) -> None:
         shard = work.shard
@@ -134,7 +133,7 @@ class Worker:
             for outcome in run(shard, predictor, _Progress(self, work)):
                 self._misbehave(shard, outcome)
                 self.say(outcome)
-            self.say(Finished(predictor.provider))
+            self.say(Finished(predictor.provider, shard.model))
         except _Unfit as error:
             self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:

@@ -61,9 +61,9 @@ class Classification:
     def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
         """Load the classifier. Raises ModelUnusable."""
         self.manifest = manifest
-        self._model = OnnxModel(manifest.graph, provider=provider)
-        self.provider = self._model.provider
         self._threads = threads or core_count()
+        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self.provider = self._model.provider
         self._input = ModelInput(manifest.input, self._model)
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.for_classification(manifest)

@@ -28,9 +28,9 @@ class ObjectTracking:
     def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
         """Load the detector. Raises ModelUnusable."""
         self.manifest = manifest
-        self._model = OnnxModel(manifest.graph, provider=provider)
-        self.provider = self._model.provider
         self._threads = threads or core_count()
+        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self.provider = self._model.provider
         self._input = ModelInput(manifest.input, self._model)
         self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))

@@ -63,7 +63,7 @@ class Predictor(Protocol):
     """A loaded model. Thread-safe: several videos may be predicted at once."""
 
     provider: str
-    """The execution provider really used, `cpu` or `cuda`."""
+    """The execution provider really used: `cpu`, `cuda`, `tensorrt` or `openvino`."""
 
     def predict(
         self,
@@ -86,7 +86,7 @@ def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: i
     """Load a model and prove with one run that its shapes are those of the manifest.
 
     Args:
-        provider: `cpu`, `cuda` or `auto` (cuda where there is one, else cpu).
+        provider: `cpu`, `cuda`, `tensorrt` or `openvino`, or `auto` for the fastest that works here.
         threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
 
     Raises:
