@@ -167,6 +167,9 @@ class Watch:
         """Never; Ctrl-C ends the program."""
         return False
 
+    def alive(self) -> None:
+        """Nobody waits for signs of life."""
+
     def advance(self, time_us: int) -> None:
         """Show the time of the video."""
         self._bar.update(self._task, detail=f"{time_us / 1e6:.1f} s of video")

@@ -57,12 +57,13 @@ class ActionRecognition:
         groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
         cutter = ClipCutter(grid, wanted)
         with (
-            FrameSource(video) as source,
+            FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._input.fit)),
                 self._classify,
                 threads=self._threads,
                 cancelled=progress.cancelled,
+                interrupt=source.interrupt,
             ) as classified,
         ):
             for number, scores in classified:

@@ -84,13 +84,14 @@ class Classification:
             state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
         )
         with (
-            FrameSource(video) as source,
+            FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
                 self._look_at,
                 threads=self._threads,
                 depth=FRAMES_PER_THREAD * self._threads if shots else None,
                 cancelled=progress.cancelled,
+                interrupt=source.interrupt,
             ) as found,
         ):
             change = Change()

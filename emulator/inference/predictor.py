@@ -50,13 +50,18 @@ class InstanceFailure:
 
 
 class Progress(Protocol):
-    """How a prediction under way is watched and stopped. Called from the thread that iterates."""
+    """How a prediction under way is watched and stopped. Called from the thread that iterates, unless it says
+    otherwise."""
 
     def cancelled(self) -> bool:
         """Say whether the prediction should end now; asked at every frame and ten times a second."""
 
     def advance(self, time_us: int) -> None:
         """Hear that everything before this time of the video has been looked at."""
+
+    def alive(self) -> None:
+        """Hear that work goes on, although no more of the video has been looked at: before each frame that is
+        decoded and each prediction that is put together. Called from any thread."""
 
 
 class Predictor(Protocol):
