@@ -11,6 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from emulator.inference.canned import CannedModel, Failure, file_digest, load_canned
@@ -135,7 +136,7 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
             for position, result in predictor.predict(video, segments, shard.parameters, progress):
                 item = shard.items[position]
                 del waiting[item.instance]
-                yield _outcome(item, result, lambda: _check(progress))
+                yield _outcome(item, result, partial(_check, progress))
         problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
     except (ModelUnusable, StorageUnavailable):
         raise
@@ -187,7 +188,7 @@ def storage_code(error: StorageError) -> int:
 
 def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextManager[Path]:
     if isinstance(shard.video, GcsUri):
-        return shard.store.interruptible(lambda: _check(progress)).local_path(shard.video)
+        return shard.store.interruptible(partial(_check, progress)).local_path(shard.video)
     return contextlib.nullcontext(shard.video)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,12 @@ Options = dict[str, str]
 _GPU_WHEEL = "onnxruntime-gpu"
 AUTO = "auto"
 CPU = "cpu"
+_OR = f"or set the provider to {CPU} or {AUTO}. See docs/models.md"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: onnxruntime's name for it, the wheel that has it, and what that wheel needs.
+    """An execution provider: onnxruntime's name for it, the wheel that has it, and what it needs besides.
 
     `options` gives those that make its results repeatable, for so many calls at a time. `automatic`: whether
     `auto` may choose it. `after` computes, where present, what the provider itself cannot.
@@ -80,12 +82,12 @@ PROVIDERS: dict[str, Provider] = {
     "tensorrt": Provider(
         "TensorrtExecutionProvider",
         _GPU_WHEEL,
-        "an NVIDIA driver, CUDA, cuDNN and TensorRT",
+        "an NVIDIA driver with CUDA, cuDNN and TensorRT",
         _tensorrt,
         automatic=False,
         after="cuda",
     ),
-    "cuda": Provider("CUDAExecutionProvider", _GPU_WHEEL, "an NVIDIA driver, CUDA and cuDNN", _cuda),
+    "cuda": Provider("CUDAExecutionProvider", _GPU_WHEEL, "an NVIDIA driver with CUDA and cuDNN", _cuda),
     "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", "nothing else", _openvino),
     CPU: Provider("CPUExecutionProvider", "onnxruntime", "nothing else"),
 }
@@ -121,18 +123,10 @@ def _candidates(provider: str) -> list[str]:
         raise ModelUnusable(f"unknown provider {provider!r}; it must be one of {known}")
     if provider not in here:
         raise ModelUnusable(
-            f"provider {provider} was asked for, but onnxruntime here offers {', '.join(here)}; "
-            f"{_remedy(provider)}"
+            f"provider {provider} was asked for, but onnxruntime here offers {', '.join(here)}; put "
+            f"{PROVIDERS[provider].wheel} in the place of the onnxruntime that is installed, {_OR}"
         )
     return [provider]
-
-
-def _remedy(name: str) -> str:
-    wheel, needs = PROVIDERS[name].wheel, PROVIDERS[name].needs
-    return (
-        f"put {wheel} in the place of the onnxruntime that is installed (it needs {needs}), or set the "
-        f"provider to {CPU} or {AUTO}. See docs/models.md"
-    )
 
 
 def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
@@ -148,14 +142,14 @@ def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
     if PROVIDERS[name].ep not in session.get_providers():
         raise ModelUnusable(
             f"provider {name} was asked for, but onnxruntime could not start it: its libraries are missing "
-            f"or no device was found; {_remedy(name)}"
+            f"or no device was found. See that there is {PROVIDERS[name].needs}, {_OR}"
         )
-    share = _share(session, PROVIDERS[name].ep) if name != CPU else ""
-    if share == _NONE:
+    here, elsewhere = _nodes(session, PROVIDERS[name].ep)
+    if elsewhere and not here:
         raise ModelUnusable(
-            f"provider {name} was asked for, but it can compute no node of {path}; set the provider to {CPU} "
-            f"or {AUTO}"
+            f"provider {name} was asked for, but can compute no node of {path}; take another, {_OR}"
         )
+    share = f", but for {elsewhere} of its {here + elsewhere} nodes" if elsewhere else ""
     log.info("%s runs on %s%s.", path, name, share)
     return session
 
@@ -170,20 +164,14 @@ def _load_libraries() -> None:
         log.debug("onnxruntime looks for its libraries: %s", said.getvalue().strip() or "all is well")
 
 
-_NONE = ", no node of it"
-
-
-def _share(session: ort.InferenceSession, ep: str) -> str:
-    """How much of the graph the provider computes, in words; "" where onnxruntime does not say."""
+def _nodes(session: ort.InferenceSession, ep: str) -> tuple[int, int]:
+    """How many nodes of the graph the provider computes, and how many others do; zeros where nobody knows."""
     if not hasattr(session, "get_provider_graph_assignment_info"):  # before 1.24
-        return ""
-    here = elsewhere = 0
+        return 0, 0
+    counts = Counter[bool]()
     for piece in session.get_provider_graph_assignment_info():
-        count = len(piece.get_nodes())
-        here, elsewhere = (here + count, elsewhere) if piece.ep_name == ep else (here, elsewhere + count)
-    if not here:
-        return _NONE if elsewhere else ""
-    return f", {elsewhere} of its {here + elsewhere} nodes elsewhere" if elsewhere else ""
+        counts[piece.ep_name == ep] += len(piece.get_nodes())
+    return counts[True], counts[False]
 
 
 def _session_options() -> ort.SessionOptions:

@@ -77,7 +77,9 @@ JOB_FIELDS: Mapping[str, Fidelity] = {
         " `provider` says",
     ),
     "service_account": Fidelity(Kind.IGNORED, "there is no access control"),
-    "manual_batch_tuning_parameters": Fidelity(Kind.IGNORED, "frames go to the model one by one, on every provider"),
+    "manual_batch_tuning_parameters": Fidelity(
+        Kind.IGNORED, "frames go to the model one by one, on every provider"
+    ),
     "generate_explanation": _NO_EXPLANATION,
     "explanation_spec": _NO_EXPLANATION,
     "output_info.gcs_output_directory": EMULATED,

@@ -12,12 +12,13 @@ from typing import get_args
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx import helper
 
 from emulator.config import Provider
 from emulator.inference.manifest import ModelUnusable
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.providers import AUTO, PROVIDERS
-from tests.inference.tiny_models import center_detector
+from tests.inference.tiny_models import center_detector, save_graph
 
 BUNDLED = sorted((Path(__file__).parents[2] / "models").glob("*/model.onnx"))
 
@@ -87,6 +88,15 @@ def test_a_broken_model_is_no_matter_of_the_provider(tmp_path: Path) -> None:
     path.write_bytes(b"this is no model" * 100)
     with pytest.raises(ModelUnusable, match="cannot be loaded as an ONNX model"):
         OnnxModel(path, provider=AUTO)
+
+
+@needs_openvino
+def test_a_graph_that_the_provider_cannot_compute_runs_elsewhere_only_with_auto(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Det", ["matrix"], ["number"])]
+    path = save_graph(tmp_path / "model.onnx", nodes, {"matrix": (1, 4, 4)}, {"number": (1,)}, {})
+    with pytest.raises(ModelUnusable, match="provider openvino was asked for, but can compute no node of"):
+        OnnxModel(path, provider="openvino")
+    assert OnnxModel(path, provider=AUTO).provider == "cpu"
 
 
 @needs_openvino
