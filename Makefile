@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-wheel test-image test-all format models bench image clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models bench image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespa
 
 test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
 	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
+
+test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO, in an environment of its own
+	$(VENV)-openvino/bin/python -m pytest tests/inference/test_providers.py tests/inference/test_object_tracking.py
 
 test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
@@ -90,6 +93,15 @@ $(VENV)-peers/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
+	@touch $@
+
+# onnxruntime and onnxruntime-openvino are the same package to Python, so one of them has to go first.
+$(VENV)-openvino/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-openvino
+	$(VENV)-openvino/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-openvino/bin/python -m pip install --quiet --editable . --group test
+	$(VENV)-openvino/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(VENV)-openvino/bin/python -m pip install --quiet onnxruntime-openvino
 	@touch $@
 
 $(VENV)/installed-train: $(VENV)/installed

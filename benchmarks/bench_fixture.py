@@ -133,6 +133,9 @@ class _Unwatched:
     def cancelled(self) -> bool:
         return False
 
+    def alive(self) -> None:
+        pass
+
     def advance(self, time_us: int) -> None:
         pass
 

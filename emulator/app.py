@@ -261,6 +261,7 @@ class _Running:
 
     def _info(self, settings: Settings) -> dict[str, Any]:
         """What this server is: version, addresses, and every setting with the place it came from."""
+        providers = self._pool.providers
         return {
             "version": __version__,
             "addresses": {
@@ -272,7 +273,11 @@ class _Running:
             "python": platform.python_version(),
             "processId": os.getpid(),
             "models": [
-                {"id": source.id, "canned": source.manifest.is_canned}
+                {
+                    "id": source.id,
+                    "canned": source.manifest.is_canned,
+                    "executionProvider": providers.get(str(source.folder), ""),
+                }
                 for source in self._registry.catalogue(max_age_s=1.0).sources
             ],
             "runningJobs": self._dispatcher.running_jobs,

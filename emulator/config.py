@@ -24,7 +24,7 @@ CLIENT_VARIABLE = f"{ENVIRONMENT_PREFIX}CLIENT_OF"
 LOCAL = "local"
 """The place of buckets that lie in the local folder."""
 
-Provider = Literal["auto", "cpu", "cuda"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -108,8 +108,9 @@ class Settings:
     )
     provider: Provider = _setting(
         "auto",
-        "Execution provider of ONNX Runtime: cpu, cuda, or auto for the fastest one installed."
-        " Asking for cuda where there is none fails the job instead of falling back.",
+        "Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, or auto for the first of cuda,"
+        " openvino and cpu that works. Asking by name for one that does not work fails the job instead of"
+        " falling back. See docs/models.md.",
     )
     workers: int = _setting(
         2, "Worker processes that run models; one video runs in one worker.", minimum=1, maximum=256

@@ -29,7 +29,7 @@ DataDirOption = Annotated[
 ModelsDirOption = Annotated[
     list[Path] | None, typer.Option("--models-dirs", help="More folders of models, as in `serve`.")
 ]
-ProviderOption = Annotated[str | None, typer.Option("--provider", help="auto, cpu or cuda, as in `serve`.")]
+ProviderOption = Annotated[str | None, typer.Option("--provider", help="As in `serve`: auto, cpu, cuda, …")]
 
 
 @cli.command("list")
@@ -166,6 +166,9 @@ class Watch:
     def cancelled(self) -> bool:
         """Never; Ctrl-C ends the program."""
         return False
+
+    def alive(self) -> None:
+        """Nobody waits for signs of life."""
 
     def advance(self, time_us: int) -> None:
         """Show the time of the video."""

@@ -43,9 +43,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Warmed:
-    """One of the models of Warm is loaded, or cannot be: then `problem` says why."""
+    """One of the models of Warm is loaded, on `provider`, or cannot be: then `problem` says why."""
 
     model: ModelUse
+    provider: str = ""
     problem: str = ""
 
 
@@ -65,9 +66,10 @@ class Fired:
 
 @dataclass(frozen=True)
 class Finished:
-    """The shard is done or given up; `provider` is the execution provider that ran it."""
+    """The shard is done or given up; `provider` is the execution provider that ran the model."""
 
     provider: str
+    model: ModelUse
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,9 @@ class _Progress:
     def cancelled(self) -> bool:
         return False
 
+    def alive(self) -> None:
+        pass
+
 
 def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:
     if isinstance(outcome, Predicted):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from emulator.inference.canned import CannedModel, Failure, file_digest, load_canned
@@ -93,7 +94,7 @@ Model = Predictor | CannedModel
 
 
 class _Cancelled(Exception):
-    """The shard was cancelled before its video was there."""
+    """The shard was cancelled while no video was looked at."""
 
 
 class Predictors:
@@ -135,7 +136,7 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
             for position, result in predictor.predict(video, segments, shard.parameters, progress):
                 item = shard.items[position]
                 del waiting[item.instance]
-                yield _outcome(item, result)
+                yield _outcome(item, result, partial(_check, progress))
         problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
     except (ModelUnusable, StorageUnavailable):
         raise
@@ -186,22 +187,23 @@ def storage_code(error: StorageError) -> int:
 
 
 def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextManager[Path]:
-    def check() -> None:
-        # A download is a sign of life, though the video has not begun.
-        progress.advance(0)
-        if progress.cancelled():
-            raise _Cancelled
-
     if isinstance(shard.video, GcsUri):
-        return shard.store.interruptible(check).local_path(shard.video)
+        return shard.store.interruptible(partial(_check, progress)).local_path(shard.video)
     return contextlib.nullcontext(shard.video)
 
 
-def _outcome(item: ShardItem, result: object) -> Outcome:
+def _check(progress: Progress) -> None:
+    """Give a sign of life while no video is looked at: it is downloaded, or its predictions are written."""
+    progress.alive()
+    if progress.cancelled():
+        raise _Cancelled
+
+
+def _outcome(item: ShardItem, result: object, check: Callable[[], None]) -> Outcome:
     if isinstance(result, InstanceFailure):
         return Failed(item.instance, result.code, result.message)
     assert isinstance(result, list)
-    return Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
+    return Predicted(item.instance, prediction_line(item.raw, result, check).encode() + b"\n")
 
 
 def _describe(shard: Shard, error: Exception) -> tuple[int, str]:

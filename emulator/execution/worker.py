@@ -50,7 +50,9 @@ class _Progress:
         self._worker = worker
         self._ticket = work.ticket
         self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
-        self._said_at = 0.0
+        # Wherever the video is; guarded, as the decoding thread says so too.
+        self._said_at, self._time_us = 0.0, 0
+        self._lock = threading.Lock()
 
     def cancelled(self) -> bool:
         return self._worker.cancelled_ticket >= self._ticket
@@ -58,10 +60,16 @@ class _Progress:
     def advance(self, time_us: int) -> None:
         for fault in self._slow:
             time.sleep(fault.delay_s)
-        now = time.monotonic()
-        if now - self._said_at >= _ALIVE_INTERVAL_S:
+        self._time_us = time_us
+        self.alive()
+
+    def alive(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._said_at < _ALIVE_INTERVAL_S:
+                return
             self._said_at = now
-            self._worker.say(Alive(time_us))
+        self._worker.say(Alive(self._time_us))
 
 
 class Worker:
@@ -70,6 +78,7 @@ class Worker:
     def __init__(self, connection: Connection) -> None:
         self.cancelled_ticket = 0
         self._connection = connection
+        self._sending = threading.Lock()
         self._inbox: queue.SimpleQueue[Work | Warm] = queue.SimpleQueue()
         self._cold: deque[ModelUse] = deque()
         self._predictors = Predictors()
@@ -89,9 +98,10 @@ class Worker:
             self._work(self._next())
 
     def say(self, message: FromWorker) -> None:
-        """Send a message; a server that is gone ends the process."""
+        """Send a message, from any thread; a server that is gone ends the process."""
         try:
-            self._connection.send(message)
+            with self._sending:
+                self._connection.send(message)
         except OSError:
             os._exit(0)
 
@@ -119,13 +129,12 @@ class Worker:
             self._cold.extend(message.models)
 
     def _warm(self, model: ModelUse) -> None:
-        problem = ""
         try:
-            self._open(model)
+            warmed = Warmed(model, provider=self._open(model).provider)
         except (ModelUnusable, _Unfit) as error:
-            problem = str(error)
             log.debug("Not warmed up: %s", error)
-        self.say(Warmed(model, problem))
+            warmed = Warmed(model, problem=str(error))
+        self.say(warmed)
 
     def _work(self, work: Work) -> None:
         shard = work.shard
@@ -134,7 +143,7 @@ class Worker:
             for outcome in run(shard, predictor, _Progress(self, work)):
                 self._misbehave(shard, outcome)
                 self.say(outcome)
-            self.say(Finished(predictor.provider))
+            self.say(Finished(predictor.provider, shard.model))
         except _Unfit as error:
             self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:

@@ -127,6 +127,7 @@ class WorkerPool:
         self._timeout_s = timeout_s
         self._warm = tuple(warm)
         self._problems: dict[str, str] = {}
+        self._providers: dict[str, str] = {}
         self._log_level = log_level.upper()
         self._slots = [_Slot(number) for number in range(size)]
         self._lanes: list[Lane[Any]] = []
@@ -173,6 +174,12 @@ class WorkerPool:
         """The models that could not be loaded beforehand, by folder, and why."""
         with self._changed:
             return dict(self._problems)
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """The execution providers that models were last loaded on, by folder."""
+        with self._changed:
+            return dict(self._providers)
 
     def processes(self) -> list[int]:
         """The process ids of the workers that are up."""
@@ -313,6 +320,8 @@ class WorkerPool:
                 slot.cold -= 1
                 if message.problem:
                     self._problems[str(message.model.folder)] = message.problem
+            if isinstance(message, Warmed | Finished) and message.provider:
+                self._providers[str(message.model.folder)] = message.provider
             if isinstance(message, Finished | Refused):
                 self._free(slot)
             wanted = lane is not None and lane in self._lanes

@@ -36,9 +36,9 @@ class ActionRecognition:
     def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
         """Load the classifier. Raises ModelUnusable."""
         self.manifest = manifest
-        self._model = OnnxModel(manifest.graph, provider=provider)
-        self.provider = self._model.provider
         self._threads = threads or core_count()
+        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self.provider = self._model.provider
         self._input = ModelInput(manifest.input, self._model)
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.of(manifest)
@@ -57,12 +57,13 @@ class ActionRecognition:
         groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
         cutter = ClipCutter(grid, wanted)
         with (
-            FrameSource(video) as source,
+            FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._input.fit)),
                 self._classify,
                 threads=self._threads,
                 cancelled=progress.cancelled,
+                interrupt=source.interrupt,
             ) as classified,
         ):
             for number, scores in classified:

@@ -61,9 +61,9 @@ class Classification:
     def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
         """Load the classifier. Raises ModelUnusable."""
         self.manifest = manifest
-        self._model = OnnxModel(manifest.graph, provider=provider)
-        self.provider = self._model.provider
         self._threads = threads or core_count()
+        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self.provider = self._model.provider
         self._input = ModelInput(manifest.input, self._model)
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.for_classification(manifest)
@@ -84,13 +84,14 @@ class Classification:
             state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
         )
         with (
-            FrameSource(video) as source,
+            FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
                 self._look_at,
                 threads=self._threads,
                 depth=FRAMES_PER_THREAD * self._threads if shots else None,
                 cancelled=progress.cancelled,
+                interrupt=source.interrupt,
             ) as found,
         ):
             change = Change()

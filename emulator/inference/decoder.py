@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.container import VideoUnreadable, identify
+
+# Read when a video is opened: in a stream the pictures may begin long after the sound, and FFmpeg would look
+# for their size for five seconds only. It still reads no more than 5 MB to find it.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "analyzeduration;60000000")
 
 Picture = NDArray[np.uint8]
 
@@ -80,16 +85,18 @@ def quiet_decoder() -> None:
 class Decoder:
     """Stands on one frame of a video, at `time_us` after the video's start, and steps forward or seeks.
 
-    `threads` are the codec's own; 0 means twice the cores.
+    `threads` are the codec's own; 0 means twice the cores. `check` is called before each frame that is
+    decoded, however many of them a step or a seek takes: what it raises ends that.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, check: Callable[[], None] = lambda: None) -> None:
         # An absolute path cannot be taken for a URL or for one of FFmpeg's protocols, a name that ends like a
         # video's not for a pattern of picture files.
         self._path = path.absolute()
         self._container = identify(self._path)
         if _NAME_PATTERN.search(str(self._path)) and self._path.suffix.lower() not in _VIDEO_SUFFIXES:
             raise VideoUnreadable("The video's name would be read as a pattern: rename it to end in .mp4.")
+        self._check = check
         self._threads = threads or min(_MAX_THREADS, 2 * _cores())
         self._capture: cv2.VideoCapture | None = None
         self._origin_ms = self._reported_ms = 0.0
@@ -192,7 +199,7 @@ class Decoder:
         margin_us = _SEEK_MARGIN_US
         while self._can_seek and margin_us < moment_us and self._capture is not None:
             self._capture.set(cv2.CAP_PROP_POS_MSEC, (moment_us - margin_us) / 1000)
-            if self._capture.grab():
+            if self._grab(self._capture):
                 reported_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 time_us = round((reported_ms - self._origin_ms) * 1000)
                 if reported_ms != 0 and time_us <= moment_us:
@@ -232,15 +239,19 @@ class Decoder:
 
     def _decode(self, capture: cv2.VideoCapture) -> bool:
         """One more frame. OpenCV reports the end at each packet that it cannot decode; others may follow."""
-        if capture.grab():
+        if self._grab(capture):
             self._sound_frames += 1
             return True
         left = int(((self.info.duration_us or 0) - self.time_us) / self._average_us)
         for _ in range(_REORDER_FRAMES + min(max(left, 0), _MAX_DAMAGED_FRAMES)):
-            if capture.grab():
+            if self._grab(capture):
                 self._sound_frames = 0
                 return True
         return False
+
+    def _grab(self, capture: cv2.VideoCapture) -> bool:
+        self._check()
+        return bool(capture.grab())
 
     def _stand(self, reported_ms: float, time_us: int, *, interval_us: int | None) -> None:
         self._reported_ms = reported_ms
@@ -251,6 +262,8 @@ class Decoder:
 
 def _read_info(capture: cv2.VideoCapture) -> VideoInfo:
     width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height == 0:
+        raise VideoUnreadable(f"No size of the pictures is found at the start of the video. {_CONVERT}")
     if width * height > _MAX_PIXELS:
         raise VideoUnreadable(
             f"The pictures are said to be {width}x{height}: too large. Scale the video down."

@@ -28,9 +28,9 @@ class ObjectTracking:
     def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
         """Load the detector. Raises ModelUnusable."""
         self.manifest = manifest
-        self._model = OnnxModel(manifest.graph, provider=provider)
-        self.provider = self._model.provider
         self._threads = threads or core_count()
+        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self.provider = self._model.provider
         self._input = ModelInput(manifest.input, self._model)
         self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
@@ -51,12 +51,13 @@ class ObjectTracking:
         )
         spans = [(segment.start_us, segment.end_us) for segment in segments]
         with (
-            FrameSource(video) as source,
+            FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 source.sample(interval_us, spans, self._input.fit),
                 self._detect,
                 threads=self._threads,
                 cancelled=progress.cancelled,
+                interrupt=source.interrupt,
             ) as samples,
         ):
             for sample in samples:
@@ -64,10 +65,10 @@ class ObjectTracking:
                     tracks.add(sample, max(sample.first, group.first), min(sample.last, group.last))
                 progress.advance(sample.time_us)
                 for group in groups.finished(sample.last + 1):
-                    yield from _finish(group, source.info)
+                    yield from _finish(group, source.info, progress)
             if not progress.cancelled():
                 for group in groups.rest():
-                    yield from _finish(group, source.info)
+                    yield from _finish(group, source.info, progress)
 
     def _detect(self, sample: Sample[Picture]) -> Sample[Detections]:
         outputs = self._model.run(self._head.names, self._input.feed([sample.data]))
@@ -95,16 +96,19 @@ class _SegmentTracks:
                 track = self._tracks.setdefault(track_id, TrackHistory(int(found.classes[row])))
                 track.add(first, last, found.boxes[row], float(found.scores[row]))
 
-    def predictions(self) -> list[Prediction]:
-        return list(to_predictions(self._tracks.values(), self._manifest, self._parameters))
+    def predictions(self) -> Iterator[Prediction]:
+        return to_predictions(self._tracks.values(), self._manifest, self._parameters)
 
 
 def _finish(
-    group: Group[_SegmentTracks], info: VideoInfo
+    group: Group[_SegmentTracks], info: VideoInfo, progress: Progress
 ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
     outcome: list[Prediction] | InstanceFailure = []
     if group.state is not None:
-        outcome = group.state.predictions()
+        outcome = []
+        for prediction in group.state.predictions():
+            progress.alive()
+            outcome.append(prediction)
     elif group.first <= group.last or group.segment.start_us >= (info.duration_us or NO_END):
         # No frame came for any of its points, or it has none and lies behind what the container says.
         outcome = past_end(group.segment, info)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import re
@@ -15,23 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelUnusable
-
-# Read when onnxruntime is imported: its recent wheels report their use over the network and leave a session
-# file in the temporary folder. An emulator that promises to work offline does neither.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
-
-log = logging.getLogger(__name__)
+from emulator.inference.providers import CPU, VERSION, SessionFailed, first_line, open_session
 
 # TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
 # bytes of the key is cheaper than a parser for all of ONNX.
 _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 
-#: Setting -> onnxruntime's name and the options that make its results repeatable.
-PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
-    "cuda": ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}),
-    "cpu": ("CPUExecutionProvider", {}),
-}
 #: What a picture may be made of; further inputs may be whole numbers too.
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -69,14 +57,16 @@ class TensorInfo:
 class OnnxModel:
     """A loaded graph. `run` is thread-safe and uses the calling thread alone on the CPU."""
 
-    def __init__(self, path: Path, *, provider: str = "cpu") -> None:
-        """Load the graph on `provider` (`cpu`, `cuda` or `auto`).
+    def __init__(self, path: Path, *, provider: str = CPU, calls: int = 0) -> None:
+        """Load the graph on a provider of `PROVIDERS`, or with `auto` on the first that is there and works.
+
+        `calls` is how many calls of `run` are made at a time; 0 stands for as many as there are cores.
 
         Raises:
             ModelUnusable: the file is missing or not ONNX, or the provider is not available.
         """
         self.path = path
-        self.provider, self._session = _open(path, provider)
+        self.provider, self._session = _open(path, provider, calls)
         self.inputs = tuple(_tensor_info(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor_info(node) for node in self._session.get_outputs())
 
@@ -112,56 +102,17 @@ class OnnxModel:
         try:
             return list(self._session.run(names, feed))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise ModelUnusable(f"{self.path} failed while running: {_first_line(error)}") from error
+            raise ModelUnusable(f"{self.path} failed while running: {first_line(error)}") from error
 
 
-def _open(path: Path, provider: str) -> tuple[str, ort.InferenceSession]:
+def _open(path: Path, provider: str, calls: int) -> tuple[str, Any]:
     _check_file(path)
-    for name in _candidates(provider):
-        ep, options = PROVIDERS[name]
-        try:
-            session = ort.InferenceSession(str(path), _session_options(), providers=[(ep, options)])
-        except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            raise ModelUnusable(
-                f"{path} cannot be loaded as an ONNX model: {_reason(path, error)}"
-            ) from error
-        # onnxruntime falls back to the CPU without a word when CUDA's libraries are missing.
-        if ep in session.get_providers():
-            log.info("%s runs on %s", path, name)
-            return name, session
-        if provider != "auto":
-            raise ModelUnusable(
-                f"provider {name} was asked for, but onnxruntime could not start it (its libraries "
-                "are missing or no device was found); available is cpu. Install CUDA and cuDNN, or set the "
-                "provider to cpu or auto"
-            )
-    raise AssertionError("the CPU provider is always there")
-
-
-def _candidates(provider: str) -> list[str]:
-    available = ort.get_available_providers()
-    here = [name for name, (ep, _) in PROVIDERS.items() if ep in available]
-    if provider == "auto":
-        return here
-    if provider not in PROVIDERS:
-        raise ModelUnusable(f"unknown provider {provider!r}; it must be auto, {' or '.join(PROVIDERS)}")
-    if provider not in here:
+    try:
+        return open_session(path, provider, calls)
+    except SessionFailed as error:
         raise ModelUnusable(
-            f"provider {provider} was asked for, but onnxruntime here offers {', '.join(here)}; install "
-            "onnxruntime-gpu in place of onnxruntime, or set the provider to cpu or auto"
-        )
-    return [provider]
-
-
-def _session_options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    # One thread per call and many callers beat many threads per call, and do not collapse on a busy machine.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    return options
+            f"{path} cannot be loaded as an ONNX model: {_reason(path, str(error))}"
+        ) from error
 
 
 def _check_file(path: Path) -> None:
@@ -201,7 +152,7 @@ def _tensor_info(node: Any) -> TensorInfo:
     return TensorInfo(node.name, shape, node.type)
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path, text: str) -> str:
     """Why onnxruntime could not load the graph, and what to do about it."""
     missing = [name for name in external_files(path) if not (path.parent / name).is_file()]
     if missing:
@@ -209,18 +160,12 @@ def _reason(path: Path, error: Exception) -> str:
             f"its weights are in {', '.join(missing)}, which must lie beside it; copy that file too, or "
             "export the model as one file"
         )
-    text = _first_line(error)
     unknown = re.search(r"(\S+?)(?:\(-?\d+\))? is not a registered function/op", text)
     if unknown:
         return (
-            f"it asks for the operator {unknown[1]}, which onnxruntime {ort.__version__} does not have; "
+            f"it asks for the operator {unknown[1]}, which onnxruntime {VERSION} does not have; "
             "export it with standard ONNX operators only"
         )
     if "opset" in text.lower() or "IR version" in text:
-        return f"{text}; export it with an older opset, or install a newer onnxruntime than {ort.__version__}"
+        return f"{text}; export it with an older opset, or install a newer onnxruntime than {VERSION}"
     return f"{text}; export it again, or see docs/models.md"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -32,8 +32,9 @@ class Pipeline(Generic[T, R]):
     """`with Pipeline(source, work, threads=2) as results: for result in results: …`
 
     At most `depth` items exist between source and consumer. What the source or the work raises is raised
-    in the consumer after the results before it. Leaving the block stops and joins every thread;
-    `cancelled()` turning true ends the iteration early.
+    in the consumer after the results before it. Leaving the block stops and joins every thread; before that
+    it calls `interrupt`, which lets a source that is busy between two items give up. `cancelled()` turning
+    true ends the iteration early.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Pipeline(Generic[T, R]):
         threads: int,
         depth: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        interrupt: Callable[[], None] = lambda: None,
     ) -> None:
-        self._source, self._work, self._cancelled = source, work, cancelled
+        self._source, self._work = source, work
+        self._cancelled, self._interrupt = cancelled, interrupt
         self._depth = depth or threads + 6
         self._state = threading.Condition()
         self._waiting: deque[tuple[int, T]] = deque()
@@ -64,6 +67,7 @@ class Pipeline(Generic[T, R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._interrupt()
         with self._state:
             self._stopped = True
             self._state.notify_all()

@@ -50,7 +50,8 @@ class InstanceFailure:
 
 
 class Progress(Protocol):
-    """How a prediction under way is watched and stopped. Called from the thread that iterates."""
+    """How a prediction under way is watched and stopped. Called from the thread that iterates, unless it says
+    otherwise."""
 
     def cancelled(self) -> bool:
         """Say whether the prediction should end now; asked at every frame and ten times a second."""
@@ -58,12 +59,16 @@ class Progress(Protocol):
     def advance(self, time_us: int) -> None:
         """Hear that everything before this time of the video has been looked at."""
 
+    def alive(self) -> None:
+        """Hear that work goes on, although no more of the video has been looked at: before each frame that is
+        decoded and each prediction that is put together. Called from any thread."""
+
 
 class Predictor(Protocol):
     """A loaded model. Thread-safe: several videos may be predicted at once."""
 
     provider: str
-    """The execution provider really used, `cpu` or `cuda`."""
+    """The execution provider really used: `cpu`, `cuda`, `tensorrt` or `openvino`."""
 
     def predict(
         self,
@@ -86,7 +91,7 @@ def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: i
     """Load a model and prove with one run that its shapes are those of the manifest.
 
     Args:
-        provider: `cpu`, `cuda` or `auto` (cuda where there is one, else cpu).
+        provider: `cpu`, `cuda`, `tensorrt` or `openvino`, or `auto` for the fastest that works here.
         threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
 
     Raises:

@@ -33,8 +33,12 @@ class Sample(Generic[T]):
     data: T
 
 
+class SamplingInterrupted(Exception):
+    """A sampling ended because it was told to."""
+
+
 class FrameSource:
-    """One video and one decoder. A context manager; not thread-safe.
+    """One video and one decoder. A context manager; not thread-safe, but for `interrupt`.
 
     Times are the decoder's timestamps in microseconds after the start of the video track as it is shown,
     never an index divided by a frame rate. A start offset (MPEG-TS), a late start of the track, frames hidden
@@ -45,11 +49,23 @@ class FrameSource:
     cores); the threads of OpenCV's image functions belong to the process (`cv2.setNumThreads`) and are left
     alone. Gaps longer than `walk_us` are skipped by a seek, which costs about 150 ms (a frame: 2 to 7 ms).
 
+    `alive` is called before each frame that is decoded, in the thread that samples: where a container cannot
+    be sought, hours of video may lie between two samples.
+
     Raises `VideoUnreadable` where the file cannot be read as video.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, walk_us: int = 8_000_000) -> None:
-        self._decoder = Decoder(path, threads)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        walk_us: int = 8_000_000,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._alive = alive
+        self._interrupted = False
+        self._decoder = Decoder(path, threads, self._check)
         self._walk_us = walk_us
         self.info: VideoInfo = self._decoder.info
         self.end_us: int | None = None
@@ -66,6 +82,13 @@ class FrameSource:
     def close(self) -> None:
         """Releases the decoder. Sampling opens it again."""
         self._decoder.close()
+
+    def interrupt(self) -> None:
+        """Lets a sampling under way end with `SamplingInterrupted` at its next frame, and every later one.
+
+        May be called from any thread.
+        """
+        self._interrupted = True
 
     def sample(
         self, interval_us: int, spans: Sequence[tuple[int, int | None]], transform: Callable[[Picture], T]
@@ -85,6 +108,11 @@ class FrameSource:
             yield from self._sweep(points, transform)
         finally:
             self.close()
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise SamplingInterrupted
+        self._alive()
 
     def _sweep(
         self, points: _GridPoints, transform: Callable[[Picture], T]

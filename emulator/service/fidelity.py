@@ -71,9 +71,15 @@ JOB_FIELDS: Mapping[str, Fidelity] = {
     "output_config.gcs_destination": EMULATED,
     "output_config.bigquery_destination": _NO_BIGQUERY,
     "output_config.vertex_multimodal_dataset_destination": _NO_DATASET,
-    "dedicated_resources": Fidelity(Kind.DROPPED, "as the real service drops it for AutoML video models"),
+    "dedicated_resources": Fidelity(
+        Kind.DROPPED,
+        "as the real service drops it for AutoML video models; accelerators are used as the setting"
+        " `provider` says",
+    ),
     "service_account": Fidelity(Kind.IGNORED, "there is no access control"),
-    "manual_batch_tuning_parameters": Fidelity(Kind.IGNORED, "frames are batched as the model allows"),
+    "manual_batch_tuning_parameters": Fidelity(
+        Kind.IGNORED, "frames go to the model one by one, on every provider"
+    ),
     "generate_explanation": _NO_EXPLANATION,
     "explanation_spec": _NO_EXPLANATION,
     "output_info.gcs_output_directory": EMULATED,

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import frexp, isfinite
 
@@ -58,10 +58,18 @@ class ClassificationPrediction:
 Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
 
 
-def prediction_line(instance_raw: str, predictions: Sequence[Prediction]) -> str:
-    """Return the line of one predicted instance, without a line break; most confident prediction first."""
-    ordered = sorted(predictions, key=lambda prediction: -prediction.confidence)
-    listed = ",".join(map(_prediction, ordered))
+def prediction_line(
+    instance_raw: str, predictions: Sequence[Prediction], check: Callable[[], None] = lambda: None
+) -> str:
+    """Return the line of one predicted instance, without a line break; most confident prediction first.
+
+    `check` is called before each prediction, as the tracks of hours take minutes; what it raises ends that.
+    """
+    written = []
+    for prediction in sorted(predictions, key=lambda prediction: -prediction.confidence):
+        check()
+        written.append(_prediction(prediction))
+    listed = ",".join(written)
     return f'{{"instance":{instance_raw},"prediction":[{listed}]}}'
 
 

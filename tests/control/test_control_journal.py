@@ -79,11 +79,16 @@ def test_unknown_question_is_refused(project: Project) -> None:
 
 
 def test_explain_tells_every_step_and_what_was_not_honoured(project: Project) -> None:
+    accelerated = {
+        "machineType": "n1-standard-4",
+        "acceleratorType": "NVIDIA_TESLA_T4",
+        "acceleratorCount": 1,
+    }
     name = project.create(
         "a.mp4",
         "none.mp4",
         serviceAccount="me@example.com",
-        dedicatedResources={"machineSpec": {"machineType": "n1-standard-4"}, "startingReplicaCount": 1},
+        dedicatedResources={"machineSpec": accelerated, "startingReplicaCount": 1},
     )
     job = project.finish(name)
     explained = project.control("GET", f"jobs/{job_id(name)}/explain")
@@ -94,7 +99,8 @@ def test_explain_tells_every_step_and_what_was_not_honoured(project: Project) ->
         {
             "field": "dedicated_resources",
             "fidelity": "dropped",
-            "note": "as the real service drops it for AutoML video models",
+            "note": "as the real service drops it for AutoML video models; accelerators are used as the"
+            " setting `provider` says",
         },
         {"field": "service_account", "fidelity": "ignored", "note": "there is no access control"},
     ]

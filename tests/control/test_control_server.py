@@ -45,6 +45,10 @@ def test_info_tells_every_setting_and_where_it_came_from(tmp_path: Path) -> None
         info = http.get("/_emulator/info").json()
         assert info["version"] == __version__
         assert info["addresses"] == {"rest": emulator.url, "grpc": emulator.grpc_address, "tls": None}
+        while http.get("/_emulator/ready").status_code != 200:
+            pass
+        models = http.get("/_emulator/info").json()["models"]
+        assert models == [{"id": "tiny", "canned": False, "executionProvider": "cpu"}]
         assert info["settings"]["workers"] == {"value": 1, "from": "--workers"}
         assert info["settings"]["pace"] == {"value": "real", "from": "default"}
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from emulator.execution.workers import WorkerPool
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line
+from tests.inference.corpus import Clip, constant
 
 SEGMENTS = [("0s", "0.2s"), ("0.2s", "0.4s"), ("0.4s", "0.6s"), ("0.6s", "0.8s")]
 
@@ -127,6 +129,20 @@ def test_workers_that_cannot_start_fail_the_job(
     code, message = error_of(row)
     assert code == 13
     assert "ImportError: libGL.so.1 is missing" in message
+
+
+@pytest.mark.slow
+def test_worker_on_a_long_walk_is_not_taken_for_hung(workplace: Workplace, impatient: WorkerPool) -> None:
+    """An MPEG-TS is not sought. Its half hour here takes far longer to decode than a worker may be silent."""
+    ticks = constant(300, 3000)
+    piece = Clip("piece.ts", ticks, Fraction(1, 90000), gop=30, b_frames=2).write(workplace.folder)
+    workplace.put("long.ts", piece.read_bytes() * 180)
+    workplace.pool = impatient
+    workplace.start()
+    [walker] = impatient.processes()
+    row = workplace.run([line("long.ts", "1700s", "1701s")])
+    assert (row.state, row.successful, row.failed) == (JobState.SUCCEEDED, 1, 0)
+    assert impatient.processes() == [walker]
 
 
 def test_idle_worker_is_replaced_when_it_dies(impatient: WorkerPool) -> None:

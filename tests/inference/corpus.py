@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,20 +207,19 @@ _CLIPS = (
 )
 WRITTEN: dict[str, Clip] = {clip.name: clip for clip in _CLIPS}
 HIDDEN_BY_EDIT_LIST = 42
+_WHOLE_MP4 = Clip("whole.mp4", constant(120), Fraction(1, 30), b_frames=2, gop=50)
+_WHOLE_TS = Clip("whole.ts", constant(90, 3000), Fraction(1, 90000), b_frames=2, gop=30, audio=True)
 
 
-def _edit_list(folder: Path) -> Path:
-    whole = Clip("whole.mp4", constant(120), Fraction(1, 30), b_frames=2, gop=50).write(folder)
-    return shift_into_edit_list(whole, folder / "edit-list.mp4", Fraction(HIDDEN_BY_EDIT_LIST, 30))
+def _edit_list(folder: Path, whole: Clip = _WHOLE_MP4) -> Path:
+    path = whole.write(folder)
+    return shift_into_edit_list(path, folder / "edit-list.mp4", Fraction(HIDDEN_BY_EDIT_LIST, 30))
 
 
-def _cut_into_a_group(folder: Path) -> Path:
+def _cut_into_a_group(folder: Path, whole: Clip = _WHOLE_TS) -> Path:
     """A transport stream as a receiver gets it: its first pictures lack what they refer to."""
-    whole = Clip("whole.ts", constant(90, 3000), Fraction(1, 90000), b_frames=2, gop=30, audio=True).write(
-        folder
-    )
     path = folder / "cut-into.ts"
-    path.write_bytes(whole.read_bytes()[188 * 20 :])
+    path.write_bytes(whole.write(folder).read_bytes()[188 * 20 :])
     return path
 
 
@@ -228,3 +228,34 @@ CORPUS: dict[str, Callable[[Path], Path]] = {
     "edit-list.mp4": _edit_list,
     "cut-into.ts": _cut_into_a_group,
 }
+
+
+def lengthened(clip: Clip, seconds: int = 30) -> Clip:
+    """The clip with its pattern of timestamps repeated, for about so long."""
+    first, count = clip.ticks[0], len(clip.ticks)
+    period = clip.ticks[-1] - first + clip.ticks[1] - first
+    times = min(-(-seconds // float(period * clip.time_base)), 4096 // count)
+    ticks = (tick + turn * period for turn in range(int(times)) for tick in clip.ticks)
+    return replace(clip, ticks=tuple(ticks))
+
+
+_MORE = (
+    Clip("constant.mkv", constant(150), Fraction(1, 30), b_frames=3, gop=30),
+    Clip("one-group.mp4", constant(150), Fraction(1, 30), b_frames=3, gop=4096),
+    Clip("hevc.mkv", constant(120), Fraction(1, 30), codec="libx265", gop=30, options=_X265),
+    Clip("hevc.ts", constant(120, 3000), Fraction(1, 90000), codec="libx265", gop=30, options=_X265),
+    Clip("vp8.webm", irregular(120, 5), _MILLISECOND, codec="libvpx", options={"cpu-used": "8"}, gop=40),
+    Clip("vp9.mp4", constant(100), Fraction(1, 30), codec="libvpx-vp9", options={"cpu-used": "8"}, gop=40),
+    Clip("mpeg2.mpg", constant(120), Fraction(1, 30), codec="mpeg2video", b_frames=2, gop=15),
+    Clip("mpeg2.ts", constant(120), Fraction(1, 30), codec="mpeg2video", b_frames=2, gop=15),
+    Clip("mjpeg.mov", constant(90), Fraction(1, 30), codec="mjpeg", pixel_format="yuvj420p"),
+    Clip("b-frames.flv", constant(150), Fraction(1, 30), b_frames=2, gop=30),
+    Clip("wmv2.wmv", constant(120), Fraction(1, 30), codec="wmv2", gop=24),
+    Clip("mpeg4.avi", constant(120), Fraction(1, 30), codec="mpeg4", gop=24),
+)
+LONG: dict[str, Callable[[Path], Path]] = {
+    **{clip.name: lengthened(clip).write for clip in (*_CLIPS, *_MORE)},
+    "edit-list.mp4": partial(_edit_list, whole=lengthened(_WHOLE_MP4)),
+    "cut-into.ts": partial(_cut_into_a_group, whole=lengthened(_WHOLE_TS)),
+}
+"""The corpus and more kinds of container and codec, half a minute each."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from emulator.inference.predictor import (
 from emulator.inference.video import VideoUnreadable
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
+from tests.inference.corpus import Clip, constant
 from tests.inference.tiny_models import (
     BLACK,
     GREEN,
@@ -252,3 +255,42 @@ def test_nan_scores_are_an_error_not_an_empty_prediction(tmp_path: Path, clip: P
 def test_the_blackness_of_an_empty_video_has_no_tracks(tracker: Predictor, tmp_path: Path) -> None:
     video = write_clip(tmp_path / "black.mp4", lambda _: squares((BLACK, 0, 0)), seconds=1)
     assert predict(tracker, video)[0] == []
+
+
+def test_walking_to_a_late_segment_gives_signs_of_life_and_stops_when_told_to(
+    tracker: Predictor, tmp_path: Path
+) -> None:
+    """An MPEG-TS is never sought: with a segment at its end, all before it is decoded without any sample."""
+    path = _stream(tmp_path / "long.ts", seconds=60)
+    late = [Segment(59_000_000, None)]
+    watch = Watch()
+    ((_, found),) = tracker.predict(path, late, ModelParameters(), watch)
+    assert isinstance(found, list)
+    assert len(watch.times) <= 10
+    assert watch.signs > 59 * 30
+
+    stopping = _StopsOnTheWay(at=100)
+    assert list(tracker.predict(path, late, ModelParameters(), stopping)) == []
+    assert stopping.times == []
+    assert 100 <= stopping.signs < 59 * 30
+
+
+class _StopsOnTheWay(Watch):
+    """Cancelled after so many signs of life; from there on frames take long: all would take a minute."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def cancelled(self) -> bool:
+        return self.signs >= self._at
+
+    def alive(self) -> None:
+        super().alive()
+        if self.cancelled():
+            time.sleep(0.05)
+
+
+def _stream(path: Path, *, seconds: int) -> Path:
+    ticks = constant(seconds * 30, 3000)
+    return Clip(path.name, ticks, Fraction(1, 90000), gop=30, b_frames=2).write(path.parent)

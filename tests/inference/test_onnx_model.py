@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -32,8 +31,6 @@ from tests.inference.tiny_models import (
     write_clip,
     yolox_detector,
 )
-
-HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 
 
 @pytest.mark.parametrize(
@@ -59,19 +56,6 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ModelUnusable, match="cannot be loaded as an ONNX model"):
         OnnxModel(path)
-
-
-@pytest.mark.skipif(HAS_CUDA, reason="onnxruntime offers CUDA here")
-def test_cuda_that_is_not_there_is_an_error_and_auto_is_not(tmp_path: Path) -> None:
-    path = center_detector(tmp_path / "model.onnx")
-    with pytest.raises(ModelUnusable, match=r"cuda was asked for.* offers cpu; install onnxruntime-gpu"):
-        OnnxModel(path, provider="cuda")
-    assert OnnxModel(path, provider="auto").provider == "cpu"
-
-
-def test_an_unknown_provider_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnusable, match="unknown provider 'tpu'; it must be auto, cuda or cpu"):
-        OnnxModel(center_detector(tmp_path / "model.onnx"), provider="tpu")
 
 
 def test_running_with_the_wrong_input_is_refused(tmp_path: Path) -> None:

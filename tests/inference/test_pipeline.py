@@ -72,6 +72,30 @@ def test_what_the_work_raises_comes_after_the_results_before_it() -> None:
     assert seen == list(range(7))
 
 
+def test_a_source_that_is_busy_between_two_items_is_interrupted() -> None:
+    """It would never come to its next item; neither a failure nor a consumer that leaves waits for that."""
+
+    def source(interrupted: threading.Event) -> Generator[int, None, None]:
+        yield 1
+        interrupted.wait()
+
+    def fail(number: int) -> int:
+        raise RuntimeError(str(number))
+
+    failing, leaving = threading.Event(), threading.Event()
+    with (
+        no_thread_left(),
+        pytest.raises(RuntimeError, match="1"),
+        Pipeline(source(failing), fail, threads=1, interrupt=failing.set) as results,
+    ):
+        next(results)
+    with (
+        no_thread_left(),
+        Pipeline(source(leaving), str, threads=1, interrupt=leaving.set) as texts,
+    ):
+        assert next(texts) == "1"
+
+
 def test_what_the_source_raises_comes_after_the_results_before_it() -> None:
     def source() -> Generator[int, None, None]:
         yield 1

@@ -284,3 +284,20 @@ def test_a_quiet_decoder_writes_nothing(tmp_path: Path, mp4: bytes) -> None:
         [sys.executable, "-c", program, str(bad)], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_pictures_may_begin_long_after_the_sound_but_not_a_minute(tmp_path: Path) -> None:
+    """A stream has no table of what is in it: the size is known once the first picture is reached."""
+
+    def stream(seconds: int) -> Path:
+        # All the sound comes first.
+        clip = Clip(
+            "late.ts", constant(seconds, 90000), Fraction(1, 90000), rate=Fraction(1), audio=True, gop=4
+        )
+        return clip.write(tmp_path)
+
+    with FrameSource(stream(30)) as source:
+        found = [sample.data for sample in source.sample(1_000_000, TO_THE_END, read_number)]
+    assert found == list(range(30))
+    with pytest.raises(VideoUnreadable, match=r"No size of the pictures is found at the start.* ffmpeg"):
+        FrameSource(stream(80))

@@ -265,10 +265,11 @@ def cell_box(column: int, row: int) -> tuple[float, float, float, float]:
 
 
 class Watch:
-    """A Progress that remembers the times and cancels after some of them."""
+    """A Progress that remembers the times, counts signs of life, and cancels after some of the times."""
 
     def __init__(self, cancel_after: int | None = None) -> None:
         self.times: list[int] = []
+        self.signs = 0
         self._cancel_after = cancel_after
 
     def cancelled(self) -> bool:
@@ -276,6 +277,9 @@ class Watch:
 
     def advance(self, time_us: int) -> None:
         self.times.append(time_us)
+
+    def alive(self) -> None:
+        self.signs += 1
 
 
 def recorded(

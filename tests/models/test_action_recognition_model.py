@@ -22,6 +22,9 @@ class Unwatched:
     def cancelled(self) -> bool:
         return False
 
+    def alive(self) -> None:
+        pass
+
     def advance(self, time_us: int) -> None:
         """Nothing to do."""
 

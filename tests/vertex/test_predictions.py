@@ -74,6 +74,21 @@ def test_classification_line_has_the_type_after_the_label() -> None:
     )
 
 
+def test_each_prediction_of_a_line_gives_a_sign_of_life_and_can_end_it() -> None:
+    actions = [ActionPrediction(Label("1", "swing"), 0.7, time_us) for time_us in range(5)]
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(len(asked))
+        if len(asked) == 4:
+            raise InterruptedError
+
+    assert prediction_line(INSTANCE, actions[:3], check) == prediction_line(INSTANCE, actions[:3])
+    with pytest.raises(InterruptedError):
+        prediction_line(INSTANCE, actions, check)
+    assert len(asked) == 4
+
+
 def test_nothing_predicted_is_an_empty_list() -> None:
     assert prediction_line(INSTANCE, []) == f'{{"instance":{INSTANCE},"prediction":[]}}'
 
