@@ -42,8 +42,8 @@ test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs
 test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
 
-test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
-	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
+test-accuracy: $(VENV)-peers/installed ## The heads and the tracker beside other people's code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -rP -m accuracy tests/accuracy
 
 test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
