@@ -26,11 +26,20 @@ def iou(left: Floats, right: Floats) -> Floats:
     half, right_half = left[2:] / 2, right[2:] / 2
     least, most = left[:2] - half, left[:2] + half
     right_least, right_most = right[:2] - right_half, right[:2] + right_half
-    width = np.minimum(most[0][:, None], right_most[0]) - np.maximum(least[0][:, None], right_least[0])
-    height = np.minimum(most[1][:, None], right_most[1]) - np.maximum(least[1][:, None], right_least[1])
-    area = np.maximum(width, 0.0) * np.maximum(height, 0.0)
-    total = (left[2] * left[3])[:, None] + right[2] * right[3] - area
-    return np.asarray(area / total)
+    shared = _common(least[0], most[0], right_least[0], right_most[0])
+    shared *= _common(least[1], most[1], right_least[1], right_most[1])
+    total = (left[2] * left[3])[:, None] + right[2] * right[3]
+    total -= shared
+    shared /= total
+    return shared
+
+
+def _common(least: Floats, most: Floats, right_least: Floats, right_most: Floats) -> Floats:
+    """Length that every left stretch (N,) has in common with every right one (M,) -> (N, M)."""
+    common = np.minimum(most[:, None], right_most)
+    common -= np.maximum(least[:, None], right_least)
+    np.maximum(common, 0.0, out=common)
+    return common
 
 
 def assign(rows: Ints, columns: Ints, weights: Floats, least: float) -> list[int]:
@@ -42,10 +51,14 @@ def assign(rows: Ints, columns: Ints, weights: Floats, least: float) -> list[int
     taken: list[int] = np.flatnonzero(alone).tolist()
     rivals = np.flatnonzero(~alone)
     if len(rivals):
-        _, row = np.unique(rows[rivals], return_inverse=True)
-        _, column = np.unique(columns[rivals], return_inverse=True)
+        row, column = _renumbered(rows[rivals]), _renumbered(columns[rivals])
         cost = np.full((row.max() + 1, column.max() + 1), 2.0)
         cost[row, column] = 1.0 - weights[rivals]
         chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=1.0 - least, return_cost=False)
         taken += rivals[chosen[row] == column].tolist()
     return taken
+
+
+def _renumbered(numbers: Ints) -> Ints:
+    """The same in fewer numbers: 0, 1, 2 ... without holes, in the same order."""
+    return (np.cumsum(np.bincount(numbers) > 0) - 1)[numbers]

@@ -81,16 +81,20 @@ def idf1(moments: Sequence[Moment]) -> float:
 def mota(moments: Sequence[Moment]) -> float:
     """1 less the misses, false boxes and changes of identity for each true box."""
     last: dict[int, int] = {}
+    before: set[tuple[int, int]] = set()
     wrong = 0
     for moment in moments:
-        same = moment.overlap >= SAME
-        kept = np.array([[last.get(one) == other for other in moment.seen] for one in moment.true], bool)
-        # Pairs of the frame before stay together, then as many as can be, then the closest.
-        weights = same * (1.0 + moment.overlap / 1000 + 1000.0 * kept.reshape(same.shape))
-        matched = [(int(moment.true[row]), int(moment.seen[column])) for row, column in pairs(weights)]
+        # Pairs of the frame before stay together while they overlap enough; then the closest are taken.
+        kept = [[(one, other) in before for other in moment.seen] for one in moment.true]
+        weights = moment.overlap + 1000.0 * np.array(kept, bool).reshape(moment.overlap.shape)
+        matched = [
+            (int(moment.true[row]), int(moment.seen[column]))
+            for row, column in pairs(weights * (moment.overlap >= SAME))
+        ]
         wrong += len(moment.true) + len(moment.seen) - 2 * len(matched)
         wrong += sum(last.get(one, other) != other for one, other in matched)
         last.update(matched)
+        before = set(matched)
     return 1.0 - wrong / sum(len(moment.true) for moment in moments)
 
 
