@@ -26,7 +26,7 @@ NEW_GROWN = 2.0
 LOST_GROWN = 2.0
 #: What goes behind something shows less and less of itself. It is taken to be as large as it was; of the
 #: difference this share is forgotten in a second.
-SIZE_FORGOTTEN_PER_S = 0.5
+SIZE_FORGOTTEN_PER_S = 0.2
 #: A lost and a live track of one class that overlap more than this are the same object.
 SAME_IOU = 0.85
 #: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.

@@ -160,7 +160,7 @@ def test_tracking_is_repeatable() -> None:
 
 
 def behind_a_pillar(left: float, right: float) -> list[Detections]:
-    """Something walks 0.02 a sample past a pillar that cuts its box off, and hides all of it for six samples."""
+    """Something walks past a pillar that cuts off its box, and hides all of it for six samples."""
     frames = []
     for k in range(30):
         found = detections([(0.1 + 0.02 * k, 0.5, 0.9, 0)] if not 9 <= k < 15 else [])
@@ -184,5 +184,6 @@ def test_what_goes_behind_a_pillar_comes_out_as_itself(lost_iou: float, ids: set
 
 @pytest.mark.parametrize("reappears", [(0.55, 0.5, 0.9, 0), (0.35, 0.5, 0.9, 1)])
 def test_what_appears_elsewhere_or_of_another_class_is_not_the_lost_object(reappears: Seen) -> None:
-    frames: list[list[Seen]] = [*[[(0.3, 0.5, 0.9, 0)]] * 6, *[[]] * 3, *[[reappears]] * 4]
+    before: list[Seen] = [(0.3, 0.5, 0.9, 0)]
+    frames = [*[before] * 6, *[[]] * 3, *[[reappears]] * 4]
     assert follow(frames)[-1] == [2]
