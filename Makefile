@@ -42,8 +42,8 @@ test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs
 test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
 
-test-accuracy: $(VENV)-peers/installed ## The heads beside PyTorch's and transformers' own code, in an environment of their own
-	$(VENV)-peers/bin/python -m pytest -m accuracy tests/accuracy
+test-accuracy: $(VENV)-peers/installed ## The heads and the tracker beside other people's code, in an environment of their own
+	$(VENV)-peers/bin/python -m pytest -rP -m accuracy tests/accuracy
 
 test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO, in an environment of its own
 	$(VENV)-openvino/bin/python -m pytest tests/inference/test_providers.py tests/inference/test_object_tracking.py

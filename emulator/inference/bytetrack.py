@@ -6,15 +6,12 @@ height), so all tracks are predicted and corrected in a handful of array operati
 
 from __future__ import annotations
 
-import lap
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.inference.association import Floats, Ints, assign, iou, to_center
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 NEW, TRACKED, LOST = 0, 1, 2
 #: Noise, as shares of the box's width and height, as rates: samples may be unevenly apart. The paper's
@@ -25,6 +22,11 @@ VELOCITY_STD_PER_SQRT_S = 2 * 30**1.5 / 160
 BIRTH_VELOCITY_STD_PER_S = 30 / 16
 #: Boxes are this much larger when a track's second detection is sought: its speed is not known yet.
 NEW_GROWN = 2.0
+#: As much larger, when a lost track is sought where nothing overlaps it.
+LOST_GROWN = 2.0
+#: What goes behind something shows less and less of itself. It is taken to be as large as it was; of the
+#: difference this share is forgotten in a second.
+SIZE_FORGOTTEN_PER_S = 0.2
 #: A lost and a live track of one class that overlap more than this are the same object.
 SAME_IOU = 0.85
 #: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.
@@ -51,6 +53,8 @@ class ByteTrack:
         self._velocity: Floats = np.zeros((4, 0))
         # (3, 4, N): variance of the position, covariance of both, variance of the velocity (per second).
         self._uncertainty: Floats = np.zeros((3, 4, 0))
+        # (2, N): width and height of the whole object, as far as it was seen lately.
+        self._whole: Floats = np.zeros((2, 0))
 
     def update(self, found: Detections, time_us: int) -> Ints:
         """Take the detections of the next frame; return the track id of each, or 0 where it has none.
@@ -58,7 +62,7 @@ class ByteTrack:
         Times must increase. A track not seen for longer than the settings' `buffer` is never continued.
         """
         self._predict(time_us)
-        boxes = _to_center(found.boxes)
+        boxes = to_center(found.boxes)
         assigned = np.full(len(found), -1, np.int64)  # index of the track of each detection
         self._associate(found, boxes, assigned)
         self._correct(boxes, assigned, time_us)
@@ -74,17 +78,17 @@ class ByteTrack:
     def _is_taken(self, boxes: Floats, classes: Ints) -> NDArray[np.bool_]:
         """Which boxes lie on an object that is followed under another class: the detector has wavered."""
         followed = np.flatnonzero(self._states != NEW)
-        overlap = _iou(self._position[:, followed], boxes)
+        overlap = iou(self._position[:, followed], boxes)
         rival = (overlap > self._settings.rival_iou) & (self._classes[followed, None] != classes)
         return np.asarray(rival.any(axis=0))
 
     def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
         settings, states = self._settings, self._states
-        overlap = _iou(self._position, boxes)
+        overlap = iou(self._position, boxes)
         fresh = states == NEW
         if fresh.any():
             grown = np.array([[1.0], [1.0], [NEW_GROWN], [NEW_GROWN]])
-            overlap[fresh] = _iou(self._position[:, fresh] * grown, boxes * grown)
+            overlap[fresh] = iou(self._position[:, fresh] * grown, boxes * grown)
         overlap *= self._classes[:, None] == found.classes
         # From here on only the pairs that overlap at all: they are few.
         tracks, seen = np.nonzero(
@@ -97,7 +101,7 @@ class ByteTrack:
 
         def match(candidates: NDArray[np.bool_], weights: Floats, least: float) -> None:
             picked = np.flatnonzero(candidates & (weights >= least))
-            for pair in _assign(tracks[picked], seen[picked], weights[picked], least):
+            for pair in assign(tracks[picked], seen[picked], weights[picked], least):
                 assigned[seen[picked[pair]]] = tracks[picked[pair]]
                 free[tracks[picked[pair]]] = False
 
@@ -106,8 +110,28 @@ class ByteTrack:
         # at 10 samples a second a miss is common, and many objects would be lost for it.
         weak = (low & ~high)[seen] & (free & ~fresh)[tracks]
         match(weak, overlaps, settings.second_iou)
+        self._find_again(found, boxes, assigned, np.flatnonzero(free & (states == LOST)))
+        free[assigned[assigned >= 0]] = False
         match((high & (assigned < 0))[seen] & fresh[tracks], fused, settings.new_iou)
         states[free & (states == TRACKED)] = LOST
+
+    def _find_again(self, found: Detections, boxes: Floats, assigned: Ints, lost: Ints) -> None:
+        """Match what is left of the sure detections with lost tracks that they do not overlap.
+
+        An object that passes behind another seems to slow down as it goes, and comes out as a sliver on the
+        other side. So both boxes are taken to be as large as the object was, and grown.
+        """
+        sought = np.flatnonzero((found.scores >= self._settings.high) & (assigned < 0))
+        if not len(lost) or not len(sought):
+            return
+        distance = np.abs(self._position[:2, lost, None] - boxes[:2, None, sought])
+        sides = np.maximum(1.0 - distance / (LOST_GROWN * self._whole[:, lost, None]), 0.0)
+        shared = sides[0] * sides[1]
+        overlap = shared / (2.0 - shared) * (self._classes[lost, None] == found.classes[sought])
+        least = self._settings.lost_iou
+        tracks, seen = np.nonzero(overlap >= max(1e-9, least))
+        for pair in assign(tracks, seen, overlap[tracks, seen], least):
+            assigned[sought[seen[pair]]] = lost[tracks[pair]]
 
     def _predict(self, time_us: int) -> None:
         if self._time_us is not None and time_us <= self._time_us:
@@ -146,6 +170,9 @@ class ByteTrack:
         self._uncertainty[0][:, tracks] = rest * position_variance
         self._uncertainty[1][:, tracks] = rest * covariance
         self._uncertainty[2][:, tracks] = velocity_variance - velocity_gain * covariance
+        size, whole = boxes[2:, detections], self._whole[:, tracks]
+        forgotten = np.minimum((time_us - self._seen_us[tracks]) * (SIZE_FORGOTTEN_PER_S / 1e6), 1.0)
+        self._whole[:, tracks] = np.maximum(size, whole + (size - whole) * forgotten)
         self._states[tracks] = TRACKED
         self._seen_us[tracks] = time_us
 
@@ -157,7 +184,7 @@ class ByteTrack:
         gone = unconfirmed | expired
         lost, live = np.flatnonzero((self._states == LOST) & ~gone), np.flatnonzero(self._states == TRACKED)
         if len(lost) and len(live):
-            same = _iou(self._position[:, lost], self._position[:, live]) > SAME_IOU
+            same = iou(self._position[:, lost], self._position[:, live]) > SAME_IOU
             same &= self._classes[lost, None] == self._classes[None, live]
             gone[lost[same.any(axis=1)]] = True
         if gone.any():
@@ -168,6 +195,7 @@ class ByteTrack:
         self._states, self._seen_us = self._states[tracks], self._seen_us[tracks]
         self._position, self._velocity = self._position[:, tracks], self._velocity[:, tracks]
         self._uncertainty = self._uncertainty[:, :, tracks]
+        self._whole = self._whole[:, tracks]
 
     def _start(self, boxes: Floats, classes: Ints, time_us: int) -> Ints:
         count = boxes.shape[1]
@@ -190,45 +218,5 @@ class ByteTrack:
         self._position = np.concatenate([self._position, boxes], axis=1)
         self._velocity = np.concatenate([self._velocity, np.zeros_like(boxes)], axis=1)
         self._uncertainty = np.concatenate([self._uncertainty, uncertainty], axis=2)
+        self._whole = np.concatenate([self._whole, boxes[2:]], axis=1)
         return ids
-
-
-def _to_center(boxes: NDArray[np.float32]) -> Floats:
-    """xyxy (N, 4) -> rows centre x, centre y, width, height (4, N)."""
-    corners = boxes.astype(np.float64).reshape(-1, 4).T
-    center = np.empty_like(corners)
-    np.add(corners[:2], corners[2:], out=center[:2])
-    center[:2] *= 0.5
-    np.subtract(corners[2:], corners[:2], out=center[2:])
-    np.maximum(center[2:], 1e-6, out=center[2:])
-    return center
-
-
-def _iou(left: Floats, right: Floats) -> Floats:
-    """Overlap of every left box (4, N) with every right one (4, M), by centre and size -> (N, M)."""
-    half, right_half = left[2:] / 2, right[2:] / 2
-    least, most = left[:2] - half, left[:2] + half
-    right_least, right_most = right[:2] - right_half, right[:2] + right_half
-    width = np.minimum(most[0][:, None], right_most[0]) - np.maximum(least[0][:, None], right_least[0])
-    height = np.minimum(most[1][:, None], right_most[1]) - np.maximum(least[1][:, None], right_least[1])
-    area = np.maximum(width, 0.0) * np.maximum(height, 0.0)
-    total = (left[2] * left[3])[:, None] + right[2] * right[3] - area
-    return np.asarray(area / total)
-
-
-def _assign(rows: Ints, columns: Ints, weights: Floats, least: float) -> list[int]:
-    """Which of the pairs (row, column) to take for the greatest total weight above `least`, each row once."""
-    if not len(rows):
-        return []
-    # A pair that has no rival on either side is settled; the solver gets what is left.
-    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
-    taken: list[int] = np.flatnonzero(alone).tolist()
-    rivals = np.flatnonzero(~alone)
-    if len(rivals):
-        _, row = np.unique(rows[rivals], return_inverse=True)
-        _, column = np.unique(columns[rivals], return_inverse=True)
-        cost = np.full((row.max() + 1, column.max() + 1), 2.0)
-        cost[row, column] = 1.0 - weights[rivals]
-        chosen, _ = lap.lapjv(cost, extend_cost=True, cost_limit=1.0 - least, return_cost=False)
-        taken += rivals[chosen[row] == column].tolist()
-    return taken

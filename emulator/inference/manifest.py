@@ -41,6 +41,8 @@ HEAD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "detections": {"nms_iou": 1.0},
 }
 USUAL: Mapping[str, Any] = {"box": "xyxy", "box_unit": "pixels", "nms_iou": 0.65}
+TRACKERS = ("bytetrack", "iou")
+
 LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "NCHW", "NHWC"),
@@ -306,8 +308,14 @@ class SamplingSection:
 
 @dataclass(frozen=True)
 class TrackerSection:
-    """`[tracker]`: ByteTrack's thresholds (object tracking). Scores and overlaps are 0 to 1."""
+    """`[tracker]`: what joins detections to tracks (object tracking). Scores and overlaps are 0 to 1."""
 
+    kind: str = _key(
+        _one_of(*TRACKERS),
+        "`bytetrack` predicts where objects go. `iou` compares boxes with the last ones alone, and has no "
+        "use for `high` and the overlaps but `match_iou`.",
+        "bytetrack",
+    )
     high: float = _key(_number(0, 1), "Detections at or above it are matched first.", 0.5)
     low: float = _key(
         _number(0, 1), "Detections from here to `high` may only continue a track (second stage).", 0.1
@@ -321,6 +329,11 @@ class TrackerSection:
         _number(0, 1),
         "Least overlap of the doubled boxes for a track's second detection (times the score).",
         0.1,
+    )
+    lost_iou: float = _key(
+        _number(0, 1),
+        "Least overlap of the doubled boxes for a lost track to be found again where nothing overlaps it.",
+        0.15,
     )
     rival_iou: float = _key(
         _number(0, 1),

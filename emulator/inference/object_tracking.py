@@ -6,12 +6,15 @@ distinct segment has a tracker of its own, so its predictions do not depend on i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from emulator.inference.association import Ints
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
-from emulator.inference.manifest import ModelManifest
+from emulator.inference.iou_tracker import IouTracker
+from emulator.inference.manifest import ModelManifest, TrackerSection
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import Pipeline, core_count
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
@@ -20,6 +23,15 @@ from emulator.inference.segments import NO_END, Group, Groups, grid_points, past
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.inference.video import FrameSource, Sample, VideoInfo
 from emulator.vertex.parameters import ModelParameters
+
+
+class Tracker(Protocol):
+    """Says of each detection of a segment's successive frames which object it is: 0 for none."""
+
+    def update(self, found: Detections, time_us: int) -> Ints: ...
+
+
+TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": ByteTrack, "iou": IouTracker}
 
 
 class ObjectTracking:
@@ -81,7 +93,7 @@ class _SegmentTracks:
 
     def __init__(self, manifest: ModelManifest, parameters: ModelParameters) -> None:
         self._manifest, self._parameters = manifest, parameters
-        self._tracker = ByteTrack(manifest.tracker)
+        self._tracker = TRACKERS[manifest.tracker.kind](manifest.tracker)
         self._tracks: dict[int, TrackHistory] = {}
 
     def add(self, sample: Sample[Detections], first: int, last: int) -> None:

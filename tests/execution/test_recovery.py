@@ -66,7 +66,9 @@ def test_killed_server_is_resumed_without_loss_or_doubles(workplace: Workplace) 
     server = start_server(workplace)
     assert server.stdout is not None
     try:
-        workers = [int(word) for word in server.stdout.readline().split()]
+        workers: list[int] = []
+        while not workers:
+            workers = [int(word) for word in server.stdout.readline().split()]
         before = workplace.wait_until(job, lambda row: row.successful >= 3)
     finally:
         server.kill()

@@ -11,18 +11,7 @@ import pytest
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
-
-Seen = tuple[float, float, float, float]  # centre x, centre y, score, class
-STEP_US = 100_000
-
-
-def detections(objects: Sequence[Seen], width: float = 0.1, height: float = 0.2) -> Detections:
-    boxes = [(x - width / 2, y - height / 2, x + width / 2, y + height / 2) for x, y, _, _ in objects]
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array([score for _, _, score, _ in objects], np.float32),
-        np.array([label for _, _, _, label in objects], np.int64),
-    )
+from tests.inference.boxes import STEP_US, Seen, detections
 
 
 def follow(frames: Sequence[Sequence[Seen]], **settings: float) -> list[list[int]]:
@@ -168,3 +157,33 @@ def test_tracking_is_repeatable() -> None:
         [(*rng.random(2).tolist(), float(rng.uniform(0.1, 1)), 0.0) for _ in range(30)] for _ in range(20)
     ]
     assert follow(frames) == follow(frames)
+
+
+def behind_a_pillar(left: float, right: float) -> list[Detections]:
+    """Something walks past a pillar that cuts off its box, and hides all of it for six samples."""
+    frames = []
+    for k in range(30):
+        found = detections([(0.1 + 0.02 * k, 0.5, 0.9, 0)] if not 9 <= k < 15 else [])
+        if k < 9:
+            found.boxes[:, 2] = np.minimum(found.boxes[:, 2], left)
+        else:
+            found.boxes[:, 0] = np.maximum(found.boxes[:, 0], right)
+        frames.append(found)
+    return frames
+
+
+@pytest.mark.parametrize(("lost_iou", "ids"), [(0.15, {1}), (1.0, {1, 2})])
+def test_what_goes_behind_a_pillar_comes_out_as_itself(lost_iou: float, ids: set[int]) -> None:
+    """Its last box before and its first one after are slivers, a pillar's width apart."""
+    frames = behind_a_pillar(left=0.235, right=0.37)
+    assert frames[8].boxes[0, 2] - frames[8].boxes[0, 0] < 0.03
+    tracker = ByteTrack(TrackerSection(lost_iou=lost_iou))
+    found = [tracker.update(frame, k * STEP_US).tolist() for k, frame in enumerate(frames)]
+    assert {number for row in found for number in row} == ids
+
+
+@pytest.mark.parametrize("reappears", [(0.55, 0.5, 0.9, 0), (0.35, 0.5, 0.9, 1)])
+def test_what_appears_elsewhere_or_of_another_class_is_not_the_lost_object(reappears: Seen) -> None:
+    before: list[Seen] = [(0.3, 0.5, 0.9, 0)]
+    frames = [*[before] * 6, *[[]] * 3, *[[reappears]] * 4]
+    assert follow(frames)[-1] == [2]

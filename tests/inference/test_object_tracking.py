@@ -207,6 +207,18 @@ def test_a_weak_single_sighting_is_not_a_track(tmp_path: Path) -> None:
     assert predict(open_predictor(load_manifest(model)), video)[0] == []
 
 
+def test_the_plain_tracker_by_setting(tmp_path: Path) -> None:
+    """Red moves by more than its width: of its two halves each is a track, unless motion is followed."""
+
+    def jumping(seconds: float) -> Picture:
+        return squares((RED, 0 if seconds < 0.95 else 6, 3))
+
+    video = write_clip(tmp_path / "jump.mp4", jumping, seconds=2)
+    plain = tracking_folder(tmp_path / "plain", TRACKING_TOML + 'kind = "iou"\n')
+    found = predict(open_predictor(load_manifest(plain)), video)[0]
+    assert tracks(found) == [("red", 0.0, 0.9, 10), ("red", 1.0, 1.9, 10)]
+
+
 def test_the_same_bytes_with_any_number_of_threads(tmp_path: Path, clip: Path) -> None:
     manifest = load_manifest(tracking_folder(tmp_path / "model"))
     outcomes = [predict(open_predictor(manifest, threads=threads), clip) for threads in (1, 2, 5)]
