@@ -24,7 +24,7 @@ from measure import arguments, interleaved, median, report
 from emulator.execution.shards import ModelUse, Predicted, Shard, ShardItem, run
 from emulator.factory import Clip, Object, render
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import Predictor, open_predictor
+from emulator.inference.predictor import Predictor, Unwatched, open_predictor
 from emulator.registry import bundled_models
 from emulator.storage import LocalStore
 from emulator.testing import Server, serve
@@ -129,17 +129,6 @@ def job(server: Server) -> float:
     return time.perf_counter() - started
 
 
-class _Unwatched:
-    def cancelled(self) -> bool:
-        return False
-
-    def alive(self) -> None:
-        pass
-
-    def advance(self, time_us: int) -> None:
-        pass
-
-
 def direct(predictor: Predictor, clip: Path) -> float:
     """Seconds of the same pipeline without a server: decode, detect, track, the line of output."""
     started = time.perf_counter()
@@ -147,7 +136,7 @@ def direct(predictor: Predictor, clip: Path) -> float:
     use = ModelUse(bundled_models() / MODEL)
     parameters = ModelParameters()
     shard = Shard("benchmark", use, clip, LocalStore(clip.parent), (item,), parameters)
-    (outcome,) = run(shard, predictor, _Unwatched())
+    (outcome,) = run(shard, predictor, Unwatched())
     assert isinstance(outcome, Predicted)
     return time.perf_counter() - started
 

@@ -29,7 +29,7 @@ from emulator.inference.heads import DETECTION_HEADS, suppress
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import core_count
-from emulator.inference.predictor import Segment, open_predictor
+from emulator.inference.predictor import Segment, Unwatched, open_predictor
 from emulator.inference.preprocess import ModelInput
 from emulator.vertex.parameters import ModelParameters
 
@@ -43,16 +43,6 @@ class Cost:
 
     wall_s: float
     cpu_s: float
-
-
-class Unwatched:
-    """A prediction that nobody watches or cancels."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def advance(self, time_us: int) -> None:
-        pass
 
 
 def cost(work: Callable[[], object]) -> Cost:

@@ -64,6 +64,20 @@ class Progress(Protocol):
         decoded and each prediction that is put together. Called from any thread."""
 
 
+class Unwatched:
+    """The Progress of a prediction that nobody follows or stops."""
+
+    def cancelled(self) -> bool:
+        """See Progress."""
+        return False
+
+    def advance(self, time_us: int) -> None:
+        """See Progress."""
+
+    def alive(self) -> None:
+        """See Progress."""
+
+
 class Predictor(Protocol):
     """A loaded model. Thread-safe: several videos may be predicted at once."""
 

@@ -19,7 +19,7 @@ from scenes import LABELS, random_clip
 from emulator.factory import Clip, action_documentation_clip, render
 from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, open_predictor
+from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ActionPrediction
 
@@ -27,16 +27,6 @@ FOLDER = Path(__file__).parent
 ACTING_SEEDS = range(900_000, 900_100)
 CALM_SEEDS = range(910_000, 910_040)
 SUFFIXES = (".mp4", ".mp4", ".mov", ".avi")
-
-
-class Unwatched:
-    """Progress that nobody follows."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def advance(self, time_us: int) -> None:
-        """Nothing to do."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from scenes import LABELS, random_film
 from emulator.factory import LabelScore, Truth, documentation_clip, render, score_labels
 from emulator.factory.scene import Scene
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, open_predictor
+from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 
@@ -33,16 +33,6 @@ EVERYTHING = ModelParameters(
     max_predictions=10_000, shot_classification=True, one_sec_interval_classification=True
 )
 GOAL = 0.95
-
-
-class Unwatched:
-    """Progress that nobody follows."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def advance(self, time_us: int) -> None:
-        """Nothing to do."""
 
 
 @dataclass(frozen=True)

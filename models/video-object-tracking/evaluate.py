@@ -31,23 +31,13 @@ from emulator.factory import (
 )
 from emulator.inference.manifest import load_manifest
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, open_predictor
+from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 
 FOLDER = Path(__file__).parent
 THRESHOLD = 0.5
 WANTED = {"precision": 0.95, "recall": 0.95, "track_f1": 0.95}
-
-
-class Unwatched:
-    """Progress that nobody looks at."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def advance(self, time_us: int) -> None:
-        pass
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,11 @@ import pytest
 from emulator.factory import Action, Camera, Clip, Figure, action_documentation_clip, random_clip, render
 from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import Predictor, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ActionPrediction
 
 FOLDER = Path(__file__).parents[2] / "models" / "video-action-recognition"
-
-
-class Unwatched:
-    """Progress that nobody follows."""
-
-    def cancelled(self) -> bool:
-        return False
-
-    def alive(self) -> None:
-        pass
-
-    def advance(self, time_us: int) -> None:
-        """Nothing to do."""
 
 
 @pytest.fixture(scope="module")

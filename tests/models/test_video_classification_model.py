@@ -15,23 +15,12 @@ import pytest
 from emulator.factory import Camera, Clip, Figure, Film, Object, documentation_clip, render
 from emulator.factory.scene import Scene
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.predictor import Predictor, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 
 FOLDER = Path(__file__).parents[2] / "models" / "video-classification"
 SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
-
-
-class Unwatched:
-    def cancelled(self) -> bool:
-        return False
-
-    def alive(self) -> None:
-        pass
-
-    def advance(self, time_us: int) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -22,24 +22,13 @@ from emulator.factory import (
     score_tracking,
 )
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.predictor import Predictor, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 
 FOLDER = Path(__file__).parents[2] / "models" / "video-object-tracking"
 HELD_OUT = range(500_000, 500_008)
 """Training uses seeds from 1,000,000, evaluate.py those from 0."""
-
-
-class Unwatched:
-    def cancelled(self) -> bool:
-        return False
-
-    def alive(self) -> None:
-        pass
-
-    def advance(self, time_us: int) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
