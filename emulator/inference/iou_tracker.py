@@ -7,6 +7,7 @@ predict by hand.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.inference.association import Floats, Ints, assign, iou, to_center
 from emulator.inference.heads import Detections
@@ -58,7 +59,7 @@ class IouTracker:
         taken = assign(tracks, seen, overlap[tracks, seen], least)
         return tracks[taken], seen[taken]
 
-    def _keep(self, tracks: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    def _keep(self, tracks: NDArray[np.bool_]) -> None:
         self._ids, self._classes = self._ids[tracks], self._classes[tracks]
         self._seen_us, self._boxes = self._seen_us[tracks], self._boxes[:, tracks]
 
