@@ -46,6 +46,11 @@ _SCAN_CHUNK = 1000
 _SELECT_JOB = select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _INSERT_JOB = insert(jobs)
 _INSERT_STEP = insert(steps)
+_NEXT_RELEASE = select(func.min(jobs.c.hold_until_us)).where(
+    jobs.c.hold_until_us > bindparam("now"),
+    jobs.c.hold_until_us < FOREVER_US,
+    jobs.c.state.in_(_WAITING),
+)
 
 
 class Jobs(Connected):
@@ -180,11 +185,8 @@ class Jobs(Connected):
 
     def next_release_us(self) -> int | None:
         """When the next hold by time of a job that waits to be claimed ends; None when there is none."""
-        statement = select(func.min(jobs.c.hold_until_us)).where(
-            jobs.c.hold_until_us > self.now(), jobs.c.hold_until_us < FOREVER_US, jobs.c.state.in_(_WAITING)
-        )
         with self._read() as connection:
-            found: int | None = connection.scalar(statement)
+            found: int | None = connection.scalar(_NEXT_RELEASE, {"now": self.now()})
             return found
 
     def release_hold(self, job_id: int) -> bool:

@@ -137,12 +137,13 @@ class Dispatcher:
             self._claim()
 
     def _claim(self) -> None:
+        self._release_us = None  # while all places are taken, the end of a hold changes nothing
         while not self._stopping and self._busy() < self._max_running_jobs:
             job = self._database.claim_job(self._owner.token, _LEASE_US)
             if job is None:
-                break
+                self._release_us = self._database.next_release_us()
+                return
             self._run(job)
-        self._release_us = self._database.next_release_us()
 
     def _busy(self) -> int:
         """How many jobs use anything; those that their pace holds do not count."""
