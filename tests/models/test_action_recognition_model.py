@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,10 @@ def test_clips_without_actions_stay_empty(model: Predictor, tmp_path: Path) -> N
     for number, clip in enumerate((people, animals)):
         _, found = recognised(model, clip, tmp_path / f"{number}.mp4")
         assert found == []
+
+
+@pytest.mark.slow
+def test_a_hundred_unseen_clips_reach_the_figures_of_the_card() -> None:
+    script = [sys.executable, str(FOLDER / "evaluate.py")]
+    evaluation = subprocess.run(script, capture_output=True, text=True, check=False, timeout=3600)
+    assert evaluation.returncode == 0, evaluation.stdout[-3000:] + evaluation.stderr[-3000:]
