@@ -69,7 +69,7 @@ class Connected:
         with self._write_lock, self._engine.begin() as connection:
             if self._sqlite:
                 # Taken at once: a transaction that reads first and writes later could fail halfway.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.connection.cursor().execute("BEGIN IMMEDIATE")
             changed: set[int] = set()
             connection.info[CHANGED] = changed
             yield connection
@@ -85,7 +85,8 @@ class Connected:
             options["poolclass"] = StaticPool
         else:
             # One connection per thread that is inside a query at the same moment, however many.
-            options |= {"pool_size": 16, "max_overflow": -1}
+            # The last one used comes first: its cache is the one that knows the latest pages.
+            options |= {"pool_size": 16, "max_overflow": -1, "pool_use_lifo": True}
         return options
 
     def _prepare(self) -> None:

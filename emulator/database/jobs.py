@@ -4,7 +4,7 @@ A runner owns a job while its lease lasts. Everything a runner writes names its 
 lost its lease (a machine that slept, a debugger) can no longer change anything.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -13,7 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
-    Select,
+    Table,
     and_,
     bindparam,
     delete,
@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from emulator.database.connection import CHANGED, Connected, now_us
+from emulator.database.prepared import Prepared, spelled_out
 from emulator.database.rows import FilterRow, JobRow, NewJob, ShardRow, StepRow
 from emulator.database.schema import jobs, shards, steps
 from emulator.instructions.pace import FOREVER_US, Pace, parse_pace
@@ -41,15 +42,114 @@ _NO_HOLD = {"hold_reads": None, "hold_until_us": None}
 _JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
 _STEP_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
 _FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
+_SHARD_COLUMNS = [shards.c[name] for name in ShardRow.__dataclass_fields__]
 _SCAN_CHUNK = 1000
-# What every request runs is built once: building a statement takes longer than running it.
-_SELECT_JOB = select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
-_INSERT_JOB = insert(jobs)
-_INSERT_STEP = insert(steps)
-_NEXT_RELEASE = select(func.min(jobs.c.hold_until_us)).where(
-    jobs.c.hold_until_us > bindparam("now"),
-    jobs.c.hold_until_us < FOREVER_US,
-    jobs.c.state.in_(_WAITING),
+
+_IS_ITS_OWNERS = and_(
+    jobs.c.id == bindparam("job_id"),
+    jobs.c.owner == bindparam("its_owner"),
+    jobs.c.state.in_(spelled_out(_STARTED)),
+)
+# A change's time: the one given, or else that of the change before it and a tick.
+_CHANGE_TIME = func.coalesce(
+    bindparam("at", type_=BigInteger), jobs.c.update_time_us + bindparam("tick", type_=BigInteger)
+)
+_IS_FREE = and_(
+    jobs.c.hold_reads.is_(None), or_(jobs.c.hold_until_us.is_(None), jobs.c.hold_until_us <= bindparam("now"))
+)
+_IS_ORPHANED = and_(
+    jobs.c.state.in_(spelled_out(_STARTED)),
+    or_(jobs.c.lease_expires_us.is_(None), jobs.c.lease_expires_us < bindparam("now")),
+)
+_IS_PENDING = and_(jobs.c.state.in_(spelled_out([JobState.PENDING])), _IS_FREE)
+
+
+def _inserting(table: Table, names: Iterable[str]) -> Prepared:
+    return Prepared(insert(table), list(names))
+
+
+def _oldest(condition: ColumnElement[bool]) -> Prepared:
+    """The job to claim next among some."""
+    found = select(*_JOB_COLUMNS).where(condition).order_by(jobs.c.create_time_us, jobs.c.id).limit(1)
+    return Prepared(found.with_for_update(skip_locked=True))
+
+
+def _changing(**values: Any) -> Prepared:
+    """A change that only the job's owner makes."""
+    return Prepared(update(jobs).where(_IS_ITS_OWNERS).values(values))
+
+
+def _finishing(state: JobState) -> Prepared:
+    """The change to a final state; a count that is None stays as it is."""
+    counts: dict[str, Any] = {
+        name: func.coalesce(bindparam(f"its_{name}"), jobs.c[name])
+        for name in ("successful", "failed", "incomplete")
+    }
+    moved = update(jobs).where(_IS_ITS_OWNERS, jobs.c.state.in_(spelled_out(sources(state))))
+    return Prepared(
+        moved.values(
+            state=state,
+            error=bindparam("its_error"),
+            partial_failures=bindparam("its_failures"),
+            end_time_us=_CHANGE_TIME,
+            update_time_us=_CHANGE_TIME,
+            owner=None,
+            lease_expires_us=None,
+            **_NO_HOLD,
+            **counts,
+        )
+    )
+
+
+_SELECT_JOB = Prepared(select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id")))
+_LOCK_JOB = Prepared(select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id")).with_for_update())
+_LOCK_OWN_JOB = Prepared(select(*_JOB_COLUMNS).where(_IS_ITS_OWNERS).with_for_update())
+_INSERT_JOB = _inserting(jobs, (*JobRow.__dataclass_fields__, "labels"))
+_INSERT_STEP = _inserting(steps, ("job_id", "project", "time_us", "step", "text"))
+_OLDEST_ORPHAN, _OLDEST_PENDING = _oldest(_IS_ORPHANED), _oldest(_IS_PENDING)
+_CLAIM = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"), jobs.c.attempts == bindparam("its_attempts"))
+    .values(
+        state=bindparam("its_state"),
+        stage=bindparam("its_stage"),
+        hold_reads=bindparam("its_reads"),
+        hold_until_us=bindparam("its_time"),
+        owner=bindparam("its_owner"),
+        lease_expires_us=bindparam("its_lease"),
+        attempts=jobs.c.attempts + 1,
+        start_time_us=func.coalesce(jobs.c.start_time_us, _CHANGE_TIME),
+        update_time_us=_CHANGE_TIME,
+    )
+)
+_SET_OUTPUT = _changing(output_directory=bindparam("its_directory"))
+_SET_PROVIDER = _changing(provider=bindparam("its_provider"))
+_SET_PROGRESS = _changing(
+    successful=bindparam("its_successful"),
+    failed=bindparam("its_failed"),
+    incomplete=bindparam("its_incomplete"),
+    update_time_us=func.coalesce(bindparam("at", type_=BigInteger), jobs.c.update_time_us),
+)
+_FINISH = {state: _finishing(state) for state in TERMINAL}
+_QUEUED = Prepared(
+    select(jobs.c.id)
+    .where(jobs.c.state.in_(spelled_out([JobState.QUEUED])), _IS_FREE)
+    .with_for_update(skip_locked=True)
+)
+_SELECT_SHARDS = Prepared(
+    select(*_SHARD_COLUMNS).where(shards.c.job_id == bindparam("job_id")).order_by(shards.c.index)
+)
+_INSERT_SHARD = _inserting(shards, ("job_id", *ShardRow.__dataclass_fields__))
+_DELETE_SHARD = Prepared(
+    delete(shards).where(shards.c.job_id == bindparam("job_id"), shards.c.index == bindparam("index"))
+)
+_DELETE_SHARDS = Prepared(delete(shards).where(shards.c.job_id == bindparam("job_id")))
+_NEXT_RELEASE = Prepared(
+    select(func.min(jobs.c.hold_until_us)).where(
+        jobs.c.hold_until_us > bindparam("now"),
+        jobs.c.hold_until_us < FOREVER_US,
+        jobs.c.state.in_(spelled_out(_WAITING)),
+    )
 )
 
 
@@ -74,9 +174,8 @@ class Jobs(Connected):
         self, row: JobRow, labels: Mapping[str, str], notes: Sequence[tuple[str, str]] = ()
     ) -> JobRow:
         """Add a job as it stands, finished ones too; the row."""
-        values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
         with self._write() as connection:
-            connection.execute(_INSERT_JOB, {**values, "labels": dict(labels)})
+            _INSERT_JOB.run(connection, {**vars(row), "labels": dict(labels)})
             for step, text in (("state", row.state.proto_name), *notes):
                 self._add_step(connection, row, step, text)
         return row
@@ -149,45 +248,43 @@ class Jobs(Connected):
         First comes a started job whose lease has run out or was released: it keeps its state and its start
         time. Then the oldest PENDING job, which becomes RUNNING. No two callers get the same job.
         """
-        now, later = self.now(), self._later()
-        orphaned = and_(jobs.c.state.in_(_STARTED), _lease_is_dead(now))
+        now = {"now": self.now()}
         with self._write() as connection:
-            self._leave_queue(connection, now)
-            for claimable in (orphaned, and_(jobs.c.state == JobState.PENDING, _is_free(now))):
-                oldest = (
-                    select(jobs.c.id, jobs.c.state, jobs.c.pace, jobs.c.stage)
-                    .where(claimable)
-                    .order_by(jobs.c.create_time_us, jobs.c.id)
-                    .limit(1)
-                    .with_for_update(skip_locked=True)
-                )
-                found = connection.execute(oldest).one_or_none()
-                if found is None:
-                    continue
-                changes: dict[str, Any] = {}
-                if found.state is JobState.PENDING:
-                    changes = _entering(parse_pace(found.pace), found.stage + 1, now)
-                    changes["start_time_us"] = later
-                claim = update(jobs).where(jobs.c.id == found.id, claimable)
-                claim = claim.values(
-                    **changes,
-                    owner=owner,
-                    lease_expires_us=now + lease_us,
-                    attempts=jobs.c.attempts + 1,
-                    update_time_us=later,
-                )
-                if connection.execute(claim).rowcount == 1:
-                    text = f"by {owner}" if changes else f"taken over by {owner}"
-                    state = changes.get("state", found.state).proto_name
-                    self._note(connection, found.id, "state" if changes else "resumed", f"{state} {text}")
-                    return _get(connection, found.id)
+            self._leave_queue(connection, now["now"])
+            for oldest in (_OLDEST_ORPHAN, _OLDEST_PENDING):
+                found = oldest.first(connection, now)
+                if found is not None:
+                    return self._claim(connection, JobRow(*found), owner, now["now"] + lease_us)
         return None
+
+    def _claim(self, connection: Connection, row: JobRow, owner: str, lease_us: int) -> JobRow | None:
+        pending = row.state is JobState.PENDING
+        changes = vars(row)
+        if pending:
+            changes = _entering(parse_pace(row.pace), row.stage + 1, self.now())
+        claim = {
+            "job_id": row.id,
+            "its_attempts": row.attempts,
+            "its_state": changes["state"],
+            "its_stage": changes["stage"],
+            "its_reads": changes["hold_reads"],
+            "its_time": changes["hold_until_us"],
+            "its_owner": owner,
+            "its_lease": lease_us,
+        }
+        if _CLAIM.run(connection, {**claim, **self._change_time()}) != 1:
+            return None
+        state = changes["state"].proto_name
+        step, text = (
+            ("state", f"{state} by {owner}") if pending else ("resumed", f"{state} taken over by {owner}")
+        )
+        return self._note(connection, row.id, step, text)
 
     def next_release_us(self) -> int | None:
         """When the next hold by time of a job that waits to be claimed ends; None when there is none."""
         with self._read() as connection:
-            found: int | None = connection.scalar(_NEXT_RELEASE, {"now": self.now()})
-            return found
+            found = _NEXT_RELEASE.first(connection, {"now": self.now()})
+            return None if found is None else found[0]
 
     def release_hold(self, job_id: int) -> bool:
         """End the hold that a job is in, so that whoever moves it moves it on; False when it is in none."""
@@ -270,27 +367,26 @@ class Jobs(Connected):
     def start_output(self, job_id: int, owner: str, output_directory: str) -> bool:
         """Fix the job's output directory. False when the job is no longer this owner's."""
         note = ("output", output_directory)
-        return self._update_owned(job_id, owner, note, output_directory=output_directory)
+        return self._change_own(_SET_OUTPUT, job_id, owner, {"its_directory": output_directory}, note)
 
     def set_provider(self, job_id: int, owner: str, provider: str) -> bool:
         """Note what really ran the model. False when the job is no longer this owner's."""
-        return self._update_owned(job_id, owner, ("provider", provider), provider=provider)
+        note = ("provider", provider)
+        return self._change_own(_SET_PROVIDER, job_id, owner, {"its_provider": provider}, note)
 
     def set_progress(self, job_id: int, owner: str, *, successful: int, failed: int, incomplete: int) -> bool:
         """Publish the counts of instances. False when the job is no longer this owner's."""
-        time = self.clock() if self.tick_us is None else jobs.c.update_time_us
-        return self._update_owned(
-            job_id, owner, successful=successful, failed=failed, incomplete=incomplete, update_time_us=time
-        )
+        counts = {"its_successful": successful, "its_failed": failed, "its_incomplete": incomplete}
+        at = self.clock() if self.tick_us is None else None
+        return self._change_own(_SET_PROGRESS, job_id, owner, {**counts, "at": at})
 
     def note_step(self, job_id: int, owner: str, step: str, text: str) -> bool:
         """Keep a step of a job. False when the job is no longer this owner's."""
         with self._write() as connection:
-            held = select(jobs.c.id).where(_owned(job_id, owner))
-            if connection.scalar(held) is None:
-                return False
-            self._note(connection, job_id, step, text)
-            return True
+            row = _get_own(connection, job_id, owner)
+            if row is not None:
+                self._add_step(connection, row, step, text)
+            return row is not None
 
     def steps(self, *, job_id: int | None = None, after: int = 0, limit: int = 1000) -> list[StepRow]:
         """Steps of one job or of all, in the order in which they happened, from behind a number on."""
@@ -309,22 +405,18 @@ class Jobs(Connected):
         """Keep a finished shard, in place of what the same index had, and tell it as a step. False when the
         job is no longer this owner's."""
         with self._write() as connection:
-            held = select(jobs.c.id).where(_owned(job_id, owner)).with_for_update()
-            if connection.scalar(held) is None:
+            row = _get_own(connection, job_id, owner)
+            if row is None:
                 return False
-            key = and_(shards.c.job_id == job_id, shards.c.index == shard.index)
-            connection.execute(delete(shards).where(key))
-            values = {name: getattr(shard, name) for name in ShardRow.__dataclass_fields__}
-            connection.execute(insert(shards).values(job_id=job_id, **values))
-            self._note(connection, job_id, "video", note)
+            _DELETE_SHARD.run(connection, {"job_id": job_id, "index": shard.index})
+            _INSERT_SHARD.run(connection, {"job_id": job_id, **vars(shard)})
+            self._add_step(connection, row, "video", note)
             return True
 
     def shards(self, job_id: int) -> list[ShardRow]:
         """The finished shards of a job, by index."""
-        columns = [shards.c[name] for name in ShardRow.__dataclass_fields__]
-        statement = select(*columns).where(shards.c.job_id == job_id).order_by(shards.c.index)
         with self._read() as connection:
-            return [ShardRow(**row) for row in connection.execute(statement).mappings()]
+            return [ShardRow(*row) for row in _SELECT_SHARDS.all(connection, {"job_id": job_id})]
 
     def finish_job(
         self,
@@ -343,24 +435,20 @@ class Jobs(Connected):
         False when the job is no longer this owner's, or cannot go from where it is to `state`: then
         nothing is changed. `error` and `partial_failures` are serialized Status messages.
         """
-        counts = {"successful": successful, "failed": failed, "incomplete": incomplete}
-        later = self._later()
+        if state not in _FINISH:
+            return False
+        values = {
+            "its_error": error,
+            "its_failures": tuple(partial_failures),
+            "its_successful": successful,
+            "its_failed": failed,
+            "its_incomplete": incomplete,
+            **self._change_time(),
+        }
         with self._write() as connection:
-            statement = update(jobs).where(_owned(job_id, owner), jobs.c.state.in_(sources(state)))
-            statement = statement.values(
-                state=state,
-                error=error,
-                partial_failures=tuple(partial_failures),
-                end_time_us=later,
-                update_time_us=later,
-                owner=None,
-                lease_expires_us=None,
-                **_NO_HOLD,
-                **{name: count for name, count in counts.items() if count is not None},
-            )
-            if connection.execute(statement).rowcount != 1:
+            if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
-            connection.execute(delete(shards).where(shards.c.job_id == job_id))
+            _DELETE_SHARDS.run(connection, {"job_id": job_id})
             self._note(connection, job_id, "state", state.proto_name)
             return True
 
@@ -389,23 +477,31 @@ class Jobs(Connected):
         with self._read() as connection:
             return set(connection.scalars(statement))
 
-    def _update_owned(
-        self, job_id: int, owner: str, note: tuple[str, str] | None = None, **values: Any
+    def _change_own(
+        self,
+        change: Prepared,
+        job_id: int,
+        owner: str,
+        values: Mapping[str, Any],
+        note: tuple[str, str] | None = None,
     ) -> bool:
         with self._write() as connection:
-            owned = connection.execute(update(jobs).where(_owned(job_id, owner)).values(values)).rowcount == 1
+            owned = change.run(connection, {"job_id": job_id, "its_owner": owner, **values}) == 1
             if owned and note:
                 self._note(connection, job_id, *note)
             return owned
+
+    def _change_time(self) -> Mapping[str, int | None]:
+        """The time of a change of state that is being made, for `_CHANGE_TIME`."""
+        return {"at": self.clock() if self.tick_us is None else None, "tick": self.tick_us or 0}
 
     def _later(self) -> Any:
         """The time of a change of state that is being made: microseconds, or an expression for them."""
         return self.clock() if self.tick_us is None else jobs.c.update_time_us + self.tick_us
 
     def _leave_queue(self, connection: Connection, now: int) -> None:
-        queued = select(jobs.c.id).where(jobs.c.state == JobState.QUEUED, _is_free(now))
-        for job_id in connection.scalars(queued.with_for_update(skip_locked=True)).all():
-            row = _get(connection, job_id)
+        for queued in _QUEUED.all(connection, {"now": now}):
+            row = _get(connection, queued[0])
             assert row is not None
             self._enter(connection, row, parse_pace(row.pace), now)
 
@@ -423,16 +519,17 @@ class Jobs(Connected):
             self._note(connection, row.id, "state", changes["state"].proto_name)
         return True
 
-    def _note(self, connection: Connection, job_id: int, step: str, text: str) -> None:
-        """Keep a step of a job in the transaction that makes it, and have the listeners told."""
+    def _note(self, connection: Connection, job_id: int, step: str, text: str) -> JobRow | None:
+        """Keep a step of a job in the transaction that makes it, and have the listeners told; the job."""
         row = _get(connection, job_id)
         if row is not None:
             self._add_step(connection, row, step, text)
+        return row
 
     def _add_step(self, connection: Connection, row: JobRow, step: str, text: str) -> None:
         time_us = self.clock() if self.tick_us is None else row.update_time_us
         values = {"job_id": row.id, "project": row.project, "time_us": time_us, "step": step, "text": text}
-        connection.execute(_INSERT_STEP, values)
+        _INSERT_STEP.run(connection, values)
         connection.info[CHANGED].add(row.id)
 
 
@@ -441,16 +538,6 @@ def _lock_owned(connection: Connection, owner: str) -> dict[int, JobState]:
     that locked them in different orders would wait for each other."""
     owned = select(jobs.c.id, jobs.c.state).where(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
     return {row.id: row.state for row in connection.execute(owned.order_by(jobs.c.id).with_for_update())}
-
-
-def _owned(job_id: int, owner: str) -> ColumnElement[bool]:
-    return and_(jobs.c.id == job_id, jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
-
-
-def _is_free(now: int) -> ColumnElement[bool]:
-    """That no hold keeps a job where it is."""
-    in_time = or_(jobs.c.hold_until_us.is_(None), jobs.c.hold_until_us <= now)
-    return and_(jobs.c.hold_reads.is_(None), in_time)
 
 
 def _is_held(now: int) -> ColumnElement[bool]:
@@ -464,17 +551,18 @@ def _entering(plan: Pace, number: int, now: int) -> dict[str, Any]:
     return {"state": state, "stage": number, "hold_reads": reads, "hold_until_us": until}
 
 
-def _lease_is_dead(now: int) -> ColumnElement[bool]:
-    return or_(jobs.c.lease_expires_us.is_(None), jobs.c.lease_expires_us < now)
-
-
 def _get(connection: Connection, job_id: int, *, lock: bool = False) -> JobRow | None:
-    statement = _SELECT_JOB.with_for_update() if lock else _SELECT_JOB
-    row = connection.execute(statement, {"job_id": job_id}).one_or_none()
+    row = (_LOCK_JOB if lock else _SELECT_JOB).first(connection, {"job_id": job_id})
     return None if row is None else JobRow(*row)
 
 
-def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Select[Any], Select[Any]]:
+def _get_own(connection: Connection, job_id: int, owner: str) -> JobRow | None:
+    """The job, locked, if it is still this owner's."""
+    row = _LOCK_OWN_JOB.first(connection, {"job_id": job_id, "its_owner": owner})
+    return None if row is None else JobRow(*row)
+
+
+def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Prepared, Prepared]:
     """The first page of a parent's jobs, and the page after a position."""
     of_parent = jobs.c.project == bindparam("project"), jobs.c.location == bindparam("location")
     after_time, after_id = bindparam("after_time", type_=BigInteger), bindparam("after_id", type_=BigInteger)
@@ -486,7 +574,8 @@ def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Select[Any], Selec
     )
     newest_first = jobs.c.create_time_us.desc(), jobs.c.id.desc()
     limit = bindparam("limit", type_=Integer)
-    return first.order_by(*newest_first).limit(limit), later.order_by(*newest_first).limit(limit)
+    pages = (page.order_by(*newest_first).limit(limit) for page in (first, later))
+    return Prepared(next(pages)), Prepared(next(pages))
 
 
 _JOB_PAGES = _page_statements(_JOB_COLUMNS)
@@ -495,15 +584,15 @@ _FILTER_PAGES = _page_statements(_FILTER_COLUMNS)
 
 def _page(
     connection: Connection,
-    pages: tuple[Select[Any], Select[Any]],
+    pages: tuple[Prepared, Prepared],
     parent: tuple[str, str],
     after: ListPosition | None,
     limit: int,
 ) -> Sequence[Any]:
     parameters: dict[str, Any] = {"project": parent[0], "location": parent[1], "limit": limit}
     if after is None:
-        return connection.execute(pages[0], parameters).all()
-    return connection.execute(pages[1], {**parameters, "after_time": after[0], "after_id": after[1]}).all()
+        return pages[0].all(connection, parameters)
+    return pages[1].all(connection, {**parameters, "after_time": after[0], "after_id": after[1]})
 
 
 def _scan(
@@ -517,11 +606,11 @@ def _scan(
     ids: list[int] = []
     while True:
         rows = _page(connection, _FILTER_PAGES, parent, after, _SCAN_CHUNK)
-        for row in rows:
-            if matches(FilterRow(*row)):
-                ids.append(row[0])
+        for row in map(FilterRow._make, rows):
+            if matches(row):
+                ids.append(row.id)
                 if len(ids) == limit:
                     return ids
         if len(rows) < _SCAN_CHUNK:
             return ids
-        after = (rows[-1].create_time_us, rows[-1].id)
+        after = row.create_time_us, row.id

@@ -6,29 +6,29 @@ the service's.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emulator.database.connection import Connected
+from emulator.database.prepared import Prepared
 from emulator.database.rows import ModelRow, NewModel, VersionRow
 from emulator.database.schema import models, seeded, versions
 
 DEFAULT_ALIAS = "default"
 _SEED_ATTEMPTS = 3
 
-_VERSION_COLUMNS = [versions.c[name] for name in VersionRow.__dataclass_fields__]
-_MODEL_COLUMNS = [models.c[name] for name in ModelRow.__dataclass_fields__ if name != "versions"]
+_VERSION_NAMES = list(VersionRow.__dataclass_fields__)
+_MODEL_NAMES = [name for name in ModelRow.__dataclass_fields__ if name != "versions"]
 # What every request runs is built once: building a statement takes longer than running it.
 _SELECT_MODELS = (
-    select(*_MODEL_COLUMNS, *_VERSION_COLUMNS)
+    select(*(models.c[name] for name in _MODEL_NAMES), *(versions.c[name] for name in _VERSION_NAMES))
     .join_from(models, versions)
     .where(models.c.project == bindparam("project"), models.c.location == bindparam("location"))
     .order_by(versions.c.version)
 )
-_SELECT_MODEL = _SELECT_MODELS.where(models.c.model_id == bindparam("model_id"))
+_SELECT_MODEL = Prepared(_SELECT_MODELS.where(models.c.model_id == bindparam("model_id")))
 
 
 class Models(Connected):
@@ -38,13 +38,13 @@ class Models(Connected):
         """The model with all its versions, or None."""
         parameters = {"project": project, "location": location, "model_id": model_id}
         with self._read() as connection:
-            found = _select(connection, _SELECT_MODEL, parameters)
+            found = _models(_SELECT_MODEL.all(connection, parameters))
         return found[0] if found else None
 
     def list_models(self, project: str, location: str) -> list[ModelRow]:
         """Every model of a location with all its versions, newest first."""
         with self._read() as connection:
-            found = _select(connection, _SELECT_MODELS, {"project": project, "location": location})
+            found = _models(connection.execute(_SELECT_MODELS, {"project": project, "location": location}))
         return sorted(found, key=lambda model: (model.create_time_us, model.model_id), reverse=True)
 
     def insert_model(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> bool:
@@ -161,17 +161,17 @@ def _version(project: str, location: str, model_id: str, version: int) -> Column
     return and_(*_key(versions, project, location, model_id), versions.c.version == version)
 
 
-def _select(connection: Connection, statement: Select[Any], parameters: Mapping[str, str]) -> list[ModelRow]:
+def _models(rows: Iterable[Sequence[Any]]) -> list[ModelRow]:
     """Models with their versions, from rows that join the two."""
-    found: dict[tuple[str, str, str], ModelRow] = {}
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     of_model: dict[tuple[str, str, str], list[VersionRow]] = defaultdict(list)
-    for row in connection.execute(statement, parameters):
-        model = ModelRow(*row[: len(_MODEL_COLUMNS)])
-        version = VersionRow(*row[len(_MODEL_COLUMNS) :])
-        key = model.project, model.location, model.model_id
+    for row in rows:
+        model = dict(zip(_MODEL_NAMES, row, strict=False))
+        version = dict(zip(_VERSION_NAMES, row[len(_MODEL_NAMES) :], strict=True))
+        key = model["project"], model["location"], model["model_id"]
         found[key] = model
-        of_model[key].append(replace(version, aliases=tuple(version.aliases)))
-    return [replace(model, versions=tuple(of_model[key])) for key, model in found.items()]
+        of_model[key].append(VersionRow(**version | {"aliases": tuple(version["aliases"])}))
+    return [ModelRow(**model, versions=tuple(of_model[key])) for key, model in found.items()]
 
 
 def _insert_model(

@@ -69,8 +69,11 @@ class Dispatcher:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look for something to do now: a job was created."""
-        self._woken.set()
+        """Look for something to do now: a job was created, or is held no longer."""
+        # While all places are taken there is nothing: whoever gives one up looks again.
+        runners = self._running()
+        if len(runners) < self._max_running_jobs or any(runner.parked for runner, _ in runners):
+            self._woken.set()
 
     def look_after_running(self) -> None:
         """Look at the running jobs now: one is to be cancelled."""

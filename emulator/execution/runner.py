@@ -26,13 +26,12 @@ from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_direc
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem, storage_code
 from emulator.execution.slow_store import SlowStore
 from emulator.execution.workers import Died, Event, WorkerPool
-from emulator.inference.manifest import ManifestError, load_manifest
 from emulator.instructions.faults import JobFault, load_faults
 from emulator.instructions.pace import parse_pace
 from emulator.storage import GcsUri, InvalidUri, ObjectStore, StorageError
 from emulator.vertex import contract, errors
 from emulator.vertex.job_state import JobState
-from emulator.vertex.parameters import ModelParameters, parse_parameters
+from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
 from emulator.vertex.predictions import error_line
 
 log = logging.getLogger(__name__)
@@ -303,7 +302,7 @@ class Runner:
     def _read_request(self) -> _Request:
         document = contract.load().v1.BatchPredictionJob.FromString(self.job.document)
         violations = errors.Violations()
-        objective = load_manifest(self._model.folder).objective
+        objective = Objective[self.job.model_objective]
         parameters = parse_parameters(objective, document.model_parameters, violations)
         violations.raise_if_any()
         return _Request(
@@ -608,8 +607,6 @@ def _job_status(error: Exception) -> tuple[int, str]:
         return errors.InvalidArgument.code, str(error)
     if isinstance(error, StorageError):
         return storage_code(error), str(error)
-    if isinstance(error, ManifestError):
-        return errors.FailedPrecondition.code, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         message = "The server's folder for temporary files is full; free some space or set TMPDIR."
         return errors.ResourceExhausted.code, message

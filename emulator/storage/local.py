@@ -263,6 +263,15 @@ class LocalStore(ObjectStore):
             raise InvalidUri(f'"{uri}" holds a character that a Windows folder cannot store.')
 
     def _inside(self, path: Path) -> bool:
+        """Whether a path of checked names below the root stays there: only links could lead elsewhere."""
+        at = path
+        while at != self.root:
+            if at.is_symlink():
+                return self._resolves_inside(path)
+            at = at.parent
+        return True
+
+    def _resolves_inside(self, path: Path) -> bool:
         try:
             # A name too long or a loop of links is reported by the operation that follows.
             return path.resolve().is_relative_to(self.root.resolve())
