@@ -35,6 +35,8 @@ class Connected:
         self.clock = clock
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
+        #: Another number after each change of models that was made here.
+        self._models_changed = 0
         self._url = _parse(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
@@ -76,6 +78,15 @@ class Connected:
         if changed:
             for listener in list(self.listeners):
                 listener(changed)
+
+    @contextmanager
+    def _write_models(self) -> Iterator[Connection]:
+        """As `_write`, for what changes models: what is remembered of them does not count any more."""
+        try:
+            with self._write() as connection:
+                yield connection
+        finally:
+            self._models_changed += 1
 
     def _engine_options(self, in_memory: bool) -> dict[str, Any]:
         if not self._sqlite:

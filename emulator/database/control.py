@@ -96,7 +96,7 @@ class Control(Connected):
 
     def delete_project(self, project: str | None) -> None:
         """Remove every row of a project's jobs, models, operations and faults; of all projects, notes too."""
-        with self._write() as connection:
+        with self._write_models() as connection:
             of_project = select(jobs.c.id)
             if project is not None:
                 of_project = of_project.where(jobs.c.project == project)
@@ -127,7 +127,7 @@ class Control(Connected):
 
     def restore(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Put these rows in place of all there are."""
-        with self._write() as connection:
+        with self._write_models() as connection:
             tables = [table for table in metadata.sorted_tables if table is not schema_versions]
             for table in reversed(tables):
                 connection.execute(delete(table))

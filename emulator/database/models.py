@@ -4,20 +4,24 @@ A model has few versions and a location few models, so reads take whole models; 
 the service's.
 """
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from emulator.database.connection import Connected
+from emulator.database.connection import Connected, now_us
 from emulator.database.prepared import Prepared
 from emulator.database.rows import ModelRow, NewModel, VersionRow
 from emulator.database.schema import models, seeded, versions
 
 DEFAULT_ALIAS = "default"
 _SEED_ATTEMPTS = 3
+_MAX_AGE_S = 1.0
+_REMEMBERED = 1000
 
 _VERSION_NAMES = list(VersionRow.__dataclass_fields__)
 _MODEL_NAMES = [name for name in ModelRow.__dataclass_fields__ if name != "versions"]
@@ -31,8 +35,21 @@ _SELECT_MODELS = (
 _SELECT_MODEL = Prepared(_SELECT_MODELS.where(models.c.model_id == bindparam("model_id")))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A model as it was read at a time, after so many changes of models."""
+
+    model: ModelRow
+    changed: int
+    read_at: float
+
+
 class Models(Connected):
     """Models of each project and location, with their versions and aliases."""
+
+    def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
+        super().__init__(url, clock)
+        self._known: dict[tuple[str, str, str], _Known] = {}
 
     def get_model(self, project: str, location: str, model_id: str) -> ModelRow | None:
         """The model with all its versions, or None."""
@@ -40,6 +57,20 @@ class Models(Connected):
         with self._read() as connection:
             found = _models(_SELECT_MODEL.all(connection, parameters))
         return found[0] if found else None
+
+    def known_model(self, project: str, location: str, model_id: str) -> ModelRow | None:
+        """The same from memory, if it is there: then what another server on this database has changed within
+        the last second may not show yet. What this one has changed does."""
+        key, now, changed = (project, location, model_id), time.monotonic(), self._models_changed
+        known = self._known.get(key)
+        if known is not None and known.changed == changed and now - known.read_at < _MAX_AGE_S:
+            return known.model
+        model = self.get_model(*key)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        if model is not None:
+            self._known[key] = _Known(model, changed, now)
+        return model
 
     def list_models(self, project: str, location: str) -> list[ModelRow]:
         """Every model of a location with all its versions, newest first."""
@@ -50,7 +81,7 @@ class Models(Connected):
     def insert_model(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> bool:
         """Add a model with its first version; False when the id is taken."""
         try:
-            with self._write() as connection:
+            with self._write_models() as connection:
                 _insert_model(connection, project, location, model, aliases, self.clock())
         except IntegrityError:
             return False
@@ -60,7 +91,7 @@ class Models(Connected):
         """Add the next version to an existing model, and take `aliases` from the others; its number, or
         None when the model does not exist."""
         key, now = _model(project, location, model.model_id), self.clock()
-        with self._write() as connection:
+        with self._write_models() as connection:
             raise_number = update(models).where(key)
             raise_number = raise_number.values(last_version=models.c.last_version + 1, update_time_us=now)
             if connection.execute(raise_number).rowcount != 1:
@@ -73,7 +104,7 @@ class Models(Connected):
     def update_model(self, project: str, location: str, model_id: str, changes: Mapping[str, Any]) -> bool:
         """Change a model's display_name, description or labels; False when it does not exist."""
         statement = update(models).where(_model(project, location, model_id))
-        with self._write() as connection:
+        with self._write_models() as connection:
             statement = statement.values(**changes, update_time_us=self.clock())
             return connection.execute(statement).rowcount == 1
 
@@ -82,7 +113,7 @@ class Models(Connected):
     ) -> bool:
         """Change a version's description or labels; False when it does not exist."""
         statement = update(versions).where(_version(project, location, model_id, version))
-        with self._write() as connection:
+        with self._write_models() as connection:
             statement = statement.values(**changes, update_time_us=self.clock())
             return connection.execute(statement).rowcount == 1
 
@@ -98,7 +129,7 @@ class Models(Connected):
     ) -> bool:
         """Give a version the aliases of `add`, taking them from the other versions, and remove those of
         `remove`; False when the version does not exist."""
-        with self._write() as connection:
+        with self._write_models() as connection:
             key = _version(project, location, model_id, version)
             aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
             if aliases is None:
@@ -111,7 +142,7 @@ class Models(Connected):
 
     def delete_model(self, project: str, location: str, model_id: str) -> bool:
         """Remove a model with all its versions; False when it does not exist."""
-        with self._write() as connection:
+        with self._write_models() as connection:
             connection.execute(delete(versions).where(*_key(versions, project, location, model_id)))
             statement = delete(models).where(_model(project, location, model_id))
             return connection.execute(statement).rowcount == 1
@@ -119,7 +150,7 @@ class Models(Connected):
     def delete_version(self, project: str, location: str, model_id: str, version: int) -> bool:
         """Remove a version that does not carry the default alias; False when there is none such."""
         key = _version(project, location, model_id, version)
-        with self._write() as connection:
+        with self._write_models() as connection:
             aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
             if aliases is None or DEFAULT_ALIAS in aliases:
                 return False
@@ -135,7 +166,7 @@ class Models(Connected):
         deleted there, or whose id is taken, is left out."""
         for attempt in range(_SEED_ATTEMPTS):
             try:
-                with self._write() as connection:
+                with self._write_models() as connection:
                     _seed(connection, project, location, sources, self.clock())
                 return
             except IntegrityError:

@@ -106,7 +106,7 @@ class JobRequest:
         if name is None:
             return None, None
         try:
-            return self.models.resolve(name), None
+            return self.models.resolve(name, from_memory=True), None
         except NotFound as error:
             return None, error
 

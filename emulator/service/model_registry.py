@@ -32,12 +32,15 @@ class ModelRegistry:
         self._seeded: dict[Place, Catalogue] = {}
         self._lock = threading.Lock()
 
-    def find(self, name: ModelName) -> ModelRow:
-        """The model of a name, whatever its version; raises NotFound."""
+    def find(self, name: ModelName, *, from_memory: bool = False) -> ModelRow:
+        """The model of a name, whatever its version; raises NotFound. See `Database.known_model` for what
+        memory may hold."""
+        database = self._context.database
+        read_first = database.known_model if from_memory else database.get_model
         place = self._context.place(name)
-        for max_age_s in (_MAX_AGE_S, 0.0):
+        for read, max_age_s in ((read_first, _MAX_AGE_S), (database.get_model, 0.0)):
             self._seed(place, max_age_s)
-            model = self._context.database.get_model(place.project, place.location, name.model)
+            model = read(place.project, place.location, name.model)
             if model is not None:
                 return model
         # Vertex: "The <Resource> does not exist."; the rest tells a developer what to correct.
@@ -45,9 +48,9 @@ class ModelRegistry:
             f"The Model does not exist. No {place}/models/{name.model}. {self._what_there_is(place)}"
         )
 
-    def resolve(self, name: ModelName) -> ResolvedModel:
+    def resolve(self, name: ModelName, *, from_memory: bool = False) -> ResolvedModel:
         """The version that a name means: a number, an alias, or the default version; raises NotFound."""
-        model = self.find(name)
+        model = self.find(name, from_memory=from_memory)
         wanted = name.version or DEFAULT_ALIAS
         for version in model.versions:
             if wanted == str(version.version) or wanted in version.aliases:

@@ -1,5 +1,7 @@
 """Models, versions and aliases: numbers are never reused, an alias names one version."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -141,3 +143,43 @@ def test_models_are_listed_newest_first(database: Database, clock: Clock) -> Non
         database.insert_model(*PLACE, replace(MODEL, model_id=model_id), ["default"])
         clock.advance(1)
     assert [row.model_id for row in database.list_models(*PLACE)] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda db: db.update_model(*PLACE, "m", {"display_name": "New"}),
+        lambda db: db.update_version(*PLACE, "m", 1, {"description": "new"}),
+        lambda db: db.merge_aliases(*PLACE, "m", 1, add=["new"], remove=set()),
+        lambda db: db.add_version(*PLACE, MODEL, ["new"]),
+        lambda db: db.seed_models(*PLACE, [replace(MODEL, source="m", folder="/f2", digest="d2")]),
+        lambda db: db.delete_model(*PLACE, "m"),
+        lambda db: db.delete_project(None),
+        lambda db: db.restore({}),
+    ],
+)
+def test_memory_of_a_model_ends_with_any_change(
+    database: Database, change: Callable[[Database], object]
+) -> None:
+    database.seed_models(*PLACE, [replace(MODEL, source="m")])
+    before = database.known_model(*PLACE, "m")
+    assert before is not None
+    assert database.known_model(*PLACE, "m") is before
+    change(database)
+    assert database.known_model(*PLACE, "m") == database.get_model(*PLACE, "m") != before
+
+
+def test_memory_of_a_model_is_short(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.insert_model(*PLACE, MODEL, ["default"])
+    before = database.known_model(*PLACE, "m")
+    other = Database(database._engine.url.render_as_string(hide_password=False))
+    if other.get_model(*PLACE, "m") is None:
+        pytest.skip("in memory each has rows of its own")
+    other.update_model(*PLACE, "m", {"display_name": "New"})
+    other.close()
+    assert database.known_model(*PLACE, "m") is before
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
+    found = database.known_model(*PLACE, "m")
+    assert found is not None
+    assert found.display_name == "New"
