@@ -35,6 +35,7 @@ class Connected:
         self.clock = clock
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
+        self._writer: Connection | None = None
         #: Another number after each change of models that was made here.
         self._models_changed = 0
         self._url = _parse(url)
@@ -59,7 +60,10 @@ class Connected:
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+            self._engine.dispose()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -68,7 +72,7 @@ class Connected:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._write_lock, self._engine.begin() as connection:
+        with self._write_lock, self._begin() as connection:
             if self._sqlite:
                 # Taken at once: a transaction that reads first and writes later could fail halfway.
                 connection.connection.cursor().execute("BEGIN IMMEDIATE")
@@ -78,6 +82,18 @@ class Connected:
         if changed:
             for listener in list(self.listeners):
                 listener(changed)
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        if not self._sqlite:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        # One connection for all that is written: its cache is never out of date.
+        if self._writer is None:
+            self._writer = self._engine.connect()
+        with self._writer.begin():
+            yield self._writer
 
     @contextmanager
     def _write_models(self) -> Iterator[Connection]:

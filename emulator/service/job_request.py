@@ -3,7 +3,8 @@
 Contract: batch_prediction_job.proto; all problems are reported in one message, with proto field paths.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from emulator.database import NewJob
@@ -56,9 +57,11 @@ class JobRequest:
         refuse_unimplemented([*unimplemented, *self._unimplemented_beta_fields()])
         if resolved is None or name is None:
             raise missing or InvalidArgument(f"{_JOB}.model is missing.")
-        return replace(self._row(job, name, resolved), notes=tuple(notes))
+        return self._row(job, name, resolved, notes)
 
-    def _row(self, job: Any, name: ModelName, resolved: ResolvedModel) -> NewJob:
+    def _row(
+        self, job: Any, name: ModelName, resolved: ResolvedModel, notes: Iterable[tuple[str, str]]
+    ) -> NewJob:
         model_place = self.context.place(name)
         version = "" if name.version is None else f"@{name.version}"
         # Vertex: responses carry the project's number where the request had its id (recorded AutoML output).
@@ -76,6 +79,7 @@ class JobRequest:
             labels=dict(job.labels),
             document=job.SerializeToString(),
             create_time_us=self.context.database.clock(),
+            notes=tuple(notes),
         )
 
     def _check_model_name(self, job: Any, violations: Violations) -> ModelName | None:
