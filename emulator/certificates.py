@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,11 @@ class ClientFiles:
         return self.folder / "ca-bundle.pem"
 
     @property
+    def java_bundle(self) -> Path:
+        """The bundle as a trust store for the JVM (PKCS #12, without a password)."""
+        return self.folder / "ca-bundle.p12"
+
+    @property
     def account(self) -> Path:
         """A service account's JSON file whose key opens nothing."""
         return self.folder / "service-account.json"
@@ -92,7 +98,7 @@ class Certificates(ClientFiles):
         """
         copies = ClientFiles(folder.absolute())
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("ca", "bundle", "account", "token"):
+        for name in ("ca", "bundle", "java_bundle", "account", "token"):
             source: Path = getattr(self, name)
             _write_if_other(getattr(copies, name), source.read_bytes(), 0o644)
         return copies
@@ -124,6 +130,7 @@ def prepare(
     with _locked(files.folder / "lock"):
         _prepare_authority(files, alternatives)
         _prepare_bundle(files, environ)
+        _prepare_java_bundle(files)
         if not files.account.exists():
             _write(files.account, _account(), 0o600)
         if not files.token.exists():
@@ -341,6 +348,32 @@ def _prepare_bundle(files: Certificates, environ: Mapping[str, str] | None) -> N
     content = b"".join(path.read_bytes() for path in [*own, *_public_roots()] if path.is_file())
     roots = dict.fromkeys(_CERTIFICATE.findall(content))
     _write_if_other(files.bundle, ca + b"".join(root + b"\n" for root in roots), 0o644)
+
+
+def _prepare_java_bundle(files: Certificates) -> None:
+    store = files.java_bundle
+    if store.exists() and store.stat().st_mtime_ns >= files.bundle.stat().st_mtime_ns:
+        return
+    from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+
+    found = map(_certificate, _CERTIFICATE.findall(files.bundle.read_bytes()))
+    trusted = [
+        pkcs12.PKCS12Certificate(certificate, f"vertex-emulator-{number}".encode())
+        for number, certificate in enumerate(found)
+        if certificate is not None
+    ]
+    _write(store, pkcs12.serialize_java_truststore(trusted, NoEncryption()), 0o644)
+
+
+def _certificate(text: bytes) -> x509.Certificate | None:
+    """One root, or None if it is not well-formed: then nobody can trust it either."""
+    from cryptography import x509
+
+    with warnings.catch_warnings(action="ignore"):  # some public roots are older than today's rules
+        try:
+            return x509.load_pem_x509_certificate(text)
+        except ValueError:
+            return None
 
 
 def _public_roots() -> list[Path]:

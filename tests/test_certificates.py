@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import ssl
 import stat
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
 from google.oauth2 import service_account
 
 from emulator.certificates import CertificateError, Certificates, prepare, server_context
@@ -144,6 +145,20 @@ def test_bundle_holds_the_public_roots(files: Certificates) -> None:
     trusted = ssl.create_default_context(cafile=str(files.bundle)).get_ca_certs()
     public = ssl.create_default_context(cafile=certifi.where()).get_ca_certs()
     assert len(trusted) == len(public) + 1
+
+
+def test_trust_store_for_java_holds_the_bundle(files: Certificates) -> None:
+    def held() -> list[bytes]:
+        store = pkcs12.load_pkcs12(files.java_bundle.read_bytes(), None)
+        certificates = [entry.certificate for entry in store.additional_certs]
+        return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+
+    with warnings.catch_warnings(action="ignore"):
+        public = x509.load_pem_x509_certificates(files.bundle.read_bytes())
+        assert held() == [root.public_bytes(Encoding.DER) for root in public]
+        (files.folder / "ca-key.pem").unlink()
+        prepare(files.folder, environ={})
+        assert held()[0] == ssl.PEM_cert_to_DER_cert(files.ca.read_text())
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"])

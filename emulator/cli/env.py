@@ -19,6 +19,7 @@ from emulator.config import CLIENT_VARIABLE, STORAGE_VARIABLE, LoadedSettings, S
 if TYPE_CHECKING:
     from emulator.certificates import ClientFiles
 
+_JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 _SETTINGS = ("host", "port", "tls_names", "data_dir")
 
 
@@ -78,7 +79,12 @@ def env(
     if settings.port == 0 and not alias:
         fail("With port 0 the server takes a free port, which nobody knows beforehand. Name one with --port.")
     files = _files(settings, copy_to)
-    variables = [*_trust(files), *_account(files, project), *_gcloud_account(files, project)]
+    variables = [
+        *_trust(files),
+        _java_trust(files),
+        *_account(files, project),
+        *_gcloud_account(files, project),
+    ]
     if alias:
         variables.append(_gcloud_trust(files))
     else:
@@ -115,6 +121,20 @@ def _trust(files: "ClientFiles") -> list[Variable]:
         Variable("CURL_CA_BUNDLE", bundle, f"https in curl: {roots}"),
         Variable("NODE_EXTRA_CA_CERTS", bundle, f"https in Node, beside its own roots: {roots}"),
     ]
+
+
+def _java_trust(files: "ClientFiles") -> Variable:
+    path = str(files.java_bundle)
+    if any(character.isspace() for character in path):
+        path = f'"{path}"'
+    option = f"-Djavax.net.ssl.trustStore={path}"
+    # What is there stays, save what an earlier call has put there or what names another store.
+    others = re.sub(r'-Djavax\.net\.ssl\.trustStore\w*=("[^"]*"|\S*)', "", os.environ.get(_JAVA_OPTIONS, ""))
+    return Variable(
+        _JAVA_OPTIONS,
+        " ".join([*others.split(), option]),
+        "TLS in Java, whatever the client: the emulator's CA and the public roots in place of the JVM's own",
+    )
 
 
 def _account(files: "ClientFiles", project: str) -> list[Variable]:

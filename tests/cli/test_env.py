@@ -79,16 +79,28 @@ def test_alias_mode_does_not_depend_on_the_port(tmp_path: Path) -> None:
 def test_copies_hold_what_clients_need_and_no_key_of_the_ca(tmp_path: Path) -> None:
     values = variables("--data-dir", tmp_path / "data", "--copy-to", tmp_path / "client")
     copies = {Path(value) for value in values.values() if value.startswith("/")}
-    # No variable names the CA alone, but Java's trust stores are made of it.
-    assert copies | {tmp_path / "client" / "ca.pem"} == set((tmp_path / "client").iterdir())
+    copies |= {tmp_path / "client" / name for name in ("ca.pem", "ca-bundle.p12")}
+    assert copies == set((tmp_path / "client").iterdir())
+    assert values["JAVA_TOOL_OPTIONS"].endswith(f"={tmp_path}/client/ca-bundle.p12")
     for copy in copies:
         assert copy.read_bytes() == (tmp_path / "data" / "tls" / copy.name).read_bytes()
         assert copy.stat().st_mode & 0o777 == 0o644
     assert {copy.name for copy in copies} == {
+        "ca.pem",
         "ca-bundle.pem",
+        "ca-bundle.p12",
         "service-account.json",
         "access-token",
     }
+
+
+def test_options_of_java_are_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = "-Xmx1g -Djavax.net.ssl.trustStore=/my/store -Djavax.net.ssl.trustStorePassword=x -Da=b"
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", mine)
+    once = variables("--data-dir", tmp_path / "a folder")["JAVA_TOOL_OPTIONS"]
+    assert once == f'-Xmx1g -Da=b -Djavax.net.ssl.trustStore="{tmp_path}/a folder/tls/ca-bundle.p12"'
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", once)
+    assert variables("--data-dir", tmp_path / "a folder")["JAVA_TOOL_OPTIONS"] == once
 
 
 def test_folder_that_cannot_take_the_copies_is_named(tmp_path: Path) -> None:
