@@ -1,4 +1,4 @@
-"""The SDK's own classes, over gRPC with TLS (its default) and over REST in plain text."""
+"""The SDK's own classes, over gRPC with TLS (its default), and over REST in plain text and with TLS."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from suite import (
 )
 
 
-@pytest.fixture(scope="module", params=["grpc-tls", "rest"])
+@pytest.fixture(scope="module", params=["grpc-tls", "rest", "rest-tls"])
 def transport(request: pytest.FixtureRequest) -> str:
     """Point the SDK at the emulator; what it remembers is for the whole process."""
     sdk_jobs._JOB_WAIT_TIME = 0.5  # it asks every 5 s
@@ -45,7 +45,7 @@ def transport(request: pytest.FixtureRequest) -> str:
         aiplatform.init(
             project=PROJECT,
             location=LOCATION,
-            api_endpoint=HTTP,
+            api_endpoint=HTTP if request.param == "rest" else f"https://{TLS}",
             api_transport="rest",
             credentials=AnonymousCredentials(),
         )
