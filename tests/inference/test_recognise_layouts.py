@@ -110,10 +110,8 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
     "RT-DETR of Ultralytics": (
         {
             "output0": np.concatenate(
-                [f32(RNG.uniform(0.1, 0.9, (1, 300, 2))), f32(RNG.uniform(0.05, 0.2, (1, 300, 2)))]
-                + [f32(RNG.random((1, 300, 1))), whole(1, 300, 1)],
-                2,
-            )
+                [RNG.uniform(0.1, (0.9, 0.9, 0.2, 0.2), (300, 4)), RNG.random((300, 1)), whole(300, 1)], 1
+            )[None].astype("f")
         },
         {"metadata": NAMES | {"task": "detect", "head": "RTDETRDecoder"}},
         {

@@ -124,7 +124,7 @@ def _preprocessing(graph: Graph) -> dict[str, object]:
 
 def _is_ultralytics(graph: Graph) -> bool:
     """Whether the metadata is that of an Ultralytics classifier, which is trained on 0 to 1 as it is."""
-    return metadata_literal(graph.model, "task") == "classify"
+    return bool(metadata_literal(graph.model, "task") == "classify")
 
 
 def _is_tensorflows(graph: Graph) -> bool:
