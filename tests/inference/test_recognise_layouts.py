@@ -394,6 +394,16 @@ def test_no_object_that_no_value_shows_is_asked_for(tmp_path: Path) -> None:
     assert tomllib.loads(found.manifest)["output"]["activation"] == "softmax"
 
 
+@pytest.mark.parametrize(("columns", "mean"), [(80, None), (91, [0.485, 0.456, 0.406])])
+def test_the_classes_of_coco_tell_conditional_detr_from_rtdetr(
+    tmp_path: Path, columns: int, mean: list[float] | None
+) -> None:
+    path = recorded(tmp_path / "net.onnx", rtdetr(columns))
+    written = tomllib.loads(recognise(path, labels=[f"label {n}" for n in range(columns)]).manifest)
+    assert written["output"]["activation"] == "sigmoid"
+    assert written["input"].get("mean") == mean
+
+
 def test_outputs_that_cannot_be_told_apart_are_asked_for(tmp_path: Path) -> None:
     outputs = {"a": SSD_BOXES, "b": 0 * SSD_SCORES, "c": 0 * SSD_CLASSES, "d": COUNT}
     path = recorded(tmp_path / "net.onnx", outputs, **BYTES)

@@ -24,6 +24,8 @@ TF_NAMES = ("detection_boxes", "detection_scores", "detection_classes", "num_det
 TFLITE_ROLES = ("boxes", "classes", "scores", "count")
 #: Width of the logits of DETR as published: COCO's numbers 0 to 90, and no object.
 COCO_DETR = 92
+#: The same of its kin that know no object by low scores; RT-DETR and D-FINE have COCO's 80 classes alone.
+COCO_SIGMOID_DETR = 91
 #: How Ultralytics' metadata calls the head of its RT-DETR, whose pictures are not letterboxed.
 ULTRALYTICS_RTDETR = "RTDETRDecoder"
 #: How far rounding may put a corner past its opposite, in parts of the picture or in pixels.
@@ -62,7 +64,7 @@ def detr(graph: Graph) -> Guess | str:
         )
     activation, first = told
     classes = columns - first - (activation == "softmax")
-    imagenet = activation == "softmax" or logits.name == "labels"
+    imagenet = activation == "softmax" or logits.name == "labels" or columns == COCO_SIGMOID_DETR
     kind = "DETR" if activation == "softmax" else "RT-DETR, D-FINE or another of sigmoid scores"
     return Guess(
         head="detr",
