@@ -88,11 +88,14 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-# Frameworks of several gigabytes, which must not decide what the other tests see.
+# Frameworks of several gigabytes, which must not decide what the other tests see. `trackers` brings opencv-python, which writes
+# the same files as opencv-python-headless and needs the libraries of a desktop; the one that the server uses stays.
 $(VENV)-peers/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
+	$(VENV)-peers/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
+	$(VENV)-peers/bin/python -m pip install --quiet opencv-python-headless
 	@touch $@
 
 # onnxruntime and onnxruntime-openvino are the same package to Python, so one of them has to go first.

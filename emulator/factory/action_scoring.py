@@ -35,8 +35,13 @@ class ActionScore:
 
     @property
     def f1(self) -> float:
+        return self.f1_within(float("inf"))
+
+    def f1_within(self, tolerance: float) -> float:
+        """F1 where a moment has to be nearer than it had to be for the counts."""
         both = self.predicted + self.expected
-        return 2 * self.right / both if both else 1.0
+        near = sum(error <= tolerance + 1e-9 for error in self.errors)
+        return 2 * near / both if both else 1.0
 
     @property
     def false(self) -> int:

@@ -26,6 +26,7 @@ from emulator.vertex.predictions import ActionPrediction
 FOLDER = Path(__file__).parent
 ACTING_SEEDS = range(900_000, 900_100)
 CALM_SEEDS = range(910_000, 910_040)
+TOLERANCES = (0.02, 0.05, 0.1, 0.2)
 SUFFIXES = (".mp4", ".mp4", ".mov", ".avi")
 
 
@@ -85,6 +86,8 @@ def report(results: list[Result]) -> None:
     late = sorted(whole.errors)[int(0.95 * len(whole.errors))] if whole.errors else 0.0
     print(f"{len(results)} clips: {counts(whole)}")
     print(f"  moments off by {whole.mean_error:.3f} s on average, 95 % within {late:.3f} s")
+    curve = ", ".join(f"{whole.f1_within(tolerance):.3f} within ±{tolerance} s" for tolerance in TOLERANCES)
+    print(f"  F1 over the tolerance: {curve}")
     for name, low, high in (("5 fps", 0, 7), ("10 to 15 fps", 7, 16), ("23.976 to 60 fps", 16, 99)):
         part = total(results, lambda result, low=low, high=high: low <= result.fps < high)  # type: ignore[misc]
         print(f"  {name}: {counts(part)}, {part.mean_error:.3f} s off")

@@ -7,20 +7,15 @@ an environment of their own. YOLO, NanoDet and TFLite heads have their published
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
-from emulator.inference.manifest import ModelManifest, load_manifest
+from emulator.inference.heads import DETECTION_HEADS
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.preprocess import Geometry
 from emulator.inference.recognise import recognise, write_folder
-from tests.inference.tiny_models import recorded
+from tests.accuracy.heads_on_tensors import HEIGHT, LEAST, WIDTH, Outputs, assert_same, head_for, in_pixels
 
 torch = pytest.importorskip("torch", reason="`make test-accuracy` installs the frameworks")
 torchvision = pytest.importorskip("torchvision", reason="`make test-accuracy` installs the frameworks")
@@ -33,39 +28,7 @@ pytestmark = [
 ]
 
 TENSORS = 50
-WIDTH, HEIGHT, CLASSES, QUERIES = 640, 480, 7, 100
-LEAST = 0.2
-
-Outputs = Mapping[str, NDArray[Any]]
-
-
-def head_for(folder: Path, keys: str, outputs: Outputs) -> Callable[[Outputs], Detections]:
-    """What the server makes of outputs, boxes in pixels."""
-    folder.mkdir(exist_ok=True)
-    (folder / "labels.txt").write_text("".join(f"label {number}\n" for number in range(CLASSES)))
-    (folder / "model.toml").write_text(
-        '[model]\nobjective = "object_tracking"\nid = "m"\n[input]\n'
-        f"width = {WIDTH}\nheight = {HEIGHT}\n[output]\n{keys}\nmin_score = {LEAST}\n"
-    )
-    recorded(folder / "model.onnx", outputs, shape=(1, 3, HEIGHT, WIDTH))
-    manifest = load_manifest(folder)
-    head = DETECTION_HEADS[manifest.output.head](manifest, OnnxModel(manifest.graph))
-    return lambda found: _in_pixels(head.decode([found[name] for name in head.names]), manifest)
-
-
-def _in_pixels(found: Detections, manifest: ModelManifest) -> Detections:
-    width, height = manifest.input.width, manifest.input.height
-    kept = suppress(found, manifest.output, Geometry(0, 0, width, height))
-    return Detections(kept.boxes * np.array([width, height] * 2, np.float32), kept.scores, kept.classes)
-
-
-def assert_same(found: Detections, boxes: Any, scores: Any, classes: Any) -> int:
-    """The same detections within 0.001 pixels and 0.001 of score; returns how many."""
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    np.testing.assert_allclose(found.scores, np.asarray(scores)[order], atol=1e-3)
-    np.testing.assert_array_equal(found.classes, np.asarray(classes)[order])
-    np.testing.assert_allclose(found.boxes, np.asarray(boxes).reshape(-1, 4)[order], atol=1e-3)
-    return len(found)
+CLASSES, QUERIES = 7, 100
 
 
 def queries(seed: int, columns: int) -> Outputs:
@@ -87,6 +50,7 @@ def test_detr_heads_are_transformers_own(tmp_path: Path, processor: str, model: 
     columns = CLASSES + (activation == "softmax")
     head = head_for(
         tmp_path,
+        CLASSES,
         f'head = "detr"\nactivation = "{activation}"\nmax_detections = {QUERIES}',
         queries(0, columns),
     )
@@ -120,7 +84,9 @@ def test_suppression_is_torchvisions_own(tmp_path: Path, head_name: str) -> None
             return {"out": rows[None].astype(np.float32)}
         return {"out": np.concatenate([boxes, scores], axis=1).T[None].astype(np.float32)}
 
-    head = head_for(tmp_path, f'head = "{head_name}"\nnms_iou = 0.45\nmax_detections = 1000', make(0))
+    head = head_for(
+        tmp_path, CLASSES, f'head = "{head_name}"\nnms_iou = 0.45\nmax_detections = 1000', make(0)
+    )
     compared = 0
     for seed in range(TENSORS):
         outputs = make(seed)
@@ -163,5 +129,5 @@ def test_torchvisions_detections_are_taken_as_they_are(tmp_path: Path) -> None:
         picture = np.random.default_rng(seed).random((3, 320, 320), np.float32)
         boxes, scores, labels = onnx_model.run(names, {"images": picture})
         decoded = head.decode(onnx_model.run(head.names, {"images": picture}))
-        compared += assert_same(_in_pixels(decoded, manifest), boxes, scores, labels - 1)
+        compared += assert_same(in_pixels(decoded, manifest), boxes, scores, labels - 1)
     assert compared > 20 * TENSORS

@@ -26,6 +26,14 @@ def test_moments_within_the_tolerance_are_right() -> None:
     assert score_actions(TRUTH, predicted(("jump", "3.180s")), tolerance=0.3).right == 1
 
 
+def test_f1_falls_with_the_tolerance_as_if_it_had_been_scored_so() -> None:
+    found = predicted(("swing", "1.250s"), ("swing", "1.1s"), ("jump", "3.530s"))
+    score = score_actions(TRUTH, found)
+    assert [score.f1_within(tolerance) for tolerance in (0.01, 0.05, 0.2)] == pytest.approx([0, 0.4, 0.8])
+    for tolerance in (0.01, 0.05, 0.1, 0.13, 0.2):
+        assert score.f1_within(tolerance) == score_actions(TRUTH, found, tolerance=tolerance).f1
+
+
 def test_another_label_is_false_and_the_action_missed() -> None:
     score = score_actions(TRUTH, predicted(("kick", "1.2s"), ("jump", "3.4s")))
     assert (score.right, score.false, score.missed, score.f1) == (1, 1, 1, 0.5)

@@ -174,6 +174,28 @@ def end_to_end_rows(outputs: Outputs) -> list[Row]:
     return [(row[4], int(row[5]), (row[0], row[1], row[2], row[3])) for row in outputs["output0"][0].tolist()]
 
 
+def center_outputs(rng: np.random.Generator) -> Outputs:
+    shape = (HEIGHT // 8, WIDTH // 8)
+    return {
+        "heatmap": sharp(rng, 1, CLASSES, *shape),
+        "boxes": rng.uniform(2, 30, (1, 4, *shape)).astype(np.float32),
+    }
+
+
+def center_rows(outputs: Outputs) -> list[Row]:
+    """An object where no neighbour has a higher score; edges are measured from the middle of the cell."""
+    found = []
+    for number, scores in enumerate(outputs["heatmap"][0].tolist()):
+        for y, row in enumerate(scores):
+            for x, score in enumerate(row):
+                around_it = [line[max(0, x - 1) : x + 2] for line in scores[max(0, y - 1) : y + 2]]
+                if score == max(max(part) for part in around_it):
+                    left, top, right, bottom = outputs["boxes"][0, :, y, x].tolist()
+                    cx, cy = 8 * x + 4, 8 * y + 4
+                    found.append((score, number, (cx - left, cy - top, cx + right, cy + bottom)))
+    return found
+
+
 def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -210,6 +232,7 @@ CASES: dict[str, tuple[Callable[[np.random.Generator], Outputs], Callable[[Outpu
     "rtdetr": (lambda rng: queries(rng, CLASSES), rtdetr_rows, 'head = "detr"\nactivation = "sigmoid"'),
     "tf": (tf_outputs, tf_rows, f'head = "detections"\n{TF_KEYS}'),
     "end-to-end": (end_to_end_outputs, end_to_end_rows, 'head = "detections"'),
+    "center": (center_outputs, center_rows, f'head = "center"\n{NMS}'),
 }
 
 

@@ -99,7 +99,27 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
             ].astype("f")
         },
         {},
-        {"output.head": "detections", "output.columns": ["box", "score", "class"], "output.nms_iou": 1.0},
+        {
+            "output.head": "detections",
+            "output.columns": ["box", "score", "class"],
+            "output.box": "xyxy",
+            "output.nms_iou": 1.0,
+            "input.fit": "letterbox-center",
+        },
+    ),
+    "RT-DETR of Ultralytics": (
+        {
+            "output0": np.concatenate(
+                [RNG.uniform(0.1, (0.9, 0.9, 0.2, 0.2), (300, 4)), RNG.random((300, 1)), whole(300, 1)], 1
+            )[None].astype("f")
+        },
+        {"metadata": NAMES | {"task": "detect", "head": "RTDETRDecoder"}},
+        {
+            "output.head": "detections",
+            "output.box": "cxcywh",
+            "output.box_unit": "relative",
+            "input.fit": "stretch",
+        },
     ),
     "end to end of YOLOv7": (
         {
@@ -206,6 +226,22 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
             "output.box_unit": "pixels",
         },
     ),
+    # Its answer has labels before scores, SSD's the other way round, and an export names them in order.
+    "torchvision's Faster R-CNN with the names of its SSD": (
+        {"boxes": PIXEL_BOXES, "scores": LABELS64, "labels": f32(RNG.random(30))},
+        {"shape": (3, SIZE, SIZE), "free": {"boxes": ("n", 4), "scores": ("n",), "labels": ("n",)}},
+        {"output.names": ["boxes", "labels", "scores"], "output.first_class": 1},
+    ),
+    "torchvision that finds nothing": (
+        {"boxes": f32(np.zeros((0, 4))), "scores": np.zeros(0, np.int64), "labels": f32(np.zeros(0))},
+        {"shape": (3, SIZE, SIZE), "free": {"boxes": ("n", 4), "scores": ("n",), "labels": ("n",)}},
+        {"output.names": ["boxes", "labels", "scores"], "output.first_class": 1},
+    ),
+    "end to end that finds nothing": (
+        {"output0": f32(np.zeros((1, 300, 6)))},
+        {"metadata": NAMES | {"task": "detect", "end2end": "False"}},
+        {"output.head": "detections", "output.columns": ["box", "score", "class"]},
+    ),
     "NanoDet-Plus": (
         {
             "output": np.concatenate(
@@ -236,7 +272,13 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
     "MoViNet as TF has it": (
         {"scores": f32([[3, -1]])},
         {"shape": (1, 8, 172, 172, 3)},
-        {"input.layout": "NTHWC", "input.frames": 8, "output.activation": "softmax"},
+        {
+            "input.layout": "NTHWC",
+            "input.frames": 8,
+            "input.mean": None,
+            "input.std": None,
+            "output.activation": "softmax",
+        },
     ),
     "two pathways": (
         {"scores": f32([[0.25, 0.75]])},
@@ -253,6 +295,16 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
         {"scores": f32([[3, -1]])},
         {"shape": (1, 1, 3, 16, 64, 64)},
         {"input.layout": "NMCTHW", "input.frames": 16},
+    ),
+    "Ultralytics' classifier": (
+        {"output0": f32([[0.75, 0.25]])},
+        {"shape": (1, 3, 224, 224), "metadata": NAMES | {"task": "classify"}},
+        {"input.scale": 1 / 255, "input.mean": None, "input.std": None, "output.activation": "none"},
+    ),
+    "logits near 0": (
+        {"scores": f32([[4e-4, -3e-4]])},
+        {"shape": (1, 3, 224, 224)},
+        {"input.mean": [0.485, 0.456, 0.406], "output.activation": "softmax"},
     ),
     "single frames": (
         {"scores": f32([[3, -1]])},
@@ -340,6 +392,16 @@ def test_no_object_that_no_value_shows_is_asked_for(tmp_path: Path) -> None:
     found = recognise(path, answers={"output.activation": "softmax"})
     assert len(found.labels) == 6
     assert tomllib.loads(found.manifest)["output"]["activation"] == "softmax"
+
+
+@pytest.mark.parametrize(("columns", "mean"), [(80, None), (91, [0.485, 0.456, 0.406])])
+def test_the_classes_of_coco_tell_conditional_detr_from_rtdetr(
+    tmp_path: Path, columns: int, mean: list[float] | None
+) -> None:
+    path = recorded(tmp_path / "net.onnx", rtdetr(columns))
+    written = tomllib.loads(recognise(path, labels=[f"label {n}" for n in range(columns)]).manifest)
+    assert written["output"]["activation"] == "sigmoid"
+    assert written["input"].get("mean") == mean
 
 
 def test_outputs_that_cannot_be_told_apart_are_asked_for(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emulator.inference.recognise.graph import Graph, Output, between_0_and_1
+from emulator.inference.recognise.graph import Graph, Output, between_0_and_1, metadata_literal
 from emulator.inference.recognise.guess import IMAGENET, LOGITS, PROBABILITIES, Guess
 
 #: Over how many frames the scores of a single-frame classifier are averaged: 0.9 s at 10 a second.
@@ -20,9 +20,9 @@ def clip(graph: Graph) -> Guess | str:
     scores = _scores(graph)
     if scores is None:
         return "it has one output with a score per class, [1, classes]"
-    probabilities = between_0_and_1(scores.value) and abs(float(scores.value.sum()) - 1) < 1e-2
-    independent = not probabilities and between_0_and_1(scores.value)
-    activation = "none" if probabilities or independent else "softmax"
+    # Neither a softmax nor a sigmoid gives anything below 0; small logits of both signs are still logits.
+    probabilities = between_0_and_1(scores.value) and float(scores.value.min()) >= 0
+    activation = "none" if probabilities else "softmax"
     shape = "clip" if graph.is_clip else "frame"
     assumptions = [
         "objective action_recognition: --head scores makes it a model for classification",
@@ -113,24 +113,39 @@ def _preprocessing(graph: Graph) -> dict[str, object]:
     color: dict[str, object] = {"color": graph.input.color}
     if graph.takes_pixels:
         return color
+    if _is_ultralytics(graph):
+        return {**color, "scale": 1 / 255}
     if not graph.is_clip:
         return dict(IMAGENET) if graph.input.color == "RGB" else {**color, "scale": 1 / 255}
+    if _is_tensorflows(graph):
+        return {**color, "scale": 1 / 255}
     return {**color, "scale": 1 / 255, "mean": [0.45], "std": [0.225]}
+
+
+def _is_ultralytics(graph: Graph) -> bool:
+    """Whether the metadata is that of an Ultralytics classifier, which is trained on 0 to 1 as it is."""
+    return bool(metadata_literal(graph.model, "task") == "classify")
+
+
+def _is_tensorflows(graph: Graph) -> bool:
+    """Whether the colour comes last, as in TensorFlow, whose clip models are published for 0 to 1."""
+    return graph.is_clip and graph.input.layout.endswith("C")
 
 
 def _pixels(graph: Graph) -> tuple[str, ...]:
     fit = "fit crop-center: stretch or letterbox-center would fit too"
-    if graph.takes_pixels:
+    if graph.takes_pixels or _is_ultralytics(graph):
         return (fit,)
+    if _is_tensorflows(graph):
+        return ("scale 1/255, mean 0.0 and std 1.0 as for MoViNet and others of TensorFlow", fit)
     if graph.is_clip:
         return (
             "scale 1/255, mean 0.45, std 0.225 as for Kinetics models of PyTorchVideo; as the model "
-            "was trained: mean 0.0 and std 1.0 (MoViNet), or mean [0.432, 0.395, 0.376] and std "
+            "was trained: mean [0.432, 0.395, 0.376] and std "
             "[0.228, 0.221, 0.217] (torchvision)",
             fit,
         )
     return (
-        "scale 1/255, mean and std of ImageNet; Ultralytics' classifiers want mean [0.0], std [1.0], Keras' "
-        "often scale 1/127.5, mean [1.0]",
+        "scale 1/255, mean and std of ImageNet; Keras' classifiers often want scale 1/127.5, mean [1.0]",
         fit,
     )

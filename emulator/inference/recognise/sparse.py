@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.recognise.graph import Graph, Output
+from emulator.inference.recognise.graph import Graph, Output, metadata_literal
 from emulator.inference.recognise.guess import (
     IMAGENET,
     ULTRALYTICS_INPUT,
@@ -24,6 +24,12 @@ TF_NAMES = ("detection_boxes", "detection_scores", "detection_classes", "num_det
 TFLITE_ROLES = ("boxes", "classes", "scores", "count")
 #: Width of the logits of DETR as published: COCO's numbers 0 to 90, and no object.
 COCO_DETR = 92
+#: The same of its kin that know no object by low scores; RT-DETR and D-FINE have COCO's 80 classes alone.
+COCO_SIGMOID_DETR = 91
+#: How Ultralytics' metadata calls the head of its RT-DETR, whose pictures are not letterboxed.
+ULTRALYTICS_RTDETR = "RTDETRDecoder"
+#: How far rounding may put a corner past its opposite, in parts of the picture or in pixels.
+CORNER_SLACK = 1e-3
 ROLES = ("boxes", "scores", "classes", "count")
 HINTS = {
     "boxes": ("box", "dets"),
@@ -58,7 +64,7 @@ def detr(graph: Graph) -> Guess | str:
         )
     activation, first = told
     classes = columns - first - (activation == "softmax")
-    imagenet = activation == "softmax" or logits.name == "labels"
+    imagenet = activation == "softmax" or logits.name == "labels" or columns == COCO_SIGMOID_DETR
     kind = "DETR" if activation == "softmax" else "RT-DETR, D-FINE or another of sigmoid scores"
     return Guess(
         head="detr",
@@ -199,20 +205,25 @@ def _in_one_tensor(graph: Graph) -> Guess | str:
     columns = fitting[0]
     box = rows[:, _start(columns, "box") :][:, :4]
     relative = bool(box.size and box.max() <= 1.5 and box.any())
+    ordered = bool((box[:, 2:] >= box[:, :2] - CORNER_SLACK).all())
+    fit = "stretch" if metadata_literal(graph.model, "head") == ULTRALYTICS_RTDETR else "letterbox-center"
     return Guess(
         head="detections",
         classes=None,
-        input=ULTRALYTICS_INPUT,
+        input={**ULTRALYTICS_INPUT, "fit": fit},
         output={
             "columns": columns,
-            "box": "xyxy",
+            "box": "xyxy" if ordered else "cxcywh",
             "box_unit": "relative" if relative else "pixels",
             "nms_iou": 1.0,
         },
         findings=(f"end-to-end detections: output {output} has the columns {', '.join(columns)}",),
         assumptions=(
-            "color RGB, scale 1/255, fit letterbox-center as YOLO models are trained",
-            "box xyxy: two corners; cxcywh would fit too",
+            f"color RGB, scale 1/255, fit {fit} as "
+            f"{'RT-DETR is' if fit == 'stretch' else 'YOLO models are'} trained",
+            "box xyxy: two corners; cxcywh would fit too"
+            if ordered
+            else "box cxcywh: in a made-up picture the second pair is smaller than the first, so no corner",
         ),
     )
 
@@ -282,8 +293,10 @@ def _told_apart(outputs: list[Output]) -> dict[str, Output]:
 
 def _likelier(scores: Output, classes: Output) -> bool:
     """Whether the two outputs are scores and classes rather than the other way round."""
-    if "int" in classes.dtype:
-        return "int" not in scores.dtype
+    if ("int" in classes.dtype) != ("int" in scores.dtype):
+        return (
+            "int" in classes.dtype
+        )  # names may be wrong: torchvision's models differ in the order they answer
     if _hinted(scores, "scores") and not _hinted(scores, "classes"):
         return True
     if _hinted(classes, "classes") and not _hinted(classes, "scores"):
