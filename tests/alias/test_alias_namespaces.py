@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.alias.network import SERVER_ADDRESS, Network, network
+from tests.docs.clients_page import snippets
 from tests.sdk.conftest import write_input, write_model
 
 ASKED = "EMULATOR_TEST_NAMESPACES"
 PAGE = Path(__file__).parents[2] / "docs" / "alias-mode.md"
+CLIENTS = Path(__file__).parents[1] / "clients"
+CACHE = Path(os.environ.get("CLIENTS_CACHE", Path(__file__).parents[2] / ".clients-cache"))
 HOSTS = "us-central1-aiplatform.googleapis.com", "storage.googleapis.com"
 COLLECTION = "projects/my-project/locations/us-central1/models"
 
@@ -40,10 +43,10 @@ class Client:
     hosts: Path
     environment: dict[str, str]
 
-    def run(self, *command: str | Path) -> str:
+    def run(self, *command: str | Path, **environment: str) -> str:
         done = subprocess.run(
             self.network.on_client(self.hosts, *command),
-            env=self.environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=180,
@@ -131,3 +134,53 @@ def test_curl_reaches_both_names(client: Client) -> None:
     assert [model["displayName"] for model in json.loads(models)["models"]] == ["Pets"]
     found = json.loads(client.run("curl", "-sS", f"https://{HOSTS[1]}/storage/v1/b/my-bucket/o/input.jsonl"))
     assert found["mediaLink"].startswith(f"https://{HOSTS[1]}/")
+
+
+NODE = """
+const {ModelServiceClient} = require('@google-cloud/aiplatform');
+
+async function main() {
+  for (const fallback of [false, true]) {
+    const client = new ModelServiceClient({apiEndpoint: 'us-central1-aiplatform.googleapis.com', fallback});
+    const [models] = await client.listModels({parent: 'projects/my-project/locations/us-central1'});
+    console.log(models.map(model => model.displayName).join());
+  }
+}
+
+main();
+"""
+
+
+def is_installed(language: str) -> bool:
+    """Whether the suites in tests/clients have put a language's packages where they keep them."""
+    if language != "go":
+        return (CACHE / language).is_dir()
+    if shutil.which("go") is None:
+        return False
+    cache = subprocess.check_output(["go", "env", "GOMODCACHE"], text=True).strip()
+    return any(Path(cache, "cloud.google.com", "go").glob("aiplatform@*"))
+
+
+def with_googles_endpoint(fence: str) -> str:
+    """The page's program for TLS, with the endpoint that Google's documentation has."""
+    (program,) = (one.text for one in snippets(fence=fence) if 'Endpoint("localhost:8443")' in one.text)
+    return program.replace("localhost:8443", f"{HOSTS[0]}:443")
+
+
+@pytest.mark.parametrize(
+    ("language", "suffix", "program", "printed"),
+    [
+        ("node", "js", NODE, "Pets\nPets\n"),
+        ("java", "java", with_googles_endpoint("java"), "Pets\n"),
+        ("go", "go", with_googles_endpoint("go"), "Pets\n"),
+    ],
+)
+def test_other_languages_need_nothing_but_their_environment(
+    client: Client, tmp_path: Path, language: str, suffix: str, program: str, printed: str
+) -> None:
+    if not is_installed(language):
+        pytest.skip(f"the client's host reaches no registry: run `make test-clients` first, for {language}")
+    file = tmp_path / f"Program.{suffix}"
+    file.write_text(program, encoding="utf-8")
+    home, cache = os.environ["HOME"], str(CACHE.absolute())
+    assert client.run(CLIENTS / language / "run-snippet", file, HOME=home, CLIENTS_CACHE=cache) == printed
