@@ -25,7 +25,7 @@ import onnxruntime as ort
 from measure import arguments, interleaved, median, report
 
 from emulator.inference.bytetrack import ByteTrack
-from emulator.inference.heads import DETECTION_HEADS, suppress
+from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import core_count
@@ -125,7 +125,7 @@ class Tracking(Job):
         return -(-self.frame_count() // self.every)
 
     def loop(self) -> None:
-        manifest, tracker = self.manifest, ByteTrack(self.manifest.tracker)
+        manifest, track = self.manifest, self.tracker()
         head = DETECTION_HEADS[manifest.output.head](manifest, self._session)
         fitted = ModelInput(manifest.input, self._session)
         width, height = manifest.input.width, manifest.input.height
@@ -140,7 +140,11 @@ class Tracking(Job):
             outputs = self.run_default(tensor)
             geometry = fitted.fit(picture[:8, :8]).geometry
             found = suppress(head.decode(outputs), manifest.output, geometry)
-            tracker.update(found, number * 1_000_000 // clips.FPS)
+            track(found, number * 1_000_000 // clips.FPS)
+
+    def tracker(self) -> Callable[[Detections, int], object]:
+        """The naive loop's: takes the detections of a frame and its time."""
+        return ByteTrack(self.manifest.tracker).update
 
 
 class Actions(Job):
@@ -193,11 +197,13 @@ def jobs(folder: Path) -> dict[str, Job]:
     made: dict[str, Job] = {}
     detectors = {every: clips.detector(folder, clips.FPS // every) for every in (1, 3)}
     for name, (size, frames) in SIZES.items():
-        video = clips.write_clip(folder / f"{name}.mp4", size, frames)
+        video = clips.cached_clip(size, frames)
         for every, manifest in detectors.items():
             which = "every frame" if every == 1 else f"every {every}rd frame"
             made[f"tracking, {name}, {which}"] = Tracking(video, manifest, every)
-    made["actions, 720p"] = Actions(folder / "720p.mp4", clips.action_model(folder), clips.FPS // 5)
+    made["actions, 720p"] = Actions(
+        clips.cached_clip(*SIZES["720p"]), clips.action_model(folder), clips.FPS // 5
+    )
     return made
 
 
