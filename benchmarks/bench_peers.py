@@ -63,8 +63,8 @@ def installed(peer: str) -> bool:
 
 
 @contextmanager
-def running(name: str, job: PeerJob) -> Iterator[Callable[[], Took]]:
-    """A peer's process, ready to run; gives what makes it track the video once."""
+def running(name: str, job: PeerJob) -> Iterator[tuple[str, Callable[[], Took]]]:
+    """A peer's process, ready to run; gives its version and what makes it track the video once."""
     command = [str(ENVIRONMENT / "bin" / "python"), peers.__file__, name, json.dumps(asdict(job))]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -78,9 +78,10 @@ def running(name: str, job: PeerJob) -> Iterator[Callable[[], Took]]:
             print("go", file=ask, flush=True)
             return Took(**json.loads(answers.readline()))
 
-        if answers.readline().strip() != "ready":
+        state, _, version = answers.readline().strip().partition(" ")
+        if state != "ready":
             raise PeerFailed(f"{name} did not get ready: it ended with status {process.wait()}")
-        yield run
+        yield version, run
         ask.close()
 
 
@@ -96,10 +97,15 @@ def measured(
     with ExitStack() as processes:
         for name in filter(installed, peers.PEERS):
             try:
-                samplers[name] = processes.enter_context(running(name, peer_job))
+                version, run = processes.enter_context(running(name, peer_job))
             except PeerFailed as error:
                 print(f"{error}; it is left out.", file=sys.stderr)
+            else:
+                samplers[f"{name} {version}"] = run
         samples = interleaved(rounds, samplers, guard=guard)
+    for name, taken in samples.items():
+        if isinstance(taken[0], Took) and not taken[0].boxes:
+            print(f"{name} tracked nothing: its figures say little.", file=sys.stderr)
     wall = {name: median([sample.wall_s for sample in taken]) for name, taken in samples.items()}
     cpu = {name: median([sample.cpu_s for sample in taken]) for name, taken in samples.items()}
     for name in samplers:

@@ -1,7 +1,7 @@
 """What following objects costs a frame: both trackers beside `trackers`' ByteTrack, on the same detections.
 
-Goal: at 100 objects at most 1 ms a frame. The other tracker is in the environment of `make test-accuracy`
-(.venv-peers/bin/python benchmarks/bench_tracker.py); without it only ours are measured.
+Goal: at 100 objects at most 1 ms a frame. The other tracker is in the environment of `bench_peers.py`, with
+which `run.py tracker` runs this, and in that of `make test-accuracy`; without it only ours are measured.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """Runs another system's tracking in a process of its own, for `bench_peers.py`: `peers.py NAME JOB`.
 
-JOB is JSON. Once it has loaded everything it prints a line; for each line on standard input it runs the job
-and prints what that took, as JSON. What libraries print goes to standard error.
+JOB is JSON. Once everything is loaded it prints "ready" and the system's version; for each line on standard
+input it runs the job and prints what that took, as JSON. What libraries print goes to standard error.
 """
 
 import importlib
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def main(name: str, job: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run = PEERS[name](PeerJob(**json.loads(job)))
-    print("ready", file=answers, flush=True)
+    print("ready", version(name), file=answers, flush=True)
     for _ in sys.stdin:
         print(json.dumps(asdict(timed(run))), file=answers, flush=True)
 
