@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from emulator.inference.pipeline import Pipeline
+from emulator.inference.pipeline import POLL_S, Pipeline
 
 
 @contextmanager
@@ -54,6 +54,28 @@ def test_the_source_is_never_far_ahead_of_the_consumer() -> None:
             time.sleep(0.002)
             # One item may be in the hands of the reading thread, which waits to hand it over.
             assert len(pulled) <= position + 1 + 5 + 1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_fewer_items_than_are_worth_waking_the_consumer_do_not_wait_for_more(depth: int) -> None:
+    began = time.monotonic()
+    with no_thread_left(), Pipeline(numbers(100), str, threads=2, depth=depth) as results:
+        assert list(results) == [str(number) for number in range(100)]
+    assert time.monotonic() - began < 0.8 * 100 * POLL_S / depth
+
+
+def test_a_result_does_not_wait_for_the_next_one() -> None:
+    go_on = threading.Event()
+
+    def source() -> Generator[int, None, None]:
+        yield 1
+        go_on.wait(60)
+        yield 2
+
+    with no_thread_left(), Pipeline(source(), str, threads=2) as results:
+        assert next(results) == "1"
+        go_on.set()
+        assert next(results) == "2"
 
 
 def test_what_the_work_raises_comes_after_the_results_before_it() -> None:
