@@ -1,18 +1,22 @@
 """Runs a slow step on several threads between a decoder and a consumer, in order and with bounded memory.
 
-One thread pulls items from the source, `threads` threads work on them, and whoever iterates gets the
-results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so threads are enough.
+One thread pulls items from the source, `threads` threads work on them, one or a batch at a time, and
+whoever iterates gets the results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so
+threads are enough.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +38,9 @@ def core_count() -> int:
 class Pipeline(Generic[T, R]):
     """`with Pipeline(source, work, threads=2) as results: for result in results: …`
 
+    `work` is given `batch` items at a time, fewer only at the end, and returns as many results: which items
+    are together depends on their number alone. Where a batch fails, its items are tried one by one.
+
     At most `depth` items exist between source and consumer. What the source or the work raises is raised
     in the consumer after the results before it. A result waits for others, but not longer than POLL_S.
     Leaving the block stops and joins every thread; before that it calls `interrupt`, which lets a source that
@@ -43,16 +50,19 @@ class Pipeline(Generic[T, R]):
     def __init__(
         self,
         source: Generator[T, None, None],
-        work: Callable[[T], R],
+        work: Callable[[Sequence[T]], Sequence[R]],
         *,
         threads: int,
+        batch: int = 1,
         depth: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         self._source, self._work = source, work
         self._cancelled, self._interrupt = cancelled, interrupt
-        self._depth = depth or threads + 6 + WORTH_WAKING
+        self._batch = batch
+        # A batch for each thread, and as much again that is read or read out meanwhile.
+        self._depth = max(batch, depth or (threads + 6 + WORTH_WAKING if batch == 1 else 2 * threads * batch))
         # One condition for each of those that wait, so that nobody is woken for what concerns another.
         self._lock = threading.Lock()
         self._room, self._work_there, self._ripe = (threading.Condition(self._lock) for _ in range(3))
@@ -134,25 +144,39 @@ class Pipeline(Generic[T, R]):
                 return False
             self._waiting.append((self._read, item))
             self._read += 1
-            self._work_there.notify()
+            if len(self._waiting) >= self._batch:
+                self._work_there.notify()
             return True
 
     def _serve(self) -> None:
-        while True:
+        while batch := self._next_batch():
+            results = self._results_of([item for _, item in batch])
             with self._lock:
-                while not self._waiting and not self._exhausted and not self._stopped:
-                    self._work_there.wait()
-                if self._stopped or not self._waiting:
-                    return
-                position, item = self._waiting.popleft()
-            result: R | BaseException
-            try:
-                result = self._work(item)
-            except BaseException as error:
-                result = error
-            del item
-            with self._lock:
-                self._finish(position, result)
+                for (position, _), result in zip(batch, results, strict=True):
+                    self._finish(position, result)
+
+    def _next_batch(self) -> list[tuple[int, T]]:
+        """Wait for a whole batch, or what is left at the end; nothing when all is done."""
+        with self._lock:
+            while len(self._waiting) < self._batch and not self._exhausted and not self._stopped:
+                self._work_there.wait()
+            count = 0 if self._stopped else min(self._batch, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _results_of(self, items: Sequence[T]) -> Sequence[R | BaseException]:
+        try:
+            return self._work(items)
+        except BaseException as error:
+            if len(items) == 1:
+                return [error]
+            single = [result for item in items for result in self._results_of([item])]
+            if not any(isinstance(result, BaseException) for result in single):
+                # It was the batch's size, for which a GPU may lack the memory, or the graph.
+                log.warning("Goes on one by one, as a batch of %d failed: %s", len(items), error)
+                with self._lock:
+                    self._batch = 1
+                    self._work_there.notify_all()
+            return single
 
     def _finish(self, position: int, result: R | BaseException) -> None:
         self._done[position] = result
