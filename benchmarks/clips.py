@@ -26,6 +26,10 @@ GRAIN = 6.0
 
 #: Where clips are kept from one benchmark to the next: encoding them takes longer than most measurements.
 CACHE = Path(__file__).parents[1] / ".cache" / "benchmarks"
+
+# The input of YOLOX-nano, and of most detectors of its kind: width and height.
+DETECTOR_SIZE = 416
+
 ASSETS = "EMULATOR_REAL_ASSETS"
 VIDEO, WEIGHTS = "one-by-one-person-detection.mp4", "yolox_nano.onnx"
 
@@ -133,7 +137,8 @@ def _pictures(folder: Path) -> Iterator[Picture]:
 
 
 def detector(folder: Path, rate: int) -> ModelManifest:
-    """The detector at `rate` samples a second: YOLOX-nano where it is at hand, else the bundled model."""
+    """The detector at `rate` samples a second: YOLOX-nano where it is at hand, else the bundled model with as
+    large an input, which its graph takes as well."""
     assets = real_assets()
     target = folder / f"detector-{rate}"
     if assets:
@@ -144,11 +149,29 @@ def detector(folder: Path, rate: int) -> ModelManifest:
         for file in (bundled_models() / "video-object-tracking").iterdir():
             if file.suffix in (".toml", ".onnx", ".txt"):
                 (target / file.name).write_bytes(file.read_bytes())
+        _enlarge(target)
     manifest = target / "model.toml"
     text = manifest.read_text(encoding="utf-8")
     assert "[sampling]" not in text
     manifest.write_text(f"{text}\n[sampling]\nrate = {rate}\n", encoding="utf-8")
     return load_manifest(target)
+
+
+def _enlarge(folder: Path) -> None:
+    manifest, graph = folder / "model.toml", onnx.load(folder / "model.onnx")
+    text = manifest.read_text(encoding="utf-8")
+    side = graph.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    assert f"width = {side}\nheight = {side}\n" in text
+    manifest.write_text(
+        text.replace(
+            f"width = {side}\nheight = {side}\n", f"width = {DETECTOR_SIZE}\nheight = {DETECTOR_SIZE}\n"
+        ),
+        encoding="utf-8",
+    )
+    for axis in (2, 3):
+        graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = DETECTOR_SIZE
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "cells"
+    onnx.save(graph, str(folder / "model.onnx"))
 
 
 def action_model(folder: Path) -> ModelManifest:

@@ -7,7 +7,7 @@ from pathlib import Path
 import clips
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from bench_pipeline import grid
 from onnx import TensorProto, helper, numpy_helper
 
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
@@ -47,12 +47,12 @@ def _write_graph(manifest: ModelManifest, target: Path) -> None:
     graph, labels = model.graph, manifest.labels
     raw = graph.output[0].name
     size, width = [1, 3, manifest.input.height, manifest.input.width], 4 + len(labels)
-    grid = _yolox_grid(manifest)
+    cells = grid(size[3], size[2], manifest.output.strides).astype(np.float32)
     weights = {
         "factor": np.array(255 * manifest.input.scale, np.float32),
         "channels": np.array([2, 1, 0] if manifest.input.color == "BGR" else [0, 1, 2], np.int64),
-        "corner": grid[None, :, :2],
-        "stride": grid[None, :, 2:],
+        "corner": cells[None, :, :2],
+        "stride": cells[None, :, 2:],
         "axis": np.array([2], np.int64),
         **{f"cut_{at}": np.array([at], np.int64) for at in (0, 2, 4, 5, 5 + len(labels))},
     }
@@ -77,7 +77,7 @@ def _write_graph(manifest: ModelManifest, target: Path) -> None:
         [*before, *graph.node, *after],
         "columns",
         [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, size)],
-        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, width, len(grid)])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, width, len(cells)])],
         [*graph.initializer, *(numpy_helper.from_array(value, name) for name, value in weights.items())],
     )
     made = helper.make_model(wrapped, opset_imports=model.opset_import, ir_version=model.ir_version)
@@ -85,17 +85,6 @@ def _write_graph(manifest: ModelManifest, target: Path) -> None:
     about = {"task": "detect", "stride": "32", "batch": "1", "imgsz": str(size[2:])}
     helper.set_model_props(made, about | {"names": str(names)})
     onnx.save(made, str(target))
-
-
-def _yolox_grid(manifest: ModelManifest) -> NDArray[np.float32]:
-    """Column, row and stride of each row of YOLOX's output."""
-    cells = [
-        (column, row, stride)
-        for stride in manifest.output.strides
-        for row in range(manifest.input.height // stride)
-        for column in range(manifest.input.width // stride)
-    ]
-    return np.array(cells, np.float32)
 
 
 def _detect(manifest: ModelManifest, pictures: Iterable[clips.Picture]) -> Iterator[Detections]:
