@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TARGET ?= cpu
+ROUNDS ?= 3
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models bench image clean
+.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models bench bench-page image clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,14 +66,17 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 	  for step in train export evaluate; do $(BIN)/python $$model$$step.py || exit 1; done; \
 	done
 
-bench: $(VENV)/installed-dev ## Run every benchmark
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/installed-dev ## Run every benchmark (35 minutes on two quiet cores); ROUNDS=5 for more rounds than three
+	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS)
+
+bench-page: $(VENV)/installed-dev ## Put what `make bench` measured into docs/performance.md
+	$(BIN)/python benchmarks/page.py
 
 image: ## Build the container image with Docker; TARGET=slim or cuda for another
 	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) $(VENV)-peers .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

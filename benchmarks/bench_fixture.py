@@ -171,7 +171,7 @@ def main() -> None:
         starts = [first_success(clip) for _ in range(options.rounds)]
         rows.append(_row("fixture start to first success", median([start[0] for start in starts]), "<= 3 s"))
         ratio = median([first / steady for _, first, steady in starts])
-        rows.append({"what": "first job / steady job", "figure": f"{ratio:.2f}", "goal": "<= 1.5"})
+        rows.append({"what": "first job / steady job", "figure": ratio, "unit": "times", "goal": "<= 1.5"})
 
         predictor = open_predictor(load_manifest(bundled_models() / MODEL), provider="cpu", threads=2)
         with prepared_server(Path(folder) / "server", clip) as (server, _):
@@ -193,8 +193,9 @@ def main() -> None:
 
 
 def _row(what: str, seconds: float, goal: str) -> dict[str, object]:
-    shown = f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
-    return {"what": what, "figure": shown, "goal": goal}
+    in_s = goal.endswith(" s") or (seconds >= 1 and not goal)
+    figure, unit = (seconds, "s") if in_s else (1000 * seconds, "ms")
+    return {"what": what, "figure": figure, "unit": unit, "goal": goal or "-"}
 
 
 if __name__ == "__main__":

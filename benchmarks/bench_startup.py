@@ -76,10 +76,10 @@ def main() -> None:
     )
     base = median(samples["imports alone"])
     rows: list[dict[str, object]] = [
-        {"what": name, "median": f"{1000 * median(values):.0f} ms", "ratio": median(values) / base}
+        {"what": name, "median": 1000 * median(values), "unit": "ms", "ratio": median(values) / base}
         for name, values in samples.items()
     ]
-    rows.append({"what": "server's memory at idle", "median": f"{idle_memory():.1f} MB", "ratio": "-"})
+    rows.append({"what": "server's memory at idle", "median": idle_memory(), "unit": "MB", "ratio": "-"})
     report("Start-up", rows, options.json)
 
 

@@ -1,7 +1,7 @@
 """What following objects costs a frame: both trackers beside `trackers`' ByteTrack, on the same detections.
 
-Goal: at 100 objects at most 1 ms a frame. The other tracker is in the environment of `make test-accuracy`
-(.venv-peers/bin/python benchmarks/bench_tracker.py); without it only ours are measured.
+Goal: at 100 objects at most 1 ms a frame. The other tracker is in the environment of `bench_peers.py`, with
+which `run.py tracker` runs this, and in that of `make test-accuracy`; without it only ours are measured.
 """
 
 import importlib
@@ -60,10 +60,11 @@ def ours(kind: str) -> Update:
     return TRACKERS[kind](TrackerSection(kind=kind)).update
 
 
-def theirs(trackers: Any, supervision: Any) -> Update:
-    tracker = trackers.ByteTrackTracker(frame_rate=10)
+def theirs(trackers: Any, supervision: Any, frame_rate: int = 10) -> Callable[[Detections, int], Any]:
+    """The tracker of `trackers`; gives what it says of a frame's detections."""
+    tracker = trackers.ByteTrackTracker(frame_rate=frame_rate)
 
-    def update(found: Detections, time_us: int) -> object:
+    def update(found: Detections, time_us: int) -> Any:
         boxes = found.boxes.astype(np.float64) * 1000
         there = supervision.Detections(xyxy=boxes, confidence=found.scores, class_id=found.classes)
         return tracker.update(there, timestamp=time_us / 1e6)
@@ -75,11 +76,11 @@ def contestants() -> dict[str, Callable[[], Update]]:
     """The trackers, the yardstick last."""
     found: dict[str, Callable[[], Update]] = {kind: partial(ours, kind) for kind in TRACKERS}
     try:
-        modules = [importlib.import_module(name) for name in ("trackers", "supervision")]
+        trackers, supervision = map(importlib.import_module, ("trackers", "supervision"))
     except ImportError:
         print("`trackers` is not installed here: no yardstick.")
     else:
-        found["trackers' ByteTrack"] = partial(theirs, *modules)
+        found["trackers' ByteTrack"] = partial(theirs, trackers, supervision)
     return found
 
 

@@ -24,6 +24,12 @@ Picture = NDArray[np.uint8]
 FPS = 30
 GRAIN = 6.0
 
+#: Where clips are kept from one benchmark to the next: encoding them takes longer than most measurements.
+CACHE = Path(__file__).parents[1] / ".cache" / "benchmarks"
+
+# The input of YOLOX-nano, and of most detectors of its kind: width and height.
+DETECTOR_SIZE = 416
+
 ASSETS = "EMULATOR_REAL_ASSETS"
 VIDEO, WEIGHTS = "one-by-one-person-detection.mp4", "yolox_nano.onnx"
 
@@ -62,6 +68,13 @@ def real_assets() -> Path | None:
     return Path(folder) if folder else None
 
 
+def cached_clip(size: tuple[int, int], frames: int) -> Path:
+    """The clip that `write_clip` makes, from `.cache` if it was made before."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    source = "real" if real_assets() else "rendered"
+    return write_clip(CACHE / f"{source}-{size[0]}x{size[1]}-{frames}.mp4", size, frames)
+
+
 def write_clip(path: Path, size: tuple[int, int], frames: int) -> Path:
     """H.264 at 30 frames a second with B-frames, a key frame every 250 and a film's grain.
 
@@ -70,7 +83,8 @@ def write_clip(path: Path, size: tuple[int, int], frames: int) -> Path:
     if path.exists():
         return path
     noise = np.random.default_rng(1).normal(0, GRAIN, (size[1] + 64, size[0] + 64, 1)).astype(np.int16)
-    with av.open(str(path), "w") as container:
+    unfinished = path.with_suffix(f".{os.getpid()}.mp4")
+    with av.open(str(unfinished), "w") as container:
         options = {"preset": "medium", "crf": "23"}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height = size
@@ -85,6 +99,24 @@ def write_clip(path: Path, size: tuple[int, int], frames: int) -> Path:
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return unfinished.replace(path)
+
+
+def write_repeated(path: Path, clip: Path, times: int) -> Path:
+    """The clip several times in a row: its packets again, with later times, so that nothing is encoded."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        read = source.streams.video[0]
+        written = target.add_stream_from_template(read)
+        length = round(read.frames / (read.average_rate or FPS) / read.time_base)
+        for number in range(times):
+            source.seek(0)
+            for packet in source.demux(read):
+                if packet.dts is None:  # the end
+                    continue
+                packet.pts = (packet.pts or 0) + number * length
+                packet.dts += number * length
+                packet.stream = written
+                target.mux(packet)
     return path
 
 
@@ -105,7 +137,8 @@ def _pictures(folder: Path) -> Iterator[Picture]:
 
 
 def detector(folder: Path, rate: int) -> ModelManifest:
-    """The detector at `rate` samples a second: YOLOX-nano where it is at hand, else the bundled model."""
+    """The detector at `rate` samples a second: YOLOX-nano where it is at hand, else the bundled model with as
+    large an input, which its graph takes as well."""
     assets = real_assets()
     target = folder / f"detector-{rate}"
     if assets:
@@ -116,11 +149,29 @@ def detector(folder: Path, rate: int) -> ModelManifest:
         for file in (bundled_models() / "video-object-tracking").iterdir():
             if file.suffix in (".toml", ".onnx", ".txt"):
                 (target / file.name).write_bytes(file.read_bytes())
+        _enlarge(target)
     manifest = target / "model.toml"
     text = manifest.read_text(encoding="utf-8")
     assert "[sampling]" not in text
     manifest.write_text(f"{text}\n[sampling]\nrate = {rate}\n", encoding="utf-8")
     return load_manifest(target)
+
+
+def _enlarge(folder: Path) -> None:
+    manifest, graph = folder / "model.toml", onnx.load(folder / "model.onnx")
+    text = manifest.read_text(encoding="utf-8")
+    side = graph.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    assert f"width = {side}\nheight = {side}\n" in text
+    manifest.write_text(
+        text.replace(
+            f"width = {side}\nheight = {side}\n", f"width = {DETECTOR_SIZE}\nheight = {DETECTOR_SIZE}\n"
+        ),
+        encoding="utf-8",
+    )
+    for axis in (2, 3):
+        graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = DETECTOR_SIZE
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "cells"
+    onnx.save(graph, str(folder / "model.onnx"))
 
 
 def action_model(folder: Path) -> ModelManifest:

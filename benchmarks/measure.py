@@ -34,9 +34,9 @@ def interleaved(
 def quiet_sample(sampler: Callable[[], T]) -> T:
     """Take a sample while nobody else keeps the machine busy; after RETRIES tries take it as it is."""
     for attempt in range(RETRIES):
-        busy, own, wall = _busy_seconds(), _own_seconds(), time.monotonic()
+        busy, own, wall = _busy_seconds(), own_seconds(), time.monotonic()
         value = sampler()
-        others = (_busy_seconds() - busy) - (_own_seconds() - own)
+        others = (_busy_seconds() - busy) - (own_seconds() - own)
         if others <= QUIET * (time.monotonic() - wall) * (os.cpu_count() or 1):
             return value
         time.sleep(min(2.0, 0.2 * (attempt + 1)))
@@ -53,7 +53,7 @@ def _busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def _own_seconds() -> float:
+def own_seconds() -> float:
     """CPU time of this process and all below it, those that have ended included."""
     parents: dict[int, int] = {}
     spent: dict[int, float] = {}

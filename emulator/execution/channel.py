@@ -66,10 +66,12 @@ class Fired:
 
 @dataclass(frozen=True)
 class Finished:
-    """The shard is done or given up; `provider` is the execution provider that ran the model."""
+    """The shard is done or given up; `provider` is the execution provider that ran the model, `batches` what
+    became of those that the job asks for."""
 
     provider: str
     model: ModelUse
+    batches: str = ""
 
 
 @dataclass(frozen=True)

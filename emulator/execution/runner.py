@@ -121,6 +121,7 @@ class _Request:
     uris: tuple[GcsUri, ...]
     prefix: GcsUri
     parameters: ModelParameters
+    batch_size: int
 
 
 class Runner:
@@ -156,6 +157,8 @@ class Runner:
         self._events: queue.SimpleQueue[tuple[_Task | None, Event] | None] = queue.SimpleQueue()
         self._input = JobInput()
         self._parameters = ModelParameters()
+        self._batch_size = 0
+        self._batches = ""
         self._output: OutputDirectory | None = None
         self._videos: dict[int, _Video] = {}
         self._recorded: list[ShardRow] = []
@@ -220,6 +223,7 @@ class Runner:
         self._check_stop()
         request = self._read_request()
         self._parameters = request.parameters
+        self._batch_size = request.batch_size
         self._fire("slow-storage", "slow-model")
         store = self._store.interruptible(self._check_stop)
         self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
@@ -309,6 +313,7 @@ class Runner:
             tuple(GcsUri.parse(uri) for uri in document.input_config.gcs_source.uris),
             GcsUri.parse_prefix(document.output_config.gcs_destination.output_uri_prefix),
             parameters,
+            max(0, document.manual_batch_tuning_parameters.batch_size),
         )
 
     def _open_output(self, store: ObjectStore, prefix: GcsUri) -> None:
@@ -391,6 +396,7 @@ class Runner:
             parameters=self._parameters,
             attempt=task.attempt,
             faults=self._faults,
+            batch_size=self._batch_size,
         )
 
     def _handle(self, task: _Task | None, event: Event) -> list[_Task]:
@@ -410,6 +416,7 @@ class Runner:
             self._note_failure(video, Problem(event.instance, event.code, event.message))
         elif isinstance(event, Finished):
             self._note_provider(event.provider)
+            self._note_batches(event.batches)
             video.tasks -= 1
         elif isinstance(event, Fired):
             self._account(event.plan, "the worker is made to fail")
@@ -456,6 +463,11 @@ class Runner:
             self._provider = provider
             self._must_own(self._database.set_provider(self.job.id, self._owner, provider))
             log.info("%s runs on %s.", self.job.name, provider)
+
+    def _note_batches(self, batches: str) -> None:
+        if batches != self._batches:
+            self._batches = batches
+            self._note("batches", batches)
 
     def _video(self, index: int) -> _Video:
         if index not in self._videos:

@@ -58,7 +58,7 @@ class ShardItem:
 @dataclass(frozen=True)
 class Shard:
     """Instances of one video, predicted in one sweep. `attempt` counts from 1; `faults` are those that the
-    worker makes happen."""
+    worker makes happen; `batch_size` is what the job asks for, 0 if it does not."""
 
     job: str
     model: ModelUse
@@ -68,6 +68,7 @@ class Shard:
     parameters: ModelParameters
     attempt: int = 1
     faults: tuple[JobFault, ...] = ()
+    batch_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
     segments = [Segment(item.start_us, item.end_us) for item in shard.items]
     try:
         with _file_of(shard, progress) as video:
-            for position, result in predictor.predict(video, segments, shard.parameters, progress):
+            results = predictor.predict(video, segments, shard.parameters, progress, shard.batch_size)
+            for position, result in results:
                 item = shard.items[position]
                 del waiting[item.instance]
                 yield _outcome(item, result, partial(_check, progress))
@@ -147,6 +149,16 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
     if not progress.cancelled():
         for instance in waiting:
             yield Failed(instance, *problem)
+
+
+def batches_of(shard: Shard, model: Model) -> str:
+    """What became of the batches that the job asks for, in words; "" if it does not."""
+    if shard.batch_size <= 0:
+        return ""
+    if isinstance(model, CannedModel):
+        return f"batchSize {shard.batch_size}: none, the predictions are canned"
+    plan = model.batches(shard.batch_size)
+    return f"batchSize {shard.batch_size}: {plan.note or 'as asked'}"
 
 
 def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterator[Outcome]:

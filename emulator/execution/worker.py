@@ -28,7 +28,16 @@ from emulator.execution.channel import (
     Warmed,
     Work,
 )
-from emulator.execution.shards import Model, ModelUse, Outcome, Predictors, Shard, run, storage_code
+from emulator.execution.shards import (
+    Model,
+    ModelUse,
+    Outcome,
+    Predictors,
+    Shard,
+    batches_of,
+    run,
+    storage_code,
+)
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import missing_packages
 from emulator.storage import StorageUnavailable
@@ -143,7 +152,7 @@ class Worker:
             for outcome in run(shard, predictor, _Progress(self, work)):
                 self._misbehave(shard, outcome)
                 self.say(outcome)
-            self.say(Finished(predictor.provider, shard.model))
+            self.say(Finished(predictor.provider, shard.model, batches_of(shard, predictor)))
         except _Unfit as error:
             self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:

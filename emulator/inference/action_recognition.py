@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.inference.batching import Batches, BatchPlan, callers
 from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
 from emulator.inference.heads import ClipHead
 from emulator.inference.manifest import ModelManifest
@@ -33,8 +35,15 @@ ROUND_US = 1_000
 class ActionRecognition:
     """A clip classifier (a Predictor)."""
 
-    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
-        """Load the classifier. Raises ModelUnusable."""
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        batches_help: bool | None = None,
+    ) -> None:
+        """Load the classifier. See `open_predictor`."""
         self.manifest = manifest
         self._threads = threads or core_count()
         self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
@@ -43,6 +52,11 @@ class ActionRecognition:
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.of(manifest)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
+        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
+
+    def batches(self, asked: int) -> BatchPlan:
+        """See Predictor."""
+        return self._batches.plan(asked)
 
     def predict(
         self,
@@ -50,8 +64,10 @@ class ActionRecognition:
         segments: Sequence[Segment],
         parameters: ModelParameters,
         progress: Progress,
+        batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
+        size = self._batches.plan(batch_size).size
         grid = self._grid
         wanted = [grid.clips(segment) for segment in segments]
         groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
@@ -60,8 +76,9 @@ class ActionRecognition:
             FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._input.fit)),
-                self._classify,
-                threads=self._threads,
+                partial(self._classify, size=size),
+                threads=callers(size, self._threads),
+                batch=size,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
             ) as classified,
@@ -83,9 +100,10 @@ class ActionRecognition:
                 )
                 yield from ((index, outcome) for index in group.indices)
 
-    def _classify(self, clip: Clip) -> tuple[int, NDArray[np.float32]]:
-        outputs = self._model.run(self._head.names, self._input.feed(clip.pictures))
-        return clip.number, self._head.decode(outputs)
+    def _classify(self, clips: Sequence[Clip], size: int) -> list[tuple[int, NDArray[np.float32]]]:
+        computed = self._batches.run([clip.pictures for clip in clips], size)
+        scores = map(self._head.decode, computed)
+        return [(clip.number, one) for clip, one in zip(clips, scores, strict=True)]
 
     def _new_finder(self) -> PeakFinder:
         actions = self.manifest.actions

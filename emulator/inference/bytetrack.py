@@ -48,11 +48,9 @@ class ByteTrack:
         self._classes: Ints = np.zeros(0, np.int64)
         self._states: Ints = np.zeros(0, np.int64)
         self._seen_us: Ints = np.zeros(0, np.int64)
-        # (4, N) each, rows centre x, centre y, width, height.
-        self._position: Floats = np.zeros((4, 0))
-        self._velocity: Floats = np.zeros((4, 0))
-        # (3, 4, N): variance of the position, covariance of both, variance of the velocity (per second).
-        self._uncertainty: Floats = np.zeros((3, 4, 0))
+        # (5, 4, N): position, velocity (per second), variance of the position, covariance of both, variance
+        # of the velocity; the rows of each are centre x, centre y, width, height.
+        self._motion: Floats = np.zeros((5, 4, 0))
         # (2, N): width and height of the whole object, as far as it was seen lately.
         self._whole: Floats = np.zeros((2, 0))
 
@@ -71,9 +69,14 @@ class ByteTrack:
         ids[matched] = self._ids[assigned[matched]]
         self._drop(time_us)
         born = np.flatnonzero((ids == 0) & (found.scores >= self._settings.new))
-        born = born[~self._is_taken(boxes[:, born], found.classes[born])]
-        ids[born] = self._start(boxes[:, born], found.classes[born], time_us)
+        if len(born):
+            born = born[~self._is_taken(boxes[:, born], found.classes[born])]
+            ids[born] = self._start(boxes[:, born], found.classes[born], time_us)
         return ids
+
+    @property
+    def _position(self) -> Floats:
+        return np.asarray(self._motion[0])
 
     def _is_taken(self, boxes: Floats, classes: Ints) -> NDArray[np.bool_]:
         """Which boxes lie on an object that is followed under another class: the detector has wavered."""
@@ -100,7 +103,9 @@ class ByteTrack:
         free = np.ones(len(states), bool)
 
         def match(candidates: NDArray[np.bool_], weights: Floats, least: float) -> None:
-            picked = np.flatnonzero(candidates & (weights >= least))
+            picked = (candidates & (weights >= least)).nonzero()[0]
+            if not len(picked):
+                return
             for pair in assign(tracks[picked], seen[picked], weights[picked], least):
                 assigned[seen[picked[pair]]] = tracks[picked[pair]]
                 free[tracks[picked[pair]]] = False
@@ -110,7 +115,7 @@ class ByteTrack:
         # at 10 samples a second a miss is common, and many objects would be lost for it.
         weak = (low & ~high)[seen] & (free & ~fresh)[tracks]
         match(weak, overlaps, settings.second_iou)
-        self._find_again(found, boxes, assigned, np.flatnonzero(free & (states == LOST)))
+        self._find_again(found, boxes, assigned, (free & (states == LOST)).nonzero()[0])
         free[assigned[assigned >= 0]] = False
         match((high & (assigned < 0))[seen] & fresh[tracks], fused, settings.new_iou)
         states[free & (states == TRACKED)] = LOST
@@ -121,8 +126,10 @@ class ByteTrack:
         An object that passes behind another seems to slow down as it goes, and comes out as a sliver on the
         other side. So both boxes are taken to be as large as the object was, and grown.
         """
+        if not len(lost):
+            return
         sought = np.flatnonzero((found.scores >= self._settings.high) & (assigned < 0))
-        if not len(lost) or not len(sought):
+        if not len(sought):
             return
         distance = np.abs(self._position[:2, lost, None] - boxes[:2, None, sought])
         sides = np.maximum(1.0 - distance / (LOST_GROWN * self._whole[:, lost, None]), 0.0)
@@ -140,13 +147,13 @@ class ByteTrack:
         self._time_us = time_us
         if not len(self._ids):
             return
+        position, velocity, position_variance, covariance, velocity_variance = self._motion
         # A lost object is not seen to grow or shrink: its last size is the best guess.
-        self._velocity[2:, self._states == LOST] = 0.0
-        self._position += self._velocity * seconds
-        size = self._position[_SIZES]
+        velocity[2:, self._states == LOST] = 0.0
+        position += velocity * seconds
+        size = position[_SIZES]
         np.maximum(size, 1e-6, out=size)
-        self._position[2:] = size[2:]
-        position_variance, covariance, velocity_variance = self._uncertainty
+        position[2:] = size[2:]
         variance = size * size
         covariance_gain = seconds * velocity_variance
         position_variance += seconds * (2 * covariance + covariance_gain)
@@ -155,21 +162,22 @@ class ByteTrack:
         velocity_variance += variance * (seconds * VELOCITY_STD_PER_SQRT_S**2)
 
     def _correct(self, boxes: Floats, assigned: Ints, time_us: int) -> None:
-        detections = np.flatnonzero(assigned >= 0)
+        detections = (assigned >= 0).nonzero()[0]
         tracks = assigned[detections]
         if not len(tracks):
             return
-        position = self._position[:, tracks]
-        position_variance, covariance, velocity_variance = self._uncertainty[:, :, tracks]
+        motion = self._motion[:, :, tracks]
+        position, velocity, position_variance, covariance, velocity_variance = motion
         total = position_variance + (position[_SIZES] * MEASUREMENT_STD) ** 2
         position_gain, velocity_gain = position_variance / total, covariance / total
         error = boxes[:, detections] - position
-        self._position[:, tracks] = position + position_gain * error
-        self._velocity[:, tracks] += velocity_gain * error
+        position += position_gain * error
+        velocity += velocity_gain * error
+        velocity_variance -= velocity_gain * covariance
         rest = 1.0 - position_gain
-        self._uncertainty[0][:, tracks] = rest * position_variance
-        self._uncertainty[1][:, tracks] = rest * covariance
-        self._uncertainty[2][:, tracks] = velocity_variance - velocity_gain * covariance
+        position_variance *= rest
+        covariance *= rest
+        self._motion[:, :, tracks] = motion
         size, whole = boxes[2:, detections], self._whole[:, tracks]
         forgotten = np.minimum((time_us - self._seen_us[tracks]) * (SIZE_FORGOTTEN_PER_S / 1e6), 1.0)
         self._whole[:, tracks] = np.maximum(size, whole + (size - whole) * forgotten)
@@ -178,6 +186,8 @@ class ByteTrack:
 
     def _drop(self, time_us: int) -> None:
         settings = self._settings
+        if (self._states == TRACKED).all():
+            return
         # A new track has to be confirmed by the very next frame, a lost one within the buffer.
         unconfirmed = (self._states == NEW) & (self._seen_us < time_us)
         expired = (self._states == LOST) & (time_us - self._seen_us >= round(settings.buffer * 1e6))
@@ -193,21 +203,21 @@ class ByteTrack:
     def _keep(self, tracks: Ints) -> None:
         self._ids, self._classes = self._ids[tracks], self._classes[tracks]
         self._states, self._seen_us = self._states[tracks], self._seen_us[tracks]
-        self._position, self._velocity = self._position[:, tracks], self._velocity[:, tracks]
-        self._uncertainty = self._uncertainty[:, :, tracks]
+        self._motion = self._motion[:, :, tracks]
         self._whole = self._whole[:, tracks]
 
     def _start(self, boxes: Floats, classes: Ints, time_us: int) -> Ints:
         count = boxes.shape[1]
         ids = np.arange(self._next_id, self._next_id + count)
-        if not count:
-            return ids
         self._next_id += count
         variance = boxes[_SIZES] ** 2
-        uncertainty = np.stack(
+        still = np.zeros_like(boxes)
+        motion = np.stack(
             [
+                boxes,
+                still,
                 variance * (2 * MEASUREMENT_STD) ** 2,
-                np.zeros_like(variance),
+                still,
                 variance * BIRTH_VELOCITY_STD_PER_S**2,
             ]
         )
@@ -215,8 +225,6 @@ class ByteTrack:
         self._classes = np.concatenate([self._classes, classes])
         self._states = np.concatenate([self._states, np.full(count, NEW)])
         self._seen_us = np.concatenate([self._seen_us, np.full(count, time_us)])
-        self._position = np.concatenate([self._position, boxes], axis=1)
-        self._velocity = np.concatenate([self._velocity, np.zeros_like(boxes)], axis=1)
-        self._uncertainty = np.concatenate([self._uncertainty, uncertainty], axis=2)
+        self._motion = np.concatenate([self._motion, motion], axis=2)
         self._whole = np.concatenate([self._whole, boxes[2:]], axis=1)
         return ids

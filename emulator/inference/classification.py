@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.inference.batching import Batches, BatchPlan, callers
 from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
 from emulator.inference.heads import ClipHead
 from emulator.inference.manifest import ModelManifest
@@ -58,8 +60,15 @@ class Seen:
 class Classification:
     """A classifier of pictures or clips (a Predictor)."""
 
-    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
-        """Load the classifier. Raises ModelUnusable."""
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        batches_help: bool | None = None,
+    ) -> None:
+        """Load the classifier. See `open_predictor`."""
         self.manifest = manifest
         self._threads = threads or core_count()
         self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
@@ -68,6 +77,11 @@ class Classification:
         self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.for_classification(manifest)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
+        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
+
+    def batches(self, asked: int) -> BatchPlan:
+        """See Predictor."""
+        return self._batches.plan(asked)
 
     def predict(
         self,
@@ -75,9 +89,12 @@ class Classification:
         segments: Sequence[Segment],
         parameters: ModelParameters,
         progress: Progress,
+        batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
         shots = parameters.shot_classification
+        # Between two clips come many frames then, so that batches would hold hardly more than one.
+        size = 1 if shots else self._batches.plan(batch_size).size
         groups = Groups(
             segments,
             points=self._needed,
@@ -87,8 +104,9 @@ class Classification:
             FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
-                self._look_at,
-                threads=self._threads,
+                partial(self._look_at, size=size),
+                threads=callers(size, self._threads),
+                batch=size,
                 depth=FRAMES_PER_THREAD * self._threads if shots else None,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
@@ -158,11 +176,13 @@ class Classification:
     def _fit_both(self, frame: NDArray[np.uint8]) -> tuple[Picture, Thumbnail]:
         return self._input.fit(frame), thumbnail(frame)
 
-    def _look_at(self, one: Clip | Seen) -> Scored | Seen:
-        if isinstance(one, Seen):
-            return one
-        outputs = self._model.run(self._head.names, self._input.feed(one.pictures))
-        return Scored(self._moment_us(one.number), self._head.decode(outputs))
+    def _look_at(self, ones: Sequence[Clip | Seen], size: int) -> list[Scored | Seen]:
+        clips = [one for one in ones if isinstance(one, Clip)]
+        computed = iter(self._batches.run([clip.pictures for clip in clips], size) if clips else ())
+        return [one if isinstance(one, Seen) else self._scored(one, next(computed)) for one in ones]
+
+    def _scored(self, clip: Clip, outputs: list[NDArray[np.float32]]) -> Scored:
+        return Scored(self._moment_us(clip.number), self._head.decode(outputs))
 
 
 class _SegmentLabels:

@@ -7,10 +7,12 @@ distinct segment has a tracker of its own, so its predictions do not depend on i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from emulator.inference.association import Ints
+from emulator.inference.batching import Batches, BatchPlan, callers
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
@@ -37,8 +39,15 @@ TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": Byte
 class ObjectTracking:
     """A detector and its tracker (a Predictor)."""
 
-    def __init__(self, manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> None:
-        """Load the detector. Raises ModelUnusable."""
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        batches_help: bool | None = None,
+    ) -> None:
+        """Load the detector. See `open_predictor`."""
         self.manifest = manifest
         self._threads = threads or core_count()
         self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
@@ -46,6 +55,11 @@ class ObjectTracking:
         self._input = ModelInput(manifest.input, self._model)
         self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
+        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
+
+    def batches(self, asked: int) -> BatchPlan:
+        """See Predictor."""
+        return self._batches.plan(asked)
 
     def predict(
         self,
@@ -53,8 +67,10 @@ class ObjectTracking:
         segments: Sequence[Segment],
         parameters: ModelParameters,
         progress: Progress,
+        batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
+        size = self._batches.plan(batch_size).size
         interval_us = self.manifest.interval_us
         groups = Groups(
             segments,
@@ -66,8 +82,9 @@ class ObjectTracking:
             FrameSource(video, alive=progress.alive) as source,
             Pipeline(
                 source.sample(interval_us, spans, self._input.fit),
-                self._detect,
-                threads=self._threads,
+                partial(self._detect, size=size),
+                threads=callers(size, self._threads),
+                batch=size,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
             ) as samples,
@@ -82,10 +99,13 @@ class ObjectTracking:
                 for group in groups.rest():
                     yield from _finish(group, source.info, progress)
 
-    def _detect(self, sample: Sample[Picture]) -> Sample[Detections]:
-        outputs = self._model.run(self._head.names, self._input.feed([sample.data]))
-        found = suppress(self._head.decode(outputs), self.manifest.output, sample.data.geometry)
-        return Sample(sample.first, sample.last, sample.time_us, found)
+    def _detect(self, samples: Sequence[Sample[Picture]], size: int) -> list[Sample[Detections]]:
+        detected = []
+        computed = self._batches.run([[sample.data] for sample in samples], size)
+        for sample, outputs in zip(samples, computed, strict=True):
+            found = suppress(self._head.decode(outputs), self.manifest.output, sample.data.geometry)
+            detected.append(Sample(sample.first, sample.last, sample.time_us, found))
+        return detected
 
 
 class _SegmentTracks:

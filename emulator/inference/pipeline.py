@@ -1,24 +1,31 @@
 """Runs a slow step on several threads between a decoder and a consumer, in order and with bounded memory.
 
-One thread pulls items from the source, `threads` threads work on them, and whoever iterates gets the
-results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so threads are enough.
+One thread pulls items from the source, `threads` threads work on them, one or a batch at a time, and
+whoever iterates gets the results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so
+threads are enough.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Generic, TypeVar
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How often a consumer that waits asks whether it is cancelled.
+#: How often a consumer that waits asks whether it is cancelled, and takes what is there.
 POLL_S = 0.05
+#: How many results a consumer is woken for: each time costs a switch of threads, and its code and data are
+#: fetched again from where the decoder has pushed them.
+WORTH_WAKING = 4
 
 
 def core_count() -> int:
@@ -31,29 +38,39 @@ def core_count() -> int:
 class Pipeline(Generic[T, R]):
     """`with Pipeline(source, work, threads=2) as results: for result in results: …`
 
+    `work` is given `batch` items at a time, fewer only at the end, and returns as many results: which items
+    are together depends on their number alone. Where a batch fails, its items are tried one by one.
+
     At most `depth` items exist between source and consumer. What the source or the work raises is raised
-    in the consumer after the results before it. Leaving the block stops and joins every thread; before that
-    it calls `interrupt`, which lets a source that is busy between two items give up. `cancelled()` turning
-    true ends the iteration early.
+    in the consumer after the results before it. A result waits for others, but not longer than POLL_S.
+    Leaving the block stops and joins every thread; before that it calls `interrupt`, which lets a source that
+    is busy between two items give up. `cancelled()` turning true ends the iteration early.
     """
 
     def __init__(
         self,
         source: Generator[T, None, None],
-        work: Callable[[T], R],
+        work: Callable[[Sequence[T]], Sequence[R]],
         *,
         threads: int,
+        batch: int = 1,
         depth: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
         interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         self._source, self._work = source, work
         self._cancelled, self._interrupt = cancelled, interrupt
-        self._depth = depth or threads + 6
-        self._state = threading.Condition()
+        self._batch = batch
+        # A batch for each thread, and as much again that is read or read out meanwhile.
+        self._depth = max(batch, depth or (threads + 6 + WORTH_WAKING if batch == 1 else 2 * threads * batch))
+        # One condition for each of those that wait, so that nobody is woken for what concerns another.
+        self._lock = threading.Lock()
+        self._room, self._work_there, self._ripe = (threading.Condition(self._lock) for _ in range(3))
         self._waiting: deque[tuple[int, T]] = deque()
         self._done: dict[int, R | BaseException] = {}
-        self._read = self._yielded = 0
+        # How many items were read, how many from the first on are done, how many of these the consumer is
+        # through with, and how many more it holds.
+        self._read = self._ready = self._consumed = self._taken = 0
         self._exhausted = self._stopped = False
         self._threads = [threading.Thread(target=self._pull, name="decode", daemon=True)]
         for number in range(threads):
@@ -68,29 +85,40 @@ class Pipeline(Generic[T, R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._interrupt()
-        with self._state:
+        with self._lock:
             self._stopped = True
-            self._state.notify_all()
+            self._room.notify()
+            self._work_there.notify_all()
         for thread in self._threads:
             thread.join()
 
     def _results(self) -> Iterator[R]:
-        while True:
-            with self._state:
-                while self._yielded not in self._done:
-                    if self._exhausted and self._yielded == self._read:
-                        return
-                    self._state.wait(POLL_S)
-                    if self._cancelled():
-                        return
-                result = self._done.pop(self._yielded)
-                self._yielded += 1
-                self._state.notify_all()
-            if isinstance(result, BaseException):
-                raise result
-            if self._cancelled():
-                return
-            yield result
+        while results := self._take():
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+                if self._cancelled():
+                    return
+                yield result
+
+    def _take(self) -> list[R | BaseException]:
+        """Wait for the next results; none at the end, or when cancelled. Those before them are done with."""
+        with self._lock:
+            self._consumed += self._taken
+            self._taken = 0
+            self._room.notify()
+            while not self._worth_waking():
+                woken = self._ripe.wait(POLL_S)
+                if self._cancelled():
+                    return []
+                if not woken and self._ready > self._consumed:
+                    break
+            self._taken = self._ready - self._consumed
+            return [self._done.pop(position) for position in range(self._consumed, self._ready)]
+
+    def _worth_waking(self) -> bool:
+        over = self._exhausted and self._ready == self._read
+        return over or self._ready - self._consumed >= min(WORTH_WAKING, self._depth)
 
     def _pull(self) -> None:
         try:
@@ -99,39 +127,60 @@ class Pipeline(Generic[T, R]):
                     if not self._offer(item):
                         break
         except BaseException as error:
-            with self._state:
-                self._done[self._read] = error
+            with self._lock:
                 self._read += 1
+                self._finish(self._read - 1, error)
         finally:
-            with self._state:
+            with self._lock:
                 self._exhausted = True
-                self._state.notify_all()
+                self._work_there.notify_all()
+                self._ripe.notify()
 
     def _offer(self, item: T) -> bool:
-        with self._state:
-            while self._read - self._yielded >= self._depth and not self._stopped:
-                self._state.wait()
+        with self._lock:
+            while self._read - self._consumed >= self._depth and not self._stopped:
+                self._room.wait()
             if self._stopped:
                 return False
             self._waiting.append((self._read, item))
             self._read += 1
-            self._state.notify_all()
+            if len(self._waiting) >= self._batch:
+                self._work_there.notify()
             return True
 
     def _serve(self) -> None:
-        while True:
-            with self._state:
-                while not self._waiting and not self._exhausted and not self._stopped:
-                    self._state.wait()
-                if self._stopped or not self._waiting:
-                    return
-                position, item = self._waiting.popleft()
-            result: R | BaseException
-            try:
-                result = self._work(item)
-            except BaseException as error:
-                result = error
-            del item
-            with self._state:
-                self._done[position] = result
-                self._state.notify_all()
+        while batch := self._next_batch():
+            results = self._results_of([item for _, item in batch])
+            with self._lock:
+                for (position, _), result in zip(batch, results, strict=True):
+                    self._finish(position, result)
+
+    def _next_batch(self) -> list[tuple[int, T]]:
+        """Wait for a whole batch, or what is left at the end; nothing when all is done."""
+        with self._lock:
+            while len(self._waiting) < self._batch and not self._exhausted and not self._stopped:
+                self._work_there.wait()
+            count = 0 if self._stopped else min(self._batch, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _results_of(self, items: Sequence[T]) -> Sequence[R | BaseException]:
+        try:
+            return self._work(items)
+        except BaseException as error:
+            if len(items) == 1:
+                return [error]
+            single = [result for item in items for result in self._results_of([item])]
+            if not any(isinstance(result, BaseException) for result in single):
+                # It was the batch's size, for which a GPU may lack the memory, or the graph.
+                log.warning("Goes on one by one, as a batch of %d failed: %s", len(items), error)
+                with self._lock:
+                    self._batch = 1
+                    self._work_there.notify_all()
+            return single
+
+    def _finish(self, position: int, result: R | BaseException) -> None:
+        self._done[position] = result
+        while self._ready in self._done:
+            self._ready += 1
+        if self._worth_waking():
+            self._ripe.notify()

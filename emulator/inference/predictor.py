@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from emulator.inference.batching import BatchPlan
 from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
 from emulator.vertex.parameters import ModelParameters, Objective
 from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
@@ -90,23 +91,31 @@ class Predictor(Protocol):
         segments: Sequence[Segment],
         parameters: ModelParameters,
         progress: Progress,
+        batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """Yield (index of the segment, its predictions) as segments are finished; one decode serves all.
 
-        Ends early, without the rest, once `progress.cancelled()`.
+        Ends early, without the rest, once `progress.cancelled()`. `batch_size` is what the job asks for, see
+        `batches`.
 
         Raises:
             VideoUnreadable: the video cannot be decoded; it concerns every segment.
             ModelUnusable: the model failed on a frame, or gave numbers that are none.
         """
 
+    def batches(self, asked: int) -> BatchPlan:
+        """Say how many frames or clips go to the model in a call if a job asks for so many (0: for none)."""
 
-def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0) -> Predictor:
+
+def open_predictor(
+    manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0, batches_help: bool | None = None
+) -> Predictor:
     """Load a model and prove with one run that its shapes are those of the manifest.
 
     Args:
         provider: `cpu`, `cuda`, `tensorrt` or `openvino`, or `auto` for the fastest that works here.
         threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
+        batches_help: whether batches are built; None leaves it to the provider.
 
     Raises:
         ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider is not there.
@@ -119,14 +128,14 @@ def open_predictor(manifest: ModelManifest, *, provider: str = "cpu", threads: i
     if manifest.objective is Objective.OBJECT_TRACKING:
         from emulator.inference.object_tracking import ObjectTracking
 
-        return ObjectTracking(manifest, provider=provider, threads=threads)
+        return ObjectTracking(manifest, provider=provider, threads=threads, batches_help=batches_help)
     if manifest.objective is Objective.CLASSIFICATION:
         from emulator.inference.classification import Classification
 
-        return Classification(manifest, provider=provider, threads=threads)
+        return Classification(manifest, provider=provider, threads=threads, batches_help=batches_help)
     from emulator.inference.action_recognition import ActionRecognition
 
-    return ActionRecognition(manifest, provider=provider, threads=threads)
+    return ActionRecognition(manifest, provider=provider, threads=threads, batches_help=batches_help)
 
 
 def missing_packages() -> list[str]:

@@ -138,6 +138,10 @@ class ModelInput:
                 _Pathway(model, slow, spec, self._preprocessor, _spread(spec.frames, spec.slow_frames))
             )
         self._constants = {name: _constant(model.input(name), kind, spec) for name, kind in spec.others}
+        self.batch_is_free = spec.layout.startswith("N") and all(
+            tensor.shape[:1] == (None,) for tensor in model.inputs
+        )
+        """Whether every input takes any number of items along its first axis, as `feed_batch` gives them."""
         fed = {pathway.name for pathway in self._pathways} | self._constants.keys()
         missing = [tensor for tensor in model.inputs if tensor.name not in fed]
         if missing:
@@ -154,14 +158,33 @@ class ModelInput:
 
     def feed(self, pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
         """What `OnnxModel.run` takes. Valid until this thread's next call: the tensors are used again."""
-        tensors: dict[str, NDArray[Any]] | None = getattr(self._local, "tensors", None)
-        if tensors is None:
-            tensors = self._local.tensors = dict(self._constants)
-            for pathway in self._pathways:
-                tensors[pathway.name] = pathway.new_tensor()
+        return self.feed_batch([pictures], 1)
+
+    def feed_batch(self, items: Sequence[Sequence[Picture]], size: int) -> dict[str, NDArray[Any]]:
+        """The same for the pictures of each of at most `size` items; the last stands in for the missing."""
+        tensors = self._tensors(size)
         for pathway in self._pathways:
-            pathway.write(pictures, tensors[pathway.name])
+            tensor = tensors[pathway.name]
+            for number, pictures in enumerate(items):
+                pathway.write(pictures, tensor[number : number + 1] if size > 1 else tensor)
+            if len(items) < size:
+                tensor[len(items) :] = tensor[len(items) - 1]
         return tensors
+
+    def _tensors(self, size: int) -> dict[str, NDArray[Any]]:
+        """This thread's own, for batches of a size. Only those of the last size are kept, and for single
+        items, which a batch that fails falls back to."""
+        kept: dict[int, dict[str, NDArray[Any]]] = self._local.__dict__.setdefault("kept", {})
+        if size not in kept:
+            for other in [other for other in kept if other != 1]:
+                del kept[other]
+            kept[size] = {
+                name: np.repeat(constant, size, axis=0) if size > 1 else constant
+                for name, constant in self._constants.items()
+            }
+            for pathway in self._pathways:
+                kept[size][pathway.name] = pathway.new_tensor(size)
+        return kept[size]
 
     def blank(self) -> dict[str, NDArray[Any]]:
         """The feed for a picture of nothing, to see whether the outputs have the right shapes."""
@@ -198,8 +221,9 @@ class _Pathway:
         if _picture_type(model, tensor) is not preprocessor.dtype:
             raise ModelUnusable(f"{model.path}: the inputs for pixels are of different types")
 
-    def new_tensor(self) -> NDArray[Any]:
-        return np.zeros(self._shape, self._preprocessor.dtype)
+    def new_tensor(self, size: int) -> NDArray[Any]:
+        shape = [size, *self._shape[1:]] if size > 1 else self._shape
+        return np.zeros(shape, self._preprocessor.dtype)
 
     def write(self, pictures: Sequence[Picture], tensor: NDArray[Any]) -> None:
         inner = tensor.reshape(self._inner_shape)

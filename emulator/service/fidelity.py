@@ -78,7 +78,9 @@ JOB_FIELDS: Mapping[str, Fidelity] = {
     ),
     "service_account": Fidelity(Kind.IGNORED, "there is no access control"),
     "manual_batch_tuning_parameters": Fidelity(
-        Kind.IGNORED, "frames go to the model one by one, on every provider"
+        Kind.APPROXIMATED,
+        "frames or clips in a call of the model, at most 64, on CUDA and TensorRT if the graph's batch axis"
+        " is free (8 if not set); else one, and the job's explanation says why",
     ),
     "generate_explanation": _NO_EXPLANATION,
     "explanation_spec": _NO_EXPLANATION,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from emulator.database import JobRow, StepRow
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line, partial_failures_of
@@ -61,6 +62,20 @@ def test_model_parameters_reach_the_model(workplace: Workplace) -> None:
     row = workplace.run([line("a.mp4")], parameters={"confidenceThreshold": 0.95})
     assert row.state is JobState.SUCCEEDED
     assert workplace.predictions(row)[0]["prediction"] == []
+
+
+def test_what_became_of_batches_that_were_asked_for_is_a_step(workplace: Workplace) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        workplace.video(name)
+    asked = workplace.run([line("a.mp4"), line("b.mp4")], batch_size=4)
+    plain = workplace.run([line("a.mp4")])
+    why = "batchSize 4: one by one: the provider is cpu, on which a batch costs more than it helps"
+    assert [step.text for step in steps_of(workplace, asked, "batches")] == [why]
+    assert steps_of(workplace, plain, "batches") == []
+
+
+def steps_of(workplace: Workplace, row: JobRow, kind: str) -> list[StepRow]:
+    return [step for step in workplace.database.steps(job_id=row.id) if step.step == kind]
 
 
 def test_output_directory_is_named_after_model_and_time(workplace: Workplace) -> None:

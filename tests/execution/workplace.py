@@ -136,11 +136,13 @@ class Workplace:
         model_display_name: str = "tiny",
         parameters: Any = None,
         pace: str = "",
+        batch_size: int = 0,
     ) -> int:
         """Create a job over input objects; returns its id."""
         document = contract.load().v1.BatchPredictionJob(display_name="job")
         document.input_config.gcs_source.uris.extend(uris)
         document.output_config.gcs_destination.output_uri_prefix = prefix
+        document.manual_batch_tuning_parameters.batch_size = batch_size
         if parameters is not None:
             document.model_parameters.struct_value.update(parameters)
         job_id = now_us() * 1000 + len(self.dispatchers)

@@ -127,13 +127,18 @@ def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def probabilities(raw: NDArray[Any], spec: OutputSection, where: str) -> NDArray[np.float32]:
     """Scores after the sigmoid that the graph lacks, if it does; what is not 0 to 1 is refused."""
-    refuse_not_finite(raw, where)
     values = raw.astype(np.float32, copy=False)
     if spec.activation == "sigmoid":
+        refuse_not_finite(values, where)
         with np.errstate(over="ignore"):
             return np.asarray(1 / (1 + np.exp(-values)), np.float32)
-    if values.size and (values.min() < -SCORE_SLACK or values.max() > 1 + SCORE_SLACK):
-        worst = values.min() if values.min() < -SCORE_SLACK else values.max()
+    if not values.size:
+        return values
+    least, most = values.min(), values.max()
+    # What is not a number is never within, and what is infinite neither.
+    if not (least >= -SCORE_SLACK and most <= 1 + SCORE_SLACK):
+        refuse_not_finite(values, where)
+        worst = least if least < -SCORE_SLACK else most
         raise ModelUnusable(
             f"{where}: a score is {worst:.4g}, not between 0 and 1; these are logits: "
             "set [output] activation to sigmoid (or softmax for a classifier of exclusive classes)"

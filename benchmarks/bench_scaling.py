@@ -1,0 +1,188 @@
+"""Whether the cost stays in proportion: to the video's length, the instances, their overlap, the picture.
+
+All ratios are taken inside one run. Goals: a frame of a video of 9,000 frames costs at most 1.05 times one of
+900; an instance of a job with 1,000 of them at most 1.05 times one of 10; 30 overlapping segments cost at
+most 1.2 times the video as one segment; tracking takes at most 1.20 times its hard limit, which is that of
+`bench_pipeline.py`, at every size of the picture.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import clips
+import cv2
+import numpy as np
+from bench_fixture import MODEL, PARENT, call
+from bench_pipeline import WHOLE, Cost, Tracking, cost
+from measure import arguments, interleaved, median, own_seconds, report
+
+from emulator.factory import random_clip, render
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.testing import Server, serve
+from emulator.testing.videos import instance_of
+from emulator.vertex.parameters import ModelParameters
+
+EVERY = 3
+SIZES = {
+    "480p": ((854, 480), 900),
+    "720p": ((1280, 720), 900),
+    "1080p": ((1920, 1080), 600),
+    "2160p": ((3840, 2160), 150),
+}
+REPEATS = 10
+SEGMENTS, SEGMENT_S = 30, 10
+INSTANCES, VIDEOS = (1, 10, 100, 1000), 10
+INSTANCE_S = 0.5
+
+Row = dict[str, object]
+
+
+def medians(options: argparse.Namespace, samplers: Mapping[str, Callable[[], Cost]]) -> dict[str, Cost]:
+    """What each took, in interleaved rounds."""
+    samples = interleaved(options.rounds, samplers, guard=not options.no_guard)
+    return {
+        name: Cost(median([one.wall_s for one in taken]), median([one.cpu_s for one in taken]))
+        for name, taken in samples.items()
+    }
+
+
+def row(what: str, taken: Cost, unit: str, yardstick: tuple[str, Cost], goal: str = "-") -> Row:
+    to, base = yardstick
+    return {
+        "what": what,
+        "ms": 1000 * taken.wall_s,
+        "a": unit,
+        "ratio": taken.wall_s / base.wall_s,
+        "CPU ratio": taken.cpu_s / base.cpu_s,
+        "to": to,
+        "goal": goal,
+    }
+
+
+def part(taken: Cost, count: int) -> Cost:
+    return Cost(taken.wall_s / count, taken.cpu_s / count)
+
+
+def by_length(options: argparse.Namespace, manifest: ModelManifest, folder: Path) -> Iterator[Row]:
+    """A video, and the same ten times in a row."""
+    size, frames = SIZES["720p"]
+    short = clips.cached_clip(size, frames)
+    long = clips.write_repeated(folder / "long.mp4", short, REPEATS)
+    taken = medians(
+        options,
+        {
+            "short": Tracking(short, manifest, EVERY).product,
+            "long": Tracking(long, manifest, EVERY).product,
+        },
+    )
+    first, second = part(taken["short"], frames), part(taken["long"], frames * REPEATS)
+    yardstick = (f"{frames:,} frames", first)
+    yield row(f"length: {frames:,} frames", first, "frame", yardstick)
+    yield row(f"length: {frames * REPEATS:,} frames", second, "frame", yardstick, "<= 1.05")
+
+
+def by_overlap(options: argparse.Namespace, manifest: ModelManifest, _folder: Path) -> Iterator[Row]:
+    """Many segments anywhere in a video, and the video as a whole."""
+    size, frames = SIZES["720p"]
+    video, predictor = clips.cached_clip(size, frames), open_predictor(manifest)
+    latest_us = (frames // clips.FPS - SEGMENT_S) * 1_000_000
+    starts = np.random.default_rng(1).integers(0, latest_us, SEGMENTS).tolist()
+    many = [Segment(start, start + SEGMENT_S * 1_000_000) for start in starts]
+    taken = medians(
+        options,
+        {
+            "one": partial(predicted, predictor, video, WHOLE),
+            "many": partial(predicted, predictor, video, many),
+        },
+    )
+    yardstick = ("one segment", taken["one"])
+    yield row(f"overlap: {frames // clips.FPS} s as one segment", taken["one"], "video", yardstick)
+    what = f"overlap: {SEGMENTS} segments of {SEGMENT_S} s in it"
+    yield row(what, taken["many"], "video", yardstick, "<= 1.2")
+
+
+def predicted(predictor: Predictor, video: Path, segments: Sequence[Segment]) -> Cost:
+    return cost(lambda: list(predictor.predict(video, segments, ModelParameters(), Unwatched())))
+
+
+def by_size(options: argparse.Namespace, manifest: ModelManifest, _folder: Path) -> Iterator[Row]:
+    """The same film at several sizes, each against its own hard limit."""
+    for name, (size, frames) in SIZES.items():
+        job = Tracking(clips.cached_clip(size, frames), manifest, EVERY)
+        taken = medians(options, {"limit": job.limit, "product": job.product})
+        limit, product = part(taken["limit"], frames), part(taken["product"], frames)
+        yield row(f"picture: {name}", product, "frame", ("hard limit", limit), "<= 1.20")
+
+
+def by_instances(options: argparse.Namespace, _manifest: ModelManifest, folder: Path) -> Iterator[Row]:
+    """Jobs of a server, from the call that creates them to the last state, over the bundled model."""
+    bucket = folder / "server" / "data" / "buckets" / "bucket"
+    bucket.mkdir(parents=True)
+    seconds = INSTANCE_S * max(INSTANCES) / VIDEOS
+    render(random_clip(3, size=(320, 180), fps=10, duration=seconds), bucket / "0.mp4")
+    for number in range(1, VIDEOS):
+        (bucket / f"{number}.mp4").hardlink_to(bucket / "0.mp4")
+    for count in INSTANCES:
+        lines = "".join(f"{json.dumps(instance(number))}\n" for number in range(count))
+        (bucket / f"{count}.jsonl").write_text(lines, encoding="utf-8")
+    with serve(folder=folder / "server") as server:
+        job(server, min(INSTANCES))  # warms it up
+        taken = medians(options, {str(count): partial(job, server, count) for count in INSTANCES})
+    each = {count: part(taken[str(count)], count) for count in INSTANCES}
+    for count, own in each.items():
+        goal = "<= 1.05" if count == max(INSTANCES) else "-"
+        yield row(f"instances: {count:,}", own, "instance", (f"{VIDEOS} instances", each[VIDEOS]), goal)
+
+
+def instance(number: int) -> dict[str, str]:
+    """Segments of the videos in turn, one after the other."""
+    start = number // VIDEOS * INSTANCE_S
+    return instance_of(f"gs://bucket/{number % VIDEOS}.mp4", f"{start}s", f"{start + INSTANCE_S}s")
+
+
+def job(server: Server, count: int) -> Cost:
+    """Run a job of so many instances."""
+    wall, cpu = time.perf_counter(), own_seconds()
+    created = call(
+        server,
+        f"{PARENT}/batchPredictionJobs",
+        {
+            "displayName": "benchmark",
+            "model": f"{PARENT}/models/{MODEL}",
+            "inputConfig": {
+                "instancesFormat": "jsonl",
+                "gcsSource": {"uris": [f"gs://bucket/{count}.jsonl"]},
+            },
+            "outputConfig": {
+                "predictionsFormat": "jsonl",
+                "gcsDestination": {"outputUriPrefix": "gs://bucket/output"},
+            },
+        },
+    )
+    while (done := call(server, created["name"]))["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
+        time.sleep(0.005)
+    taken = Cost(time.perf_counter() - wall, own_seconds() - cpu)
+    if int(done["completionStats"].get("successfulCount", 0)) != count:
+        raise SystemExit(f"Not every instance was predicted: {done}")
+    return taken
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    cv2.setNumThreads(1)  # as a worker does
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        manifest = clips.detector(Path(name), clips.FPS // EVERY)
+        for measure in (by_length, by_overlap, by_size, by_instances):
+            rows += measure(options, manifest, Path(name))
+    report("Cost in proportion", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
