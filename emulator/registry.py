@@ -100,6 +100,10 @@ class Registry:
                 self._look()
             return self._catalogue
 
+    def is_current(self, max_age_s: float) -> bool:
+        """Whether `catalogue` would not look at the folders."""
+        return time.monotonic() - self._looked_at < max_age_s
+
     def install(self, name: str, files: Iterable[tuple[str, Callable[[], BinaryIO]]]) -> ModelSource:
         """Copy an upload's files, given by relative name, into a new folder `name`.
 

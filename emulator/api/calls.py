@@ -26,6 +26,9 @@ class ServiceMethods(Protocol):
     def rest_extras(self, message: Any) -> dict[str, str]:
         """Return what REST shows of a job beside the fields of its message."""
 
+    def is_brief(self, key: str) -> bool:
+        """Say whether a call of `Service/Method` is over before it could be handed to a thread."""
+
     @property
     def gate(self) -> Gate:
         """What every call passes: faults and the journal."""
@@ -44,12 +47,17 @@ class Calls:
 
     def __init__(self, contract: Contract, service: ServiceMethods) -> None:
         self._contract = contract
+        self._service = service
         self._methods = service.methods()
         self.gate = service.gate
 
     def emulated(self, rpc: Rpc) -> bool:
         """Say whether the service has this RPC."""
         return _key(rpc) in self._methods
+
+    def are_brief(self, rpc: Rpc) -> bool:
+        """Say whether calls of this RPC are over before they could be handed to a thread, just now."""
+        return self._service.is_brief(_key(rpc))
 
     def check(self, rpc: Rpc) -> None:
         """Raise Unimplemented for an RPC that the service does not have."""

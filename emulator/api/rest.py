@@ -1,7 +1,8 @@
 """The REST surface: Vertex's URLs on FastAPI, generated from the HTTP bindings of the contract.
 
 Contract: `google.api.http`, AIP-193 (errors), protobuf's JSON mapping. One function answers every RPC; it
-runs in a thread, so that a slow disk never holds up the event loop.
+runs in a thread, so that a slow disk never holds up the event loop. Only calls that are shorter than the way
+to a thread and back run in the loop.
 """
 
 import asyncio
@@ -16,8 +17,6 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
-from starlette.routing import Match as RouteMatch
 from starlette.types import Receive, Scope, Send
 
 from emulator import __version__
@@ -53,6 +52,7 @@ _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
 # Texts of listed jobs, of some 2 KB each.
 _REMEMBERED = 1000
+_BRIEF_BODY = 64 * 1024
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
@@ -105,8 +105,19 @@ class RestSurface:
         """The routes of the RPCs that the service has."""
         return [route for route in self.table.routes if self.calls.emulated(route.rpc)]
 
-    def answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
+    def is_brief(self, request: HttpRequest) -> bool:
+        """Say whether `answer` takes less time than handing the request to a thread; see Service.is_brief."""
+        match = self.table.match(request.path)
+        route = match.routes.get(request.method) if match else None
+        if route is None or request.body is None or len(request.body) > _BRIEF_BODY:
+            return False
+        return self.calls.are_brief(route.rpc)
+
+    def answer(self, request: HttpRequest, *, at_once: bool = False) -> HttpResponse | None:
+        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead.
+
+        With `at_once` a read of a job is not held, whatever the job's pace says.
+        """
         try:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
@@ -117,7 +128,7 @@ class RestSurface:
                 return self.not_found(method, request.path)  # a misspelt custom verb
             if route is None:
                 return _other_method(request, match)
-            return self._call(route, match, request)
+            return self._call(route, match, request, at_once)
         except ConnectionReset:
             return None
         except ApiError as error:
@@ -126,14 +137,14 @@ class RestSurface:
             _log.exception("%s %s failed", request.method, request.path)
             return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
 
-    def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
+    def _call(self, route: Route, match: Match, request: HttpRequest, at_once: bool) -> HttpResponse:
         query = parse_query(request.query)
         version = "v1beta1" if route.segments[0] == "v1beta1" else "v1"
         answer = self.calls.call(
             route.rpc,
             lambda: self._request_message(route, match, request, query),
             version,
-            Incoming("rest", request.headers),
+            Incoming("rest", request.headers, 0.0 if at_once else None),
         )
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
         if isinstance(answer.v1, self._job_list_type) and not any(mask not in ("", "*") for mask in masks):
@@ -230,20 +241,26 @@ def _error(http_status: int, message: str, status: str, details: list[Any]) -> H
     return HttpResponse(http_status, dump_json({"error": error}, pretty=True))
 
 
-class VertexRoute(BaseRoute):
-    """Everything below `/v1/`, `/v1beta1/` and `/ui/` as one route of the application."""
+class VertexApp(FastAPI):
+    """An application that also answers everything below `/v1/`, `/v1beta1/` and `/ui/`.
 
-    def __init__(self, surface: RestSurface, executor: ThreadPoolExecutor) -> None:
+    These requests do not pass its middleware and its routes, which have nothing to add to them.
+    """
+
+    def __init__(self, surface: RestSurface, executor: ThreadPoolExecutor, **options: Any) -> None:
+        super().__init__(**options)
         self._surface = surface
         self._executor = executor
 
-    def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take every request whose path starts with one of Vertex's prefixes."""
-        ours = scope["type"] == "http" and scope["path"].startswith(_PREFIXES)
-        return (RouteMatch.FULL if ours else RouteMatch.NONE), {}
+        if scope["type"] == "http" and scope["path"].startswith(_PREFIXES):
+            await self._answer(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, answer in a thread, send."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, answer, in a thread unless that is the longer way, and send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = await read_body(receive)
         request = HttpRequest(
@@ -255,6 +272,8 @@ class VertexRoute(BaseRoute):
         )
         if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
             response = await in_own_thread(self._surface.answer, request)
+        elif self._surface.is_brief(request):
+            response = self._surface.answer(request, at_once=True)
         else:
             loop = asyncio.get_running_loop()
             response = await loop.run_in_executor(self._executor, self._surface.answer, request)
@@ -328,7 +347,9 @@ def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan |
             return _response(surface.not_found(request.method, request.url.path), None)
         return _response(plain_error(error.status_code, str(error.detail)), error.headers)
 
-    app = FastAPI(
+    app = VertexApp(
+        surface,
+        executor,
         title="Vertex AI batch prediction emulator",
         version=__version__,
         lifespan=run,
@@ -337,7 +358,6 @@ def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan |
         redirect_slashes=False,
         exception_handlers={HTTPException: http_error, Exception: _unexpected},
     )
-    app.router.routes.insert(0, VertexRoute(surface, executor))
     openapi.install(app, surface.emulated)
     return app
 

@@ -36,6 +36,7 @@ class Connected:
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
         self._writer: Connection | None = None
+        self._writing = False
         #: Another number after each change of models that was made here.
         self._models_changed = 0
         self._url = _parse(url)
@@ -57,6 +58,11 @@ class Connected:
     def is_shared(self) -> bool:
         """Whether other servers are likely to work on the same rows."""
         return not self._sqlite
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether a row can be read or written without waiting for anybody, but for the disk."""
+        return self._sqlite and not self._writing
 
     def close(self) -> None:
         """Close every connection."""
@@ -92,8 +98,12 @@ class Connected:
         # One connection for all that is written: its cache is never out of date.
         if self._writer is None:
             self._writer = self._engine.connect()
-        with self._writer.begin():
-            yield self._writer
+        self._writing = True
+        try:
+            with self._writer.begin():
+                yield self._writer
+        finally:
+            self._writing = False
 
     @contextmanager
     def _write_models(self) -> Iterator[Connection]:

@@ -24,6 +24,9 @@ __all__ = ["Call", "Context", "Method", "Place", "Service"]
 
 Method = Callable[[Any, Call], Any]
 
+_CREATE = "JobService/CreateBatchPredictionJob"
+_BRIEF = (_CREATE, "JobService/GetBatchPredictionJob")
+
 
 class Service:
     """Every RPC that the emulator has, over one database, registry and store."""
@@ -106,6 +109,13 @@ class Service:
             if method is not None:
                 found[f"{rpc.service}/{rpc.name}"] = method
         return found
+
+    def is_brief(self, key: str) -> bool:
+        """Whether a call of that method would be over in less time than it takes to hand it to a thread: it
+        asks the database in this process for a row or two, and nothing and nobody else."""
+        if key not in _BRIEF or not self._context.database.answers_at_once:
+            return False
+        return key != _CREATE or self.model_registry.is_current
 
     def number_of(self, project: str) -> str:
         """The number of a project, given its id or number."""

@@ -76,6 +76,11 @@ class ModelRegistry:
         """The stored v1 Model of a version: what never changes."""
         return self._context.v1.Model.FromString(version.document)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether a model can be found without a look at the folders."""
+        return self._context.registry.is_current(_MAX_AGE_S)
+
     def forget_seeds(self) -> None:
         """Look at every location again, as after rows were removed."""
         with self._lock:

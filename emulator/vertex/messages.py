@@ -5,6 +5,8 @@ The rules of the JSON mapping are protobuf's own (`json_format`); what is said a
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from google.protobuf import json_format
@@ -72,15 +74,36 @@ def _parse(cls: type[Any], payload: Mapping[str, Any]) -> Any:
 
 def _check_objects(descriptor: Any, payload: Mapping[str, Any]) -> None:
     """Raise ParseError where a message is no object: protobuf takes "" and [] for an empty one."""
+    fields = _message_fields(descriptor)
     for key, value in payload.items():
-        field = descriptor.fields_by_camelcase_name.get(key) or descriptor.fields_by_name.get(key)
-        if field is None or field.message_type is None or value is None or _is_special(field):
+        field = fields.get(key)
+        if field is None or value is None:
             continue
-        for item in value if is_repeated(field) and isinstance(value, list) else [value]:
+        for item in value if field.is_list and isinstance(value, list) else [value]:
             if not isinstance(item, Mapping):
                 raise json_format.ParseError(f"{key} must be an object")
-            if not _is_map(field):
-                _check_objects(field.message_type, item)
+            if not field.is_map:
+                _check_objects(field.descriptor, item)
+
+
+@dataclass(frozen=True)
+class _MessageField:
+    """A field that holds messages of a type, or a map."""
+
+    descriptor: Any
+    is_list: bool
+    is_map: bool
+
+
+@cache
+def _message_fields(descriptor: Any) -> Mapping[str, _MessageField]:
+    """The fields of a message whose JSON is an object, by both spellings of their names."""
+    return {
+        name: _MessageField(field.message_type, is_repeated(field), _is_map(field))
+        for field in descriptor.fields
+        if field.message_type is not None and not _is_special(field)
+        for name in (field.name, field.camelcase_name)
+    }
 
 
 def convert(message: Any, cls: type[Any]) -> Any:

@@ -54,6 +54,9 @@ class RecordingService:
     def rest_extras(self, message: Any) -> dict[str, str]:
         return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
 
+    def is_brief(self, key: str) -> bool:
+        return key == "JobService/GetBatchPredictionJob"
+
     def _recording(self, answer: Callable[[Any], Any]) -> Callable[[Any, Call], Any]:
         def method(request: Any, call: Call) -> Any:
             self.request, self.call = request, call
