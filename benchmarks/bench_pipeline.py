@@ -6,9 +6,8 @@ counts as overhead: colour conversion, resizing, post-processing, tracking, sche
 
 The naive loop is what tutorials have: `cv2.read` for every frame, a session with onnxruntime's defaults,
 boxes decoded for every cell of the grids, `cv2.dnn.NMSBoxes` class by class. Its tracker is ours, which costs
-less than those that people use. Decoding keeps all cores busy there too, so what it loses, by doing one thing
-after the other, grows with the model's share of the limit: it has little to lose where a small model looks at
-few frames of a video that is costly to decode. The table has that share beside it.
+less than those that people use. Decoding keeps all cores busy there too; what it loses is
+lost by doing one thing after the other. The table has the model's share of the limit beside it.
 
 The detector is YOLOX-nano at 416 pixels where EMULATOR_REAL_ASSETS is set, else the bundled one with an input
 of that size. (With the 256 pixels of its own it costs little more than a third of that.)

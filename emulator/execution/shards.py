@@ -157,7 +157,7 @@ def batches_of(shard: Shard, model: Model) -> str:
         return ""
     if isinstance(model, CannedModel):
         return f"batchSize {shard.batch_size}: none, the predictions are canned"
-    plan = model.batches(shard.batch_size)
+    plan = model.batches(shard.batch_size, shard.parameters)
     return f"batchSize {shard.batch_size}: {plan.note or 'as asked'}"
 
 

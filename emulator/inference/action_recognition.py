@@ -54,7 +54,7 @@ class ActionRecognition:
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
         self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
 
-    def batches(self, asked: int) -> BatchPlan:
+    def batches(self, asked: int, _parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
         return self._batches.plan(asked)
 

@@ -79,9 +79,13 @@ class Classification:
         self._head.decode(self._model.run(self._head.names, self._input.blank()))
         self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
 
-    def batches(self, asked: int) -> BatchPlan:
+    def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
-        return self._batches.plan(asked)
+        plan = self._batches.plan(asked)
+        if parameters.shot_classification and plan.size > 1:
+            # Between two clips come many frames then, so that batches would hold hardly more than one.
+            return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
+        return plan
 
     def predict(
         self,
@@ -93,8 +97,7 @@ class Classification:
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
         shots = parameters.shot_classification
-        # Between two clips come many frames then, so that batches would hold hardly more than one.
-        size = 1 if shots else self._batches.plan(batch_size).size
+        size = self.batches(batch_size, parameters).size
         groups = Groups(
             segments,
             points=self._needed,

@@ -103,8 +103,9 @@ class Predictor(Protocol):
             ModelUnusable: the model failed on a frame, or gave numbers that are none.
         """
 
-    def batches(self, asked: int) -> BatchPlan:
-        """Say how many frames or clips go to the model in a call if a job asks for so many (0: for none)."""
+    def batches(self, asked: int, parameters: ModelParameters, /) -> BatchPlan:
+        """Say how many frames or clips go to the model in a call if a job with these parameters asks for so
+        many (0: for none)."""
 
 
 def open_predictor(

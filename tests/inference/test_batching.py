@@ -78,8 +78,8 @@ def free_copy(name: str, into: Path) -> ModelManifest:
 
 def predictions(manifest: ModelManifest, video: Path, size: int) -> Any:
     predictor = open_predictor(manifest, batches_help=True)
-    assert predictor.batches(size) == BatchPlan(size)
     parameters = ModelParameters(confidence_threshold=0.0, max_predictions=1000)
+    assert predictor.batches(size, parameters) == BatchPlan(size)
     ((_, outcome),) = predictor.predict(video, [WHOLE], parameters, Watch(), size)
     assert not isinstance(outcome, InstanceFailure)
     assert outcome
@@ -188,7 +188,7 @@ def test_a_graph_whose_output_cannot_follow_is_not_asked_for_batches(tmp_path: P
     free_batch_axis(yolox_detector(tmp_path / "model.onnx"))
     (tmp_path / "model.toml").write_text(YOLOX_TOML, encoding="utf-8")
     (tmp_path / "labels.txt").write_text("red\ngreen\n", encoding="utf-8")
-    plan = open_predictor(load_manifest(tmp_path), batches_help=True).batches(4)
+    plan = open_predictor(load_manifest(tmp_path), batches_help=True).batches(4, ModelParameters())
     assert (plan.size, plan.note) == (
         1,
         "one by one: the graph's batch axis is fixed; export it with a free one",
@@ -248,3 +248,11 @@ def test_the_plan(provider: str, free: bool, asked: int, size: int, note: str) -
 
 def test_a_batch_needs_no_more_than_two_callers() -> None:
     assert [callers(1, 16), callers(8, 16), callers(8, 1)] == [16, 2, 1]
+
+
+def test_shots_are_looked_for_between_single_clips(tmp_path: Path) -> None:
+    predictor = open_predictor(free_copy("video-classification", tmp_path), batches_help=True)
+    assert predictor.batches(8, ModelParameters()) == BatchPlan(8)
+    plan = predictor.batches(8, ModelParameters(shot_classification=True))
+    assert plan.size == 1
+    assert "shotClassification" in plan.note
