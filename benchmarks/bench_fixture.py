@@ -105,28 +105,29 @@ def call(server: Server, path: str, body: Any = None) -> Any:
 def job(server: Server) -> float:
     """Seconds from creating a job until its output has been read."""
     started = time.perf_counter()
-    created = call(
-        server,
-        f"{PARENT}/batchPredictionJobs",
-        {
-            "displayName": "benchmark",
-            "model": f"{PARENT}/models/{MODEL}",
-            "inputConfig": {
-                "instancesFormat": "jsonl",
-                "gcsSource": {"uris": ["gs://my-bucket/instances.jsonl"]},
-            },
-            "outputConfig": {
-                "predictionsFormat": "jsonl",
-                "gcsDestination": {"outputUriPrefix": "gs://my-bucket/output"},
-            },
-        },
-    )
-    while (done := call(server, created["name"]))["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
-        pass
+    done = ended(server, "gs://my-bucket/instances.jsonl", "gs://my-bucket/output")
     directory = done["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://")
     (file,) = (server.settings.buckets / directory).glob("predictions_*.jsonl")
     assert len(file.read_text(encoding="utf-8").splitlines()) == 1
     return time.perf_counter() - started
+
+
+def ended(server: Server, source: str, destination: str) -> Any:
+    """Create a job and wait for its end; what a GET says of it then."""
+    job = {
+        "displayName": "benchmark",
+        "model": f"{PARENT}/models/{MODEL}",
+        "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [source]}},
+        "outputConfig": {
+            "predictionsFormat": "jsonl",
+            "gcsDestination": {"outputUriPrefix": destination},
+        },
+    }
+    name = call(server, f"{PARENT}/batchPredictionJobs", job)["name"]
+    # The server holds each GET until the job has moved.
+    while (done := call(server, name))["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
+        pass
+    return done
 
 
 def direct(predictor: Predictor, clip: Path) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 import clips
 import cv2
 import numpy as np
-from bench_fixture import MODEL, PARENT, call
+from bench_fixture import ended
 from bench_pipeline import WHOLE, Cost, Tracking, cost
 from measure import arguments, interleaved, median, own_seconds, report
 
@@ -149,24 +149,7 @@ def instance(number: int) -> dict[str, str]:
 def job(server: Server, count: int) -> Cost:
     """Run a job of so many instances."""
     wall, cpu = time.perf_counter(), own_seconds()
-    created = call(
-        server,
-        f"{PARENT}/batchPredictionJobs",
-        {
-            "displayName": "benchmark",
-            "model": f"{PARENT}/models/{MODEL}",
-            "inputConfig": {
-                "instancesFormat": "jsonl",
-                "gcsSource": {"uris": [f"gs://bucket/{count}.jsonl"]},
-            },
-            "outputConfig": {
-                "predictionsFormat": "jsonl",
-                "gcsDestination": {"outputUriPrefix": "gs://bucket/output"},
-            },
-        },
-    )
-    while (done := call(server, created["name"]))["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
-        time.sleep(0.005)
+    done = ended(server, f"gs://bucket/{count}.jsonl", "gs://bucket/output")
     taken = Cost(time.perf_counter() - wall, own_seconds() - cpu)
     if int(done["completionStats"].get("successfulCount", 0)) != count:
         raise SystemExit(f"Not every instance was predicted: {done}")

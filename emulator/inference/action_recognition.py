@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.batching import Batches, BatchPlan, callers
+from emulator.inference.batching import BatchPlan, callers
 from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
 from emulator.inference.heads import ClipHead
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.peaks import PeakFinder, strongest
-from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.pipeline import Pipeline
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
-from emulator.inference.preprocess import ModelInput
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.video import FrameSource
 from emulator.vertex.parameters import ModelParameters
@@ -35,28 +34,16 @@ ROUND_US = 1_000
 class ActionRecognition:
     """A clip classifier (a Predictor)."""
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        provider: str = "cpu",
-        threads: int = 0,
-        batches_help: bool | None = None,
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the classifier. See `open_predictor`."""
         self.manifest = manifest
-        self._threads = threads or core_count()
-        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self._model = LoadedModel(manifest, ClipHead, options)
         self.provider = self._model.provider
-        self._input = ModelInput(manifest.input, self._model)
-        self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.of(manifest)
-        self._head.decode(self._model.run(self._head.names, self._input.blank()))
-        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
 
     def batches(self, asked: int, _parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
-        return self._batches.plan(asked)
+        return self._model.batches.plan(asked)
 
     def predict(
         self,
@@ -67,7 +54,7 @@ class ActionRecognition:
         batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
-        size = self._batches.plan(batch_size).size
+        size = self._model.batches.plan(batch_size).size
         grid = self._grid
         wanted = [grid.clips(segment) for segment in segments]
         groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
@@ -75,9 +62,9 @@ class ActionRecognition:
         with (
             FrameSource(video, alive=progress.alive) as source,
             Pipeline(
-                cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._input.fit)),
+                cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._model.input.fit)),
                 partial(self._classify, size=size),
-                threads=callers(size, self._threads),
+                threads=callers(size, self._model.threads),
                 batch=size,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
@@ -101,8 +88,8 @@ class ActionRecognition:
                 yield from ((index, outcome) for index in group.indices)
 
     def _classify(self, clips: Sequence[Clip], size: int) -> list[tuple[int, NDArray[np.float32]]]:
-        computed = self._batches.run([clip.pictures for clip in clips], size)
-        scores = map(self._head.decode, computed)
+        computed = self._model.batches.run([clip.pictures for clip in clips], size)
+        scores = map(self._model.head.decode, computed)
         return [(clip.number, one) for clip, one in zip(clips, scores, strict=True)]
 
     def _new_finder(self) -> PeakFinder:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.batching import Batches, BatchPlan, callers
+from emulator.inference.batching import BatchPlan, callers
 from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
 from emulator.inference.heads import ClipHead
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.pipeline import Pipeline
 from emulator.inference.pooling import Best, Pool
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
-from emulator.inference.preprocess import ModelInput, Picture
+from emulator.inference.preprocess import Picture
 from emulator.inference.segments import NO_END, Group, Groups, past_end
 from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
 from emulator.inference.video import FrameSource, Sample
@@ -60,28 +60,16 @@ class Seen:
 class Classification:
     """A classifier of pictures or clips (a Predictor)."""
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        provider: str = "cpu",
-        threads: int = 0,
-        batches_help: bool | None = None,
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the classifier. See `open_predictor`."""
         self.manifest = manifest
-        self._threads = threads or core_count()
-        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self._model = LoadedModel(manifest, ClipHead, options)
         self.provider = self._model.provider
-        self._input = ModelInput(manifest.input, self._model)
-        self._head = ClipHead(manifest, self._model)
         self._grid = ClipGrid.for_classification(manifest)
-        self._head.decode(self._model.run(self._head.names, self._input.blank()))
-        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
 
     def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
-        plan = self._batches.plan(asked)
+        plan = self._model.batches.plan(asked)
         if parameters.shot_classification and plan.size > 1:
             # Between two clips come many frames then, so that batches would hold hardly more than one.
             return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
@@ -108,9 +96,9 @@ class Classification:
             Pipeline(
                 self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
                 partial(self._look_at, size=size),
-                threads=callers(size, self._threads),
+                threads=callers(size, self._model.threads),
                 batch=size,
-                depth=FRAMES_PER_THREAD * self._threads if shots else None,
+                depth=FRAMES_PER_THREAD * self._model.threads if shots else None,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
             ) as found,
@@ -153,7 +141,7 @@ class Classification:
         ends = {-(-segment.end_us // step) * step for segment in segments if segment.end_us is not None}
         looked_at = [*spans(self._grid, wanted), *((end_us, end_us + 1) for end_us in ends)]
         cutter = ClipCutter(self._grid, wanted)
-        with closing(source.sample(step, looked_at, self._input.fit)) as samples:
+        with closing(source.sample(step, looked_at, self._model.input.fit)) as samples:
             for sample in samples:
                 yield from cutter.add(sample)
         yield from cutter.finish()
@@ -177,15 +165,15 @@ class Classification:
         yield from cutter.finish()
 
     def _fit_both(self, frame: NDArray[np.uint8]) -> tuple[Picture, Thumbnail]:
-        return self._input.fit(frame), thumbnail(frame)
+        return self._model.input.fit(frame), thumbnail(frame)
 
     def _look_at(self, ones: Sequence[Clip | Seen], size: int) -> list[Scored | Seen]:
         clips = [one for one in ones if isinstance(one, Clip)]
-        computed = iter(self._batches.run([clip.pictures for clip in clips], size) if clips else ())
+        computed = iter(self._model.batches.run([clip.pictures for clip in clips], size) if clips else ())
         return [one if isinstance(one, Seen) else self._scored(one, next(computed)) for one in ones]
 
     def _scored(self, clip: Clip, outputs: list[NDArray[np.float32]]) -> Scored:
-        return Scored(self._moment_us(clip.number), self._head.decode(outputs))
+        return Scored(self._moment_us(clip.number), self._model.head.decode(outputs))
 
 
 class _SegmentLabels:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.inference.association import Ints
-from emulator.inference.batching import Batches, BatchPlan, callers
+from emulator.inference.batching import BatchPlan, callers
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest, TrackerSection
-from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.pipeline import Pipeline, core_count
+from emulator.inference.pipeline import Pipeline
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
-from emulator.inference.preprocess import ModelInput, Picture
+from emulator.inference.preprocess import Picture
 from emulator.inference.segments import NO_END, Group, Groups, grid_points, past_end
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.inference.video import FrameSource, Sample, VideoInfo
@@ -39,27 +39,15 @@ TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": Byte
 class ObjectTracking:
     """A detector and its tracker (a Predictor)."""
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        provider: str = "cpu",
-        threads: int = 0,
-        batches_help: bool | None = None,
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the detector. See `open_predictor`."""
         self.manifest = manifest
-        self._threads = threads or core_count()
-        self._model = OnnxModel(manifest.graph, provider=provider, calls=self._threads)
+        self._model = LoadedModel(manifest, DETECTION_HEADS[manifest.output.head], options)
         self.provider = self._model.provider
-        self._input = ModelInput(manifest.input, self._model)
-        self._head = DETECTION_HEADS[manifest.output.head](manifest, self._model)
-        self._head.decode(self._model.run(self._head.names, self._input.blank()))
-        self._batches = Batches(self._model, self._head.names, self._input, helps=batches_help)
 
     def batches(self, asked: int, _parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
-        return self._batches.plan(asked)
+        return self._model.batches.plan(asked)
 
     def predict(
         self,
@@ -70,7 +58,7 @@ class ObjectTracking:
         batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
-        size = self._batches.plan(batch_size).size
+        size = self._model.batches.plan(batch_size).size
         interval_us = self.manifest.interval_us
         groups = Groups(
             segments,
@@ -81,9 +69,9 @@ class ObjectTracking:
         with (
             FrameSource(video, alive=progress.alive) as source,
             Pipeline(
-                source.sample(interval_us, spans, self._input.fit),
+                source.sample(interval_us, spans, self._model.input.fit),
                 partial(self._detect, size=size),
-                threads=callers(size, self._threads),
+                threads=callers(size, self._model.threads),
                 batch=size,
                 cancelled=progress.cancelled,
                 interrupt=source.interrupt,
@@ -101,9 +89,9 @@ class ObjectTracking:
 
     def _detect(self, samples: Sequence[Sample[Picture]], size: int) -> list[Sample[Detections]]:
         detected = []
-        computed = self._batches.run([[sample.data] for sample in samples], size)
+        computed = self._model.batches.run([[sample.data] for sample in samples], size)
         for sample, outputs in zip(samples, computed, strict=True):
-            found = suppress(self._head.decode(outputs), self.manifest.output, sample.data.geometry)
+            found = suppress(self._model.head.decode(outputs), self.manifest.output, sample.data.geometry)
             detected.append(Sample(sample.first, sample.last, sample.time_us, found))
         return detected
 

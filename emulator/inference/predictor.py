@@ -126,17 +126,20 @@ def open_predictor(
             f"{manifest.id} cannot be run: this installation lacks {', '.join(missing)} and serves canned"
             " models only. Use the image that is not called slim, or `pip install vertex-batch-emulator`"
         )
+    from emulator.inference.loaded import LoadOptions
+
+    options = LoadOptions(provider, threads, batches_help)
     if manifest.objective is Objective.OBJECT_TRACKING:
         from emulator.inference.object_tracking import ObjectTracking
 
-        return ObjectTracking(manifest, provider=provider, threads=threads, batches_help=batches_help)
+        return ObjectTracking(manifest, options)
     if manifest.objective is Objective.CLASSIFICATION:
         from emulator.inference.classification import Classification
 
-        return Classification(manifest, provider=provider, threads=threads, batches_help=batches_help)
+        return Classification(manifest, options)
     from emulator.inference.action_recognition import ActionRecognition
 
-    return ActionRecognition(manifest, provider=provider, threads=threads, batches_help=batches_help)
+    return ActionRecognition(manifest, options)
 
 
 def missing_packages() -> list[str]:
