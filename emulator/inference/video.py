@@ -124,7 +124,9 @@ class FrameSource:
         steady = more = True
         while point is not None and more:
             now = decoder.time_us
-            picture = decoder.retrieve() if not steady or decoder.may_be_nearest(point * step) else None
+            picture = None  # before the next one comes: of a large video each takes 25 MB
+            if not steady or decoder.may_be_nearest(point * step):
+                picture = decoder.retrieve()
             more = decoder.grab()
             if not more:
                 self.end_us = decoder.length_us()
