@@ -87,6 +87,8 @@ def resident_mb(pid: int) -> float:
 
 def arguments(description: str | None) -> argparse.Namespace:
     """The options every benchmark takes."""
+    # Processes that are started to be measured read their byte code, as everywhere else.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
