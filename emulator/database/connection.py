@@ -1,5 +1,6 @@
 """Opens the database, and gives the queries their two ways in: a read and a write transaction."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -79,9 +80,6 @@ class Connected:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with self._write_lock, self._begin() as connection:
-            if self._sqlite:
-                # Taken at once: a transaction that reads first and writes later could fail halfway.
-                connection.connection.cursor().execute("BEGIN IMMEDIATE")
             changed: set[int] = set()
             connection.info[CHANGED] = changed
             yield connection
@@ -97,12 +95,17 @@ class Connected:
             return
         # One connection for all that is written: its cache is never out of date.
         if self._writer is None:
-            self._writer = self._engine.connect()
+            self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        driver: Any = self._writer.connection.driver_connection
         self._writing = True
         try:
-            with self._writer.begin():
-                yield self._writer
+            # Taken at once: a transaction that reads first and writes later could fail halfway.
+            driver.execute("BEGIN IMMEDIATE")
+            yield self._writer
+            driver.execute("COMMIT")
         finally:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
             self._writing = False
 
     @contextmanager
@@ -135,7 +138,7 @@ class Connected:
         except schema.SchemaMismatch as error:
             self.close()
             raise self._unusable(f"{error}; {self._remedy()}") from error
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, sqlite3.Error, OSError) as error:
             self.close()
             cause = str(getattr(error, "orig", None) or error).strip()
             raise self._unusable(f"{cause}; {self._remedy(cause)}") from error

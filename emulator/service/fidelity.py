@@ -4,7 +4,7 @@ The service reads these tables, and docs/fidelity.md is compared with them. A pa
 below it. Contract: batch_prediction_job.proto, model.proto.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -183,24 +183,26 @@ RPCS: Mapping[str, Fidelity] = {
 }
 
 
-def set_paths(
-    message: Any, table: Mapping[str, Fidelity], prefix: str = ""
-) -> Iterator[tuple[str, Fidelity]]:
+def set_paths(message: Any, table: Mapping[str, Fidelity]) -> list[tuple[str, Fidelity]]:
     """The table's entries that a message has set, in the order of the proto's field numbers."""
+    return list(_set_paths(message, table, ""))
+
+
+def _set_paths(message: Any, table: Mapping[str, Fidelity], prefix: str) -> Iterator[tuple[str, Fidelity]]:
     for field, value in message.ListFields():
         path = f"{prefix}{field.name}"
         if path in table:
             yield path, table[path]
         else:
-            yield from set_paths(value, table, f"{path}.")
+            yield from _set_paths(value, table, f"{path}.")
 
 
-def not_honoured(message: Any, table: Mapping[str, Fidelity]) -> list[tuple[str, str]]:
-    """The fields that a message sets and that have no effect, as steps of a job."""
+def not_honoured(found: Iterable[tuple[str, Fidelity]]) -> list[tuple[str, str]]:
+    """The fields that have no effect, of those that `set_paths` has found, as steps of a job."""
     kinds = (Kind.IGNORED, Kind.DROPPED, Kind.APPROXIMATED)
     return [
         (NOT_HONOURED, f"{path}|{fidelity.kind.value}|{fidelity.note}")
-        for path, fidelity in set_paths(message, table)
+        for path, fidelity in found
         if fidelity.kind in kinds
     ]
 

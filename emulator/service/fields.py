@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
-from emulator.service.fidelity import Fidelity, Kind, clear, set_paths
+from emulator.service.fidelity import Fidelity, Kind, clear
 from emulator.vertex.contract import load
 from emulator.vertex.errors import Unimplemented, Violations
 
@@ -84,12 +84,12 @@ def check_aliases(violations: Violations, path: str, aliases: Iterable[str]) -> 
 
 
 def apply_fidelity(
-    violations: Violations, path: str, message: Any, table: Mapping[str, Fidelity]
+    violations: Violations, path: str, message: Any, found: Iterable[tuple[str, Fidelity]]
 ) -> list[str]:
-    """Clear what the table drops or never sets, and report what it refuses; the paths that are not
-    implemented, for `refuse_unimplemented` once everything else is known to be right."""
+    """Clear what is dropped or never set, and report what is refused, of what `set_paths` has found; the
+    paths that are not implemented, for `refuse_unimplemented` once everything else is known to be right."""
     unimplemented = []
-    for name, fidelity in list(set_paths(message, table)):
+    for name, fidelity in found:
         match fidelity.kind:
             case Kind.DROPPED | Kind.ABSENT:
                 clear(message, name)

@@ -10,7 +10,7 @@ from typing import Any
 from emulator.database import NewJob
 from emulator.registry import SUPPORTED_FORMAT
 from emulator.service.context import Call, Context, Place
-from emulator.service.fidelity import JOB_FIELDS, Kind, not_honoured
+from emulator.service.fidelity import JOB_FIELDS, Kind, not_honoured, set_paths
 from emulator.service.fields import (
     REQUIRED,
     apply_fidelity,
@@ -23,7 +23,7 @@ from emulator.service.model_registry import ModelRegistry, ResolvedModel
 from emulator.storage import GcsUri, InvalidUri
 from emulator.vertex.errors import InvalidArgument, NotFound, Violations
 from emulator.vertex.names import ModelName
-from emulator.vertex.parameters import parse_parameters
+from emulator.vertex.parameters import Objective, parse_parameters
 
 _JOB = "batch_prediction_job"
 
@@ -47,20 +47,27 @@ class JobRequest:
         _check_input(job.input_config, violations)
         _check_output(job.output_config, violations)
         check_labels(violations, f"{_JOB}.labels", job.labels)
-        notes = not_honoured(job, JOB_FIELDS)
-        unimplemented = apply_fidelity(violations, _JOB, job, JOB_FIELDS)
+        found = set_paths(job, JOB_FIELDS)
+        notes = not_honoured(found)
+        unimplemented = apply_fidelity(violations, _JOB, job, found)
+        objective = None
         if resolved is not None:
             objective = self.models.objective(resolved.version)
             parameters = job.model_parameters if job.HasField("model_parameters") else None
             parse_parameters(objective, parameters, violations)
         violations.raise_if_any()
         refuse_unimplemented([*unimplemented, *self._unimplemented_beta_fields()])
-        if resolved is None or name is None:
+        if resolved is None or objective is None or name is None:
             raise missing or InvalidArgument(f"{_JOB}.model is missing.")
-        return self._row(job, name, resolved, notes)
+        return self._row(job, name, resolved, objective, notes)
 
     def _row(
-        self, job: Any, name: ModelName, resolved: ResolvedModel, notes: Iterable[tuple[str, str]]
+        self,
+        job: Any,
+        name: ModelName,
+        resolved: ResolvedModel,
+        objective: Objective,
+        notes: Iterable[tuple[str, str]],
     ) -> NewJob:
         model_place = self.context.place(name)
         version = "" if name.version is None else f"@{name.version}"
@@ -74,7 +81,7 @@ class JobRequest:
             model_id=resolved.model.model_id,
             model_version=resolved.version.version,
             model_display_name=resolved.model.display_name,
-            model_objective=self.models.objective(resolved.version).name,
+            model_objective=objective.name,
             model_folder=resolved.version.folder,
             labels=dict(job.labels),
             document=job.SerializeToString(),

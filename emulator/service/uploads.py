@@ -16,7 +16,7 @@ from emulator.database import NewModel, OperationRow
 from emulator.inference.manifest import ManifestError
 from emulator.registry import ModelSource
 from emulator.service.context import Call, Context, Place
-from emulator.service.fidelity import MODEL_FIELDS
+from emulator.service.fidelity import MODEL_FIELDS, set_paths
 from emulator.service.fields import (
     REQUIRED,
     apply_fidelity,
@@ -122,7 +122,7 @@ class Uploads:
         check_labels(violations, "model.labels", model.labels)
         check_aliases(violations, "model.version_aliases", model.version_aliases)
         artifacts = _artifacts(model.artifact_uri, violations)
-        unimplemented = apply_fidelity(violations, "model", model, MODEL_FIELDS)
+        unimplemented = apply_fidelity(violations, "model", model, set_paths(model, MODEL_FIELDS))
         violations.raise_if_any()
         refuse_unimplemented([*unimplemented, *call.beta_only_fields])
         model_id = self._model_id(request, place)

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from emulator.vertex.errors import Violations
@@ -126,6 +127,11 @@ def project_number(project_id: str, configured: Mapping[str, str]) -> str:
         return configured[project_id]
     if project_id.isascii() and project_id.isdecimal():
         return project_id
+    return _derived_number(project_id)
+
+
+@lru_cache(maxsize=1024)
+def _derived_number(project_id: str) -> str:
     digest = hashlib.sha256(project_id.encode()).digest()
     return str(10**11 + int.from_bytes(digest[:8], "big") % (9 * 10**11))
 
