@@ -121,3 +121,18 @@ def test_unreachable_server_is_refused_without_its_password() -> None:
     message = refused("postgresql+psycopg://user:secret@127.0.0.1:1/name?connect_timeout=2")
     assert "see that the server runs" in message
     assert "secret" not in message
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_file_that_another_program_writes_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    monkeypatch.setattr("emulator.database.connection._BUSY_TIMEOUT_MS", 100)
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    Database(url).close()
+    other = sqlite3.connect(tmp_path / "a.db")
+    other.execute(lock)
+    with pytest.raises(DatabaseUnusable, match="locked; another program holds the file"):
+        Database(url)
+    other.close()
+    Database(url).close()
