@@ -66,7 +66,7 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 	  for step in train export evaluate; do $(BIN)/python $$model$$step.py || exit 1; done; \
 	done
 
-bench: $(VENV)/installed-dev ## Run every benchmark (35 minutes on two quiet cores); ROUNDS=5 for more rounds than three
+bench: $(VENV)/installed-dev ## Run every benchmark (an hour on two quiet cores); ROUNDS=5 for more rounds than three
 	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS)
 
 bench-page: $(VENV)/installed-dev ## Put what `make bench` measured into docs/performance.md

@@ -24,7 +24,7 @@ from emulator.inference.pipeline import core_count
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PACKAGES = ("opencv-python-headless", "onnxruntime", "numpy", "fastapi", "sqlalchemy")
-#: Not more, so that all of them take little more than half an hour.
+#: Not more, so that all of them take about an hour.
 ROUNDS = 3
 
 
