@@ -52,6 +52,7 @@ _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
 # Texts of listed jobs, of some 2 KB each.
 _REMEMBERED = 1000
+# Reading a longer one is not brief.
 _BRIEF_BODY = 64 * 1024
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")

@@ -129,10 +129,11 @@ def _java_trust(files: "ClientFiles") -> Variable:
         path = f'"{path}"'
     option = f"-Djavax.net.ssl.trustStore={path}"
     # What is there stays, save what an earlier call has put there or what names another store.
-    others = re.sub(r'-Djavax\.net\.ssl\.trustStore\w*=("[^"]*"|\S*)', "", os.environ.get(_JAVA_OPTIONS, ""))
+    stores = r'\s*-Djavax\.net\.ssl\.trustStore\w*=("[^"]*"|\S*)'
+    others = re.sub(stores, "", os.environ.get(_JAVA_OPTIONS, "")).strip()
     return Variable(
         _JAVA_OPTIONS,
-        " ".join([*others.split(), option]),
+        f"{others} {option}".strip(),
         "TLS in Java, whatever the client: the emulator's CA and the public roots in place of the JVM's own",
     )
 

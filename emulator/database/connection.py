@@ -63,7 +63,7 @@ class Connected:
     @property
     def answers_at_once(self) -> bool:
         """Whether a row can be read or written without waiting for anybody, but for the disk."""
-        return self._sqlite and not self._writing
+        return self._sqlite and self._read_lock is not self._write_lock and not self._writing
 
     def close(self) -> None:
         """Close every connection."""

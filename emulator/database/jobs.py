@@ -19,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -144,6 +145,11 @@ _DELETE_SHARD = Prepared(
     delete(shards).where(shards.c.job_id == bindparam("job_id"), shards.c.index == bindparam("index"))
 )
 _DELETE_SHARDS = Prepared(delete(shards).where(shards.c.job_id == bindparam("job_id")))
+_RELEASE = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"), jobs.c.state.not_in(spelled_out(TERMINAL)), not_(_IS_FREE))
+    .values(_NO_HOLD)
+)
 _NEXT_RELEASE = Prepared(
     select(func.min(jobs.c.hold_until_us)).where(
         jobs.c.hold_until_us > bindparam("now"),
@@ -223,7 +229,7 @@ class Jobs(Connected):
         Returns the state the job had before, or None when there is no such job; a job in any other state
         is left alone.
         """
-        later = self._later()
+        time = self._change_time()
         with self._write() as connection:
             row = _get(connection, job_id, lock=True)
             if row is None:
@@ -231,14 +237,14 @@ class Jobs(Connected):
             to = JobState.CANCELLED if row.state in _WAITING else JobState.CANCELLING
             if not allowed(row.state, to):
                 return row.state
-            changes: dict[str, Any] = {"state": to, "update_time_us": later, **_NO_HOLD}
+            changes: dict[str, Any] = {"state": to, "update_time_us": _CHANGE_TIME, **_NO_HOLD}
             if to is JobState.CANCELLED:
-                changes["end_time_us"] = later
+                changes["end_time_us"] = _CHANGE_TIME
             else:
                 reads, until = parse_pace(row.pace).cancelling.hold(self.now())
                 changes |= {"hold_reads": reads, "hold_until_us": until}
             statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == row.state)
-            if connection.execute(statement.values(changes)).rowcount == 1:
+            if connection.execute(statement.values(changes), time).rowcount == 1:
                 self._note(connection, job_id, "state", to.proto_name)
             return row.state
 
@@ -288,11 +294,8 @@ class Jobs(Connected):
 
     def release_hold(self, job_id: int) -> bool:
         """End the hold that a job is in, so that whoever moves it moves it on; False when it is in none."""
-        statement = update(jobs).where(
-            jobs.c.id == job_id, jobs.c.state.not_in(TERMINAL), _is_held(self.now())
-        )
         with self._write() as connection:
-            if connection.execute(statement.values(_NO_HOLD)).rowcount != 1:
+            if _RELEASE.run(connection, {"job_id": job_id, "now": self.now()}) != 1:
                 return False
             self._note(connection, job_id, "released", "the hold has ended")
             return True
@@ -465,6 +468,12 @@ class Jobs(Connected):
         with self._read() as connection:
             return [JobRow(*row) for row in connection.execute(statement)]
 
+    def has_paced_jobs(self) -> bool:
+        """Whether a job that has not ended follows a pace."""
+        statement = select(jobs.c.id).where(jobs.c.state.in_(_UNFINISHED), jobs.c.pace != "").limit(1)
+        with self._read() as connection:
+            return connection.scalar(statement) is not None
+
     def count_jobs(self) -> dict[JobState, int]:
         """How many jobs there are in each state."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
@@ -495,10 +504,6 @@ class Jobs(Connected):
         """The time of a change of state that is being made, for `_CHANGE_TIME`."""
         return {"at": self.clock() if self.tick_us is None else None, "tick": self.tick_us or 0}
 
-    def _later(self) -> Any:
-        """The time of a change of state that is being made: microseconds, or an expression for them."""
-        return self.clock() if self.tick_us is None else jobs.c.update_time_us + self.tick_us
-
     def _leave_queue(self, connection: Connection, now: int) -> None:
         for queued in _QUEUED.all(connection, {"now": now}):
             row = _get(connection, queued[0])
@@ -508,12 +513,13 @@ class Jobs(Connected):
     def _enter(self, connection: Connection, row: JobRow, plan: Pace, now: int) -> bool:
         """Move a job to the next stage of its pace; False when the table of moves or another call forbids."""
         changes = _entering(plan, row.stage + 1, now)
+        time: Mapping[str, int | None] = {}
         if changes["state"] is not row.state:
             if not allowed(row.state, changes["state"]):
                 return False
-            changes["update_time_us"] = self._later()
+            changes["update_time_us"], time = _CHANGE_TIME, self._change_time()
         guard = jobs.c.id == row.id, jobs.c.state == row.state, jobs.c.stage == row.stage
-        if connection.execute(update(jobs).where(*guard).values(changes)).rowcount != 1:
+        if connection.execute(update(jobs).where(*guard).values(changes), time).rowcount != 1:
             return False
         if changes["state"] is not row.state:
             self._note(connection, row.id, "state", changes["state"].proto_name)
@@ -538,10 +544,6 @@ def _lock_owned(connection: Connection, owner: str) -> dict[int, JobState]:
     that locked them in different orders would wait for each other."""
     owned = select(jobs.c.id, jobs.c.state).where(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
     return {row.id: row.state for row in connection.execute(owned.order_by(jobs.c.id).with_for_update())}
-
-
-def _is_held(now: int) -> ColumnElement[bool]:
-    return or_(jobs.c.hold_reads.is_not(None), jobs.c.hold_until_us > now)
 
 
 def _entering(plan: Pace, number: int, now: int) -> dict[str, Any]:

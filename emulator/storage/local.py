@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -264,12 +264,8 @@ class LocalStore(ObjectStore):
 
     def _inside(self, path: Path) -> bool:
         """Whether a path of checked names below the root stays there: only links could lead elsewhere."""
-        at = path
-        while at != self.root:
-            if at.is_symlink():
-                return self._resolves_inside(path)
-            at = at.parent
-        return True
+        below = takewhile(lambda at: at != self.root, (path, *path.parents))
+        return not any(at.is_symlink() for at in below) or self._resolves_inside(path)
 
     def _resolves_inside(self, path: Path) -> bool:
         try:
