@@ -52,8 +52,8 @@ _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
 _THREADS = 16
 # Texts of listed jobs, of some 2 KB each.
 _REMEMBERED = 1000
-# Reading a longer one is not brief.
-_BRIEF_BODY = 64 * 1024
+# Some four times what a job's usual request has; reading a longer one is not brief.
+_BRIEF_BODY = 8 * 1024
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
@@ -114,11 +114,8 @@ class RestSurface:
             return False
         return self.calls.are_brief(route.rpc)
 
-    def answer(self, request: HttpRequest, *, at_once: bool = False) -> HttpResponse | None:
-        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead.
-
-        With `at_once` a read of a job is not held, whatever the job's pace says.
-        """
+    def answer(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
         try:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
@@ -129,7 +126,7 @@ class RestSurface:
                 return self.not_found(method, request.path)  # a misspelt custom verb
             if route is None:
                 return _other_method(request, match)
-            return self._call(route, match, request, at_once)
+            return self._call(route, match, request)
         except ConnectionReset:
             return None
         except ApiError as error:
@@ -138,14 +135,14 @@ class RestSurface:
             _log.exception("%s %s failed", request.method, request.path)
             return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
 
-    def _call(self, route: Route, match: Match, request: HttpRequest, at_once: bool) -> HttpResponse:
+    def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
         query = parse_query(request.query)
         version = "v1beta1" if route.segments[0] == "v1beta1" else "v1"
         answer = self.calls.call(
             route.rpc,
             lambda: self._request_message(route, match, request, query),
             version,
-            Incoming("rest", request.headers, 0.0 if at_once else None),
+            Incoming("rest", request.headers),
         )
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
         if isinstance(answer.v1, self._job_list_type) and not any(mask not in ("", "*") for mask in masks):
@@ -274,7 +271,7 @@ class VertexApp(FastAPI):
         if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
             response = await in_own_thread(self._surface.answer, request)
         elif self._surface.is_brief(request):
-            response = self._surface.answer(request, at_once=True)
+            response = self._surface.answer(request)
         else:
             loop = asyncio.get_running_loop()
             response = await loop.run_in_executor(self._executor, self._surface.answer, request)

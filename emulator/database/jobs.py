@@ -468,12 +468,6 @@ class Jobs(Connected):
         with self._read() as connection:
             return [JobRow(*row) for row in connection.execute(statement)]
 
-    def has_paced_jobs(self) -> bool:
-        """Whether a job that has not ended follows a pace."""
-        statement = select(jobs.c.id).where(jobs.c.state.in_(_UNFINISHED), jobs.c.pace != "").limit(1)
-        with self._read() as connection:
-            return connection.scalar(statement) is not None
-
     def count_jobs(self) -> dict[JobState, int]:
         """How many jobs there are in each state."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)

@@ -24,8 +24,8 @@ __all__ = ["Call", "Context", "Method", "Place", "Service"]
 
 Method = Callable[[Any, Call], Any]
 
-_CREATE = "JobService/CreateBatchPredictionJob"
-_BRIEF = (_CREATE, "JobService/GetBatchPredictionJob")
+# What is read may be long, however short the request.
+_BRIEF = "JobService/CreateBatchPredictionJob"
 
 
 class Service:
@@ -111,11 +111,9 @@ class Service:
         return found
 
     def is_brief(self, key: str) -> bool:
-        """Whether a call of that method would be over in less time than it takes to hand it to a thread: it
-        asks the database in this process for a row or two, and nothing and nobody else."""
-        if key not in _BRIEF or not self._context.database.answers_at_once:
-            return False
-        return key != _CREATE or self.model_registry.is_current
+        """Whether a call of that method, with a request of the usual size, would be over before it is handed
+        to a thread: it writes a row or two into the database of this process, and asks nobody else."""
+        return key == _BRIEF and self._context.database.answers_at_once and self.model_registry.is_current
 
     def number_of(self, project: str) -> str:
         """The number of a project, given its id or number."""

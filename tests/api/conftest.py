@@ -55,7 +55,7 @@ class RecordingService:
         return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
 
     def is_brief(self, key: str) -> bool:
-        return key == "JobService/GetBatchPredictionJob"
+        return key == "JobService/CreateBatchPredictionJob"
 
     def _recording(self, answer: Callable[[Any], Any]) -> Callable[[Any, Call], Any]:
         def method(request: Any, call: Call) -> Any:

@@ -1,5 +1,6 @@
 """Calls that are answered in the event loop never keep others waiting there."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from emulator.api.rest import HttpRequest, RestSurface
 from emulator.app import Emulator
 from emulator.config import Settings
 from tests.service.service_client import PARENT, write_model
@@ -62,3 +64,14 @@ def test_others_are_answered_while_a_call_waits_for_the_database(
     creating.join()
     assert written[0] > released
     assert len(http.get(f"/v1/{PARENT}/batchPredictionJobs").json()["batchPredictionJobs"]) == 2
+
+
+def test_only_a_short_request_is_answered_in_the_event_loop(emulator: Emulator, http: httpx.Client) -> None:
+    path = f"/v1/{PARENT}/batchPredictionJobs"
+    name = http.post(path, json=JOB).json()["name"]
+    surface = RestSurface(emulator._started._service)
+    short, long = (json.dumps(JOB | {"labels": {"a": "b" * length}}).encode() for length in (10, 10_000))
+    assert surface.is_brief(HttpRequest("POST", path, "", {}, short))
+    assert not surface.is_brief(HttpRequest("POST", path, "", {}, long))
+    assert not surface.is_brief(HttpRequest("POST", path, "", {}, None))
+    assert not surface.is_brief(HttpRequest("GET", f"/v1/{name}", "", {}, b""))

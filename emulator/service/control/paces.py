@@ -35,7 +35,7 @@ class Paces:
         #: How many calls are held at the moment.
         self.calls_held = 0
         #: Whether a call may be held; surfaces then give each call a thread of its own.
-        self.may_hold = bool(context.pace) or context.database.has_paced_jobs()
+        self.may_hold = bool(context.pace)
 
     def get(self, project: str | None = None) -> dict[str, Any]:
         """The pace of a project (id or number) or of the server, and where it comes from."""
