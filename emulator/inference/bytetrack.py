@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.association import Floats, Ints, assign, iou, to_center
+from emulator.inference.association import Corners, Floats, Ints, assign, corners, iou, pairs, to_center
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
 
@@ -31,6 +31,7 @@ SIZE_FORGOTTEN_PER_S = 0.2
 SAME_IOU = 0.85
 #: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.
 _SIZES = [2, 3, 2, 3]
+_GROWN = np.array([[1.0], [1.0], [NEW_GROWN], [NEW_GROWN]])
 
 
 class ByteTrack:
@@ -70,33 +71,32 @@ class ByteTrack:
         self._drop(time_us)
         born = np.flatnonzero((ids == 0) & (found.scores >= self._settings.new))
         if len(born):
-            born = born[~self._is_taken(boxes[:, born], found.classes[born])]
-            ids[born] = self._start(boxes[:, born], found.classes[born], time_us)
+            born = born[~self._is_taken(corners(boxes.take(born, 1)), found.classes[born])]
+            ids[born] = self._start(boxes.take(born, 1), found.classes[born], time_us)
         return ids
 
     @property
     def _position(self) -> Floats:
         return np.asarray(self._motion[0])
 
-    def _is_taken(self, boxes: Floats, classes: Ints) -> NDArray[np.bool_]:
+    def _is_taken(self, boxes: Corners, classes: Ints) -> NDArray[np.bool_]:
         """Which boxes lie on an object that is followed under another class: the detector has wavered."""
         followed = np.flatnonzero(self._states != NEW)
-        overlap = iou(self._position[:, followed], boxes)
+        overlap = iou(corners(self._position.take(followed, 1)), boxes)
         rival = (overlap > self._settings.rival_iou) & (self._classes[followed, None] != classes)
         return np.asarray(rival.any(axis=0))
 
     def _associate(self, found: Detections, boxes: Floats, assigned: Ints) -> None:
         settings, states = self._settings, self._states
-        overlap = iou(self._position, boxes)
+        overlap = iou(corners(self._position), corners(boxes))
         fresh = states == NEW
-        if fresh.any():
-            grown = np.array([[1.0], [1.0], [NEW_GROWN], [NEW_GROWN]])
-            overlap[fresh] = iou(self._position[:, fresh] * grown, boxes * grown)
-        overlap *= self._classes[:, None] == found.classes
+        if len(young := fresh.nonzero()[0]):
+            grown = self._position.take(young, 1) * _GROWN
+            overlap[young] = iou(corners(grown), corners(boxes * _GROWN))
         # From here on only the pairs that overlap at all: they are few.
-        tracks, seen = np.nonzero(
-            overlap >= max(1e-9, min(settings.match_iou, settings.second_iou, settings.new_iou))
-        )
+        tracks, seen = pairs(overlap, min(settings.match_iou, settings.second_iou, settings.new_iou))
+        alike = self._classes[tracks] == found.classes[seen]
+        tracks, seen = tracks[alike], seen[alike]
         overlaps = overlap[tracks, seen]
         fused = overlaps * found.scores[seen]
         high, low = found.scores >= settings.high, found.scores >= settings.low
@@ -106,9 +106,9 @@ class ByteTrack:
             picked = (candidates & (weights >= least)).nonzero()[0]
             if not len(picked):
                 return
-            for pair in assign(tracks[picked], seen[picked], weights[picked], least):
-                assigned[seen[picked[pair]]] = tracks[picked[pair]]
-                free[tracks[picked[pair]]] = False
+            taken = picked[assign(tracks[picked], seen[picked], weights[picked], least)]
+            assigned[seen[taken]] = tracks[taken]
+            free[tracks[taken]] = False
 
         match(high[seen] & ~fresh[tracks], fused, settings.match_iou)
         # Occluded objects score low. Unlike in the paper, lost tracks may go on with a weak detection too:
@@ -136,9 +136,9 @@ class ByteTrack:
         shared = sides[0] * sides[1]
         overlap = shared / (2.0 - shared) * (self._classes[lost, None] == found.classes[sought])
         least = self._settings.lost_iou
-        tracks, seen = np.nonzero(overlap >= max(1e-9, least))
-        for pair in assign(tracks, seen, overlap[tracks, seen], least):
-            assigned[sought[seen[pair]]] = lost[tracks[pair]]
+        tracks, seen = pairs(overlap, least)
+        taken = assign(tracks, seen, overlap[tracks, seen], least)
+        assigned[sought[seen[taken]]] = lost[tracks[taken]]
 
     def _predict(self, time_us: int) -> None:
         if self._time_us is not None and time_us <= self._time_us:
@@ -166,11 +166,12 @@ class ByteTrack:
         tracks = assigned[detections]
         if not len(tracks):
             return
-        motion = self._motion[:, :, tracks]
+        motion = self._motion.take(tracks, 2)
         position, velocity, position_variance, covariance, velocity_variance = motion
         total = position_variance + (position[_SIZES] * MEASUREMENT_STD) ** 2
         position_gain, velocity_gain = position_variance / total, covariance / total
-        error = boxes[:, detections] - position
+        measured = boxes.take(detections, 1)
+        error = measured - position
         position += position_gain * error
         velocity += velocity_gain * error
         velocity_variance -= velocity_gain * covariance
@@ -178,7 +179,7 @@ class ByteTrack:
         position_variance *= rest
         covariance *= rest
         self._motion[:, :, tracks] = motion
-        size, whole = boxes[2:, detections], self._whole[:, tracks]
+        size, whole = measured[2:], self._whole.take(tracks, 1)
         forgotten = np.minimum((time_us - self._seen_us[tracks]) * (SIZE_FORGOTTEN_PER_S / 1e6), 1.0)
         self._whole[:, tracks] = np.maximum(size, whole + (size - whole) * forgotten)
         self._states[tracks] = TRACKED
@@ -194,7 +195,8 @@ class ByteTrack:
         gone = unconfirmed | expired
         lost, live = np.flatnonzero((self._states == LOST) & ~gone), np.flatnonzero(self._states == TRACKED)
         if len(lost) and len(live):
-            same = iou(self._position[:, lost], self._position[:, live]) > SAME_IOU
+            followed = corners(self._position)
+            same = iou(followed.take(lost, 1), followed.take(live, 1)) > SAME_IOU
             same &= self._classes[lost, None] == self._classes[None, live]
             gone[lost[same.any(axis=1)]] = True
         if gone.any():
@@ -203,8 +205,8 @@ class ByteTrack:
     def _keep(self, tracks: Ints) -> None:
         self._ids, self._classes = self._ids[tracks], self._classes[tracks]
         self._states, self._seen_us = self._states[tracks], self._seen_us[tracks]
-        self._motion = self._motion[:, :, tracks]
-        self._whole = self._whole[:, tracks]
+        self._motion = self._motion.take(tracks, 2)
+        self._whole = self._whole.take(tracks, 1)
 
     def _start(self, boxes: Floats, classes: Ints, time_us: int) -> Ints:
         count = boxes.shape[1]

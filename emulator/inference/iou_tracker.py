@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.association import Floats, Ints, assign, iou, to_center
+from emulator.inference.association import Floats, Ints, assign, corners, iou, pairs, to_center
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
 
@@ -52,10 +52,10 @@ class IouTracker:
 
     def _matches(self, found: Detections, boxes: Floats) -> tuple[Ints, Ints]:
         """Indices of the tracks that go on and of their detections, for the greatest total overlap."""
-        overlap = iou(self._boxes, boxes) * (self._classes[:, None] == found.classes)
-        overlap *= found.scores >= self._settings.low
-        least = self._settings.match_iou
-        tracks, seen = np.nonzero(overlap >= max(1e-9, least))
+        overlap, least = iou(corners(self._boxes), corners(boxes)), self._settings.match_iou
+        tracks, seen = pairs(overlap, least)
+        fit = (self._classes[tracks] == found.classes[seen]) & (found.scores[seen] >= self._settings.low)
+        tracks, seen = tracks[fit], seen[fit]
         taken = assign(tracks, seen, overlap[tracks, seen], least)
         return tracks[taken], seen[taken]
 
