@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from measure import arguments, interleaved, median, report
+from measure import arguments, interleaved, median, paired, report
 
 from emulator.database import Database, NewJob
 from emulator.vertex.contract import load
@@ -346,12 +346,16 @@ def compare_calls(options: Any, folder: Path, parts: ExitStack) -> list[dict[str
     for what, bursts in samples.items():
         base = samples[f"{what.rpartition(', ')[0]}, moto"]
         goal = "<= 0.35 of moto" if ", 1 clients, REST" in what else "-"
-        rows.append(row(what, bursts, median([b.p50 for b in bursts]) / median([b.p50 for b in base]), goal))
+        rows.append(row(what, bursts, paired(p50s(bursts), p50s(base)), goal))
     return rows
 
 
+def p50s(bursts: Sequence[Burst]) -> list[float]:
+    return [burst.p50 for burst in bursts]
+
+
 def row(what: str, bursts: Sequence[Burst], ratio: float | str, goal: str) -> dict[str, object]:
-    p50, p99 = median([b.p50 for b in bursts]), median([b.p99 for b in bursts])
+    p50, p99 = median(p50s(bursts)), median([b.p99 for b in bursts])
     return {
         "what": what.replace(" 1 clients", " 1 client"),
         "p50 ms": p50,
@@ -375,9 +379,8 @@ def compare_lists(options: Any, folder: Path, parts: ExitStack) -> list[dict[str
         clients[f"list of 10, {count} jobs"] = lambda client=client: burst(client, 1)
     samples = interleaved(options.rounds, clients, guard=not options.no_guard)
     few, many = samples.values()
-    ratio = median([b.p50 for b in many]) / median([b.p50 for b in few])
     names = list(samples)
-    return [row(names[0], few, 1.0, "-"), row(names[1], many, ratio, "<= 1.5")]
+    return [row(names[0], few, 1.0, "-"), row(names[1], many, paired(p50s(many), p50s(few)), "<= 1.5")]
 
 
 def get_while_busy(options: Any, folder: Path, parts: ExitStack) -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ import cv2
 import peers
 from bench_pipeline import Cost, Tracking
 from columns import columns_model, disagreement
-from measure import arguments, interleaved, median, report
+from measure import arguments, interleaved, median, paired, report
 from peers import PeerJob, Took
 
 ROOT = Path(__file__).parents[1]
@@ -106,16 +106,16 @@ def measured(
     for name, taken in samples.items():
         if isinstance(taken[0], Took) and not taken[0].boxes:
             print(f"{name} tracked nothing: its figures say little.", file=sys.stderr)
-    wall = {name: median([sample.wall_s for sample in taken]) for name, taken in samples.items()}
-    cpu = {name: median([sample.cpu_s for sample in taken]) for name, taken in samples.items()}
+    wall = {name: [sample.wall_s for sample in taken] for name, taken in samples.items()}
+    cpu = {name: [sample.cpu_s for sample in taken] for name, taken in samples.items()}
     for name in samplers:
         yield {
             "cell": cell,
             "what": name,
-            "s": wall[name],
-            "/ limit": wall[name] / wall["hard limit"],
-            "/ emulator": wall[name] / wall["this emulator"],
-            "CPU / limit": cpu[name] / cpu["hard limit"],
+            "s": median(wall[name]),
+            "/ limit": paired(wall[name], wall["hard limit"]),
+            "/ emulator": paired(wall[name], wall["this emulator"]),
+            "CPU / limit": paired(cpu[name], cpu["hard limit"]),
         }
 
 

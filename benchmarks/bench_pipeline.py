@@ -30,7 +30,7 @@ import clips
 import cv2
 import numpy as np
 import onnxruntime as ort
-from measure import arguments, interleaved, median, report
+from measure import arguments, interleaved, median, paired, report
 
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
@@ -254,17 +254,17 @@ def main() -> None:
         for cell, job in jobs(Path(name)).items():
             samplers = {"limit": job.limit, "product": job.product, "naive": job.naive}
             samples = interleaved(options.rounds, samplers, guard=not options.no_guard)
-            wall = {key: median([sample.wall_s for sample in taken]) for key, taken in samples.items()}
-            cpu = {key: median([sample.cpu_s for sample in taken]) for key, taken in samples.items()}
+            wall = {key: [sample.wall_s for sample in taken] for key, taken in samples.items()}
+            cpu = {key: [sample.cpu_s for sample in taken] for key, taken in samples.items()}
             rows.append(
                 {
                     "cell": cell,
-                    "limit s": wall["limit"],
+                    "limit s": median(wall["limit"]),
                     "model's share": median([sample.model_share for sample in samples["limit"]]),
-                    "job / limit": wall["product"] / wall["limit"],
-                    "CPU job / limit": cpu["product"] / cpu["limit"],
-                    "naive / limit": wall["naive"] / wall["limit"],
-                    "naive / job": wall["naive"] / wall["product"],
+                    "job / limit": paired(wall["product"], wall["limit"]),
+                    "CPU job / limit": paired(cpu["product"], cpu["limit"]),
+                    "naive / limit": paired(wall["naive"], wall["limit"]),
+                    "naive / job": paired(wall["naive"], wall["product"]),
                 }
             )
     report("Pipeline against its hard limit and the naive loop", rows, options.json)

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import clips
 import cv2
 import numpy as np
 from bench_fixture import ended
 from bench_pipeline import WHOLE, Cost, Tracking, cost
-from measure import arguments, interleaved, median, own_seconds, report
+from measure import arguments, interleaved, median, own_seconds, paired, report
 
 from emulator.factory import random_clip, render
 from emulator.inference.manifest import ModelManifest
@@ -43,30 +44,37 @@ INSTANCE_S = 0.5
 Row = dict[str, object]
 
 
-def medians(options: argparse.Namespace, samplers: Mapping[str, Callable[[], Cost]]) -> dict[str, Cost]:
-    """What each took, in interleaved rounds."""
-    samples = interleaved(options.rounds, samplers, guard=not options.no_guard)
+class Costs(NamedTuple):
+    """What rounds took, a unit: seconds on the clock, and of all cores together."""
+
+    wall_s: list[float]
+    cpu_s: list[float]
+
+
+def rounds(
+    options: argparse.Namespace, samplers: Mapping[str, tuple[Callable[[], Cost], int]]
+) -> dict[str, Costs]:
+    """What each took for one of the so many units that it works through, in interleaved rounds."""
+    works = {name: work for name, (work, _) in samplers.items()}
+    samples = interleaved(options.rounds, works, guard=not options.no_guard)
+    units = {name: count for name, (_, count) in samplers.items()}
     return {
-        name: Cost(median([one.wall_s for one in taken]), median([one.cpu_s for one in taken]))
+        name: Costs([one.wall_s / units[name] for one in taken], [one.cpu_s / units[name] for one in taken])
         for name, taken in samples.items()
     }
 
 
-def row(what: str, taken: Cost, unit: str, yardstick: tuple[str, Cost], goal: str = "-") -> Row:
+def row(what: str, taken: Costs, unit: str, yardstick: tuple[str, Costs], goal: str = "-") -> Row:
     to, base = yardstick
     return {
         "what": what,
-        "ms": 1000 * taken.wall_s,
+        "ms": 1000 * median(taken.wall_s),
         "a": unit,
-        "ratio": taken.wall_s / base.wall_s,
-        "CPU ratio": taken.cpu_s / base.cpu_s,
+        "ratio": paired(taken.wall_s, base.wall_s),
+        "CPU ratio": paired(taken.cpu_s, base.cpu_s),
         "to": to,
         "goal": goal,
     }
-
-
-def part(taken: Cost, count: int) -> Cost:
-    return Cost(taken.wall_s / count, taken.cpu_s / count)
 
 
 def by_length(options: argparse.Namespace, manifest: ModelManifest, folder: Path) -> Iterator[Row]:
@@ -74,17 +82,16 @@ def by_length(options: argparse.Namespace, manifest: ModelManifest, folder: Path
     size, frames = SIZES["720p"]
     short = clips.cached_clip(size, frames)
     long = clips.write_repeated(folder / "long.mp4", short, REPEATS)
-    taken = medians(
+    taken = rounds(
         options,
         {
-            "short": Tracking(short, manifest, EVERY).product,
-            "long": Tracking(long, manifest, EVERY).product,
+            "short": (Tracking(short, manifest, EVERY).product, frames),
+            "long": (Tracking(long, manifest, EVERY).product, frames * REPEATS),
         },
     )
-    first, second = part(taken["short"], frames), part(taken["long"], frames * REPEATS)
-    yardstick = (f"{frames:,} frames", first)
-    yield row(f"length: {frames:,} frames", first, "frame", yardstick)
-    yield row(f"length: {frames * REPEATS:,} frames", second, "frame", yardstick, "<= 1.05")
+    yardstick = (f"{frames:,} frames", taken["short"])
+    yield row(f"length: {frames:,} frames", taken["short"], "frame", yardstick)
+    yield row(f"length: {frames * REPEATS:,} frames", taken["long"], "frame", yardstick, "<= 1.05")
 
 
 def by_overlap(options: argparse.Namespace, manifest: ModelManifest, _folder: Path) -> Iterator[Row]:
@@ -94,11 +101,11 @@ def by_overlap(options: argparse.Namespace, manifest: ModelManifest, _folder: Pa
     latest_us = (frames // clips.FPS - SEGMENT_S) * 1_000_000
     starts = np.random.default_rng(1).integers(0, latest_us, SEGMENTS).tolist()
     many = [Segment(start, start + SEGMENT_S * 1_000_000) for start in starts]
-    taken = medians(
+    taken = rounds(
         options,
         {
-            "one": partial(predicted, predictor, video, WHOLE),
-            "many": partial(predicted, predictor, video, many),
+            "one": (partial(predicted, predictor, video, WHOLE), 1),
+            "many": (partial(predicted, predictor, video, many), 1),
         },
     )
     yardstick = ("one segment", taken["one"])
@@ -115,9 +122,8 @@ def by_size(options: argparse.Namespace, manifest: ModelManifest, _folder: Path)
     """The same film at several sizes, each against its own hard limit."""
     for name, (size, frames) in SIZES.items():
         job = Tracking(clips.cached_clip(size, frames), manifest, EVERY)
-        taken = medians(options, {"limit": job.limit, "product": job.product})
-        limit, product = part(taken["limit"], frames), part(taken["product"], frames)
-        yield row(f"picture: {name}", product, "frame", ("hard limit", limit), "<= 1.20")
+        taken = rounds(options, {"limit": (job.limit, frames), "product": (job.product, frames)})
+        yield row(f"picture: {name}", taken["product"], "frame", ("hard limit", taken["limit"]), "<= 1.20")
 
 
 def by_instances(options: argparse.Namespace, _manifest: ModelManifest, folder: Path) -> Iterator[Row]:
@@ -133,11 +139,11 @@ def by_instances(options: argparse.Namespace, _manifest: ModelManifest, folder: 
         (bucket / f"{count}.jsonl").write_text(lines, encoding="utf-8")
     with serve(folder=folder / "server") as server:
         job(server, min(INSTANCES))  # warms it up
-        taken = medians(options, {str(count): partial(job, server, count) for count in INSTANCES})
-    each = {count: part(taken[str(count)], count) for count in INSTANCES}
-    for count, own in each.items():
+        each = rounds(options, {str(count): (partial(job, server, count), count) for count in INSTANCES})
+    for count in INSTANCES:
         goal = "<= 1.05" if count == max(INSTANCES) else "-"
-        yield row(f"instances: {count:,}", own, "instance", (f"{VIDEOS} instances", each[VIDEOS]), goal)
+        yardstick = (f"{VIDEOS} instances", each[str(VIDEOS)])
+        yield row(f"instances: {count:,}", each[str(count)], "instance", yardstick, goal)
 
 
 def instance(number: int) -> dict[str, str]:

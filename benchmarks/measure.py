@@ -79,6 +79,11 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def paired(values: Sequence[float], yardstick: Sequence[float]) -> float:
+    """The median of the ratios within each round: what slows the machine for minutes slows both."""
+    return median([value / base for value, base in zip(values, yardstick, strict=True)])
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process in MB (10^6 bytes)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
