@@ -12,16 +12,20 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 #: Exact enough for an overlap, and half as much to read.
 Corners = NDArray[np.float32]
+#: In widths and heights of the picture: what ends farther out ends here, and what is smaller is taken to be so
+#: large. In between single precision tells the two sides of a box apart.
+FARTHEST, LEAST_SIDE = 4.0, 1e-6
 
 
 def to_center(boxes: NDArray[np.float32]) -> Floats:
-    """xyxy (N, 4) -> rows centre x, centre y, width, height (4, N)."""
+    """xyxy (N, 4), relative to the picture -> rows centre x, centre y, width, height (4, N)."""
     edges = boxes.reshape(-1, 4).T.astype(np.float64, order="C")
+    np.clip(edges, -FARTHEST, FARTHEST, out=edges)
     center = np.empty_like(edges)
     np.add(edges[:2], edges[2:], out=center[:2])
     center[:2] *= 0.5
     np.subtract(edges[2:], edges[:2], out=center[2:])
-    np.maximum(center[2:], 1e-6, out=center[2:])
+    np.maximum(center[2:], LEAST_SIDE, out=center[2:])
     return center
 
 

@@ -11,6 +11,7 @@ import pytest
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
+from emulator.inference.object_tracking import TRACKERS
 from tests.inference.boxes import STEP_US, Seen, detections
 
 
@@ -149,6 +150,21 @@ def test_a_thousand_objects_do_not_stall_it() -> None:
         ids = tracker.update(detections(crowd, 0.01, 0.01), k * STEP_US)
     assert len(set(ids.tolist())) == 1000
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_boxes_beyond_all_measure_and_points_are_followed(kind: str) -> None:
+    boxes = np.array(
+        [
+            [-1e30, -1e30, 1e30, 1e30],  # what an exponential in a graph may come to
+            [0.3, 0.3, 0.3, 0.3],
+            [0.6, 0.6, 0.7, 0.7],
+        ],
+        np.float32,
+    )
+    found = Detections(boxes, np.full(3, 0.9, np.float32), np.zeros(3, np.int64))
+    tracker = TRACKERS[kind](TrackerSection(kind=kind))
+    assert [tracker.update(found, k * STEP_US).tolist() for k in range(5)] == [[1, 2, 3]] * 5
 
 
 def test_tracking_is_repeatable() -> None:
