@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 #: Exact enough for an overlap, and half as much to read.
 Corners = NDArray[np.float32]
-#: In widths and heights of the picture: what ends farther out ends here, and what is smaller is taken to be so
-#: large. In between single precision tells the two sides of a box apart.
+#: In widths and heights of the picture: what ends farther out ends here, and what is smaller is taken to be
+#: so large. In between single precision tells the two sides of a box apart.
 FARTHEST, LEAST_SIDE = 4.0, 1e-6
 
 
