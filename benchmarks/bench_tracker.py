@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from measure import arguments, interleaved, median, report
+from measure import arguments, interleaved, median, paired, report
 
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
@@ -95,11 +95,15 @@ def main() -> None:
             {name: partial(milliseconds, new, frames) for name, new in others.items()},
             guard=not options.no_guard,
         )
-        costs = {name: median(values) for name, values in samples.items()}
-        base = list(costs.values())[-1] if len(costs) > len(TRACKERS) else None
+        base = list(samples.values())[-1] if len(samples) > len(TRACKERS) else None
         rows += [
-            {"objects": count, "tracker": name, "ms a frame": cost, "ratio": cost / base if base else "-"}
-            for name, cost in costs.items()
+            {
+                "objects": count,
+                "tracker": name,
+                "ms a frame": median(values),
+                "ratio": paired(values, base) if base else "-",
+            }
+            for name, values in samples.items()
         ]
     report("Tracking", rows, options.json)
 
