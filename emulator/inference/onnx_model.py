@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelUnusable
-from emulator.inference.providers import CPU, VERSION, SessionFailed, first_line, open_session
+from emulator.inference.providers import CPU, VERSION, SessionFailed, first_line, open_session, run_options
 
 # TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
 # bytes of the key is cheaper than a parser for all of ONNX.
@@ -67,6 +67,7 @@ class OnnxModel:
         """
         self.path = path
         self.provider, self._session = _open(path, provider, calls)
+        self._run_options = run_options()
         self.inputs = tuple(_tensor_info(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor_info(node) for node in self._session.get_outputs())
 
@@ -100,7 +101,7 @@ class OnnxModel:
             ModelUnusable: onnxruntime refused the input or failed while computing.
         """
         try:
-            return list(self._session.run(names, feed))
+            return list(self._session.run(names, feed, self._run_options))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ModelUnusable(f"{self.path} failed while running: {first_line(error)}") from error
 

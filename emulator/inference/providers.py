@@ -186,6 +186,13 @@ def _session_options() -> ort.SessionOptions:
     return options
 
 
+def run_options() -> ort.RunOptions:
+    """For calls: what fails is raised, and is not written to standard error as well."""
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
 def _engine_cache() -> Path:
     """Where TensorRT keeps its engines: the user's own cache, as a model's folder may be read-only."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

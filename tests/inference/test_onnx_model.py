@@ -64,6 +64,22 @@ def test_running_with_the_wrong_input_is_refused(tmp_path: Path) -> None:
         model.run(["heatmap"], {"images": np.zeros((1, 3, 8, 8), np.float32)})
 
 
+def test_a_node_that_fails_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    four = numpy_helper.from_array(np.array([4]), "four")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "four"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [four],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    model = OnnxModel(tmp_path / "model.onnx")
+    with pytest.raises(ModelUnusable, match="Reshape"):
+        model.run(["y"], {"x": np.zeros(5, np.float32)})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_outputs_are_asked_for_by_name(tmp_path: Path) -> None:
     model = OnnxModel(center_detector(tmp_path / "model.onnx"))
     assert model.output_names(["boxes"]) == ["boxes"]
