@@ -464,7 +464,7 @@ def test_answers_fill_free_axes_and_win(tmp_path: Path) -> None:
     ("declared", "message"),
     [
         ({"metadata": {"task": "segment"}}, "is a model for segment by its metadata"),
-        ({"shape": (8, 3, SIZE, SIZE)}, "a batch axis must be 1 or free"),
+        ({"shape": (8, 3, SIZE, SIZE)}, r"takes 8 at a time, .*batch axis of 1, or a free one"),
         ({"shape": (1, 12)}, "no input looks like a picture"),
         ({"dtype": np.int64}, "no input looks like a picture"),
     ],
