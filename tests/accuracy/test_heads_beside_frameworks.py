@@ -7,14 +7,19 @@ an environment of their own. YOLO, NanoDet and TFLite heads have their published
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emulator.inference.heads import DETECTION_HEADS
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.recognise import recognise, write_folder
+from emulator.inference.video import FrameSource
 from tests.accuracy.heads_on_tensors import HEIGHT, LEAST, WIDTH, Outputs, assert_same, head_for, in_pixels
 
 torch = pytest.importorskip("torch", reason="`make test-accuracy` installs the frameworks")
@@ -100,6 +105,33 @@ def test_suppression_is_torchvisions_own(tmp_path: Path, head_name: str) -> None
         stay = torchvision.ops.batched_nms(boxes, best, classes, 0.45)
         compared += assert_same(head(outputs), boxes[stay], best[stay], classes[stay])
     assert compared > 20 * TENSORS
+
+
+@pytest.mark.assets
+@pytest.mark.skipif("EMULATOR_REAL_ASSETS" not in os.environ, reason="EMULATOR_REAL_ASSETS is not set")
+def test_a_trained_yolov8_is_read_as_it_is_published(tmp_path: Path) -> None:
+    """`nudenet` comes with one whose batch, height and width are free; labels are in its metadata."""
+    package = importlib.util.find_spec("nudenet")
+    assert package is not None
+    assert package.origin is not None
+    weights = Path(package.origin).parent / "320n.onnx"
+    manifest = write_folder(recognise(weights), weights, tmp_path / "model")
+    model = LoadedModel(manifest, DETECTION_HEADS[manifest.output.head], LoadOptions())
+    video = Path(os.environ["EMULATOR_REAL_ASSETS"]) / "one-by-one-person-detection.mp4"
+    with FrameSource(video) as source:
+        items = [[sample.data] for sample in source.sample(2_000_000, [(0, None)], model.input.fit)]
+    batches = [model.batches.run(items[first : first + 8], size=8) for first in range(0, len(items), 8)]
+    compared = 0
+    for item, outputs in zip(items, chain(*batches), strict=True):
+        ((rows,),) = model.batches.run([item], size=1)
+        np.testing.assert_allclose(outputs[0], rows, atol=1e-3)
+        scores, classes = torch.from_numpy(rows[0, 4:]).max(0)
+        kept = scores >= manifest.output.min_score
+        boxes = torchvision.ops.box_convert(torch.from_numpy(rows[0, :4]).T[kept], "cxcywh", "xyxy")
+        stay = torchvision.ops.batched_nms(boxes, scores[kept], classes[kept], manifest.output.nms_iou)
+        found = in_pixels(model.head.decode([rows]), manifest)
+        compared += assert_same(found, boxes[stay], scores[kept][stay], classes[kept][stay])
+    assert compared > 50
 
 
 @pytest.mark.filterwarnings("ignore")
