@@ -18,6 +18,7 @@ import pytest
 
 from emulator.app import Emulator
 from emulator.config import Settings
+from emulator.instructions.header import HEADER
 from tests.execution.workplace import line, write_tiny_model, write_video
 from tests.gcs_endpoint.servers import (
     Answer,
@@ -78,7 +79,7 @@ def emulator_at(folder: Path, models: Path, **settings: Any) -> Iterator[httpx.C
         yield api
 
 
-def create(api: httpx.Client, uri: str, prefix: str) -> str:
+def create(api: httpx.Client, uri: str, prefix: str, instructions: str = "") -> str:
     """Create a job; returns its name."""
     body = {
         "displayName": "job",
@@ -86,7 +87,7 @@ def create(api: httpx.Client, uri: str, prefix: str) -> str:
         "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [uri]}},
         "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}},
     }
-    answer = api.post(f"{PARENT}/batchPredictionJobs", json=body)
+    answer = api.post(f"{PARENT}/batchPredictionJobs", json=body, headers={HEADER: instructions})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["name"])
 
@@ -295,11 +296,13 @@ def serving(folder: Path, models: Path, storage: str) -> Iterator[tuple[subproce
 def test_jobs_survive_their_server(
     endpoint: str, bucket: Bucket, models: Path, tmp_path: Path, blow: signal.Signals
 ) -> None:
-    videos = [bucket.video(tmp_path, f"{number}.mp4", 60) for number in range(5)]
+    videos = [bucket.video(tmp_path, f"{number}.mp4", 10) for number in range(5)]
     lines = [line(video, start) for video in videos for start in ("0s", "5s")]
     bucket.put("in.jsonl", "\n".join(lines))
+    # So that it is not through with the other videos by the time the server has stopped.
+    slowly = json.dumps({"faults": [{"kind": "slow-model", "delay": 0.02}]})
     with serving(tmp_path, models, endpoint) as (server, api):
-        name = create(api, bucket.uri("in.jsonl"), bucket.uri("out"))
+        name = create(api, bucket.uri("in.jsonl"), bucket.uri("out"), slowly)
         before = wait_until(api, name, lambda job: "successfulCount" in job.get("completionStats", {}))
         assert before["state"] == "JOB_STATE_RUNNING"
         os.kill(server.pid, blow)
