@@ -213,6 +213,12 @@ class _Pathway:
         inner = spec.layout.replace("N", "").replace("M", "")
         self._inner_shape = [sizes[axis] for axis in inner]
         self._frames_axis = inner.find("T")
+        batch = tensor.shape[0] if tensor.shape and spec.layout.startswith("N") else None
+        if batch and batch > 1 and tensor.takes([batch, *self._shape[1:]]):
+            raise ModelUnusable(
+                f"{model.path} takes {batch} at a time, as its input {tensor} says; "
+                "export it with a batch axis of 1, or a free one"
+            )
         if not tensor.takes(self._shape):
             raise ModelUnusable(
                 f"{model.path} takes {tensor}, but model.toml says {spec.layout} {self._shape}; correct "

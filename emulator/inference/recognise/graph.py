@@ -145,11 +145,6 @@ def _describe_input(model: OnnxModel, answers: Mapping[str, Any]) -> tuple[Input
     main = pictures[0]
     assumptions: list[str] = []
     layout = _layout(main, answers)
-    if layout.startswith("N") and main.shape[0] not in (None, 1):
-        raise ModelUnusable(
-            f"{model.path} takes {main.shape[0]} at a time, as its input {main} says; "
-            "export it with a batch axis of 1, or a free one"
-        )
     sizes = _sizes(model, pictures, layout, answers, assumptions)
     channels = main.shape[layout.index("C")]
     values: dict[str, Any] = {
