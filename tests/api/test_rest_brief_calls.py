@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from emulator.api.rest import HttpRequest, RestSurface
+from emulator.api.rest import HttpRequest
 from emulator.app import Emulator
 from emulator.config import Settings
+from tests.api.conftest import Surface
 from tests.service.service_client import PARENT, write_model
 
 JOB = {
@@ -66,12 +67,10 @@ def test_others_are_answered_while_a_call_waits_for_the_database(
     assert len(http.get(f"/v1/{PARENT}/batchPredictionJobs").json()["batchPredictionJobs"]) == 2
 
 
-def test_only_a_short_request_is_answered_in_the_event_loop(emulator: Emulator, http: httpx.Client) -> None:
+def test_only_a_short_request_is_answered_in_the_event_loop(surface: Surface) -> None:
     path = f"/v1/{PARENT}/batchPredictionJobs"
-    name = http.post(path, json=JOB).json()["name"]
-    surface = RestSurface(emulator._started._service)
     short, long = (json.dumps(JOB | {"labels": {"a": "b" * length}}).encode() for length in (10, 10_000))
-    assert surface.is_brief(HttpRequest("POST", path, "", {}, short))
-    assert not surface.is_brief(HttpRequest("POST", path, "", {}, long))
-    assert not surface.is_brief(HttpRequest("POST", path, "", {}, None))
-    assert not surface.is_brief(HttpRequest("GET", f"/v1/{name}", "", {}, b""))
+    assert surface.rest.is_brief(HttpRequest("POST", path, "", {}, short))
+    assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, long))
+    assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, None))
+    assert not surface.rest.is_brief(HttpRequest("GET", f"{path}/1", "", {}, b""))
