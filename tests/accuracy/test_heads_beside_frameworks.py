@@ -108,7 +108,7 @@ def test_suppression_is_torchvisions_own(tmp_path: Path, head_name: str) -> None
 
 
 @pytest.mark.assets
-@pytest.mark.skipif("EMULATOR_REAL_ASSETS" not in os.environ, reason="EMULATOR_REAL_ASSETS is not set")
+@pytest.mark.skipif(not os.environ.get("EMULATOR_REAL_ASSETS"), reason="EMULATOR_REAL_ASSETS is not set")
 def test_a_trained_yolov8_is_read_as_it_is_published(tmp_path: Path) -> None:
     """`nudenet` comes with one whose batch, height and width are free; labels are in its metadata."""
     package = importlib.util.find_spec("nudenet")

@@ -20,7 +20,7 @@ from tests.inference.tiny_models import Watch
 
 pytestmark = [
     pytest.mark.assets,
-    pytest.mark.skipif("EMULATOR_REAL_ASSETS" not in os.environ, reason="EMULATOR_REAL_ASSETS is not set"),
+    pytest.mark.skipif(not os.environ.get("EMULATOR_REAL_ASSETS"), reason="EMULATOR_REAL_ASSETS is not set"),
 ]
 
 
