@@ -80,18 +80,22 @@ def add(
     from rich.console import Console
     from rich.markup import escape
 
-    from emulator.inference.manifest import ModelUnusable
+    from emulator.inference.manifest import ModelUnusable, read_model_id
+    from emulator.inference.predictor import open_predictor
     from emulator.inference.recognise import recognise, write_folder
 
     settings = read_settings({"data_dir": data_dir}).settings
-    folder = settings.data_dir / "models" / (model_id or _id_of(file))
+    try:
+        folder = settings.own_models / read_model_id(_id_of(file) if model_id is None else model_id)
+    except ValueError as error:
+        fail(f"--id is {model_id!r}; {error}.")
     if folder.exists():
         fail(f"There is a model in {folder} already. Remove that folder, or choose another name with --id.")
     try:
         recognition = recognise(
             file, labels=_labels(labels), head=head, name=file.stem, answers=_answers(answers or [])
         )
-        write_folder(recognition, file, folder)
+        open_predictor(write_folder(recognition, file, folder))  # one run proves that it is usable
     except (ModelUnusable, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         fail(str(error))
@@ -176,7 +180,7 @@ class Watch:
 
 
 def _id_of(file: Path) -> str:
-    cleaned = re.sub(r"[^a-z0-9_-]+", "-", file.stem.lower()).strip("-_")[:63]
+    cleaned = re.sub(r"[^a-z0-9_-]+", "-", file.stem.lower()).strip("-_")[:63].rstrip("-_")
     return cleaned or "model"
 
 

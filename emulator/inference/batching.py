@@ -35,18 +35,17 @@ class BatchPlan:
     note: str = ""
 
 
-def plan_batches(*, helps: bool, provider: str, axis_is_free: bool, asked: int) -> BatchPlan:
+def plan_batches(*, helps: bool, provider: str, obstacle: str, asked: int) -> BatchPlan:
     """Decide for a job that asks for batches of `asked` (0: it does not), on a provider where a batch
-    `helps` or does not, with a graph whose batch axis is free or fixed."""
+    `helps` or does not. `obstacle` is why the graph cannot take any, "" if it can."""
     wanted = asked if asked > 0 else DEFAULT_SIZE
     if wanted == 1:
         return BatchPlan(1)
     if not helps:
         why = f"one by one: the provider is {provider}, on which a batch costs more than it helps"
         return BatchPlan(1, why if asked > 0 else "")
-    if not axis_is_free:
-        why = "one by one: the graph's batch axis is fixed; export it with a free one"
-        return BatchPlan(1, why if asked > 0 else "")
+    if obstacle:
+        return BatchPlan(1, f"one by one: {obstacle}" if asked > 0 else "")
     if wanted > MOST:
         return BatchPlan(MOST, f"batches of {MOST}, the largest there are")
     return BatchPlan(wanted)
@@ -56,18 +55,30 @@ class Batches:
     """Calls a graph with batches, where these help. Thread-safe."""
 
     def __init__(
-        self, model: OnnxModel, names: Sequence[str], inputs: ModelInput, *, helps: bool | None = None
+        self,
+        model: OnnxModel,
+        names: Sequence[str],
+        inputs: ModelInput,
+        *,
+        one_item_a_row: bool = True,
+        helps: bool | None = None,
     ) -> None:
-        """`names` are the wanted outputs. Whether batches help depends on the provider, unless it is said."""
+        """`names` are the wanted outputs; `one_item_a_row` says whether the first axis of each counts the
+        items of a batch. Whether batches help depends on the provider, unless it is said."""
         self._model, self._names, self._inputs = model, list(names), inputs
         self._helps = model.provider in BATCHING_PROVIDERS if helps is None else helps
         outputs = [output for output in model.outputs if output.name in self._names]
-        self._axis_is_free = inputs.batch_is_free and all(output.shape[:1] == (None,) for output in outputs)
+        if not (inputs.batch_is_free and all(output.shape[:1] == (None,) for output in outputs)):
+            self._obstacle = "the graph's batch axis is fixed; export it with a free one"
+        elif not one_item_a_row:
+            self._obstacle = "the graph puts the detections of all pictures of a batch into one list"
+        else:
+            self._obstacle = ""
 
     def plan(self, asked: int) -> BatchPlan:
         """What a job that asks for batches of this size gets."""
         return plan_batches(
-            helps=self._helps, provider=self._model.provider, axis_is_free=self._axis_is_free, asked=asked
+            helps=self._helps, provider=self._model.provider, obstacle=self._obstacle, asked=asked
         )
 
     def run(self, items: Sequence[Sequence[Picture]], size: int) -> list[list[NDArray[Any]]]:

@@ -34,12 +34,14 @@ class IouTracker:
     def update(self, found: Detections, time_us: int) -> Ints:
         """Take the detections of the next frame; return the track id of each, or 0 where it has none.
 
-        Times must increase. A track not seen for longer than the settings' `buffer` is never continued.
+        Times must increase. A track that the frame before did not show and that has not been seen for the
+        settings' `buffer` is never continued.
         """
         if self._time_us is not None and time_us <= self._time_us:
             raise ValueError(f"time {time_us} us is not after {self._time_us} us")
+        lately = time_us - self._seen_us < round(self._settings.buffer * 1e6)
+        self._keep(lately | (self._seen_us == self._time_us))
         self._time_us = time_us
-        self._keep(time_us - self._seen_us < round(self._settings.buffer * 1e6))
         boxes = to_center(found.boxes)
         ids = np.zeros(len(found), np.int64)
         tracks, seen = self._matches(found, boxes)

@@ -18,6 +18,8 @@ class Head(Protocol):
 
     names: list[str]
     """The outputs that it wants."""
+    one_item_a_row: bool
+    """Whether the first axis of each of these is the picture's or clip's place in its batch."""
 
     def decode(self, outputs: Sequence[Any], /) -> Any:
         """Their meaning. Raises ModelUnusable."""
@@ -48,4 +50,10 @@ class LoadedModel(Generic[H]):
         self.input = ModelInput(manifest.input, graph)
         self.head = head(manifest, graph)
         self.head.decode(graph.run(self.head.names, self.input.blank()))
-        self.batches = Batches(graph, self.head.names, self.input, helps=options.batches_help)
+        self.batches = Batches(
+            graph,
+            self.head.names,
+            self.input,
+            one_item_a_row=self.head.one_item_a_row,
+            helps=options.batches_help,
+        )

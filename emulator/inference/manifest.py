@@ -7,7 +7,6 @@ sentence that `docs/models.md` prints. Imported by the server, so neither numpy 
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +69,8 @@ def _text(value: object) -> str:
     return value
 
 
-def _model_id(value: object) -> str:
+def read_model_id(value: object) -> str:
+    """A Model id that is one. Raises ValueError, whose text says what one is."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", value):
         raise ValueError("it must be 1 to 63 of a-z, 0-9, _ and -, and begin and end with a letter or digit")
     return value
@@ -85,7 +85,7 @@ def _label_id(value: object) -> str:
 
 def _file(value: object) -> str:
     path = Path(_text(value))
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or "\0" in path.name:
         raise ValueError("it must name a file inside the model's folder")
     return path.as_posix()
 
@@ -110,21 +110,24 @@ def _integer(low: int, high: int) -> Callable[[object], int]:
 
 def _number(low: float, high: float) -> Callable[[object], float]:
     def read(value: object) -> float:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        if not low <= number <= high:
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        # Compared before it is converted: an int may be too large for a float.
+        if not known or not low <= value <= high:  # type: ignore[operator]
             raise ValueError(f"it must be a number from {low:g} to {high:g}")
-        return number
+        return float(value)  # type: ignore[arg-type]
 
     return read
 
 
 def _list(
-    read_item: Callable[[object], Any], lengths: Sequence[int] | None = None
+    read_item: Callable[[object], Any], lengths: Sequence[int] | None = None, *, least: int = 0
 ) -> Callable[[object], tuple[Any, ...]]:
     def read(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list) or (lengths is not None and len(value) not in lengths):
             count = "" if lengths is None else f" of {' or '.join(map(str, lengths))} values"
             raise ValueError(f"it must be a list{count}")
+        if len(value) < least:
+            raise ValueError(f"it must be a list of at least {least} value")
         return tuple(read_item(item) for item in value)
 
     return read
@@ -152,7 +155,7 @@ class ModelSection:
         _one_of(*OBJECTIVES),
         "What it predicts: `object_tracking`, `action_recognition` or `classification`.",
     )
-    id: str = _key(_model_id, "The Model id in resource names. Default: the folder's name.", "")
+    id: str = _key(read_model_id, "The Model id in resource names. Default: the folder's name.", "")
     display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
     description: str = _key(_text, "One or two sentences for whoever lists models.", "")
     version: str = _key(_text, "Your own name for this version of the weights.", "1")
@@ -244,7 +247,7 @@ class OutputSection:
         (),
     )
     strides: tuple[int, ...] = _key(
-        _list(_integer(1, 512)),
+        _list(_integer(1, 512), least=1),
         "`yolox`, `nanodet`: strides of the grids, in the order they are joined.",
         (8, 16, 32),
     )
@@ -455,7 +458,7 @@ def load_manifest(folder: Path) -> ModelManifest:
         raise ManifestError(
             f"{path} does not exist; `vertex-emulator models add FILE.onnx` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise ManifestError(f"{path} cannot be read as TOML: {error}") from error
     return parse_manifest(document, folder)
 
@@ -534,7 +537,7 @@ def _named(path: Path, model: ModelSection, folder: Path) -> ModelSection:
     model_id = model.id
     if not model_id:
         try:
-            model_id = _model_id(folder.resolve().name)
+            model_id = read_model_id(folder.resolve().name)
         except ValueError as error:
             raise ManifestError(
                 f"{path}: the folder's name cannot be the model id: {error}; set [model] id"
@@ -578,23 +581,29 @@ def _with_head_defaults(spec: OutputSection) -> OutputSection:
     return replace(spec, **{key: value for key, value in usual.items() if getattr(spec, key) in ("", None)})
 
 
+def label_lines(path: Path) -> list[str]:
+    """The labels in a text file, one a line.
+
+    Raises:
+        ManifestError: it is empty, cannot be read, or has an empty line, after which all numbers would shift.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} cannot be read ({error}); it must hold one label a line") from error
+    names = [line.strip() for line in text.rstrip().split("\n")]
+    if not all(names):
+        where = "is empty" if len(names) == 1 else f"has an empty line {names.index('') + 1}"
+        raise ManifestError(f"{path} {where}; it must hold one label a line, in the order of the outputs")
+    return names
+
+
 def _read_labels(path: Path, spec: LabelsSection, folder: Path) -> tuple[tuple[Label, ...], int | None]:
     labels_path = folder / spec.file
     try:
-        lines = labels_path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"{labels_path} cannot be read ({error}); it must hold one label a line, "
-            f"or [labels] file in {path} must name the file that does"
-        ) from error
-    names = [line.strip() for line in lines]
-    while names and not names[-1]:
-        names.pop()
-    if not names or not all(names):
-        where = "is empty" if not names else f"has an empty line {names.index('') + 1}"
-        raise ManifestError(
-            f"{labels_path} {where}; it must hold one label a line, in the order of the outputs"
-        )
+        names = label_lines(labels_path)
+    except ManifestError as error:
+        raise ManifestError(f"{error}; [labels] file in {path} may name another file") from error
     if spec.ids and (len(spec.ids) != len(names) or len(set(spec.ids)) != len(names)):
         raise ManifestError(
             f"{path}: [labels] ids has {len(set(spec.ids))} different values, but {labels_path.name} "

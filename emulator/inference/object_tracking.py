@@ -23,7 +23,7 @@ from emulator.inference.predictor import InstanceFailure, Prediction, Progress, 
 from emulator.inference.preprocess import Picture
 from emulator.inference.segments import NO_END, Group, Groups, grid_points, past_end
 from emulator.inference.tracks import TrackHistory, to_predictions
-from emulator.inference.video import FrameSource, Sample, VideoInfo
+from emulator.inference.video import FrameSource, Sample
 from emulator.vertex.parameters import ModelParameters
 
 
@@ -82,10 +82,10 @@ class ObjectTracking:
                     tracks.add(sample, max(sample.first, group.first), min(sample.last, group.last))
                 progress.advance(sample.time_us)
                 for group in groups.finished(sample.last + 1):
-                    yield from _finish(group, source.info, progress)
+                    yield from _finish(group, source, progress)
             if not progress.cancelled():
                 for group in groups.rest():
-                    yield from _finish(group, source.info, progress)
+                    yield from _finish(group, source, progress)
 
     def _detect(self, samples: Sequence[Sample[Picture]], size: int) -> list[Sample[Detections]]:
         detected = []
@@ -121,7 +121,7 @@ class _SegmentTracks:
 
 
 def _finish(
-    group: Group[_SegmentTracks], info: VideoInfo, progress: Progress
+    group: Group[_SegmentTracks], source: FrameSource, progress: Progress
 ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
     outcome: list[Prediction] | InstanceFailure = []
     if group.state is not None:
@@ -129,8 +129,7 @@ def _finish(
         for prediction in group.state.predictions():
             progress.alive()
             outcome.append(prediction)
-    elif group.first <= group.last or group.segment.start_us >= (info.duration_us or NO_END):
-        # No frame came for any of its points, or it has none and lies behind what the container says.
-        outcome = past_end(group.segment, info)
+    elif group.segment.start_us >= (source.end_us or source.info.duration_us or NO_END):
+        outcome = past_end(group.segment, source.info)
     for index in group.indices:
         yield index, outcome

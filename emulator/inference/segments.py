@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from emulator.inference.predictor import InstanceFailure, Segment
 from emulator.inference.video import VideoInfo
+from emulator.vertex.predictions import duration_text
 
 S = TypeVar("S")
 
@@ -85,6 +86,6 @@ def past_end(segment: Segment, info: VideoInfo) -> InstanceFailure:
     length = "" if info.duration_us is None else f", which is about {info.duration_us / 1e6:.3f}s long"
     return InstanceFailure(
         OUT_OF_RANGE,
-        f"timeSegmentStart {segment.start_us / 1e6:g}s lies past the end of the video{length}; "
+        f"timeSegmentStart {duration_text(segment.start_us)} lies past the end of the video{length}; "
         "give a segment that begins inside it",
     )

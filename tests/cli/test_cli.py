@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,6 +102,31 @@ def test_models_add_refuses_what_is_no_onnx_and_leaves_nothing(tmp_path: Path) -
     assert result.exit_code == 1
     assert "notes.onnx" in result.output
     assert not (tmp_path / "models" / "notes").exists()
+
+
+@pytest.mark.parametrize("model_id", ["a/b", "../../mine", "Mine", ""])
+def test_models_add_refuses_what_is_no_model_id(tmp_path: Path, model_id: str) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    result = run("models", "add", onnx, "--id", model_id, "--data-dir", tmp_path / "data")
+    assert result.exit_code == 1
+    assert f"--id is {model_id!r}; it must be 1 to 63 of a-z" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_add_makes_an_id_of_any_file_s_name(tmp_path: Path) -> None:
+    onnx = tmp_path / f"{'x' * 62} Final (2).ONNX"
+    shutil.copyfile(ROOT / "models" / "video-object-tracking" / "model.onnx", onnx)
+    result = run("models", "add", onnx, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "models" / ("x" * 62) / "model.toml").is_file()
+
+
+def test_models_add_leaves_nothing_where_an_answer_makes_the_model_unusable(tmp_path: Path) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    result = run("models", "add", onnx, "--id", "mine", "--set", "input.color=GRAY", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "[1, 1, " in result.output
+    assert not (tmp_path / "models" / "mine").exists()
 
 
 def test_models_add_names_the_known_label_sets(tmp_path: Path) -> None:

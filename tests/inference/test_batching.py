@@ -19,6 +19,7 @@ from emulator.inference.predictor import InstanceFailure, Segment, open_predicto
 from emulator.inference.preprocess import ModelInput
 from emulator.registry import bundled_models
 from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import ObjectTrack
 from tests.inference.tiny_models import (
     ACTIONS_TOML,
     SIZE,
@@ -214,6 +215,81 @@ def test_outputs_that_do_not_follow_the_batch_are_refused(tmp_path: Path) -> Non
         Batches(loaded, loaded.output_names(manifest.output.names), fed, helps=True).run(items, 4)
 
 
+LISTED_TOML = """
+[model]
+objective = "object_tracking"
+[input]
+width = 64
+height = 64
+scale = 0.00392156862745098
+fit = "stretch"
+[output]
+head = "detections"
+columns = ["other", "box", "class", "score"]
+[tracker]
+min_frames = 1
+"""
+
+
+def listing_detector(folder: Path) -> Path:
+    """As YOLOv7 is exported with suppression: a row of 7 for each bright quarter of each picture, its first
+    number the picture's; nothing keeps the pictures of a batch apart."""
+    make, floating = onnx.helper.make_node, onnx.TensorProto.FLOAT
+    to_row = np.zeros((3, 7), np.float32)
+    to_row[0, 0] = 1  # picture
+    to_row[2, [1, 3]] = to_row[1, [2, 4]] = 32  # column and row of the quarter
+    constants = {
+        "channels": np.array([1]),
+        "half": np.float32(0.5),
+        "to row": to_row,
+        "corner": np.array([0, 4, 4, 28, 28, 0, 0.9], np.float32),
+    }
+    nodes = [
+        make("AveragePool", ["images"], ["quarters"], kernel_shape=[32, 32], strides=[32, 32]),
+        make("ReduceMean", ["quarters", "channels"], ["grey"], keepdims=0),
+        make("Greater", ["grey", "half"], ["bright"]),
+        make("NonZero", ["bright"], ["places"]),
+        make("Transpose", ["places"], ["listed"], perm=[1, 0]),
+        make("Cast", ["listed"], ["numbers"], to=floating),
+        make("MatMul", ["numbers", "to row"], ["moved"]),
+        make("Add", ["moved", "corner"], ["output"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "listing",
+        [onnx.helper.make_tensor_value_info("images", floating, ["n", 3, 64, 64])],
+        [onnx.helper.make_tensor_value_info("output", floating, ["listed", 7])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, str(folder / "model.onnx"))
+    (folder / "model.toml").write_text(LISTED_TOML, encoding="utf-8")
+    (folder / "labels.txt").write_text("thing\n", encoding="utf-8")
+    return folder
+
+
+def test_detections_that_are_listed_for_all_pictures_together_are_asked_for_one_by_one(
+    tmp_path: Path,
+) -> None:
+    """Eight rows for eight pictures would look like one row for each."""
+
+    def two_objects_then_none(seconds: float) -> Any:
+        picture = np.zeros((64, 64, 3), np.uint8)
+        if seconds < 0.35:
+            picture[:32, :32] = picture[32:, 32:] = 255
+        return picture
+
+    clip = write_clip(tmp_path / "clip.mp4", two_objects_then_none, seconds=0.8)
+    predictor = open_predictor(load_manifest(listing_detector(tmp_path)), batches_help=True)
+    plan = predictor.batches(8, ModelParameters())
+    assert plan.size == 1
+    assert "the detections of all pictures of a batch into one list" in plan.note
+    ((_, tracks),) = predictor.predict(clip, [WHOLE], ModelParameters(), Watch(), 8)
+    assert not isinstance(tracks, InstanceFailure)
+    times = [[frame.time_us for frame in track.frames] for track in tracks if isinstance(track, ObjectTrack)]
+    assert times == [[0, 100_000, 200_000, 300_000]] * 2
+
+
 def test_cancelling_half_way_ends_it(tmp_path: Path, video: Path) -> None:
     folder = tracking_folder(tmp_path)
     free_batch_axis(folder / "model.onnx")
@@ -224,23 +300,23 @@ def test_cancelling_half_way_ends_it(tmp_path: Path, video: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "free", "asked", "size", "note"),
+    ("provider", "obstacle", "asked", "size", "note"),
     [
-        ("cuda", True, 0, 8, ""),
-        ("cuda", True, 1, 1, ""),
-        ("tensorrt", True, 16, 16, ""),
-        ("cuda", True, -3, 8, ""),
-        ("cuda", True, 65, 64, "batches of 64"),
-        ("cuda", False, 0, 1, ""),
-        ("cuda", False, 4, 1, "batch axis is fixed"),
-        ("cpu", True, 0, 1, ""),
-        ("cpu", True, 4, 1, "the provider is cpu"),
-        ("openvino", True, 4, 1, "the provider is openvino"),
+        ("cuda", "", 0, 8, ""),
+        ("cuda", "", 1, 1, ""),
+        ("tensorrt", "", 16, 16, ""),
+        ("cuda", "", -3, 8, ""),
+        ("cuda", "", 65, 64, "batches of 64"),
+        ("cuda", "its axis is fixed", 0, 1, ""),
+        ("cuda", "its axis is fixed", 4, 1, "one by one: its axis is fixed"),
+        ("cpu", "", 0, 1, ""),
+        ("cpu", "", 4, 1, "the provider is cpu"),
+        ("openvino", "", 4, 1, "the provider is openvino"),
     ],
 )
-def test_the_plan(provider: str, free: bool, asked: int, size: int, note: str) -> None:
+def test_the_plan(provider: str, obstacle: str, asked: int, size: int, note: str) -> None:
     helps = provider in BATCHING_PROVIDERS
-    plan = plan_batches(helps=helps, provider=provider, axis_is_free=free, asked=asked)
+    plan = plan_batches(helps=helps, provider=provider, obstacle=obstacle, asked=asked)
     assert plan.size == size
     assert note in plan.note
     assert bool(plan.note) == bool(note)

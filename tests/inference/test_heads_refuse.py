@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,17 @@ def test_corners_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     outputs["boxes"][:] = [50, 50, 20, 10]  # a centre and a size
     with pytest.raises(ModelUnusable, match=r"a box ends before it begins, \[50.0, 50.0, 20.0, 10.0\]"):
         open_recorded(tmp_path, HEADS["detections"], outputs)
+
+
+def test_boxes_in_pixels_that_are_said_to_be_relative_are_refused(tmp_path: Path) -> None:
+    keys, shapes, scores = astuple(HEADS["one tensor"])
+    layout = Layout(f'{keys}\nbox_unit = "relative"', shapes, scores)
+    outputs = outputs_of(layout, 0.9)
+    outputs["out"][0, :, :4] = [0.5, 0.5, 1.25, 1.5]
+    open_recorded(tmp_path / "near", layout, outputs)
+    outputs["out"][0, 5, :4] = [10, 20, 30, 40]
+    with pytest.raises(ModelUnusable, match=r"a box is \[10.0, 20.0, 30.0, 40.0\], .* box_unit to pixels"):
+        open_recorded(tmp_path / "far", layout, outputs)
 
 
 @pytest.mark.parametrize("head", HEADS)

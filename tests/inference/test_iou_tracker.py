@@ -49,6 +49,14 @@ def test_an_object_gone_for_longer_than_the_buffer_is_another_one() -> None:
     assert follow(frames, buffer=1.1)[-1] == [1]
 
 
+def test_an_object_of_two_frames_in_turn_was_never_gone_however_far_apart_they_are() -> None:
+    tracker = IouTracker(TrackerSection(kind="iou", buffer=0.5))
+    ids = [
+        tracker.update(detections([(0.5, 0.5, 0.9, 0)]), second * 1_000_000).tolist() for second in range(4)
+    ]
+    assert ids == [[1]] * 4
+
+
 def test_time_must_not_go_back() -> None:
     tracker = IouTracker(TrackerSection(kind="iou"))
     tracker.update(detections([]), 100_000)

@@ -86,6 +86,13 @@ def test_a_clip_model_has_its_own_layout_and_background(tmp_path: Path) -> None:
         (('"yolox"', '"yolov9"'), "must be one of yolox, yolov5, .*, clip"),
         (("width = 416", 'width = 416\nlayout = "NCTHW"'), "for this objective it is NCHW or NHWC"),
         (("width = 416", "width = 416\nmean = [1, 2]"), "must be a list of 1 or 3 values"),
+        (('"yolox"', '"yolox"\nstrides = []'), r"strides is \[\]; it must be a list of at least 1 value"),
+        (("width = 416", f"width = 416\nscale = 1{'0' * 400}"), "must be a number from 1e-06 to 1e\\+06"),
+        (("width = 416", f"width = 1{'0' * 5000}"), "cannot be read as TOML"),
+        (
+            ("[output]", '[labels]\nfile = "a\\u0000b"\n[output]'),
+            "must name a file inside the model's folder",
+        ),
         (
             ("width = 416", 'width = 416\ncolor = "GRAY"\nmean = [1, 2, 3]'),
             "mean has 3 values, color GRAY has 1",

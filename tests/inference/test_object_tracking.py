@@ -146,6 +146,13 @@ def test_a_segment_past_the_end_fails_alone(tracker: Predictor, clip: Path) -> N
     assert isinstance(found[2], list)
 
 
+def test_a_segment_that_begins_after_the_last_grid_point_is_empty(tracker: Predictor, clip: Path) -> None:
+    assert predict(tracker, clip, [Segment(3_960_000, None)])[0] == []
+    failure = predict(tracker, clip, [Segment(4_000_001, None)])[0]
+    assert isinstance(failure, InstanceFailure)
+    assert "timeSegmentStart 4.000001s lies past the end" in failure.message
+
+
 def test_a_segment_between_two_grid_points_has_no_predictions(tracker: Predictor, clip: Path) -> None:
     assert predict(tracker, clip, [Segment(1_210_000, 1_290_000)])[0] == []
 

@@ -111,13 +111,23 @@ def test_labels_are_read_from_lines_and_from_json(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text, "utf-8")
         assert read_labels(tmp_path / name) == ("run", "sit")
-    for text in ('{"id2label": {"1": "sit"}}', '{"a": "b"}', "[]", "7"):
+    for text in (
+        '{"id2label": {"1": "sit"}}',
+        '{"a": "b"}',
+        "[]",
+        "7",
+        '["run", null]',
+        '[{"id": 1, "name": "run"}]',
+        '["run\\nsit"]',
+        '["run", ""]',
+    ):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ModelUnusable, match=r"holds no labels; .* a list, or id2label"):
+        with pytest.raises(ModelUnusable, match=r"holds no labels; a list of names .* or id2label"):
             read_labels(tmp_path / "config.json")
-    (tmp_path / "labels.txt").write_text("\n")
-    with pytest.raises(ModelUnusable, match="holds no labels; one a line is needed"):
-        read_labels(tmp_path / "labels.txt")
+    for text, what in (("\n", "is empty"), ("run\n\nsit\n", "has an empty line 2")):
+        (tmp_path / "labels.txt").write_text(text)
+        with pytest.raises(ModelUnusable, match=f"{what}; it must hold one label a line"):
+            read_labels(tmp_path / "labels.txt")
     (tmp_path / "config.json").write_bytes(b"\xff{")
     with pytest.raises(ModelUnusable, match="cannot be read"):
         read_labels(tmp_path / "config.json")

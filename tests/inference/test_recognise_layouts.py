@@ -237,6 +237,74 @@ LAYOUTS: dict[str, tuple[Mapping[str, NDArray[Any]], Mapping[str, Any], Mapping[
         {"shape": (3, SIZE, SIZE), "free": {"boxes": ("n", 4), "scores": ("n",), "labels": ("n",)}},
         {"output.names": ["boxes", "labels", "scores"], "output.first_class": 1},
     ),
+    "YOLO-NAS with suppression, for batches": (
+        {
+            "num_predictions": np.array([[0]]),
+            "pred_boxes": f32(-np.ones((1, 9, 4))),
+            "pred_scores": f32(-np.ones((1, 9))),
+            "pred_classes": -np.ones((1, 9), np.int64),
+        },
+        {"shape": SQUARE, "dtype": np.uint8},
+        {
+            "output.names": ["pred_boxes", "pred_scores", "pred_classes", "num_predictions"],
+            "output.box": "xyxy",
+            "output.box_unit": "pixels",
+        },
+    ),
+    "YOLO-NAS with suppression, in one list": (
+        {"graph2_flat_predictions": f32(np.zeros((0, 7)))},
+        {"shape": SQUARE, "dtype": np.uint8, "free": {"graph2_flat_predictions": ("n", 7)}},
+        {"output.columns": ["other", "box", "score", "class"], "input.scale": None},
+    ),
+    "a list of seven columns, the score before the class": (
+        {
+            "output": np.concatenate(
+                [0 * whole(9, 1), corners(9) * SIZE, f32(RNG.random((9, 1))), whole(9, 1)], 1
+            )
+        },
+        {},
+        {"output.columns": ["other", "box", "score", "class"]},
+    ),
+    "Paddle with its count": (
+        {
+            "multiclass_nms3_0.tmp_0": np.concatenate(
+                [whole(9, 1), f32(RNG.random((9, 1))), corners(9) * SIZE], 1
+            ),
+            "multiclass_nms3_0.tmp_2": np.array([9], np.int32),
+        },
+        {"free": {"multiclass_nms3_0.tmp_0": ("n", 6)}},
+        {"output.columns": ["class", "score", "box"], "output.names": ["multiclass_nms3_0.tmp_0"]},
+    ),
+    "TF detection API of a frozen graph": (
+        {
+            "num_detections:0": COUNT,
+            "detection_boxes:0": SSD_BOXES,
+            "detection_scores:0": 0 * SSD_SCORES,
+            "detection_classes:0": SSD_CLASSES + 1,
+        },
+        {"shape": (1, "h", "w", 3), "dtype": np.uint8},
+        {"output.box": "yxyx", "output.box_unit": "relative", "output.first_class": 1},
+    ),
+    "classes of which one is the number after the last label's": (
+        {"boxes": SSD_BOXES * SIZE, "scores": f32(RNG.random((1, 10))), "classes": SSD_CLASSES * 0 + 2},
+        {},
+        {"output.first_class": 1},
+    ),
+    "relative boxes of another framework than TensorFlow": (
+        {"boxes": SSD_BOXES, "scores": f32(RNG.random((1, 10))), "classes": SSD_CLASSES},
+        {},
+        {"output.box": "xyxy", "output.box_unit": "relative"},
+    ),
+    "a detector of grey pictures": (
+        {"output0": V8},
+        {"shape": (1, 1, SIZE, SIZE)},
+        {"output.head": "yolov8", "input.color": "GRAY", "input.mean": None},
+    ),
+    "a DETR of grey pictures": (
+        detr(3),
+        {"shape": (1, 1, SIZE, SIZE)},
+        {"input.color": "GRAY", "input.mean": None, "input.std": None, "input.scale": 1 / 255},
+    ),
     "end to end that finds nothing": (
         {"output0": f32(np.zeros((1, 300, 6)))},
         {"metadata": NAMES | {"task": "detect", "end2end": "False"}},
@@ -402,6 +470,57 @@ def test_the_classes_of_coco_tell_conditional_detr_from_rtdetr(
     written = tomllib.loads(recognise(path, labels=[f"label {n}" for n in range(columns)]).manifest)
     assert written["output"]["activation"] == "sigmoid"
     assert written["input"].get("mean") == mean
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_few_classes_are_no_sign_of_a_class_that_means_no_object(tmp_path: Path, columns: int) -> None:
+    found = recognise(recorded(tmp_path / "net.onnx", rtdetr(columns), shape=SQUARE))
+    assert tomllib.loads(found.manifest)["output"]["activation"] == "sigmoid"
+    assert len(found.labels) == columns
+
+
+def test_seven_columns_of_which_no_row_was_seen_are_asked_for(tmp_path: Path) -> None:
+    path = recorded(
+        tmp_path / "net.onnx", {"output": f32(np.zeros((0, 7)))}, shape=SQUARE, free={"output": ("n", 7)}
+    )
+    with pytest.raises(
+        ModelUnusable, match=r'say what its columns are: .* \["other", "box", "score", "class"\]'
+    ):
+        recognise(path, labels=TWO)
+    told = ["other", "box", "score", "class"]
+    found = recognise(path, labels=TWO, answers={"output.columns": told})
+    assert tomllib.loads(found.manifest)["output"]["columns"] == told
+
+
+def test_six_columns_of_which_no_row_was_seen_are_an_assumption(tmp_path: Path) -> None:
+    found = recognise(recorded(tmp_path / "net.onnx", {"output0": f32(np.zeros((1, 300, 6)))}), labels=TWO)
+    assert any(
+        "columns box, score, class, box_unit pixels: no box was found" in line for line in found.assumptions
+    )
+    assert not any("columns" in line for line in found.findings)
+
+
+def test_deltas_are_no_boxes(tmp_path: Path) -> None:
+    """RetinaNet's, whose anchors are outside the graph."""
+    outputs = {"regression": f32(RNG.normal(0, 1, (1, 900, 4))), "scores": f32(RNG.random((1, 900, 2)))}
+    with pytest.raises(ModelUnusable, match="are neither relative nor in pixels"):
+        recognise(recorded(tmp_path / "net.onnx", outputs, shape=SQUARE), labels=TWO)
+
+
+def test_an_output_that_is_not_there_cannot_be_named(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "net.onnx", {"output0": V8}, shape=SQUARE)
+    with pytest.raises(ModelUnusable, match=r"has no output 'boxes' .* must be of output0"):
+        recognise(path, answers={"output.names": ["boxes"]})
+
+
+def test_one_named_output_of_several_is_enough(tmp_path: Path) -> None:
+    table = np.concatenate([corners(9) * SIZE, f32(RNG.random((9, 1))), whole(9, 1)], 1)[None]
+    outputs = {"features": f32(RNG.random((1, 8, 40, 40))), "found": table}
+    path = recorded(tmp_path / "net.onnx", outputs, shape=SQUARE)
+    found = recognise(path, labels=TWO, answers={"output.names": ["found"]})
+    assert open_predictor(write_folder(found, path, tmp_path / "model"))
+    with pytest.raises(ModelUnusable, match="is of no kind known here"):
+        recognise(path, labels=TWO, answers={"output.names": ["features", "found"]})
 
 
 def test_outputs_that_cannot_be_told_apart_are_asked_for(tmp_path: Path) -> None:

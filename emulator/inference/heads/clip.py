@@ -13,6 +13,8 @@ from emulator.inference.onnx_model import OnnxModel
 class ClipHead:
     """Scores of one clip: a tensor of one number per label, whatever its other axes of length 1."""
 
+    one_item_a_row = True
+
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self._labels = len(manifest.labels)

@@ -21,6 +21,8 @@ CANDIDATES = 4
 #: How far a rounding error may take a probability out of 0 to 1, and a corner past its opposite (pixels).
 SCORE_SLACK = 0.001
 CORNER_SLACK = 1.0
+#: How many pictures away from the frame a box may have its centre; relative boxes beyond are none.
+FAR_OUT = 4.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class DetectionHead(Protocol):
 
     names: list[str]
     """The graph's outputs it wants, in the order `decode` takes them."""
+    one_item_a_row: bool
+    """Whether the first axis of each of these is the picture's place in its batch."""
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None: ...
 
@@ -64,14 +68,14 @@ class BoxForm:
 
     def __init__(self, manifest: ModelManifest) -> None:
         self._form, self._where = manifest.output.box, str(manifest.graph)
-        relative = manifest.output.box_unit == "relative"
-        self._factor = (manifest.input.width, manifest.input.height) if relative else (1, 1)
+        self._relative = manifest.output.box_unit == "relative"
+        self._factor = (manifest.input.width, manifest.input.height) if self._relative else (1, 1)
 
     def to_pixels(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         """(N, 4) as the graph has them -> (N, 4) xyxy.
 
         Raises:
-            ModelUnusable: NaN, infinite numbers, or boxes that end before they begin.
+            ModelUnusable: NaN, infinite numbers, boxes that end before they begin, or relative ones far out.
         """
         values = raw.astype(np.float32, copy=False)
         refuse_not_finite(values, self._where)
@@ -80,6 +84,12 @@ class BoxForm:
             values = np.concatenate([values[:, :2] - half, values[:, :2] + half], axis=1)
         elif self._form == "yxyx":
             values = values[:, [1, 0, 3, 2]]
+        if self._relative and (np.abs(values[:, :2] + values[:, 2:]) > 2 * FAR_OUT).any():
+            worst = [round(value, 1) for value in values[np.abs(values).max(axis=1).argmax()].tolist()]
+            raise ModelUnusable(
+                f"{self._where}: a box is {worst}, far outside the picture if these are relative to it; set "
+                "[output] box_unit to pixels"
+            )
         boxes = values * np.array(self._factor * 2, np.float32)
         inverted = (boxes[:, 2:] - boxes[:, :2] < -CORNER_SLACK).any(axis=1)
         if inverted.any():

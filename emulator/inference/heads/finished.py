@@ -29,6 +29,8 @@ class DetrHead:
     class of a query is a detection of its own.
     """
 
+    one_item_a_row = True
+
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self._labels = len(manifest.labels)
@@ -84,6 +86,9 @@ class DetectionsHead:
                 f"{self._where} has the outputs {', '.join(self.names)}; a detections head needs one, "
                 "or three or four, name them: [output] names = [boxes, scores, classes, count]"
             )
+        # Without a batch axis, as in [N, 7] of YOLOv7, the rows of a batch's pictures follow one another.
+        first = next(tensor for tensor in model.outputs if tensor.name == self.names[0])
+        self.one_item_a_row = len(first.shape) > 2
 
     def decode(self, outputs: Tensors) -> Detections:
         """See DetectionHead."""

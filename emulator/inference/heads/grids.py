@@ -27,6 +27,8 @@ class NanodetHead:
     its distribution (Generalized Focal Loss).
     """
 
+    one_item_a_row = True
+
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self._classes = len(manifest.labels)
@@ -105,6 +107,8 @@ class CenterHead:
     The four box channels are the distances left, top, right, bottom from the centre of the cell to the
     box's edges, in pixels of the input.
     """
+
+    one_item_a_row = True
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)

@@ -21,6 +21,8 @@ from emulator.inference.onnx_model import OnnxModel
 class YoloV8Head:
     """[1, 4 + classes, N] or [1, N, 4 + classes]: a box and class scores per cell, without objectness."""
 
+    one_item_a_row = True
+
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self.names = model.output_names(self._spec.names)[:1]
@@ -53,6 +55,8 @@ class YoloV8Head:
 class YoloV5Head:
     """[1, N, 5 + classes]: decoded boxes, objectness and class scores (YOLOv5, v6, v7, decoded YOLOX)."""
 
+    one_item_a_row = True
+
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._manifest, self._where = manifest, str(manifest.graph)
         self.names = model.output_names(manifest.output.names)[:1]
@@ -72,6 +76,8 @@ class YoloV5Head:
 
 class YoloxHead:
     """[1, N, 5 + classes]: x, y offsets to the cell, log sizes, objectness, class scores."""
+
+    one_item_a_row = True
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._manifest, self._where = manifest, str(manifest.graph)

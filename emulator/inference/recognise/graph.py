@@ -107,11 +107,12 @@ def look(model: OnnxModel, labels: Sequence[str] | None, answers: Mapping[str, A
         free = [text for text in assumptions if "leaves it free" in text]
         hint = f". Say what the free axes are, with --set input.width=… for example ({'; '.join(free)})"
         raise ModelUnusable(f"{error}{hint if free else ''}") from error
-    outputs = tuple(
-        Output(name, value, infos[name].type)
+    found = {
+        name: Output(name, value, infos[name].type)
         for name, value in zip(infos, values, strict=True)
         if isinstance(value, np.ndarray) and value.ndim
-    )
+    }
+    outputs = tuple(found[name] for name in _wanted(model, found, answers))
     known = None if labels is None else tuple(labels)
     return Graph(model, section, dtype, outputs, known, answers, tuple(assumptions))
 
@@ -130,6 +131,18 @@ def metadata_literal(model: OnnxModel, key: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _wanted(model: OnnxModel, found: Mapping[str, Output], answers: Mapping[str, Any]) -> Sequence[str]:
+    """The outputs that the user names, in that order, or all."""
+    names = answers.get("output.names") or tuple(found)
+    for name in names:
+        if name not in found:
+            raise ModelUnusable(
+                f"{model.path} has no output {name!r} to be used; --set output.names must be of "
+                f"{', '.join(found)}"
+            )
+    return tuple(names)
 
 
 def _feed(model: OnnxModel, section: InputSection) -> dict[str, NDArray[Any]]:

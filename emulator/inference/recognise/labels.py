@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from emulator.inference.manifest import ModelUnusable
+from emulator.inference.manifest import ModelUnusable, label_lines
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.recognise.graph import metadata_literal
 
@@ -34,24 +35,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in a file: one a line, or JSON (a list, or a Hugging Face config.json with its id2label).
 
     Raises:
-        ModelUnusable: the file is no text, or JSON without labels.
+        ModelUnusable: the file is no text, has an empty line between two labels, or is JSON without labels.
     """
+    if path.suffix != ".json":
+        return tuple(label_lines(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix != ".json":
-            return _some(path, tuple(line.strip() for line in text.splitlines() if line.strip()))
-        document = json.loads(text)
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ModelUnusable(f"the labels in {path} cannot be read: {error}") from error
-    given = document.get("id2label", document) if isinstance(document, dict) else document
-    return _some(path, _listed(given))
-
-
-def _some(path: Path, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    if not labels:
+    labels = _listed(document.get("id2label", document) if isinstance(document, dict) else document)
+    if labels is None:
         raise ModelUnusable(
-            f"{path} holds no labels; one a line is needed, or in JSON a list, or id2label with a name for "
-            "0, 1, 2 and so on"
+            f"{path} holds no labels; a list of names is needed, or id2label with a name for 0, 1, 2 and so "
+            "on, each of one line"
         )
     return labels
 
@@ -77,7 +73,16 @@ def _listed(value: Any) -> tuple[str, ...] | None:
         except ValueError:
             return None
         value = [numbered[number] for number in sorted(numbered)] if _gapless(numbered) else None
-    return tuple(str(label).strip() for label in value) if isinstance(value, list | tuple) and value else None
+    if not isinstance(value, list | tuple) or not value or not all(map(_is_name, value)):
+        return None
+    return tuple(str(label).strip() for label in value)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it can be a line of labels.txt."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return False
+    return bool(str(value).strip()) and not re.search(r"[\n\r]", str(value).strip())
 
 
 def _gapless(numbered: Mapping[int, object]) -> bool:

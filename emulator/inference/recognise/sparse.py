@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +30,11 @@ COCO_DETR = 92
 COCO_SIGMOID_DETR = 91
 #: How Ultralytics' metadata calls the head of its RT-DETR, whose pictures are not letterboxed.
 ULTRALYTICS_RTDETR = "RTDETRDecoder"
+#: Logits below it are those of classes that are not there.
+FAR_BELOW = -2
 #: How far rounding may put a corner past its opposite, in parts of the picture or in pixels.
 CORNER_SLACK = 1e-3
+NOTHING_SEEN = "no box was found in a made-up picture; check it with `models check`"
 ROLES = ("boxes", "scores", "classes", "count")
 HINTS = {
     "boxes": ("box", "dets"),
@@ -40,8 +45,10 @@ HINTS = {
 #: Columns of finished detections in one tensor, by how many there are.
 COLUMNS: dict[int, tuple[tuple[str, ...], ...]] = {
     6: (("box", "score", "class"), ("class", "score", "box")),
-    7: (("other", "box", "class", "score"),),
+    7: (("other", "box", "class", "score"), ("other", "box", "score", "class")),
 }
+#: What the output is called of the one kind whose seven columns are in the second order (YOLO-NAS).
+SCORE_FIRST = "flat_predictions"
 
 
 def detr(graph: Graph) -> Guess | str:
@@ -53,14 +60,16 @@ def detr(graph: Graph) -> Guess | str:
     names = {"names": [logits.name, boxes.name]}
     columns = logits.value.shape[2]
     if boxes.value.size and boxes.value.max() > 2:
+        if boxes.value.max() < min(graph.input.width, graph.input.height) / 4:
+            return f"its boxes, up to {boxes.value.max():.3g}, are neither relative nor in pixels"
         return _boxes_and_scores(logits, boxes)
     if logits.fractions:
         return "its logits are probabilities already"
     told = _classes_of(graph, logits)
     if told is None:
         return (
-            "whether the last class of its logits is no object cannot be told; give --labels, or say --set "
-            "output.activation=softmax (it is) or sigmoid (it is a class like the others)"
+            "whether the last class of its logits is no object cannot be told; say --set "
+            "output.activation=softmax (it is) or sigmoid (it is a class like the others), and give --labels"
         )
     activation, first = told
     classes = columns - first - (activation == "softmax")
@@ -99,22 +108,25 @@ def detections(graph: Graph) -> Guess | str:
     """Boxes, scores and classes, in one tensor or in several."""
     if graph.is_clip:
         return "it has one picture as input"
-    if len(graph.outputs) == 1:
-        return _in_one_tensor(graph)
+    table = _only_table(graph)
+    if table is not None:
+        return _in_one_tensor(graph, table)
     named = _by_role(graph)
     if isinstance(named, str):
         return named
     boxes, scores, classes = (named[role] for role in ROLES[:3])
     relative, reason = _relative(graph, boxes, scores)
     first, why = _first_class(graph, boxes, scores, classes)
-    yx = relative and boxes.value.ndim == 3
+    form, why_form = "xyxy", "as all but TensorFlow has it; yxyx would fit too"
+    if relative and _is_of_tensorflow(graph, boxes):
+        form, why_form = "yxyx", "as TensorFlow has it; xyxy would fit too"
     return Guess(
         head="detections",
         classes=None,
         input={**_finished_input(graph, relative=relative), **_sizes_in_order(graph, boxes)},
         output={
             "names": [named[role].name for role in ROLES if role in named],
-            "box": "yxyx" if yx else "xyxy",
+            "box": form,
             "box_unit": "relative" if relative else "pixels",
             "first_class": first,
             "nms_iou": 1.0,
@@ -123,7 +135,8 @@ def detections(graph: Graph) -> Guess | str:
             "finished detections: " + ", ".join(f"{role} in {output}" for role, output in named.items()),
         ),
         assumptions=(
-            f"box {'yxyx' if yx else 'xyxy'}, box_unit {'relative' if relative else 'pixels'}: {reason}",
+            f"box {form}, {why_form}",
+            f"box_unit {'relative' if relative else 'pixels'}: {reason}",
             f"first_class {first}: {why}",
             *_finished_assumptions(graph, relative=relative),
         ),
@@ -155,18 +168,24 @@ def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
     """Activation, and first_class; the labels decide where they can, else the values do if they are clear."""
     columns = logits.value.shape[2]
     last_wins = float((logits.value[0].argmax(axis=1) == columns - 1).mean())
-    # A trained DETR finds no object in most queries; trained with focal loss, all logits are far below 0.
-    softmax_likely = last_wins > 0.5 or columns == COCO_DETR
-    clear = softmax_likely or float(np.median(logits.value)) < -2
+    # A DETR is sure of no object in most queries; trained with focal loss, all logits are far below 0.
+    sure_of_nothing = last_wins > 0.5 and float(np.median(logits.value[..., -1])) > FAR_BELOW
+    softmax_likely = columns > 1 and (sure_of_nothing or columns == COCO_DETR)
+    clear = softmax_likely or columns == 1 or float(np.median(logits.value)) < FAR_BELOW
     activations = ["softmax", "sigmoid"] if softmax_likely else ["sigmoid", "softmax"]
     if "output.activation" in graph.answers:
         clear, activations = True, [str(graph.answers["output.activation"])]
-    if graph.labels is not None:
-        for activation in activations:
-            for first in (0, 1):
-                if columns - first - (activation == "softmax") == len(graph.labels):
-                    return activation, first
-    return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
+    if graph.labels is None:
+        return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
+    fitting = [
+        (activation, first)
+        for activation in activations
+        for first in (0, 1)
+        if columns - first - (activation == "softmax") == len(graph.labels)
+    ]
+    if not fitting:
+        return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
+    return fitting[0] if clear or len(fitting) == 1 else None
 
 
 def _boxes_and_scores(scores: Output, boxes: Output) -> Guess | str:
@@ -193,39 +212,65 @@ def _boxes_and_scores(scores: Output, boxes: Output) -> Guess | str:
     )
 
 
-def _in_one_tensor(graph: Graph) -> Guess | str:
-    output = graph.outputs[0]
+def _only_table(graph: Graph) -> Output | None:
+    """The output that holds all there is of the detections: the only one, or beside their number."""
+    rest = [output for output in graph.outputs if output.value.size != 1]
+    if len(graph.outputs) == 1 or (len(rest) == 1 and rest[0].value.shape[-1] in COLUMNS):
+        return rest[0] if rest else graph.outputs[0]
+    return None
+
+
+def _in_one_tensor(graph: Graph, output: Output) -> Guess | str:
     value, width = output.value, output.value.shape[-1]
     if value.ndim not in (2, 3) or width not in COLUMNS or value.shape[:-2] not in ((), (1,)):
         return f"its output is [1, N, 6] (box, score, class), here it is {output}"
     rows = value.reshape(-1, width)
-    fitting = [columns for columns in COLUMNS[width] if _columns_fit(rows, columns)]
+    rows = rows[(rows > 0).any(axis=1)]  # what fills a table up is 0 or -1 throughout
+    fitting = _fitting_columns(graph, output, rows)
     if not fitting:
         return "no column of its output holds whole numbers for classes beside one of probabilities"
+    if len(fitting) > 1 and width == 7:
+        return (
+            "no row of its output was seen; say what its columns are: --set 'output.columns="
+            f"{json.dumps(fitting[0])}' (YOLOv7) or {json.dumps(fitting[1])} (YOLO-NAS)"
+        )
     columns = fitting[0]
     box = rows[:, _start(columns, "box") :][:, :4]
-    relative = bool(box.size and box.max() <= 1.5 and box.any())
+    relative = bool(box.size and box.max() <= 1.5)
     ordered = bool((box[:, 2:] >= box[:, :2] - CORNER_SLACK).all())
     fit = "stretch" if metadata_literal(graph.model, "head") == ULTRALYTICS_RTDETR else "letterbox-center"
+    named = {"names": [output.name]} if len(graph.model.outputs) > 1 else {}
+    shown = f"output {output} has the columns {', '.join(columns)}"
     return Guess(
         head="detections",
         classes=None,
         input={**ULTRALYTICS_INPUT, "fit": fit},
         output={
+            **named,
             "columns": columns,
             "box": "xyxy" if ordered else "cxcywh",
             "box_unit": "relative" if relative else "pixels",
             "nms_iou": 1.0,
         },
-        findings=(f"end-to-end detections: output {output} has the columns {', '.join(columns)}",),
+        findings=(f"end-to-end detections: {shown if len(rows) else output}",),
         assumptions=(
-            f"color RGB, scale 1/255, fit {fit} as "
+            f"color RGB{'' if graph.takes_pixels else ', scale 1/255'}, fit {fit} as "
             f"{'RT-DETR is' if fit == 'stretch' else 'YOLO models are'} trained",
+            *([] if len(rows) else [f"columns {', '.join(columns)}, box_unit pixels: {NOTHING_SEEN}"]),
             "box xyxy: two corners; cxcywh would fit too"
             if ordered
             else "box cxcywh: in a made-up picture the second pair is smaller than the first, so no corner",
         ),
     )
+
+
+def _fitting_columns(graph: Graph, output: Output, rows: NDArray[Any]) -> Sequence[Sequence[str]]:
+    """The orders of columns that fit what was seen, the likelier one first; the user's word comes before."""
+    if "output.columns" in graph.answers:
+        told: Sequence[str] = graph.answers["output.columns"]
+        return [told] if sum(4 if column == "box" else 1 for column in told) == output.value.shape[-1] else []
+    fitting = [columns for columns in COLUMNS[output.value.shape[-1]] if _columns_fit(rows, columns)]
+    return fitting[-1:] if SCORE_FIRST in output.name else fitting
 
 
 def _columns_fit(rows: NDArray[Any], columns: Sequence[str]) -> bool:
@@ -241,11 +286,11 @@ def _start(columns: Sequence[str], wanted: str) -> int:
 def _by_role(graph: Graph) -> dict[str, Output] | str:
     """Which output is which, from the user's answer, their names, types and values."""
     outputs = {output.name: output for output in graph.outputs}
-    given = graph.answer("output.names", None)
-    if given is not None and all(name in outputs for name in given):
-        return {role: outputs[name] for role, name in zip(ROLES, given, strict=False)}
-    if set(TF_NAMES) <= outputs.keys():
-        return dict(zip(ROLES, (outputs[name] for name in TF_NAMES), strict=True))
+    if "output.names" in graph.answers and len(outputs) in (3, 4):
+        return dict(zip(ROLES, outputs.values(), strict=False))
+    unnumbered = {_unnumbered(name): output for name, output in outputs.items()}
+    if set(TF_NAMES) <= unnumbered.keys():
+        return dict(zip(ROLES, (unnumbered[name] for name in TF_NAMES), strict=True))
     roles = _tflite_roles(outputs) or _told_apart(list(outputs.values()))
     if set(ROLES[:3]) <= roles.keys():
         return {role: roles[role] for role in ROLES if role in roles}
@@ -253,6 +298,18 @@ def _by_role(graph: Graph) -> dict[str, Output] | str:
         "it has outputs of boxes, scores, classes and perhaps their count, here "
         f"{', '.join(map(str, graph.outputs))}"
         '; where these are they, say which: --set \'output.names=["boxes", "scores", "classes", "count"]\''
+    )
+
+
+def _unnumbered(name: str) -> str:
+    """TensorFlow's name of a tensor without the number of the operation's output, detection_boxes:0."""
+    return re.sub(r":\d+$", "", name)
+
+
+def _is_of_tensorflow(graph: Graph, boxes: Output) -> bool:
+    """Whether a graph of finished detections was TensorFlow's, which has y before x and colours last."""
+    return (
+        _unnumbered(boxes.name) in TF_NAMES or "PostProcess" in boxes.name or graph.input.layout.endswith("C")
     )
 
 
@@ -312,8 +369,7 @@ def _relative(graph: Graph, boxes: Output, scores: Output) -> tuple[bool, str]:
     """Whether boxes are 0 to 1, and how that is known."""
     seen = boxes.value.reshape(-1, 4)[scores.value.reshape(-1) > 0]
     if not seen.size:
-        relative = graph.takes_pixels or boxes.name in TF_NAMES or "PostProcess" in boxes.name
-        return relative, "no box was found in a made-up picture; check it with `models check`"
+        return _is_of_tensorflow(graph, boxes), NOTHING_SEEN
     return bool(np.abs(seen).max() <= 2), "from boxes found in a made-up picture"
 
 
@@ -323,7 +379,9 @@ def _first_class(graph: Graph, boxes: Output, scores: Output, classes: Output) -
     seen = classes.value.reshape(-1)[scores.value.reshape(-1) > 0]
     if (seen == 0).any():
         return 0, "class 0 was found in a made-up picture"
-    if boxes.name in TF_NAMES:
+    if graph.labels is not None and (seen == len(graph.labels)).any():
+        return 1, "the number after the last label's was found in a made-up picture"
+    if _unnumbered(boxes.name) in TF_NAMES:
         return 1, "the TF detection API counts from 1; 0 where the first label is class 0"
     if boxes.value.ndim == 2 and "int" in classes.dtype:
         return 1, "torchvision counts from 1, its 0 is background; 0 where the first label is class 0"

@@ -27,11 +27,15 @@ def manifest_text(
 def _sections(graph: Graph, guess: Guess, name: str) -> dict[str, dict[str, object]]:
     tracking = guess.objective == "object_tracking"
     pixels = {"mean": graph.input.mean} if graph.dtype == "tensor(int8)" else {}
-    found = {key: value for key, value in guess.input.items() if key not in ("scale", "mean", "std")}
+    usual = dict(guess.input)
+    if graph.input.color == "GRAY":
+        # Whatever is usual has three channels.
+        usual = {key: value for key, value in usual.items() if key not in ("mean", "std")} | {"color": "GRAY"}
+    found = {key: value for key, value in usual.items() if key not in ("scale", "mean", "std")}
     sections: dict[str, dict[str, object]] = {
         "model": {"objective": guess.objective, "display_name": name},
         # Whole numbers are taken as they are, whatever is usual for this kind of model.
-        "input": {**graph.input_keys, **(found | pixels if graph.takes_pixels else guess.input)},
+        "input": {**graph.input_keys, **(found | pixels if graph.takes_pixels else usual)},
         "output": {"head": guess.head, **guess.output, **({"min_score": 0.1} if tracking else {})},
     }
     sections |= {section: dict(values) for section, values in guess.others.items()}
