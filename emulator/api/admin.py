@@ -17,13 +17,14 @@ from starlette.routing import Mount, Route
 
 from emulator.api.origin import OriginGuard
 from emulator.api.rest import HttpResponse, error_response, in_own_thread, read_body
-from emulator.api.transcoding import dump_json, too_large
+from emulator.api.transcoding import dump_json, parse_body, too_large
 from emulator.database import JobRow, StepRow
 from emulator.service import Service
 from emulator.service.context import id_number
 from emulator.service.control.state import SeedError
 from emulator.vertex.errors import ApiError, FailedPrecondition, Internal, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
+from emulator.vertex.names import check_project
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _THREADS = 4
 _LONGEST_WAIT_S = 60.0
 _USUAL_WAIT_S = 20.0
 _ENDED = "ENDED"
+# Of a number that the database may have: an int64.
+_DIGITS = 18
 # How long a stream of events is silent at the most: proxies drop connections that say nothing.
 _SILENCE_S = 15.0
 
@@ -161,7 +164,7 @@ class AdminSurface:
         to, buckets = body.get("to", "seed"), body.get("buckets")
         if to not in ("seed", "empty") or not isinstance(buckets, bool | None):
             raise InvalidArgument('"to" must be seed or empty, "buckets" true or false.')
-        project = _text(body, "project") if body.get("project") is not None else None
+        project = check_project(_text(body, "project")) if body.get("project") is not None else None
         return self._service.state.reset(project, to_seed=to == "seed", buckets=buckets)
 
     def metrics(self, _request: AdminRequest) -> Any:
@@ -172,7 +175,11 @@ class AdminSurface:
     def save(self, _request: AdminRequest) -> Path:
         """Everything in a temporary file."""
         with tempfile.NamedTemporaryFile(prefix="vertex-emulator-", suffix=".zip", delete=False) as file:
-            self._service.state.save(file)
+            try:
+                self._service.state.save(file)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
         return Path(file.name)
 
     def load(self, file: IO[bytes]) -> Any:
@@ -263,7 +270,10 @@ class Admin:
     async def _save(self, request: Request) -> Response:
         if refused := self._refused(request):
             return refused
-        path = await in_own_thread(lambda _: self._surface.save(_EMPTY), None)
+        try:
+            path = await in_own_thread(self._surface.save, _EMPTY)
+        except Exception as error:
+            return _response(_failure(error))
         return FileResponse(
             path,
             media_type="application/zip",
@@ -286,7 +296,7 @@ class Admin:
             return refused
         query = request.query_params
         after = request.headers.get("last-event-id") or query.get("after")
-        if after is not None and not after.isdecimal():
+        if after is not None and not (after.isdecimal() and len(after) <= _DIGITS):
             return _response(error_response(InvalidArgument(f"after is {after!r}; give an event's number.")))
         project = self._surface.number_of(query["project"]) if query.get("project") else ""
         wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
@@ -344,43 +354,36 @@ class _Call:
 
     def _handle(self) -> Any:
         self.guard.check(self.request.headers)
-        arguments = AdminRequest(self.request.path_params, self.request.query_params, _object(self.body))
-        return self.handler(arguments)
+        if self.body is None:
+            raise too_large()
+        # Whatever the content type says it is: curl calls it a form.
+        value = parse_body(self.body, self.request.headers, strict=False)
+        return self.handler(AdminRequest(self.request.path_params, self.request.query_params, value))
 
 
 def _answered(handle: Callable[[], Any]) -> HttpResponse:
     """What a handler gives, or why it failed, as JSON."""
     try:
         value = handle()
-    except ApiError as error:
-        return error_response(error)
-    except SeedError as error:
-        return error_response(FailedPrecondition(str(error)))
     except Exception as error:
-        _log.exception("A call to the control surface failed")
-        return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+        return _failure(error)
     if isinstance(value, HttpResponse):
         return value
     answer = value if isinstance(value, Answer) else Answer(value)
     return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
 
 
+def _failure(error: Exception) -> HttpResponse:
+    if isinstance(error, ApiError):
+        return error_response(error)
+    if isinstance(error, SeedError):
+        return error_response(FailedPrecondition(str(error)))
+    _log.error("A call to the control surface failed", exc_info=error)
+    return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
+
+
 def _response(answer: HttpResponse) -> Response:
     return Response(answer.body, answer.status, answer.headers)
-
-
-def _object(body: bytes | None) -> Mapping[str, Any]:
-    if body is None:
-        raise too_large()
-    if not body.strip():
-        return {}
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise InvalidArgument(f"The body is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InvalidArgument("The body must be a JSON object.")
-    return value
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

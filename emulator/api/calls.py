@@ -62,10 +62,7 @@ class Calls:
     def check(self, rpc: Rpc) -> None:
         """Raise Unimplemented for an RPC that the service does not have."""
         if not self.emulated(rpc):
-            raise Unimplemented(
-                f"{rpc.full_name.replace('/', '.')} is not emulated. This emulator serves batch prediction"
-                " for video models; docs/fidelity.md lists what it covers."
-            )
+            raise not_emulated(rpc.full_name.replace("/", "."))
 
     def call(self, rpc: Rpc, read: Callable[[], Message], version: str, incoming: Incoming) -> Answer:
         """Answer one call, after what is planned for it on purpose has happened; `read` gives its request.
@@ -109,6 +106,14 @@ class Calls:
         name: str = message_type.DESCRIPTOR.full_name
         twin = name.replace(".v1beta1.", ".v1.", 1)
         return message_type if twin == name else self._contract.message(twin)
+
+
+def not_emulated(what: str) -> Unimplemented:
+    """Return the error of a call that leads to another part of Vertex AI."""
+    return Unimplemented(
+        f"{what} is not emulated. This emulator serves batch prediction for video models; docs/fidelity.md"
+        " lists what it covers."
+    )
 
 
 def _key(rpc: Rpc) -> str:

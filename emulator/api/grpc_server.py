@@ -13,7 +13,7 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import DecodeError
 
-from emulator.api.calls import Calls, ServiceMethods
+from emulator.api.calls import Calls, ServiceMethods, not_emulated
 from emulator.service.control import Incoming
 from emulator.service.control.paces import MAX_HELD
 from emulator.vertex.errors import ApiError, InvalidArgument
@@ -26,6 +26,7 @@ _THREADS = 16 + MAX_HELD
 _MAX_MESSAGE = 10 * 1024 * 1024
 # A client refuses metadata over 8 KB, and then shows nothing of the error.
 _MAX_ERROR = 7000
+_VERTEX = "/google.cloud.aiplatform."
 _MAX_ERROR_TEXT = 2500
 _CUT = "... The rest is too long for gRPC; over REST all of it is told."
 _SENT_AS_THEY_ARE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
@@ -42,8 +43,10 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
         self.services = sorted(contract.services)
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of a method, or None for one that no service here has."""
-        return self._handlers.get(handler_call_details.method)
+        """Return the handler of a method, or None for one that belongs to another API."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        return _refusing(method) if handler is None and method.startswith(_VERTEX) else handler
 
     def _handler(self, rpc: Rpc) -> Any:
         # Requests are parsed inside the call: bytes that are no message then get a message that says so.
@@ -109,6 +112,16 @@ class GrpcServer:
         reflection.enable_server_reflection(
             (*self._surface.services, reflection.SERVICE_NAME), self._server, load().pool
         )
+
+
+def _refusing(method: str) -> Any:
+    """The handler of a method, of whatever kind, of a part of Vertex AI that is not emulated."""
+    error = not_emulated(method.removeprefix("/").replace("/", "."))
+
+    def refuse(_requests: Any, context: Any) -> Any:
+        context.abort(_STATUS_CODES[error.code], error.message)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _incoming(context: Any) -> Incoming:

@@ -6,10 +6,12 @@ to a thread and back run in the loop.
 """
 
 import asyncio
+import difflib
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from emulator import __version__
 from emulator.api import openapi
-from emulator.api.calls import Answer, Calls, ServiceMethods
+from emulator.api.calls import Answer, Calls, ServiceMethods, not_emulated
 from emulator.api.front import RESET
 from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
@@ -54,6 +56,7 @@ _THREADS = 16
 _REMEMBERED = 1000
 # Some four times what a job's usual request has; reading a longer one is not brief.
 _BRIEF_BODY = 8 * 1024
+_COLLECTION = re.compile(r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/([A-Za-z]+)(?![^/:])")
 # The one verb whose calls take long: WaitOperation's.
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
@@ -97,6 +100,7 @@ class RestSurface:
         self.calls = Calls(contract, service)
         self._service = service
         self._strict = strict
+        self._collections = {route.segments[5] for route in self.table.routes if len(route.segments) > 5}
         self._listed: dict[tuple[type, bytes, bool], Written] = {}
         self._job_type = contract.v1.BatchPredictionJob
         self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
@@ -108,7 +112,10 @@ class RestSurface:
 
     def is_brief(self, request: HttpRequest) -> bool:
         """Say whether `answer` takes less time than handing the request to a thread; see Service.is_brief."""
-        match = self.table.match(request.path)
+        try:
+            match = self.table.match(request.path)
+        except ApiError:
+            return False  # `answer` says what is wrong with it
         route = match.routes.get(request.method) if match else None
         if route is None or request.body is None or len(request.body) > _BRIEF_BODY:
             return False
@@ -194,8 +201,20 @@ class RestSurface:
             self._listed[key] = text
         return text
 
+    def _other_collection(self, path: str) -> str:
+        """The collection of a location, such as endpoints, that none here is or is written like; else ""."""
+        found = _COLLECTION.match(path)
+        near = found and difflib.get_close_matches(found[1], self._collections, n=1, cutoff=0.75)
+        return "" if found is None or near else found[1]
+
     def not_found(self, method: str, path: str) -> HttpResponse:
         """Answer a path that leads nowhere."""
+        if path.startswith("/_emulator/"):
+            return plain_error(
+                404, f"There is nothing at {method} {path}. docs/control.md has what there is."
+            )
+        if collection := self._other_collection(path):
+            return error_response(not_emulated(f"{method} {path} ({collection} of Vertex AI)"))
         # Emulator: Vertex answers an unknown path with an HTML page; developers are better served by a hint.
         nearest = self.table.nearest(method, path, self.emulated)
         hint = f" Did you mean {nearest}?" if nearest else " See /docs for what there is."
@@ -295,18 +314,29 @@ async def reset_connection(scope: Scope, receive: Receive) -> None:
 
 
 async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
-    """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end."""
+    """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end.
+
+    Raises what `answer` raises.
+    """
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[R] = loop.create_future()
 
-    def settle(response: R) -> None:
-        if not answered.done():  # the client may be gone
-            answered.set_result(response)
+    def settle(worked: Future[R]) -> None:
+        if answered.done():  # the client may be gone
+            return
+        if (error := worked.exception()) is not None:
+            answered.set_exception(error)
+        else:
+            answered.set_result(worked.result())
 
     def run() -> None:
-        response = answer(request)
+        worked: Future[R] = Future()
+        try:
+            worked.set_result(answer(request))
+        except BaseException as error:
+            worked.set_exception(error)
         with suppress(RuntimeError):  # the loop may be closed
-            loop.call_soon_threadsafe(settle, response)
+            loop.call_soon_threadsafe(settle, worked)
 
     threading.Thread(target=run, name="rest-wait", daemon=True).start()
     return await answered

@@ -106,9 +106,9 @@ def parse_plan(value: Mapping[str, Any]) -> Plan:
         raise InstructionError(f'A fault needs "on": "rpc" or "on": "job"; this one has {on!r}.')
     return Plan(
         effect,
-        project=_read(value, "project", _text, ""),
-        method=_read(value, "method", _text, "*"),
-        display_name=_read(value, "displayName", _text, "*"),
+        project=_read(value, "project", read_text, ""),
+        method=_read(value, "method", read_text, "*"),
+        display_name=_read(value, "displayName", read_text, "*"),
         skip=_read(value, "skip", _count, 0),
         times=_read(value, "times", _count, 0),
     )
@@ -126,8 +126,8 @@ def parse_job_fault(value: Mapping[str, Any]) -> JobFault:
         attempts=_read(value, "attempts", _position, 1),
         delay_s=_read(value, "delay", parse_duration, 0.0),
         code=_read(value, "code", parse_code, 0),
-        message=_read(value, "message", _text, ""),
-        video=_read(value, "video", _text, "*"),
+        message=_read(value, "message", read_text, ""),
+        video=_read(value, "video", read_text, "*"),
     )
 
 
@@ -160,11 +160,13 @@ def parse_duration(value: object) -> float:
 def parse_code(value: object) -> int:
     """The google.rpc code of a canonical name, of an HTTP status, or of such a code. Raises ValueError."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else value
+    if isinstance(value, bool):
+        number = None
     for code, error in CATALOGUE.items():
         if number == code or (isinstance(value, str) and value.upper() == error.status):
             return code
     for code in (3, *CATALOGUE):  # of those that share a status the most usual one
-        if number == CATALOGUE[code].http_status and not isinstance(value, bool):
+        if number == CATALOGUE[code].http_status:
             return 13 if number == 500 else code
     names = ", ".join(error.status for error in CATALOGUE.values())
     raise ValueError(f"write one of {names}, or the HTTP status of one")
@@ -175,7 +177,7 @@ def _rpc_fault(value: Mapping[str, Any]) -> RpcFault:
         delay_s=_read(value, "delay", parse_duration, 0.0),
         reset=_read(value, "reset", _flag, False),
         code=_read(value, "code", parse_code, 0),
-        message=_read(value, "message", _text, ""),
+        message=_read(value, "message", read_text, ""),
     )
     if not (fault.delay_s or fault.reset or fault.code):
         raise InstructionError("The fault does nothing; give it a code, a delay or reset.")
@@ -202,9 +204,12 @@ def _read(value: Mapping[str, Any], name: str, read: Callable[[Any], Any], defau
         raise InstructionError(f"{name} is {value[name]!r}; {error}.") from None
 
 
-def _text(value: object) -> str:
+def read_text(value: object) -> str:
+    """A text that can be sent. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("write a text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("write a text without halves of surrogate pairs")
     return value
 
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.instructions import InstructionError
-from emulator.instructions.faults import JobFault, RpcFault, parse_code, parse_duration, parse_job_fault
+from emulator.instructions.faults import (
+    JobFault,
+    RpcFault,
+    parse_code,
+    parse_duration,
+    parse_job_fault,
+    read_text,
+)
 from emulator.instructions.pace import parse_pace
 
 HEADER = "x-goog-emulator-instructions"
@@ -54,7 +61,7 @@ def _instructions(value: Mapping[str, Any]) -> Instructions:
             delay_s=parse_duration(value.get("delay", 0)),
             reset=reset,
             code=parse_code(value["return"]) if "return" in value else 0,
-            message=str(value.get("message", "")),
+            message=read_text(value.get("message", "")),
         ),
         None if pace is None else str(pace),
         tuple(parse_job_fault(fault) for fault in faults),
@@ -62,7 +69,10 @@ def _instructions(value: Mapping[str, Any]) -> Instructions:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     unknown = next((name for name in value if name not in _MEMBERS), None)
     if unknown is not None:
         raise ValueError(f"{unknown!r} is not known; it takes {', '.join(_MEMBERS)}")

@@ -62,11 +62,18 @@ class Service:
         known = ("pace", "projects", "faults")
         if unknown := [name for name in value if name not in known]:
             raise InvalidArgument(f"{unknown[0]!r} is not known here; there are {', '.join(known)}.")
+        projects, faults = value.get("projects", {}), value.get("faults", [])
+        if not isinstance(projects, dict) or not all(list(one) == ["pace"] for one in projects.values()):
+            raise InvalidArgument(
+                '"projects" must be an object such as {"my-project": {"pace": "immediate"}}.'
+            )
+        if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
+            raise InvalidArgument('"faults" must be a list of objects.')
         if "pace" in value:
             self.paces.set(str(value["pace"]))
-        for project, of_project in value.get("projects", {}).items():
+        for project, of_project in projects.items():
             self.paces.set(str(of_project["pace"]), project)
-        for fault in value.get("faults", []):
+        for fault in faults:
             self.faults.add(fault)
 
     def _forget(self, project: str | None) -> None:

@@ -11,7 +11,9 @@ from emulator.vertex.errors import Violations
 
 _SHOWN_CHARACTERS = 200
 _PROJECT = r"(?P<project>[a-z0-9][a-z0-9.:-]*)"
+_PROJECT_RULE = "a project id or number has a-z, 0-9, '-', '.' and ':' alone"
 _LOCATION = r"(?P<location>[a-z0-9][a-z0-9-]*)"
+_LOCATION_RULE = "a location has a-z, 0-9 and '-' alone, as us-central1"
 _PREFIX = rf"projects/{_PROJECT}/locations/{_LOCATION}"
 # Letters, digits, "_" and "-"; the SDK's own check of a resource id.
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
@@ -118,6 +120,15 @@ class OperationName:
         return f"{self.parent}{model}/operations/{self.operation}"
 
 
+def check_project(text: str, *, field: str = "project") -> str:
+    """The project, an id or a number; raise InvalidArgument that blames `field` when it cannot be one."""
+    if not re.fullmatch(_PROJECT, text):
+        violations = Violations()
+        violations.add(field, f"{text[:_SHOWN_CHARACTERS]!r} is no project: {_PROJECT_RULE}.")
+        raise violations.to_error()
+    return text
+
+
 def project_number(project_id: str, configured: Mapping[str, str]) -> str:
     """Return the number of a project: the configured one, the id itself when numeric, or one derived from it.
 
@@ -136,12 +147,23 @@ def _derived_number(project_id: str) -> str:
     return str(10**11 + int.from_bytes(digest[:8], "big") % (9 * 10**11))
 
 
+def _wrong_part(text: str) -> str:
+    """Why a name that has the right form is none, as far as its project and its location are to blame."""
+    parts = text.split("/")
+    if len(parts) >= 4 and (parts[0], parts[2]) == ("projects", "locations"):
+        for part, form, rule in ((parts[1], _PROJECT, _PROJECT_RULE), (parts[3], _LOCATION, _LOCATION_RULE)):
+            if part and not re.fullmatch(form, part):
+                return f"; {rule}"
+    return ""
+
+
 def _match(pattern: re.Pattern[str], text: str, field: str, resource: str, form: str) -> dict[str, str]:
     found = pattern.fullmatch(text)
     if found is None:
         violations = Violations()
         # Vertex: "Invalid CustomJob resource name." (recorded custom job); what follows is ours.
         shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-        violations.add(field, f'Invalid {resource} resource name. Expected {form}, got "{shown}"')
+        why = _wrong_part(text)
+        violations.add(field, f'Invalid {resource} resource name. Expected {form}, got "{shown}"{why}')
         raise violations.to_error()
     return found.groupdict()

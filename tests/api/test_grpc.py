@@ -64,6 +64,18 @@ def test_create_get_list_and_delete(jobs: aiplatform_v1.JobServiceClient) -> Non
     assert created.name in [found.name for found in listed]
 
 
+def test_other_parts_of_vertex_are_unimplemented_by_name(channel: Any) -> None:
+    method = "/google.cloud.aiplatform.v1.EndpointService/ListEndpoints"
+    for call in (channel.unary_unary(method), lambda data: next(channel.stream_stream(method)(iter([data])))):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(b"")
+        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert (
+            "google.cloud.aiplatform.v1.EndpointService.ListEndpoints is not emulated"
+            in raised.value.details()
+        )
+
+
 def test_value_without_a_kind_means_no_parameters(jobs: aiplatform_v1.JobServiceClient) -> None:
     # What Java's sample of action recognition sends: ValueConverter.EMPTY_VALUE.
     created = jobs.create_batch_prediction_job(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from emulator.api.rest import HttpRequest
 from emulator.api.routing import RouteTable
 from emulator.vertex.contract import HttpBinding, Rpc
 from emulator.vertex.messages import load
@@ -117,6 +118,19 @@ def test_unknown_path_is_a_404_that_names_the_nearest_route(
     assert (error["code"], error["status"]) == (404, "NOT_FOUND")
     assert f"{method} {path}" in error["message"]
     assert hint in error["message"]
+
+
+@pytest.mark.parametrize("path", ["endpoints", "datasets/1", "endpoints/1:predict", "pipelineJobs"])
+def test_other_parts_of_vertex_are_unimplemented_by_name(surface: Any, path: str) -> None:
+    error = surface.error("GET", f"/v1/{PARENT}/{path}")
+    assert (error["code"], error["status"]) == (501, "UNIMPLEMENTED")
+    assert f"{PARENT}/{path} ({path.partition('/')[0]} of Vertex AI) is not emulated." in error["message"]
+
+
+def test_path_that_is_no_utf8_is_an_invalid_argument(surface: Any) -> None:
+    request = HttpRequest("GET", f"/v1/{PARENT}/batchPredictionJobs/%ff", "", {}, b"")
+    assert not surface.rest.is_brief(request)
+    assert surface.error("GET", request.path)["status"] == "INVALID_ARGUMENT"
 
 
 def test_wrong_method_is_a_405_that_names_the_right_ones(surface: Any) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,32 @@ def test_new_answers_are_a_new_version(project: Project) -> None:
     assert answer["versionId"] == "2"
     job = project.finish(project.create(model="pets"))
     assert predicted(project, job)["gs://bucket/a.mp4"] == f"[{CAT_TEXT}]"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"modelId": "x@1"}, "modelId"),
+        ({"modelId": "X"}, "modelId"),
+        ({"modelId": "x" * 64}, "modelId"),
+        ({"modelId": 5}, "modelId"),
+        ({"displayName": 5}, "displayName"),
+        ({"displayName": "x" * 129}, "displayName"),
+    ],
+)
+def test_names_that_no_model_can_have_are_refused(
+    project: Project, members: Mapping[str, Any], field: str
+) -> None:
+    body = {"parent": project.parent, "modelId": "pets", "objective": "object_tracking"}
+    line = {"video": "*", "prediction": []}
+    error = project.error("POST", "/_emulator/canned", {**body, "lines": [line], **members})
+    assert f"Field: {field};" in error["message"]
+
+
+def test_a_canned_model_may_have_a_number_as_automl_s_have(project: Project) -> None:
+    body = {"parent": project.parent, "modelId": "1234567890", "objective": "object_tracking"}
+    project.control("POST", "canned", {**body, "lines": [{"video": "*", "prediction": []}]})
+    assert project.finish(project.create(model="1234567890"))["state"] == "JOB_STATE_SUCCEEDED"
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_delayed_call_is_answered_while_others_are(project: Project) -> None:
         ("explode", 400, "there is no instruction 'explode'"),
         ("{", 400, "cannot be read"),
         ('{"faults": [{"kind": "x"}]}', 400, "needs a kind"),
+        ('{"return": 503, "message": "\\ud800"}', 400, "without halves of surrogate pairs"),
+        ('{"message": ' + "[" * 4000, 400, "cannot be read"),
     ],
 )
 def test_instructions_of_one_request(project: Project, instructions: str, status: int, message: str) -> None:
@@ -107,6 +109,17 @@ def test_instructions_of_one_request(project: Project, instructions: str, status
     assert response.status_code == status
     assert message in response.json()["error"]["message"]
     assert project.http.get(f"/v1/{project.parent}/models").status_code == 200
+
+
+def test_a_text_that_cannot_be_sent_makes_no_plan(project: Project) -> None:
+    plan = b'{"on": "rpc", "code": 7, "message": "\\ud800"}'
+    response = project.http.post("/_emulator/faults", content=plan)
+    assert "half of a surrogate pair" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_number_that_no_plan_can_have_is_not_found(project: Project, method: str) -> None:
+    assert project.error(method, f"/_emulator/faults/{'9' * 30}")["status"] == "NOT_FOUND"
 
 
 def test_instructions_in_grpc_metadata(project: Project, jobs: aiplatform_v1.JobServiceClient) -> None:
@@ -128,6 +141,10 @@ def test_instructions_in_grpc_metadata(project: Project, jobs: aiplatform_v1.Job
         ({"on": "job", "kind": "fail-job", "instance": 1}, "no member 'instance'"),
         ({"on": "job", "kind": "fail-instance", "instance": 0}, "a whole number from 1 on"),
         ({"on": "job", "kind": "fail-job", "times": -1}, "a whole number from 0 on"),
+        ({"on": "rpc", "code": True}, "code is True; write one of CANCELLED"),
+        ({"on": "rpc", "code": 7, "method": "get_model"}, "which no RPC fits; did you mean GetModel?"),
+        ({"on": "rpc", "code": 7, "method": "Nothing"}, "which no RPC fits; such as GetBatchPredictionJob"),
+        ({"on": "rpc", "code": 7, "project": "Bad Project"}, "'Bad Project' is no project"),
     ],
 )
 def test_bad_plans_are_explained(project: Project, value: Any, message: str) -> None:

@@ -174,6 +174,21 @@ def test_wait_ends_when_its_time_is_over(project: Project) -> None:
     assert "JOB_STATE_PENDING after 0.1 s" in error["message"]
 
 
+def test_wait_for_what_cannot_come_any_more_ends_at_once(project: Project) -> None:
+    project.pace("immediate")
+    name = project.create()
+    project.wait(name)
+    for query in ("state=RUNNING", "state=PENDING,PAUSED", "state=SUCCEEDED&held=true"):
+        error = project.error("GET", f"/_emulator/jobs/{job_id(name)}/wait?{query}&timeout=60")
+        assert error["status"] == "FAILED_PRECONDITION"
+        assert "has ended in state JOB_STATE_SUCCEEDED; waited for" in error["message"]
+
+
+def test_a_pace_is_for_what_can_be_a_project(project: Project) -> None:
+    error = project.error("PUT", "/_emulator/projects/Bad%20Project/pace", {"pace": "immediate"})
+    assert "'Bad Project' is no project" in error["message"]
+
+
 @pytest.mark.parametrize("pace", ["fast", "pending=x", "running=1,queued=1", "succeeded"])
 def test_bad_pace_is_explained(project: Project, pace: str) -> None:
     error = project.error("PUT", "/_emulator/pace", {"pace": pace})

@@ -82,10 +82,13 @@ def test_pages_of_other_sites_are_refused(project: Project, headers: dict[str, s
 
 def test_unknown_paths_and_bodies_are_explained(project: Project) -> None:
     assert project.error("GET", "/_emulator/nothing")["status"] == "NOT_FOUND"
+    assert "docs/control.md" in project.error("GET", "/_emulator/nothing")["message"]
     assert project.error("GET", "/_emulator/jobs/x/pace")["status"] == "NOT_FOUND"
     response: httpx.Response = project.http.put("/_emulator/pace", content=b"{")
     assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     response = project.http.put("/_emulator/pace", content=b"[]")
-    assert response.json()["error"]["message"] == "The body must be a JSON object."
+    assert response.json()["error"]["message"].endswith("The body must be a JSON object, not an array.")
+    response = project.http.put("/_emulator/pace", content=b'{"pace":' + b"[" * 100_000)
+    assert response.json()["error"]["message"].endswith("It is nested too deeply.")
     response = project.http.put("/_emulator/pace", content=b" " * (11 * 1024 * 1024))
     assert "exceeds the limit" in response.json()["error"]["message"]

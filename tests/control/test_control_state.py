@@ -1,6 +1,11 @@
 """Reset, seed, snapshot and deterministic mode."""
 
+import errno
 import json
+import os
+import random
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +87,7 @@ def test_reset_of_one_project_leaves_the_others(tmp_path: Path) -> None:
 def test_reset_of_all_empties_the_buckets_of_the_data_folder(tmp_path: Path) -> None:
     with running(tmp_path) as project:
         project.finish(project.create())
-        project.control("POST", "faults", {"on": "rpc", "method": "x", "code": 7})
+        project.control("POST", "faults", {"on": "rpc", "method": "GetModel", "code": 7})
         assert project.control("POST", "reset", {"to": "empty"})["bucketsEmptied"] is True
         assert list(project.buckets.iterdir()) == []
         assert listed(project) == []
@@ -98,7 +103,9 @@ def test_a_folder_of_ones_own_is_never_emptied(tmp_path: Path) -> None:
         assert error["status"] == "FAILED_PRECONDITION"
 
 
-@pytest.mark.parametrize("body", [{"to": "x"}, {"buckets": 1}, {"projects": "x"}, {"project": 3}])
+@pytest.mark.parametrize(
+    "body", [{"to": "x"}, {"buckets": 1}, {"projects": "x"}, {"project": 3}, {"project": ""}]
+)
 def test_bad_reset_changes_nothing(project: Project, body: Any) -> None:
     name = project.create()
     assert project.error("POST", "/_emulator/reset", body)["status"] == "INVALID_ARGUMENT"
@@ -132,6 +139,8 @@ def test_seed_folder_is_loaded_once_and_again_by_reset(tmp_path: Path) -> None:
         ("jobs.jsonl", "\n{", "jobs.jsonl line 2: "),
         ("jobs.jsonl", '{"parent": "x"}', "jobs.jsonl line 1: "),
         ("control.json", '{"speed": 1}', "'speed' is not known"),
+        ("control.json", '{"projects": {"p": "immediate"}}', '"projects" must be an object such as'),
+        ("control.json", '{"faults": ["x"]}', '"faults" must be a list of objects'),
     ],
 )
 def test_bad_seed_keeps_the_server_from_starting(tmp_path: Path, file: str, text: str, message: str) -> None:
@@ -139,6 +148,22 @@ def test_bad_seed_keeps_the_server_from_starting(tmp_path: Path, file: str, text
     (seed / file).write_text(text)
     with pytest.raises(CannotStart, match=message), running(tmp_path, seed_dir=seed):
         pass
+
+
+def test_seed_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    seed = write_seed(tmp_path)
+    right = (seed / "jobs.jsonl").read_text()
+    (seed / "jobs.jsonl").write_text(f'{right}{{"parent": "x"}}')
+    with pytest.raises(CannotStart, match=r"jobs.jsonl line 3: "), running(tmp_path, seed_dir=seed):
+        pass
+    with running(tmp_path) as project:
+        assert listed(project) == []
+        assert project.control("GET", "faults") == {"faults": []}
+        assert project.control("GET", "projects/my-project/pace")["from"] == "setting"
+    (seed / "jobs.jsonl").write_text(right)
+    with running(tmp_path, seed_dir=seed) as project:
+        assert len(listed(project)) == 2
+        assert len(project.control("GET", "faults")["faults"]) == 1
 
 
 def test_snapshot_brings_everything_back_elsewhere(tmp_path: Path) -> None:
@@ -163,6 +188,52 @@ def test_snapshot_brings_everything_back_elsewhere(tmp_path: Path) -> None:
         other.wait(held, "RUNNING", held=True)
         assert other.control("POST", f"jobs/{job_id(held)}/release")["state"] == "JOB_STATE_SUCCEEDED"
         assert other.finish(other.create(model="pets"))["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_snapshot_has_files_of_any_age_and_empty_buckets(tmp_path: Path) -> None:
+    with running(tmp_path) as project:
+        (project.buckets / "empty").mkdir()
+        old = project.buckets / "bucket" / "old"
+        old.write_bytes(b"old")
+        os.utime(old, (0, 0))
+        snapshot = project.http.get("/_emulator/snapshot").content
+    with running(tmp_path / "elsewhere") as other:
+        assert other.http.put("/_emulator/snapshot", content=snapshot).status_code == 200
+        assert {path.name for path in other.buckets.iterdir()} == {"bucket", "empty"}
+        assert (other.buckets / "bucket" / "old").stat().st_mtime == 0
+
+
+def test_damaged_snapshot_changes_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as project:
+        (project.buckets / "bucket" / "noise").write_bytes(random.Random(0).randbytes(100_000))
+        snapshot = bytearray(project.http.get("/_emulator/snapshot").content)
+        place = snapshot.index(b"buckets/bucket/noise") + 50_000
+        snapshot[place] ^= 1
+        name = project.create()
+        project.wait(name)
+        before = {path for path in project.buckets.rglob("*")}
+        response = project.http.put("/_emulator/snapshot", content=bytes(snapshot))
+        assert response.json()["error"]["status"] == "INVALID_ARGUMENT"
+        assert "damaged" in response.json()["error"]["message"]
+        assert {path for path in project.buckets.rglob("*")} == before
+        assert not list(project.emulator.settings.data_dir.glob(".snapshot-*"))
+        assert project.state(name) == "SUCCEEDED"
+
+
+def test_snapshot_of_what_cannot_be_read_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it, its caller gets an answer, and no file stays behind."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", refuse)
+    before = set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip"))
+    error = project.error("GET", "/_emulator/snapshot")
+    assert error["status"] == "FAILED_PRECONDITION"
+    assert "cannot be read (Permission denied)" in error["message"]
+    monkeypatch.setattr(zipfile.ZipFile, "write", lambda *_, **__: 1 / 0)
+    assert project.error("GET", "/_emulator/snapshot")["status"] == "INTERNAL"
+    assert set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip")) <= before
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])

@@ -12,6 +12,7 @@ from emulator.vertex.names import (
     LocationName,
     ModelName,
     OperationName,
+    check_project,
     project_number,
 )
 
@@ -64,7 +65,34 @@ def test_bad_name_is_an_invalid_argument_that_names_the_form(kind: Any, text: st
         f"List of found errors:\t1.Field: the_field; Message: Invalid {kind.__name__.removesuffix('Name')} "
         "resource name. Expected projects/PROJECT/locations/LOCATION"
     )
-    assert raised.value.message.endswith(f'got "{text}".\t')
+    assert f'got "{text}"' in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("projects/my_project/locations/us-central1", "a project id or number has"),
+        ("projects/My-Project/locations/us-central1/models/m", "a project id or number has"),
+        ("projects/p/locations/us_central1", "a location has"),
+        ("projects/p/locations/us-central1/models/m n", ""),
+        ("projects//locations/us-central1", ""),
+    ],
+)
+def test_the_part_that_is_wrong_is_told(text: str, rule: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        ModelName.parse(text)
+    assert (f'got "{text}"; {rule}' if rule else f'got "{text}".\t') in raised.value.message
+
+
+@pytest.mark.parametrize("text", ["", "Bad Project", "my_project", "-p", "p/q", "p\n"])
+def test_what_cannot_be_a_project_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="is no project: a project id or number has a-z"):
+        check_project(text)
+
+
+@pytest.mark.parametrize("text", ["my-project", "123", "example.com:p"])
+def test_what_can_be_a_project_is_given_back(text: str) -> None:
+    assert check_project(text) == text
 
 
 def test_model_name_without_its_collection_is_taken_on_request() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO
@@ -9,14 +10,16 @@ from typing import Any, BinaryIO
 from emulator.inference.canned import check_lines
 from emulator.inference.manifest import OBJECTIVES, ManifestError
 from emulator.service.context import Context, Place
-from emulator.service.fields import refuse
+from emulator.service.fields import check_display_name, refuse
 from emulator.storage import GcsUri, InvalidUri, StorageError
-from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
-from emulator.vertex.names import LocationName, ModelName
+from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound, Violations
+from emulator.vertex.names import LocationName
 
 Install = Callable[[Place, str, Any, list[tuple[str, Callable[[], BinaryIO]]]], int]
 _KNOWN = ("parent", "modelId", "displayName", "objective", "lines", "directory")
 _FILE = "canned.jsonl"
+# Vertex: an upload's id begins with a letter or _, but AutoML's own models have numbers.
+_MODEL_ID = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}")
 
 
 class Canned:
@@ -31,8 +34,14 @@ class Canned:
         if unknown := [name for name in value if name not in _KNOWN]:
             raise InvalidArgument(f"{unknown[0]!r} is not known here; there are {', '.join(_KNOWN)}.")
         parent = LocationName.parse(str(value.get("parent", "")))
-        model_id = str(value.get("modelId", ""))
-        ModelName.parse(f"{parent}/models/{model_id}", field="modelId")
+        model_id, name = value.get("modelId"), value.get("displayName") or value.get("modelId")
+        if not isinstance(model_id, str) or not _MODEL_ID.fullmatch(model_id):
+            refuse("modelId", f"{str(model_id)[:80]!r} is not a model id; use up to 63 of a-z, 0-9, _ and -.")
+        if not isinstance(name, str):
+            refuse("displayName", f"It is {name!r}; give a text.")
+        violations = Violations()
+        check_display_name(violations, "displayName", name)
+        violations.raise_if_any()
         objective = OBJECTIVES.get(str(value.get("objective")))
         if objective is None:
             refuse("objective", f"It is {value.get('objective')!r}; use one of {', '.join(OBJECTIVES)}.")
@@ -41,9 +50,7 @@ class Canned:
             count = check_lines(lines, objective)
         except ValueError as error:
             raise InvalidArgument(f"{error}.") from None
-        return self._make(
-            parent, model_id, str(value.get("displayName") or model_id), objective.value, lines, count
-        )
+        return self._make(parent, model_id, name, objective.value, lines, count)
 
     def _make(
         self, parent: LocationName, model_id: str, name: str, objective: str, lines: Sequence[str], count: int

@@ -1,5 +1,6 @@
 """Failures on demand: plans with an account of how often they fitted and took effect."""
 
+import difflib
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from emulator.instructions import InstructionError
 from emulator.instructions.faults import JobFault, Plan, RpcFault, dump_faults, parse_plan
 from emulator.service.context import Context
 from emulator.vertex.errors import InvalidArgument, NotFound
-from emulator.vertex.names import project_number
+from emulator.vertex.names import check_project, project_number
 
 # How old the list of plans may be where another server may have changed it.
 _MAX_AGE_S = 1.0
@@ -39,14 +40,27 @@ class Faults:
 
     def add(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a plan; its account."""
-        try:
-            plan = parse_plan(value)
-        except InstructionError as error:
-            raise InvalidArgument(str(error)) from None
+        plan = self.check(value)
         project = project_number(plan.project, self._context.project_numbers) if plan.project else ""
         row = self._context.database.insert_fault(project, json.dumps(value))
         self.forget()
         return account(row)
+
+    def check(self, value: Mapping[str, Any]) -> Plan:
+        """Read a plan. Raises InvalidArgument, also for one that could never act."""
+        try:
+            plan = parse_plan(value)
+        except InstructionError as error:
+            raise InvalidArgument(str(error)) from None
+        if plan.project:
+            check_project(plan.project)
+        keys = [f"{rpc.service}/{rpc.name}" for rpc in self._context.contract.methods()]
+        if not plan.is_for_jobs and not any(map(plan.hits_method, keys)):
+            names = sorted({key.rpartition("/")[2] for key in keys})
+            near = difflib.get_close_matches(plan.method.rpartition("/")[2], names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "such as GetBatchPredictionJob or *Model"
+            raise InvalidArgument(f"method is {plan.method[:200]!r}, which no RPC fits; {hint}")
+        return plan
 
     def list(self) -> list[dict[str, Any]]:
         """The accounts of all plans."""
@@ -61,8 +75,8 @@ class Faults:
 
     def remove(self, number: str | None = None) -> int:
         """Remove one plan or all; how many there were."""
-        if number is not None and not number.isdecimal():
-            raise _missing(number)
+        if number is not None and not (number.isdecimal() and len(number) < 19):  # an int64
+            raise _missing(number[:80])
         removed = self._context.database.delete_faults(None if number is None else int(number))
         self.forget()
         if number is not None and not removed:

@@ -13,13 +13,14 @@ from emulator.service.context import Context
 from emulator.service.control.watch import Watch
 from emulator.vertex.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
-from emulator.vertex.names import project_number
+from emulator.vertex.names import check_project, project_number
 
 #: So many calls wait at a time; more are answered at once. Surfaces have threads for these and for others.
 MAX_HELD = 112
 # Clients with a deadline get their answer so long before it.
 _MARGIN_S = 0.5
-_NOTE = "pace"
+#: How the names of the notes begin that hold paces; then comes the project's number, or nothing.
+PACE_NOTES = "pace/"
 _MAX_AGE_S = 1.0
 
 
@@ -49,8 +50,8 @@ class Paces:
         """Set the pace of a project or of the server; None removes it. Jobs that exist keep theirs."""
         text = None if pace is None else check_pace(pace)
         self.may_hold |= bool(text)
-        scope = self._number(project) if project else ""
-        self._context.database.set_note(f"{_NOTE}/{scope}", text)
+        scope = self._number(check_project(project)) if project else ""
+        self._context.database.set_note(f"{PACE_NOTES}{scope}", text)
         self.forget()
         return self.get(project)
 
@@ -104,21 +105,31 @@ class Paces:
         return row
 
     def wait(self, row: JobRow, states: Collection[JobState], held: bool, timeout_s: float) -> dict[str, Any]:
-        """The job once it is in one of the states (and held there, if asked for); raises DeadlineExceeded."""
+        """The job once it is in one of the states (and held there, if asked for).
+
+        Raises DeadlineExceeded, or FailedPrecondition once it has ended otherwise.
+        """
+
+        def fits(found: JobRow) -> bool:
+            return found.state in states and (not held or self._is_held(found))
 
         def look() -> JobRow | None:
             found = self.row(row.id)
-            return found if found.state in states and (not held or self._is_held(found)) else None
+            return found if fits(found) or found.state in TERMINAL else None
 
         found = self._watch.wait(look, timeout_s)
-        if found is None:
-            current = self.row(row.id)
-            names = ", ".join(sorted(state.name for state in states))
-            raise DeadlineExceeded(
-                f"{row.name} is in state {current.state.proto_name} after {timeout_s:g} s; waited for"
-                f" {names}{' (held)' if held else ''}."
+        current = found or self.row(row.id)
+        if fits(current):
+            return self.describe(current)
+        wanted = ", ".join(sorted(state.name for state in states)) + (" (held)" if held else "")
+        if current.state in TERMINAL:
+            raise FailedPrecondition(
+                f"{row.name} has ended in state {current.state.proto_name}; waited for {wanted}, which cannot"
+                " come any more."
             )
-        return self.describe(found)
+        raise DeadlineExceeded(
+            f"{row.name} is in state {current.state.proto_name} after {timeout_s:g} s; waited for {wanted}."
+        )
 
     def describe(self, row: JobRow) -> dict[str, Any]:
         """A job's state and pace."""
@@ -145,9 +156,8 @@ class Paces:
         # Another server may have changed them.
         stale = self._context.database.is_shared and time.monotonic() - self._read_at > _MAX_AGE_S
         if known is None or stale:
-            prefix = f"{_NOTE}/"
-            found = self._context.database.get_notes(prefix)
-            known = {name.removeprefix(prefix): text for name, text in found.items()}
+            found = self._context.database.get_notes(PACE_NOTES)
+            known = {name.removeprefix(PACE_NOTES): text for name, text in found.items()}
             self._set, self._read_at = known, time.monotonic()
         return known
 

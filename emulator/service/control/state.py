@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,6 +16,7 @@ from typing import IO, Any
 from emulator import __version__
 from emulator.database import SCHEMA_VERSION, JobRow
 from emulator.service.context import Call, Context
+from emulator.service.control.paces import PACE_NOTES
 from emulator.service.control.watch import Watch
 from emulator.vertex.errors import ApiError, FailedPrecondition, InvalidArgument
 from emulator.vertex.job_state import TERMINAL, JobState
@@ -25,6 +28,8 @@ _SEEDED = "seeded"
 _GRACE_S = 5.0
 _PATH_COLUMNS = ("model_folder", "folder")
 _DATA = "{data}"
+# Where a snapshot is unpacked, in the data folder, before it takes the place of what is there.
+_UNPACKED = ".snapshot-"
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,12 @@ class State:
 
         buckets: empty them as well; by default when all is reset and they are the emulator's own.
         """
-        number = project_number(project, self._context.project_numbers) if project else None
+        number = None if project is None else project_number(project, self._context.project_numbers)
         if buckets and self._folders.buckets is None:
             raise FailedPrecondition(
                 "The folder of the buckets was given with storage_dir; it is not emptied."
             )
-        if buckets and project:
+        if buckets and project is not None:
             raise FailedPrecondition("Buckets belong to no project; they are emptied when all is reset.")
         cancelled = self._stop_jobs(number)
         self._context.database.delete_project(number)
@@ -97,88 +102,133 @@ class State:
             self.seed()
 
     def seed(self) -> None:
-        """Load the seed folder. Raises SeedError."""
+        """Load the seed folder, all of it or nothing. Raises SeedError."""
         folder = self._folders.seed
         assert folder is not None
         if not folder.is_dir():
             raise SeedError(f"The seed folder {folder} does not exist.")
         if (folder / "buckets").is_dir() and self._folders.buckets is not None:
-            shutil.copytree(folder / "buckets", self._folders.buckets, dirs_exist_ok=True)
-        control = folder / "control.json"
-        if control.is_file():
-            with _blaming(str(control)):
-                self._control(_json_object(control.read_text(encoding="utf-8")))
-        jobs = folder / "jobs.jsonl"
-        if jobs.is_file():
-            for number, line in enumerate(jobs.read_text(encoding="utf-8").splitlines(), start=1):
-                if line.strip():
-                    with _blaming(f"{jobs} line {number}"):
-                        self._seed_job(_json_object(line))
+            with _blaming(str(folder / "buckets")):
+                shutil.copytree(folder / "buckets", self._folders.buckets, dirs_exist_ok=True)
+        with self._undone_on_error() as job_ids:
+            control = folder / "control.json"
+            if control.is_file():
+                with _blaming(str(control)):
+                    self._control(_json_object(control.read_text(encoding="utf-8")))
+            for where, line in _lines(folder / "jobs.jsonl"):
+                with _blaming(where):
+                    job_ids.append(self._seed_job(_json_object(line)))
         self._context.database.set_note(_SEEDED, str(folder))
 
     def save(self, file: IO[bytes]) -> None:
-        """Write everything as a zip file."""
+        """Write everything as a zip file. Raises FailedPrecondition where a file cannot be read."""
         times: dict[str, int] = {}
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        # Files from before 1980, which a zip file cannot date, are kept as well: `times` has all dates.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             rows = {name: [self._row_out(row) for row in rows] for name, rows in self._dump()}
             archive.writestr("rows.json", json.dumps(rows))
             for name, folder in self._saved_folders():
                 for path in sorted(folder.rglob("*")):
                     # Files may go while they are read, and those of unfinished writes do.
-                    with suppress(FileNotFoundError):
-                        if path.is_file() and not path.is_symlink():
-                            entry = f"{name}/{path.relative_to(folder).as_posix()}"
+                    with suppress(FileNotFoundError), _unreadable_is_said(path):
+                        entry = f"{name}/{path.relative_to(folder).as_posix()}"
+                        if path.is_dir() and not path.is_symlink():
+                            archive.writestr(f"{entry}/", b"")
+                        elif path.is_file() and not path.is_symlink():
                             times[entry] = path.stat().st_mtime_ns
                             archive.write(path, entry)
             head = {"format": _FORMAT, "emulator": __version__, "schema": SCHEMA_VERSION, "times": times}
             archive.writestr("snapshot.json", json.dumps(head))
 
     def load(self, file: IO[bytes]) -> dict[str, Any]:
-        """Put what `save` has written in place of everything. Raises InvalidArgument for another file."""
-        try:
-            archive = zipfile.ZipFile(file)
-            head = json.loads(archive.read("snapshot.json"))
-            rows = json.loads(archive.read("rows.json"))
-            names = [name for name in archive.namelist() if "/" in name]
-            targets = {name: self._target(name) for name in names}
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise InvalidArgument(f"The body is no snapshot of this emulator: {error}.") from None
+        """Put what `save` has written in place of everything.
+
+        Raises InvalidArgument for another file or a damaged one, before anything is touched.
+        """
+        self._folders.data.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folders.data, prefix=_UNPACKED) as unpacked:
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    head, rows = (json.loads(archive.read(name)) for name in ("snapshot.json", "rows.json"))
+                    self._check_version(head)
+                    self._unpack(archive, head["times"], Path(unpacked))
+                loaded = {name: [self._row_in(row) for row in of_table] for name, of_table in rows.items()}
+                jobs, files = len(rows["batch_prediction_jobs"]), len(head["times"])
+            except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError) as error:
+                raise InvalidArgument(
+                    f"The body is no snapshot of this emulator, or it is damaged: {error}. Nothing changed."
+                ) from None
+            self._stop_jobs(None)
+            for name, folder in self._saved_folders():
+                _empty(folder)
+                _move_all(Path(unpacked, name), folder)
+        # Last: a job may go on as soon as it has its row.
+        self._context.database.restore(loaded)
+        self._forget(None)
+        self._context.on_work()
+        return {"jobs": jobs, "files": files}
+
+    def _check_version(self, head: Mapping[str, Any]) -> None:
         if (head.get("format"), head.get("schema")) != (_FORMAT, SCHEMA_VERSION):
             raise InvalidArgument(
                 f"The snapshot was made by emulator {head.get('emulator')}, whose tables differ from those of"
                 f" {__version__}. Load it with that version."
             )
-        with archive:
-            self._stop_jobs(None)
-            for _, folder in self._saved_folders():
-                _empty(folder)
-            for name, target in targets.items():
-                target.parent.mkdir(parents=True, exist_ok=True)
+
+    def _unpack(self, archive: zipfile.ZipFile, times: Mapping[str, int], into: Path) -> None:
+        for name in archive.namelist():
+            if "/" not in name:
+                continue
+            target = into / self._checked(name)
+            (target if name.endswith("/") else target.parent).mkdir(parents=True, exist_ok=True)
+            if not name.endswith("/"):
                 with archive.open(name) as origin, target.open("wb") as copy:
                     shutil.copyfileobj(origin, copy)
-                os.utime(target, ns=(head["times"][name], head["times"][name]))
-        loaded = {name: [self._row_in(row) for row in of_table] for name, of_table in rows.items()}
-        self._context.database.restore(loaded)
-        self._forget(None)
-        self._context.on_work()
-        return {"jobs": len(rows["batch_prediction_jobs"]), "files": len(targets)}
+                os.utime(target, ns=(times[name], times[name]))
 
     def _stop_jobs(self, number: str | None) -> int:
         """Cancel what is unfinished and wait until it has ended, for a while; how many there were."""
-        unfinished = self._context.database.unfinished_jobs(number)
-        for row in unfinished:
-            self._context.database.request_cancel(row.id)
-            self._context.database.release_hold(row.id)
-        self._context.on_cancel()
-        self._watch.wait(lambda: None if self._context.database.unfinished_jobs(number) else True, _GRACE_S)
+        unfinished = {row.id for row in self._context.database.unfinished_jobs(number)}
+        self._stop_jobs_of(unfinished)
         return len(unfinished)
 
-    def _seed_job(self, value: Mapping[str, Any]) -> None:
+    def _stop_jobs_of(self, job_ids: Set[int]) -> None:
+        database = self._context.database
+        for job_id in job_ids:
+            database.request_cancel(job_id)
+            database.release_hold(job_id)
+        self._context.on_cancel()
+        self._watch.wait(
+            lambda: job_ids.isdisjoint(row.id for row in database.unfinished_jobs()) or None, _GRACE_S
+        )
+
+    def _seed_job(self, value: Mapping[str, Any]) -> int:
+        """Make one job of a seed; its id."""
         request = from_json(self._context.v1.CreateBatchPredictionJobRequest, dict(value))
         if JobState(request.batch_prediction_job.state) in TERMINAL:
-            self._keep_job(request.parent, request.batch_prediction_job)
-        else:
-            self._create_job(request, Call())
+            return self._keep_job(request.parent, request.batch_prediction_job).id
+        return int(self._create_job(request, Call()).name.rpartition("/")[2])
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[list[int]]:
+        """Take back the paces, the faults and the jobs (whose ids are put into the list) of a seed that
+        cannot be loaded to its end: it will be loaded again."""
+        database, job_ids = self._context.database, list[int]()
+        paces = database.get_notes(PACE_NOTES)
+        faults = {row.number for row in database.list_faults()}
+        try:
+            yield job_ids
+        except SeedError:
+            self._stop_jobs_of({*job_ids})
+            for job_id in job_ids:
+                database.delete_job(job_id)
+            for row in database.list_faults():
+                if row.number not in faults:
+                    database.delete_faults(row.number)
+            for name in {*database.get_notes(PACE_NOTES), *paces}:
+                database.set_note(name, paces.get(name))
+            self._forget(None)
+            raise
 
     def _dump(self) -> Iterator[tuple[str, Any]]:
         for name, rows in self._context.database.dump().items():
@@ -190,12 +240,12 @@ class State:
             yield "buckets", self._folders.buckets
         yield from self._folders.kept.items()
 
-    def _target(self, name: str) -> Path:
-        top, *rest = PurePosixPath(name).parts
-        folder = dict(self._saved_folders()).get(top)
-        if folder is None or not rest or ".." in rest or any("\0" in part for part in rest):
+    def _checked(self, name: str) -> Path:
+        path = PurePosixPath(name)
+        top, *rest = path.parts
+        if top not in dict(self._saved_folders()) or not rest or ".." in rest or "\0" in name:
             raise ValueError(f"it has an entry {name!r}")
-        return folder.joinpath(*rest)
+        return Path(path)
 
     def _row_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -235,6 +285,29 @@ def _blaming(where: str) -> Iterator[None]:
         raise SeedError(f"{where}: {error}") from error
 
 
+@contextmanager
+def _unreadable_is_said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FailedPrecondition(
+            f"{path} cannot be read ({error.strerror or error}), so there is no snapshot; make it readable,"
+            " or remove it."
+        ) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file that are not blank, with what to call each; none where there is no file."""
+    if path.is_file():
+        with _blaming(str(path)):
+            text = path.read_text(encoding="utf-8")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"{path} line {number}", line
+
+
 def _json_object(text: str) -> Mapping[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
@@ -244,6 +317,13 @@ def _json_object(text: str) -> Mapping[str, Any]:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _move_all(origin: Path, target: Path) -> None:
+    """Move what is in one folder into another, if there is the first."""
+    for path in origin.iterdir() if origin.is_dir() else ():
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)
 
 
 def _empty(folder: Path | None) -> None:
