@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emulator.cli.options import PATH, read_settings
 from emulator.cli.terminal import fail, progress_bar
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ TOLERANCE_S = 0.1
 # A track agrees when its boxes overlap the drawn ones by this much, on average over its frames.
 MIN_IOU = 0.8
 _SHOWN_CHARACTERS = 600
+_FOLDER = "vertex-emulator-demo"
 _IOU_MEANING = "IoU: how well the boxes overlap those that were drawn, over the whole track"
 _TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
@@ -75,13 +77,14 @@ def register(cli: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--data-dir", help="Where the videos, the output and the database go.")
-    ] = Path("vertex-emulator-demo"),
+    data_dir: Annotated[
+        str, typer.Option(metavar=PATH, help="Where the videos, the output and the database go.")
+    ] = _FOLDER,
 ) -> None:
     """Run the documentation's two examples end to end: videos, server, requests, predictions."""
     from rich.console import Console
 
+    folder = read_settings({"data_dir": data_dir or _FOLDER}).settings.data_dir
     console = Console()
     with progress_bar() as progress:
         progress.add_task("Rendering the two example videos", total=None, detail="")

@@ -64,6 +64,22 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca-bundle.pem")
 
 
+def test_empty_flags_count_as_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = variables("--data-dir", "", "--host", "", "--tls-names", "", "--config", "")
+    assert values["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:8080"
+    assert [path.name for path in tmp_path.iterdir()] == ["vertex-emulator-data"]
+
+
+def test_tilde_that_the_shell_leaves_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert variables("--data-dir=~/data")["NODE_EXTRA_CA_CERTS"].startswith(f"{tmp_path}/home/data/")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_alias_mode_sets_no_endpoint(tmp_path: Path) -> None:
     usual, alias = variables("--data-dir", tmp_path), variables("--data-dir", tmp_path, "--alias")
     assert {name for name, value in usual.items() if "://" in value} == set(usual) - set(alias)
