@@ -428,6 +428,28 @@ def test_port_of_what_is_off_is_refused(tmp_path: Path, flags: list[str], said: 
     assert said in " ".join(log.split())
 
 
+def test_folder_of_buckets_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = serve("--port", "0", "--storage-dir", str(tmp_path / "file"), "--data-dir", str(tmp_path))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"The folder of buckets {tmp_path}/file cannot be used" in log
+    assert "Name another with --storage-dir" in log
+
+
+def test_second_server_on_a_data_folder_warns_and_the_next_one_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(port=0, data_dir=tmp_path, bundled_models=False, workers=1)
+    with Emulator(settings):
+        assert "Another server" not in caplog.text
+        with Emulator(settings):
+            assert f"Another server (process {os.getpid()} of {socket.gethostname()}) works on" in caplog.text
+    caplog.clear()
+    with Emulator(settings):
+        assert "Another server" not in caplog.text
+
+
 @pytest.mark.slow
 def test_demo_predicts_what_the_documentation_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emulator", "demo", "--data-dir", str(tmp_path)]
