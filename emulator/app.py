@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from emulator.certificates import CertificateError, prepare, server_context
 from emulator.config import SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.dispatcher import Dispatcher
+from emulator.execution.owner import living_servers
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
@@ -160,7 +161,7 @@ class _Running:
         self._parts.close()
 
     def _build(self, settings: Settings, parts: ExitStack) -> None:
-        settings.buckets.mkdir(parents=True, exist_ok=True)
+        _make_buckets(settings)
         self._registry = registry = open_registry(settings)
         store = open_store(settings)
         # What clients see: the local folder, wherever jobs find their buckets.
@@ -178,11 +179,14 @@ class _Running:
             log_level=settings.log_level,
         )
         parts.callback(self._pool.stop)
+        owners = settings.data_dir / "owners"
+        if not self._database.is_shared:
+            _warn_of_others(living_servers(owners), settings)
         self._dispatcher = Dispatcher(
             self._database,
             store,
             self._pool,
-            owners=settings.data_dir / "owners",
+            owners=owners,
             max_running_jobs=settings.max_running_jobs,
             settings=RunnerSettings(settings.provider, settings.worker_threads, settings.strict),
         )
@@ -402,6 +406,30 @@ def _folders(settings: Settings) -> Folders:
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     return server_context(prepare(settings.tls_folder, settings.certified_names))
+
+
+def _make_buckets(settings: Settings) -> None:
+    try:
+        settings.buckets.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if settings.storage_dir is None:
+            raise
+        raise CannotStart(
+            f"The folder of buckets {settings.storage_dir} cannot be used: {error}. Name another with"
+            " --storage-dir."
+        ) from error
+
+
+def _warn_of_others(servers: Sequence[str], settings: Settings) -> None:
+    if servers:
+        log.warning(
+            "Another server (%s) works on the data folder %s. With SQLite they do not hear of each other: who"
+            " waits for a job at one misses what the other does with it, paces and faults that are set at one"
+            " may not reach the other, and a start fails the uploads that are under way. Give this one a"
+            " folder of its own with --data-dir, or both a PostgreSQL database with --database-url.",
+            ", ".join(servers),
+            settings.data_dir.absolute(),
+        )
 
 
 def _sentence(error: Exception, settings: Settings) -> str:

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -32,11 +32,29 @@ class SettingError(ValueError):
     """A setting that cannot be used; the message names it, where it came from and what fits."""
 
 
-def _setting(default: Any, help_text: str, *, minimum: int | None = None, maximum: int | None = None) -> Any:
-    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum}
+def _setting(
+    default: Any,
+    help_text: str,
+    *,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    check: Callable[[Any], None] | None = None,
+) -> Any:
+    """One row of the table. `check` raises ValueError for a value of the right type that is wrong."""
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "check": check}
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def _check_project_numbers(numbers: Mapping[str, str]) -> None:
+    projects: dict[str, str] = {}
+    for project, number in numbers.items():
+        if not (number.isascii() and number.isdecimal()):
+            raise ValueError(f"{project} has {number!r} for its number; digits are needed.")
+        other = projects.setdefault(number, project)
+        if other != project:
+            raise ValueError(f"{other} and {project} have the same number, {number}; give each its own.")
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,7 @@ class Settings:
         {},
         "Project numbers by project id, as in `my-project=123456789012,other=42`."
         " A project without an entry gets a stable number derived from its id.",
+        check=_check_project_numbers,
     )
     provider: Provider = _setting(
         "auto",
@@ -197,7 +216,8 @@ def load_settings(
     """Combine flags, environment and configuration file.
 
     Args:
-        flags: values by setting name; None means the flag was not given.
+        flags: values by setting name; None means the flag was not given. So does an empty text here, in
+            the environment and in the file: it comes from a variable that is not set.
         environ: the environment, `os.environ` by default.
         config_file: a TOML file; by default the one VERTEX_EMULATOR_CONFIG names.
 
@@ -209,19 +229,17 @@ def load_settings(
         config_file = Path(environ[CONFIG_VARIABLE])
     values: dict[str, object] = {}
     sources = dict.fromkeys((setting.name for setting in dataclasses.fields(Settings)), "default")
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    layers = (
-        (from_clients := _from_clients(environ), dict.fromkeys(from_clients, STORAGE_VARIABLE)),
-        (from_file := _from_file(config_file), dict.fromkeys(from_file, str(config_file))),
-        (
-            from_environment := _from_environment(environ),
-            {name: variable_name(name) for name in from_environment},
-        ),
-        (given, {name: flag_name(name) for name in given}),
+    layers: tuple[tuple[Mapping[str, object], Callable[[str], str]], ...] = (
+        (_from_clients(environ), lambda _: STORAGE_VARIABLE),
+        (_from_file(config_file), lambda _: str(config_file)),
+        (_from_environment(environ), variable_name),
+        (flags or {}, flag_name),
     )
-    for layer, layer_sources in layers:
-        sources.update(layer_sources)
-        values.update({name: _convert(name, value, layer_sources[name]) for name, value in layer.items()})
+    for layer, source_of in layers:
+        for name, value in layer.items():
+            if not _is_empty(value):
+                sources[name] = source_of(name)
+                values[name] = _convert(name, value, sources[name])
     return LoadedSettings(Settings(**values), sources, tuple(_unknown_variables(environ)))  # type: ignore[arg-type]
 
 
@@ -250,7 +268,12 @@ def variable_name(setting: str) -> str:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     names = (setting.name for setting in dataclasses.fields(Settings))
-    return {name: environ[variable_name(name)] for name in names if environ.get(variable_name(name))}
+    return {name: environ[variable_name(name)] for name in names if variable_name(name) in environ}
+
+
+def _is_empty(value: object) -> bool:
+    """Whether nothing is said; a list without entries says something, one of empty texts does not."""
+    return value in (None, "") or (isinstance(value, list) and value != [] and not any(value))
 
 
 def _from_clients(environ: Mapping[str, str]) -> dict[str, object]:
@@ -272,7 +295,8 @@ def _from_file(path: Path | None) -> dict[str, object]:
     if path is None:
         return {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows put a byte order mark first, which TOML does not know.
+        values = tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingError(
             f"The configuration file {path} cannot be read: {error.strerror or error}."
@@ -295,14 +319,23 @@ def _convert(name: str, value: object, source: str) -> object:
     setting = next(setting for setting in dataclasses.fields(Settings) if setting.name == name)
     try:
         converted = _parse(setting.type, value)
-    except (ValueError, TypeError) as error:
-        raise SettingError(f"{source}: {value!r} does not fit: {error}") from error
-    minimum, maximum = setting.metadata["minimum"], setting.metadata["maximum"]
-    if isinstance(converted, int) and minimum is not None and converted < minimum:
-        raise SettingError(f"{source}: {value!r} does not fit: the smallest possible value is {minimum}.")
-    if isinstance(converted, int) and maximum is not None and converted > maximum:
-        raise SettingError(f"{source}: {value!r} does not fit: the largest possible value is {maximum}.")
+        _check(setting.metadata, converted)
+    except ValueError as error:
+        # A flag and a variable name the setting themselves, a file does not.
+        named = source in (flag_name(name), variable_name(name), STORAGE_VARIABLE)
+        where = source if named else f"{source}: {name}"
+        raise SettingError(f"{where}: {value!r} does not fit: {error}") from error
     return converted
+
+
+def _check(rules: Mapping[str, Any], value: object) -> None:
+    minimum, maximum = rules["minimum"], rules["maximum"]
+    if isinstance(value, int) and minimum is not None and value < minimum:
+        raise ValueError(f"the smallest possible value is {minimum}.")
+    if isinstance(value, int) and maximum is not None and value > maximum:
+        raise ValueError(f"the largest possible value is {maximum}.")
+    if rules["check"] is not None:
+        rules["check"](value)
 
 
 def _parse(kind: Any, value: object) -> object:
@@ -317,17 +350,29 @@ def _parse(kind: Any, value: object) -> object:
     if kind == dict[str, str]:
         return _parse_mapping(value)
     if kind == list[Path]:
-        entries = value.split(os.pathsep) if isinstance(value, str) else value
-        if not isinstance(entries, list | tuple):
-            raise ValueError("a list of folders is needed.")
-        return [Path(entry) for entry in entries]
+        return [_parse_path(entry) for entry in _entries(value, os.pathsep) if entry != ""]
     if kind == list[str]:
         return _parse_list(value)
     if kind in (Path, Path | None):
-        return Path(str(value))
+        return _parse_path(value)
+    return _parse_text(value)
+
+
+def _parse_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("text is needed.")
     return value
+
+
+def _parse_path(value: object) -> Path:
+    path = value if isinstance(value, Path) else Path(_parse_text(value))
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"nobody here has the home folder {path.parts[0]}. Write the path out, or ./{path} if that is"
+            " its name."
+        ) from None
 
 
 def _parse_bool(value: object) -> bool:
@@ -358,17 +403,25 @@ def _parse_int(value: object) -> int:
 
 
 def _parse_list(value: object) -> list[str]:
-    entries = value.split(",") if isinstance(value, str) else value
+    parts = (part for entry in _entries(value, ",") for part in _parse_text(entry).split(","))
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _entries(value: object, separator: str) -> Sequence[object]:
+    entries = value.split(separator) if isinstance(value, str) else value
     if not isinstance(entries, list | tuple):
         raise ValueError("a list of texts is needed.")
-    parts = (part for entry in entries for part in str(entry).split(","))
-    return [part.strip() for part in parts if part.strip()]
+    return entries
 
 
 def _parse_mapping(value: object) -> dict[str, str]:
     if isinstance(value, Mapping):
-        return {str(key): str(entry) for key, entry in value.items()}
-    pairs = [pair.strip().partition("=") for pair in str(value).split(",") if pair.strip()]
+        # A number without quotes is what one writes in TOML for a number.
+        return {key: str(entry) if type(entry) is int else _parse_text(entry) for key, entry in value.items()}
+    pairs = [pair.strip().partition("=") for pair in _parse_text(value).split(",") if pair.strip()]
     if any(not key or not entry for key, _, entry in pairs):
         raise ValueError("write it as `name=value,other=value`.")
-    return {key.strip(): entry.strip() for key, _, entry in pairs}
+    mapping = {key.strip(): entry.strip() for key, _, entry in pairs}
+    if len(mapping) < len(pairs):
+        raise ValueError("a name is there twice.")
+    return mapping

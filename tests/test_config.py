@@ -1,10 +1,11 @@
 """Settings: where a value comes from, and what a bad one is answered with."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from emulator.config import SettingError, Settings, load_settings
+from emulator.config import SettingError, Settings, load_settings, variable_name
 
 
 def test_defaults_are_marked_as_defaults() -> None:
@@ -49,6 +50,17 @@ def test_lists_and_mappings_can_be_written_as_text() -> None:
         ({"VERTEX_EMULATOR_PROVIDER": "tpu"}, "choose one of auto, cpu, cuda, tensorrt, openvino"),
         ({"VERTEX_EMULATOR_STRICT": "perhaps"}, "use true or false"),
         ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a:1"}, "name=value,other=value"),
+        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a=1,a=2"}, "a name is there twice"),
+        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a=b"}, "a has 'b' for its number; digits are needed"),
+        ({"VERTEX_EMULATOR_PROJECT_NUMBERS": "a=٣"}, "digits are needed"),
+        (
+            {"VERTEX_EMULATOR_PROJECT_NUMBERS": "a=1,b=1"},
+            "a and b have the same number, 1; give each its own",
+        ),
+        (
+            {"VERTEX_EMULATOR_DATA_DIR": "~nobody-of-that-name/x"},
+            "or ./~nobody-of-that-name/x if that is its name",
+        ),
     ],
 )
 def test_bad_value_names_its_source_and_the_remedy(environ: dict[str, str], message: str) -> None:
@@ -59,9 +71,20 @@ def test_bad_value_names_its_source_and_the_remedy(environ: dict[str, str], mess
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("prot = 1", "did you mean port."), ("port =", "not valid TOML"), ('port = "x"', "'x' does not fit")],
+    [
+        ("prot = 1", "did you mean port."),
+        ("port =", "not valid TOML"),
+        ('port = "x"', "emulator.toml: port: 'x' does not fit: a whole number is needed."),
+        ("port = 70000", "emulator.toml: port: 70000 does not fit: the largest possible value is 65535."),
+        ('data_dir = ["x"]', "data_dir: ['x'] does not fit: text is needed."),
+        ("models_dirs = [1]", "models_dirs: [1] does not fit: text is needed."),
+        ("tls_names = [1]", "tls_names: [1] does not fit: text is needed."),
+        ('project_numbers = ["a=1"]', "project_numbers: ['a=1'] does not fit: text is needed."),
+        ('[gcs_buckets]\na = ["local"]', "gcs_buckets: {'a': ['local']} does not fit: text is needed."),
+        ("[project_numbers]\na = 1\nb = 1", "a and b have the same number, 1"),
+    ],
 )
-def test_bad_file_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_file_names_the_file_and_the_setting(tmp_path: Path, text: str, message: str) -> None:
     config = tmp_path / "emulator.toml"
     config.write_text(text, encoding="utf-8")
     with pytest.raises(SettingError, match=str(config)) as caught:
@@ -72,6 +95,47 @@ def test_bad_file_names_the_file(tmp_path: Path, text: str, message: str) -> Non
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be read"):
         load_settings({}, {}, tmp_path / "missing.toml")
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_bytes(b"\xef\xbb\xbfport = 1\n")
+    assert load_settings({}, {}, config).settings.port == 1
+
+
+def test_numbers_of_projects_may_be_numbers_in_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_text('[project_numbers]\na = 1\nb = "02"\n', encoding="utf-8")
+    assert load_settings({}, {}, config).settings.project_numbers == {"a": "1", "b": "02"}
+
+
+@pytest.mark.parametrize("setting", [setting.name for setting in dataclasses.fields(Settings)])
+def test_empty_text_counts_as_not_given_wherever_it_stands(tmp_path: Path, setting: str) -> None:
+    config = tmp_path / "emulator.toml"
+    config.write_text(f'{setting} = ""\n', encoding="utf-8")
+    loaded = load_settings({setting: ""}, {variable_name(setting): ""}, config)
+    assert loaded == load_settings({}, {})
+    assert load_settings({setting: [""]}, {}).settings == Settings()
+
+
+def test_empty_flag_leaves_the_word_to_the_environment() -> None:
+    environ = {"VERTEX_EMULATOR_HOST": "::1", "VERTEX_EMULATOR_MODELS_DIRS": "/m::/n"}
+    loaded = load_settings({"host": "", "models_dirs": ["", ""]}, environ)
+    assert (loaded.settings.host, loaded.sources["host"]) == ("::1", "VERTEX_EMULATOR_HOST")
+    assert loaded.settings.models_dirs == [Path("/m"), Path("/n")]
+
+
+def test_tilde_is_the_home_folder_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "emulator.toml").write_text('storage_dir = "~/buckets"\n', encoding="utf-8")
+    environ = {
+        "VERTEX_EMULATOR_CONFIG": "~/emulator.toml",
+        "VERTEX_EMULATOR_DATA_DIR": "~/data",
+        "VERTEX_EMULATOR_MODELS_DIRS": "/m:~/n",
+    }
+    settings = load_settings({"seed_dir": "~/seed"}, environ).settings
+    assert (settings.storage_dir, settings.data_dir) == (tmp_path / "buckets", tmp_path / "data")
+    assert (settings.seed_dir, settings.models_dirs) == (tmp_path / "seed", [Path("/m"), tmp_path / "n"])
 
 
 def test_misspelt_variable_is_warned_about() -> None:

@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 RESET = "emulator.reset"
 _TLS_HELLO = b"\x16\x03"
 _HTTP_2 = b"PRI"
+_NO_HTTP_1 = (_TLS_HELLO, b"PRI * HTTP/2")
 # How a client says that it does not know the CA.
 _DISTRUST = ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN")
 _PATIENCE_S = 10.0
@@ -67,6 +68,16 @@ class Addresses:
         return (
             f"A client opened the plain-text port {self.http} with TLS. Give it the address with its scheme,"
             f' http://{self.http} (Python: api_transport="rest", too), or {self._use_tls}.'
+        )
+
+    @property
+    def grpc_on_http(self) -> str:
+        """For plain-text HTTP/2 on the REST port."""
+        plain = f"in plain text at {self.grpc}" if self.grpc else "off in plain text: leave out --no-grpc"
+        over_tls = f", over TLS at {self.tls}" if self.tls else ""
+        return (
+            f"A client opened the REST port {self.http} with gRPC (HTTP/2), which is {plain}{over_tls}."
+            f" REST is HTTP/1.1 at http://{self.http}."
         )
 
     @property
@@ -377,7 +388,7 @@ class _Relay(asyncio.Protocol):
 
 
 def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
-    """Return the HTTP server's protocol, which answers a TLS hello on its plain port with what to change.
+    """Return the HTTP server's protocol, which answers TLS and gRPC on its port with what to change.
 
     Requests have the extension RESET: a function that resets their connection.
     """
@@ -398,13 +409,18 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             if self._is_new:
                 self._is_new = False
-                if data.startswith(_TLS_HELLO):
-                    hint = addresses.tls_on_http
-                    _log.warning(hint)
-                    self.transport.write(_bad_request(hint))
-                    self.transport.close()
+                if data.startswith(_NO_HTTP_1):
+                    self._refuse(data)
                     return
             super().data_received(data)
+
+        def _refuse(self, data: bytes) -> None:
+            hint = addresses.tls_on_http if data.startswith(_TLS_HELLO) else addresses.grpc_on_http
+            _log.warning(hint)
+            # To gRPC, too, in HTTP/1.1: it gives up with "Trying to connect an http1.x server". A GOAWAY with
+            # the hint it keeps to itself, and tries again at once, many times a second.
+            self.transport.write(_bad_request(hint))
+            self.transport.close()
 
     return HttpProtocol
 

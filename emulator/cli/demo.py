@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emulator.cli.options import PATH, read_settings
+from emulator.cli.remote import Server
 from emulator.cli.terminal import fail, progress_bar
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ TOLERANCE_S = 0.1
 # A track agrees when its boxes overlap the drawn ones by this much, on average over its frames.
 MIN_IOU = 0.8
 _SHOWN_CHARACTERS = 600
+_FOLDER = "vertex-emulator-demo"
 _IOU_MEANING = "IoU: how well the boxes overlap those that were drawn, over the whole track"
 _TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
@@ -75,20 +77,21 @@ def register(cli: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--data-dir", help="Where the videos, the output and the database go.")
-    ] = Path("vertex-emulator-demo"),
+    data_dir: Annotated[
+        str, typer.Option(metavar=PATH, help="Where the videos, the output and the database go.")
+    ] = _FOLDER,
 ) -> None:
     """Run the documentation's two examples end to end: videos, server, requests, predictions."""
     from rich.console import Console
 
+    folder = read_settings({"data_dir": data_dir or _FOLDER}).settings.data_dir
     console = Console()
     with progress_bar() as progress:
         progress.add_task("Rendering the two example videos", total=None, detail="")
         truths = _prepare(folder)
-    with _server(folder) as url:
-        console.print(f"Server at [bold]{url}[/bold]\n")
-        agreed = [_run(console, url, folder, example, truths[example.video]) for example in examples()]
+    with _server(folder) as server:
+        console.print(f"Server at [bold]{server.url}[/bold]\n")
+        agreed = [_run(console, server, folder, example, truths[example.video]) for example in examples()]
     console.print(f"Videos and predictions stay in [bold]{folder / 'buckets'}[/bold].")
     if not all(agreed):
         fail("The predictions differ from the documented ones; the tables show where.")
@@ -115,7 +118,7 @@ def _prepare(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def _server(folder: Path) -> Iterator[Server]:
     """Run `serve` as a process of its own, on a free port."""
     log = folder / "server.log"
     command = [sys.executable, "-m", "emulator", "serve", "--port", "0", "--data-dir", str(folder)]
@@ -126,14 +129,14 @@ def _server(folder: Path) -> Iterator[str]:
         first_line = process.stdout.readline()
         if not first_line:
             fail(f"The server did not start; {log} says why: {log.read_text(encoding='utf-8')[-500:]}")
-        yield first_line.split()[-1]
+        yield Server(first_line.split()[-1])
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
 def _run(
-    console: "Console", url: str, folder: Path, example: Example, truth: Sequence[Mapping[str, Any]]
+    console: "Console", server: Server, folder: Path, example: Example, truth: Sequence[Mapping[str, Any]]
 ) -> bool:
     """Run one example; say whether its predictions agree with the documented ones."""
     body = {
@@ -154,7 +157,7 @@ def _run(
     console.rule(f"Video {example.title}")
     console.print(f"POST /v1/{PARENT}/batchPredictionJobs")
     console.print_json(json.dumps(body))
-    job = _watch(console, url, _call(url, f"{PARENT}/batchPredictionJobs", body))
+    job = _watch(console, server, server.call("POST", f"{PARENT}/batchPredictionJobs", body=body))
     if job["state"] != "JOB_STATE_SUCCEEDED":
         console.print_json(json.dumps(job))
         return False
@@ -170,7 +173,7 @@ def _run(
     return agrees
 
 
-def _watch(console: "Console", url: str, job: dict[str, Any]) -> dict[str, Any]:
+def _watch(console: "Console", server: Server, job: dict[str, Any]) -> dict[str, Any]:
     started, state = time.perf_counter(), ""
     with progress_bar() as progress:
         task = progress.add_task("", total=None, detail="")
@@ -183,17 +186,7 @@ def _watch(console: "Console", url: str, job: dict[str, Any]) -> dict[str, Any]:
             if state in _TERMINAL:
                 return job
             time.sleep(0.05)
-            job = _call(url, job["name"])
-
-
-def _call(url: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{url}/v1/{path}", data, {"Content-Type": "application/json; charset=utf-8"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        answer: dict[str, Any] = json.load(response)
-        return answer
+            job = server.call("GET", job["name"])
 
 
 def _output_files(folder: Path, directory: str) -> list[Path]:

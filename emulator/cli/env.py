@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emulator.certificates import ClientFiles
 
 _JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
+_LOOPBACK = ("127.0.0.1", "localhost")
 _SETTINGS = ("host", "port", "tls_names", "data_dir")
 
 
@@ -88,7 +89,7 @@ def env(
     if alias:
         variables.append(_gcloud_trust(files))
     else:
-        variables += _endpoints(settings)
+        variables += [*_endpoints(settings), *_around_proxies(settings)]
     typer.echo(_WRITERS[shell](variables))
 
 
@@ -180,6 +181,24 @@ def _endpoints(settings: Settings) -> list[Variable]:
         ),
         Variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", f"{url}/storage/v1/", "gcloud storage"),
     ]
+
+
+def _around_proxies(settings: Settings) -> list[Variable]:
+    # With and without the brackets of IPv6: readers of these variables differ.
+    hosts = [settings.client_host.strip("[]"), settings.client_host]
+    if hosts[0] in (*_LOOPBACK, "::1"):
+        hosts += _LOOPBACK
+    comment = "the emulator is reached directly, not through the proxy that others need"
+    return [Variable(name, _added_to(name, hosts), comment) for name in ("NO_PROXY", "no_proxy")]
+
+
+def _added_to(name: str, hosts: Sequence[str]) -> str:
+    """What the variable says, or else its twin, and the hosts that are missing there."""
+    own = os.environ.get(name) or os.environ.get(name.swapcase(), "")
+    listed = [entry for entry in re.split(r"[\s,]+", own) if entry]
+    if "*" in listed:
+        return own  # no proxy at all; beside other entries the star would be none
+    return ",".join([*listed, *(host for host in dict.fromkeys(hosts) if host not in listed)])
 
 
 def _bash(variables: Sequence[Variable]) -> str:

@@ -2,54 +2,21 @@
 
 import json
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
 from typing import Annotated, Any
 
 import typer
 
-from emulator.cli.options import read_settings
+from emulator.cli.remote import Server, ServerOption
 from emulator.cli.terminal import fail, print_table
 
 cli = typer.Typer(help="Batch prediction jobs of a running server.", no_args_is_help=True)
 
-ServerOption = Annotated[
-    str | None, typer.Option("--server", help="Where the server listens; by default what the settings say.")
-]
 ProjectOption = Annotated[
     str | None, typer.Option("--project", help="Project id or number; by default $GOOGLE_CLOUD_PROJECT.")
 ]
 LocationOption = Annotated[str, typer.Option("--location", help="Location of the jobs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 JobArgument = Annotated[str, typer.Argument(help="A job's full resource name, or its id.", metavar="JOB")]
-
-
-class Server:
-    """The REST surface of a running emulator."""
-
-    def __init__(self, url: str | None) -> None:
-        settings = read_settings({}).settings
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-        self.url = (url or f"http://{host}:{settings.port}").rstrip("/")
-
-    def call(self, method: str, path: str, root: str = "v1", **query: str) -> dict[str, Any]:
-        """Make one call below a root path; a failure ends the program with the server's own message."""
-        url = f"{self.url}/{root}/{urllib.parse.quote(path, safe='/:@')}?{urllib.parse.urlencode(query)}"
-        if not url.startswith(("http://", "https://")):
-            fail(f"{self.url} is no address of a server; write it as http://127.0.0.1:8080.")
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=90) as response:
-                answer: dict[str, Any] = json.load(response)
-                return answer
-        except urllib.error.HTTPError as error:
-            fail(_message(error))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            fail(
-                f"No emulator answers at {self.url} ({reason}). Start one with `vertex-emulator serve`,"
-                " or name it with --server."
-            )
 
 
 @cli.command("list")
@@ -124,7 +91,8 @@ def wait(
     name = _job_name(job, project, location)
     path = f"jobs/{name.rpartition('/')[2]}/wait"
     answer = Server(server).call("GET", path, "_emulator", state=state, timeout=str(timeout))
-    typer.echo(f"{name} is {answer['state']}.")
+    # The server finds the job by its id alone: another project than was named may be its own.
+    typer.echo(f"{answer['job']} is {answer['state']}.")
 
 
 def _list(server: Server, path: str, filter_: str, limit: int) -> list[dict[str, Any]]:
@@ -158,10 +126,3 @@ def _counts(job: dict[str, Any]) -> str:
     return (
         f"{stats.get('successfulCount', '0')}/{stats.get('failedCount', '0')}/{'?' if left == '-1' else left}"
     )
-
-
-def _message(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"The server answered {error.code} {error.reason}."

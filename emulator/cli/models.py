@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli.options import read_settings
+from emulator.cli.options import PATH, read_settings
 from emulator.cli.terminal import fail, print_table, progress_bar
 from emulator.config import Settings
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 cli = typer.Typer(help="Models: list what is served, add your own, try one on a clip.", no_args_is_help=True)
 
 DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="The server's data folder, as in `serve`.")
+    str | None, typer.Option("--data-dir", metavar=PATH, help="The server's data folder, as in `serve`.")
 ]
 ModelsDirOption = Annotated[
-    list[Path] | None, typer.Option("--models-dirs", help="More folders of models, as in `serve`.")
+    list[str] | None,
+    typer.Option("--models-dirs", metavar=PATH, help="More folders of models, as in `serve`."),
 ]
 ProviderOption = Annotated[str | None, typer.Option("--provider", help="As in `serve`: auto, cpu, cuda, …")]
 

@@ -17,6 +17,9 @@ from emulator.config import (
     load_settings,
 )
 
+PATH = "PATH"
+"""How the help shows that a text is a path."""
+
 
 def with_settings(command: Callable[..., None], only: tuple[str, ...] | None = None) -> Callable[..., None]:
     """Give a command an option per setting; it receives the result as its argument `loaded`.
@@ -43,10 +46,10 @@ def with_settings(command: Callable[..., None], only: tuple[str, ...] | None = N
     return run
 
 
-def read_settings(flags: dict[str, Any], config: Path | None = None) -> LoadedSettings:
+def read_settings(flags: dict[str, Any], config: str | None = None) -> LoadedSettings:
     """Load the settings, or leave with an error a person can act on."""
     try:
-        loaded = load_settings(_given(flags), None, config)
+        loaded = load_settings(_given(flags), None, Path(config) if config else None)
     except SettingError as error:
         fail(str(error))
     for warning in loaded.warnings:
@@ -71,6 +74,7 @@ def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
         *names,
         help=setting.metadata["help"],
         show_default=default or False,
+        metavar=PATH if _is_path(setting.type) else None,
         rich_help_panel="Settings",
     )
     annotation: Any = Annotated[_command_line_type(setting.type), option]
@@ -80,24 +84,30 @@ def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
 
 
 def _command_line_type(kind: Any) -> Any:
-    """The type Typer parses; anything that is more than a flag is text, which `config` then reads."""
+    """The type Typer parses; anything that is more than a flag is text, which `config` then reads.
+
+    Paths are text, too: as a `Path`, one that was left empty is the current folder.
+    """
     if kind is bool:
         return bool | None
     if kind in (list[Path], list[str]):
-        return kind | None
+        return list[str] | None
     if kind in (int, int | None):
         return int | None
-    if Path in (kind, *get_args(kind)):
-        return Path | None
     return str | None
+
+
+def _is_path(kind: Any) -> bool:
+    return Path in (kind, *get_args(kind))
 
 
 def _config_option() -> inspect.Parameter:
     option = typer.Option(
         "--config",
         help="Configuration file (TOML) of settings.",
+        metavar=PATH,
         rich_help_panel="Settings",
     )
     return inspect.Parameter(
-        "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, option]
+        "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Self, TextIO
 import typer
 
 from emulator.cli.models import DataDirOption, ModelsDirOption, ProviderOption, find_model
-from emulator.cli.options import read_settings
+from emulator.cli.options import PATH, read_settings
 from emulator.cli.terminal import fail, progress_bar, warn
 from emulator.vertex.errors import InvalidArgument, Violations
 from emulator.vertex.instances import InstanceError, parse_instance_line
@@ -50,7 +50,7 @@ def predict(
     ] = None,
     data_dir: DataDirOption = None,
     storage_dir: Annotated[
-        Path | None, typer.Option("--storage-dir", help="Folder of the buckets, as in `serve`.")
+        str | None, typer.Option("--storage-dir", metavar=PATH, help="Folder of the buckets, as in `serve`.")
     ] = None,
     models_dirs: ModelsDirOption = None,
     provider: ProviderOption = None,

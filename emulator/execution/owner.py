@@ -50,6 +50,31 @@ class Owner:
         self._file.close()
 
 
+def living_servers(folder: Path) -> list[str]:
+    """The servers that hold their file in the folder, in words; none where files cannot be locked."""
+    owners = (path for path in sorted(folder.glob("*-*-*")) if path.suffix != ".new")
+    return [_title(path.name) for path in owners if _is_held(path)]
+
+
+def _title(token: str) -> str:
+    host, process, _ = token.rsplit("-", 2)
+    return f"process {process} of {host}"
+
+
+def _is_held(path: Path) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        with path.open("rb") as file:
+            # Shared: two that look at the same time must not take each other for the owner.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _try_lock(file: BinaryIO) -> bool:
     if sys.platform == "win32":
         return False

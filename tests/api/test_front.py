@@ -182,6 +182,23 @@ def test_tls_on_a_plain_port_is_logged_with_what_to_change(
     assert record.message in answer
 
 
+def test_grpc_on_the_rest_port_is_logged_with_what_to_change(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with grpc.insecure_channel(emulator.url[7:]) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(GET_JOB)(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "Trying to connect an http1.x server (HTTP status 400)" in caught.value.details()
+    record = next(record for record in caplog.records if record.name == "emulator.api.front")
+    assert f"with gRPC (HTTP/2), which is in plain text at {emulator.grpc_address}, over" in record.message
+    assert "Invalid HTTP request" not in caplog.text
+    assert record.message in exchange(emulator, "http", PREFACE)
+
+
+def test_grpc_that_is_off_is_said_to_be_off() -> None:
+    assert "which is off in plain text: leave out --no-grpc." in Addresses("127.0.0.1:1").grpc_on_http
+
+
 def test_client_that_does_not_trust_the_ca_is_told_of_env(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:

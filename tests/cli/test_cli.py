@@ -277,6 +277,78 @@ def test_wait_for_the_server_and_for_a_job(emulator: Emulator) -> None:
     assert result.stdout == f"{name} is JOB_STATE_FAILED.\n"
 
 
+def test_wait_for_a_job_prints_the_name_it_has(emulator: Emulator) -> None:
+    name = create_job(emulator, "awaited")
+    result = run(
+        "jobs", "wait", name.rpartition("/")[2], "--server", emulator.url, "--project", "another-project"
+    )
+    assert result.stdout == f"{name} is JOB_STATE_FAILED.\n"
+
+
+DEAD_PROXY = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("command", [["wait", "--timeout", "0"], ["jobs", "list", "--project", "p"]])
+def test_server_is_reached_past_the_proxy_of_the_environment(emulator: Emulator, command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "emulator", *command, "--server", emulator.url],
+        env={**os.environ, **DEAD_PROXY, "no_proxy": "", "NO_PROXY": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+CLIENT = """
+import sys, urllib.request, grpc, requests
+
+port, grpc_port = sys.argv[1:]
+for host in ("127.0.0.1", "localhost"):
+    url = f"http://{host}:{port}/_emulator/health"
+    print(urllib.request.urlopen(url, timeout=20).status, requests.get(url, timeout=20).status_code)
+    with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=20)
+"""
+
+
+def test_clients_reach_the_server_past_the_proxy_with_what_env_prints(emulator: Emulator) -> None:
+    ports = [str(address).rpartition(":")[2] for address in (emulator.url, emulator.grpc_address)]
+    printed = run("env", "--shell", "json", "--port", ports[0], "--data-dir", emulator.settings.data_dir)
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, *ports],
+        env={**os.environ, **json.loads(printed.stdout), **DEAD_PROXY},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "200 200\n" * 2), done.stderr
+
+
+@pytest.mark.parametrize("command", [["wait", "--timeout", "0"], ["jobs", "list", "--project", "p"]])
+def test_what_the_grpc_port_says_is_shown(emulator: Emulator, command: list[str]) -> None:
+    result = run(*command, "--server", f"http://{emulator.grpc_address}")
+    assert result.exit_code == 1
+    assert f"400 Bad Request: This port speaks gRPC only. REST is at {emulator.url}." in result.stderr
+    assert ".." not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        ("localhost:8080", "localhost:8080 is no address of a server; write it as http://"),
+        ("http://127.0.0.1:port", "No emulator answers at http://127.0.0.1:port"),
+    ],
+)
+def test_address_that_is_none_is_named(server: str, message: str) -> None:
+    result = run("jobs", "list", "--server", server, "--project", "p")
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
 def test_waiting_for_no_server_ends_with_its_timeout() -> None:
     result = run("wait", "--server", "http://127.0.0.1:9", "--timeout", "0")
     assert result.exit_code == 1
@@ -356,9 +428,39 @@ def test_port_of_what_is_off_is_refused(tmp_path: Path, flags: list[str], said: 
     assert said in " ".join(log.split())
 
 
+def test_folder_of_buckets_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = serve("--port", "0", "--storage-dir", str(tmp_path / "file"), "--data-dir", str(tmp_path))
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"The folder of buckets {tmp_path}/file cannot be used" in log
+    assert "Name another with --storage-dir" in log
+
+
+def test_second_server_on_a_data_folder_warns_and_the_next_one_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(port=0, data_dir=tmp_path, bundled_models=False, workers=1)
+    with Emulator(settings):
+        assert "Another server" not in caplog.text
+        with Emulator(settings):
+            assert f"Another server (process {os.getpid()} of {socket.gethostname()}) works on" in caplog.text
+    caplog.clear()
+    with Emulator(settings):
+        assert "Another server" not in caplog.text
+
+
 @pytest.mark.slow
 def test_demo_predicts_what_the_documentation_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emulator", "demo", "--data-dir", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=ROOT, check=False)
+    result = subprocess.run(
+        command,
+        env={**os.environ, **DEAD_PROXY},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        cwd=ROOT,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "JOB_STATE_SUCCEEDED" in result.stdout

@@ -64,9 +64,26 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert variables("--data-dir", "data")["NODE_EXTRA_CA_CERTS"] == str(tmp_path / "data/tls/ca-bundle.pem")
 
 
+def test_empty_flags_count_as_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = variables("--data-dir", "", "--host", "", "--tls-names", "", "--config", "")
+    assert values["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:8080"
+    assert [path.name for path in tmp_path.iterdir()] == ["vertex-emulator-data"]
+
+
+def test_tilde_that_the_shell_leaves_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert variables("--data-dir=~/data")["NODE_EXTRA_CA_CERTS"].startswith(f"{tmp_path}/home/data/")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_alias_mode_sets_no_endpoint(tmp_path: Path) -> None:
     usual, alias = variables("--data-dir", tmp_path), variables("--data-dir", tmp_path, "--alias")
-    assert {name for name, value in usual.items() if "://" in value} == set(usual) - set(alias)
+    endpoints = {name for name, value in usual.items() if "://" in value}
+    assert endpoints | {"NO_PROXY", "no_proxy"} == set(usual) - set(alias)
     assert {name: value for name, value in alias.items() if usual.get(name) != value} == {
         "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(tmp_path / "tls" / "ca-bundle.pem")
     }
@@ -101,6 +118,36 @@ def test_options_of_java_are_added_to(tmp_path: Path, monkeypatch: pytest.Monkey
     assert once == f'-Xmx1g -Da=b -Djavax.net.ssl.trustStore="{tmp_path}/a folder/tls/ca-bundle.p12"'
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", once)
     assert variables("--data-dir", tmp_path / "a folder")["JAVA_TOOL_OPTIONS"] == once
+
+
+@pytest.mark.parametrize(
+    ("host", "mine", "upper", "lower"),
+    [
+        ("127.0.0.1", {}, "127.0.0.1,localhost", "127.0.0.1,localhost"),
+        ("vertex", {"NO_PROXY": ".corp, 10.0.0.0/8"}, ".corp,10.0.0.0/8,vertex", ".corp,10.0.0.0/8,vertex"),
+        ("vertex", {"NO_PROXY": "a", "no_proxy": "vertex,b"}, "a,vertex", "vertex,b"),
+        ("0.0.0.0", {"no_proxy": "localhost"}, "localhost,127.0.0.1", "localhost,127.0.0.1"),
+        ("::1", {}, "::1,[::1],127.0.0.1,localhost", "::1,[::1],127.0.0.1,localhost"),
+        ("vertex", {"no_proxy": "*"}, "*", "*"),
+    ],
+)
+def test_hosts_that_need_no_proxy_are_added_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    mine: dict[str, str],
+    upper: str,
+    lower: str,
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):  # what was printed once is not added again
+        values = variables("--data-dir", tmp_path, "--host", host)
+        assert (values["NO_PROXY"], values["no_proxy"]) == (upper, lower)
+        monkeypatch.setenv("NO_PROXY", upper)
+        monkeypatch.setenv("no_proxy", lower)
 
 
 def test_folder_that_cannot_take_the_copies_is_named(tmp_path: Path) -> None:

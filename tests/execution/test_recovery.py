@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.execution.owner import Owner
+from emulator.execution.owner import Owner, living_servers
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, line
@@ -177,18 +178,24 @@ def test_dead_owner_is_told_from_a_living_one(tmp_path: Path) -> None:
         "owner = Owner(Path(sys.argv[1])); print(owner.token, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
+    own = f"process {os.getpid()} of {socket.gethostname()}"
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     ) as process:
         assert process.stdout is not None
         token = process.stdout.readline().strip()
         assert list(first.the_dead()) == []
+        other = f"process {process.pid} of {socket.gethostname()}"
+        assert sorted(living_servers(tmp_path)) == sorted([own, own, other])
         process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert living_servers(tmp_path) == [own, own]
     assert list(first.the_dead()) == [token]
     assert list(second.the_dead()) == []
     first.close()
     second.close()
     assert list(tmp_path.iterdir()) == []
+    assert living_servers(tmp_path / "missing") == []
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.CANCELLING])
