@@ -211,11 +211,11 @@ def test_damaged_snapshot_changes_nothing(tmp_path: Path) -> None:
         snapshot[place] ^= 1
         name = project.create()
         project.wait(name)
-        before = {path for path in project.buckets.rglob("*")}
+        before = set(project.buckets.rglob("*"))
         response = project.http.put("/_emulator/snapshot", content=bytes(snapshot))
         assert response.json()["error"]["status"] == "INVALID_ARGUMENT"
         assert "damaged" in response.json()["error"]["message"]
-        assert {path for path in project.buckets.rglob("*")} == before
+        assert set(project.buckets.rglob("*")) == before
         assert not list(project.emulator.settings.data_dir.glob(".snapshot-*"))
         assert project.state(name) == "SUCCEEDED"
 
