@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.testing.control import Canned, ControlError, Faults, Pace, job_path
+from emulator.testing.environment import LOCAL, changed, no_proxy
 from emulator.testing.expectations import Predictions
 from emulator.testing.videos import Video, Videos, as_instance
 
@@ -73,8 +74,10 @@ class VertexEmulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for programs that a test starts: where Cloud Storage is, and which project is meant."""
+        """Variables for programs that a test starts: where Cloud Storage is, which project is meant, and that
+        no proxy leads here."""
         return {
+            **no_proxy((*LOCAL, urllib.parse.urlsplit(self.url).hostname or "")),
             "STORAGE_EMULATOR_HOST": self.url,
             "GOOGLE_CLOUD_PROJECT": self.project,
             "NO_GCE_CHECK": "true",
@@ -113,7 +116,7 @@ class VertexEmulator:
             raise RuntimeError(
                 "The emulator serves no gRPC; take `grpc: False` out of vertex_emulator_settings."
             )
-        channel = grpc.insecure_channel(self.grpc_address)
+        channel = grpc.insecure_channel(self.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         return JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
 
     @cached_property
@@ -122,18 +125,24 @@ class VertexEmulator:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
 
-        return storage.Client(
+        made = storage.Client(
             project=self.project,
             credentials=AnonymousCredentials(),
             client_options={"api_endpoint": self.url},
         )
+        # What the environment says of proxies is not for this machine.
+        made._http.trust_env = False
+        return made
 
     def client(self, kind: type[Any]) -> Any:
         """A client of any of the SDK's generated classes over REST: `client(ModelServiceClient)`."""
         from google.auth.credentials import AnonymousCredentials
 
         options = {"api_endpoint": self.url}
-        return kind(transport="rest", client_options=options, credentials=AnonymousCredentials())
+        made = kind(transport="rest", client_options=options, credentials=AnonymousCredentials())
+        # What the environment says of proxies is not for this machine.
+        made.transport._session.trust_env = False
+        return made
 
     def upload_video(
         self, clip: Clip | Path | None = None, name: str = "videos/clip.mp4", *, bucket: str | None = None
@@ -247,26 +256,8 @@ def pointed_here(emulator: VertexEmulator) -> Iterator[None]:
     """
     hidden = {"GOOGLE_APPLICATION_CREDENTIALS": None, "GOOGLE_CLOUD_PROJECT": None, "GCLOUD_PROJECT": None}
     nowhere = str(emulator.server.log.parent / "no-gcloud")
-    with _environment({**hidden, "CLOUDSDK_CONFIG": nowhere, **emulator.environment}), _sdk(emulator):
+    with changed({**hidden, "CLOUDSDK_CONFIG": nowhere, **emulator.environment}), _sdk(emulator):
         yield
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    try:
-        _apply(changes)
-        yield
-    finally:
-        _apply(before)
-
-
-def _apply(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager

@@ -124,6 +124,70 @@ def test_clients_and_settings(pytester: pytest.Pytester) -> None:
     pytester.runpytest("-p", "no:xdist").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("guard", ["used", "off"])
+def test_a_proxy_in_the_environment_is_not_in_the_way(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, guard: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_grpc_proxy", "intranet.example")
+    pytester.makepyfile(
+        reach="""
+        import sys
+        import grpc
+
+        with grpc.insecure_channel(sys.argv[1]) as channel:
+            grpc.channel_ready_future(channel).result(timeout=20)
+        """,
+        test_proxy="""
+        import os
+        import subprocess
+        import sys
+        from pathlib import Path
+
+        from emulator.testing import VertexEmulator, Videos, serve
+
+        REACH = Path(__file__).with_name("reach.py")
+
+        def use(emulator):
+            job = emulator.jobs.create_batch_prediction_job(
+                parent=emulator.parent,
+                batch_prediction_job={
+                    "display_name": "mine",
+                    "model": emulator.canned({"*": []}),
+                    "input_config": {
+                        "instances_format": "jsonl",
+                        "gcs_source": {"uris": [emulator.write_instances("gs://b-1/a.mp4")]},
+                    },
+                    "output_config": {
+                        "predictions_format": "jsonl",
+                        "gcs_destination": {"output_uri_prefix": f"gs://{emulator.bucket}/out"},
+                    },
+                },
+            )
+            emulator.wait(job)
+            assert emulator.predictions(job.name) == []
+            assert list(emulator.jobs_grpc.list_batch_prediction_jobs(parent=emulator.parent, timeout=20))
+            blob = emulator.storage.bucket(emulator.bucket).blob("a.txt")
+            blob.upload_from_string("a", timeout=20)
+
+        def test_clients(vertex_emulator):
+            use(vertex_emulator)
+            assert len(vertex_emulator.aiplatform.BatchPredictionJob.list()) == 1
+            assert os.environ["no_grpc_proxy"].startswith("intranet.example,")
+            subprocess.run([sys.executable, REACH, vertex_emulator.grpc_address], check=True)
+
+        def test_without_fixtures(tmp_path):
+            with serve({"workers": 1}) as server:
+                emulator = VertexEmulator(server, "my-project", Videos(tmp_path))
+                use(emulator)
+                emulator.close()
+        """,
+    )
+    result = pytester.runpytest("-p", "no:xdist", "-o", f"vertex_emulator_guard={guard}")
+    result.assert_outcomes(passed=2)
+
+
 def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
