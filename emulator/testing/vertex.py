@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from emulator.testing.control import Canned, ControlError, Faults, Pace, job_path
 from emulator.testing.environment import LOCAL, changed, no_proxy
@@ -147,7 +148,7 @@ class VertexEmulator:
     def upload_video(
         self, clip: Clip | Path | None = None, name: str = "videos/clip.mp4", *, bucket: str | None = None
     ) -> Video:
-        """Put a video into the bucket.
+        """Put a video into the bucket. Raises ValueError when the name cannot be an object's.
 
         clip: what to render (by default the documentation's: a cat and a dog from 1.2 s to 3.4 s, a cat at
         4.8 s), or a file. Of a file nothing is known, so its truth is empty.
@@ -158,9 +159,9 @@ class VertexEmulator:
             path, truth = clip, Truth(clip, 0, (), ())
         else:
             path, truth = self._videos.render(clip or documentation_clip(), Path(name).suffix or ".mp4")
-        target = self._target(bucket, name)
-        shutil.copyfile(path, target)
-        return Video(f"gs://{bucket or self.bucket}/{name}", target, truth)
+        with path.open("rb") as video:
+            uri, target = self._put(bucket, name, video)
+        return Video(uri, target, truth)
 
     def write_instances(
         self,
@@ -168,10 +169,13 @@ class VertexEmulator:
         name: str = "instances.jsonl",
         bucket: str | None = None,
     ) -> str:
-        """Write an input file of videos, URIs or whole instances, one a line; gives its URI."""
+        """Write an input file of videos, URIs or whole instances, one a line; gives its URI.
+
+        Raises ValueError when the name cannot be an object's.
+        """
         lines = "".join(json.dumps(as_instance(entry)) + "\n" for entry in instances)
-        self._target(bucket, name).write_text(lines, encoding="utf-8")
-        return f"gs://{bucket or self.bucket}/{name}"
+        uri, _ = self._put(bucket, name, io.BytesIO(lines.encode()))
+        return uri
 
     def wait(self, job: Any, state: str = "ended", *, timeout: float = _WAIT_S) -> Any:
         """Wait until a job is in a state, without the SDK's five seconds between two looks.
@@ -242,10 +246,21 @@ class VertexEmulator:
                 self.__dict__[client].transport.close()
         self.control.call("POST", "reset", {"project": self.project, "to": "empty", "buckets": False})
 
-    def _target(self, bucket: str | None, name: str) -> Path:
-        target = self.buckets / (bucket or self.bucket) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+    def _put(self, bucket: str | None, name: str, content: BinaryIO) -> tuple[str, Path]:
+        """Write an object; its URI and its file."""
+        from emulator.storage import GcsUri, InvalidUri, LocalStore
+
+        uri = GcsUri(bucket or self.bucket, name)
+        store = LocalStore(self.buckets)
+        try:
+            with store.write(uri) as file:
+                shutil.copyfileobj(content, file)
+        except InvalidUri as error:
+            raise ValueError(
+                f"The object {name!r} cannot be written: {error} Give a name such as 'videos/a.mp4'."
+            ) from None
+        with store.local_path(uri) as path:
+            return str(uri), path
 
 
 @contextmanager
