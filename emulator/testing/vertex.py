@@ -231,7 +231,8 @@ class VertexEmulator:
             message = self.jobs.get_batch_prediction_job(name=message)
         directory = message.output_info.gcs_output_directory
         if not directory:
-            raise ValueError(f"{message.name} has no output: it is {message.state.name}.")
+            reason = f" Its error: {message.error.message}" if message.error.message else ""
+            raise ValueError(f"{message.name} has no output: it is {message.state.name}.{reason}")
         folder = self.buckets / directory.removeprefix("gs://")
         lines = [
             (line["instance"], [_parsed(one) for one in line["prediction"]])

@@ -194,6 +194,8 @@ def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -
         import threading
         import urllib.request
 
+        import pytest
+
         URL = "https://us-central1-aiplatform.googleapis.com/v1"
 
         def test_at_once(google_guard):
@@ -214,6 +216,26 @@ def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -
             thread.start()
             thread.join()
 
+        def test_that_fails_anyway(google_guard):
+            test_in_another_thread(google_guard)
+            raise AssertionError("something else")
+
+        @pytest.fixture
+        def reaching(google_guard):
+            google_guard.note("www.google.com")
+            raise AssertionError("no fixture")
+
+        def test_of_a_fixture(reaching):
+            pass
+
+        @pytest.fixture
+        def late(google_guard):
+            yield
+            google_guard.note("late.google.com")
+
+        def test_that_fails_before(late):
+            raise AssertionError("something else")
+
         def test_on_purpose(google_guard):
             thread = threading.Thread(target=lambda: google_guard.note("storage.googleapis.com"))
             thread.start()
@@ -223,9 +245,26 @@ def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -
         """
     )
     result = pytester.runpytest("-p", "no:xdist")
-    result.assert_outcomes(failed=1, passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*tried to reach us-central1-aiplatform.googleapis.com*"])
+    result.assert_outcomes(failed=3, passed=2, errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_in_another_thread*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+            "*ERROR at setup of test_of_a_fixture*",
+            "*Google guard*",
+            "*tried to reach www.google.com*",
+            "*ERROR at teardown of test_that_fails_before*",
+            "*tried to reach late.google.com*",
+            "*test_at_once*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+            "*test_that_fails_anyway*",
+            "*Google guard*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+        ]
+    )
     result.stdout.no_fnmatch_line("*never comes here*")
+    # Only where the failure itself does not say so.
+    assert str(result.stdout).count(" Google guard ") == 2
 
 
 @pytest.mark.parametrize(("choice", "watched"), [("always", True), ("used", False), ("off", False)])
@@ -271,6 +310,52 @@ def test_failed_test_shows_the_log_and_explains_the_mismatch(pytester: pytest.Py
             "*it is among the predictions*",
             "*expected dog from 1.2 s to 3.9 s (within 0.1 s)",
             "*nearest: dog from 1.2 s to 3.4 s, confidence 1.00: it ends 0.5 s too early",
+            "*Vertex emulator's log*",
+            "*JOB_STATE_SUCCEEDED*",
+        ]
+    )
+
+
+def test_failed_fixture_shows_the_log(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def submit(emulator, instances):
+            return emulator.aiplatform.BatchPredictionJob.submit(
+                job_display_name="wrong",
+                model_name=emulator.canned({"*": []}),
+                gcs_source=instances,
+                gcs_destination_prefix=f"gs://{emulator.bucket}/out",
+            )
+
+        @pytest.fixture
+        def prepared(vertex_emulator):
+            job = submit(vertex_emulator, f"gs://{vertex_emulator.bucket}/missing.jsonl")
+            return vertex_emulator.predictions(vertex_emulator.wait(job))
+
+        def test_of_a_fixture(prepared):
+            pass
+
+        @pytest.fixture
+        def tidied(vertex_emulator):
+            yield
+            vertex_emulator.wait(submit(vertex_emulator, vertex_emulator.write_instances("gs://a-bucket/a.mp4")))
+            raise AssertionError("not tidy")
+
+        def test_that_fails_twice(tidied):
+            raise AssertionError("wrong")
+        """
+    )
+    result = pytester.runpytest("-p", "no:xdist")
+    result.assert_outcomes(errors=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_of_a_fixture*",
+            "*has no output: it is JOB_STATE_FAILED. Its error: *missing.jsonl*",
+            "*Vertex emulator's log*",
+            "*JOB_STATE_FAILED*",
+            "*ERROR at teardown of test_that_fails_twice*",
             "*Vertex emulator's log*",
             "*JOB_STATE_SUCCEEDED*",
         ]
