@@ -19,7 +19,7 @@ from emulator.testing.expectations import Predictions
 from emulator.testing.videos import Video, Videos, as_instance
 
 if TYPE_CHECKING:
-    from emulator.factory import Clip
+    from emulator.factory import Clip, Film
     from emulator.testing.server import Server
 
 # Vertex: the SDK knows the regions and refuses any other name.
@@ -146,7 +146,11 @@ class VertexEmulator:
         return made
 
     def upload_video(
-        self, clip: Clip | Path | None = None, name: str = "videos/clip.mp4", *, bucket: str | None = None
+        self,
+        clip: Clip | Film | Path | None = None,
+        name: str = "videos/clip.mp4",
+        *,
+        bucket: str | None = None,
     ) -> Video:
         """Put a video into the bucket. Raises ValueError when the name cannot be an object's.
 
