@@ -6,7 +6,7 @@ before it is used.
 """
 
 from emulator.testing.control import Canned, Control, ControlError, Fault, Faults, Pace
-from emulator.testing.expectations import Action, Predictions, Track, action, track
+from emulator.testing.expectations import Action, Label, Predictions, Track, action, label, track
 from emulator.testing.server import Server, ServerDied, serve
 from emulator.testing.vertex import VertexEmulator
 from emulator.testing.videos import Video, Videos
@@ -20,8 +20,10 @@ __all__ = [
     "Videos",
     "track",
     "action",
+    "label",
     "Track",
     "Action",
+    "Label",
     "Predictions",
     "Control",
     "ControlError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,7 @@ class Canned:
     def __init__(self, control: Control, parent: str) -> None:
         self._control = control
         self._parent = parent
+        self._ids = itertools.chain(("canned",), map("canned-{}".format, itertools.count(2)))
 
     def __call__(
         self,
@@ -149,8 +151,8 @@ class Canned:
         | Sequence[Mapping[str, Any]]
         | None = None,
         *,
-        model_id: str = "canned",
-        objective: str = "object_tracking",
+        model_id: str | None = None,
+        objective: str | None = None,
         directory: str | None = None,
     ) -> str:
         """Make a canned model; gives its resource name.
@@ -158,13 +160,23 @@ class Canned:
         Args:
             answers: a Video, to answer its truth; or predictions by URI pattern; or whole lines as in
                 docs/control.md.
+            model_id: by default one that no other has: `canned`, `canned-2`, `canned-3`. For an id that
+                exists it is a new version, which becomes the default.
+            objective: `object_tracking`, `action_recognition` or `classification`; by default that of the
+                Video (`video.objective`), and of anything else object tracking.
             directory: a `gs://` output directory to answer from instead.
         """
-        request: dict[str, object] = {"parent": self._parent, "modelId": model_id, "objective": objective}
+        usual: str = getattr(answers, "objective", "object_tracking")
+        chosen = objective or usual
+        request: dict[str, object] = {
+            "parent": self._parent,
+            "modelId": model_id or next(self._ids),
+            "objective": chosen,
+        }
         if directory is not None:
             request["directory"] = directory
         else:
-            request["lines"] = _lines(answers, objective)
+            request["lines"] = _lines(answers, chosen)
         model: str = self._control.call("POST", "canned", request)["model"]
         return model
 
@@ -176,9 +188,7 @@ def _lines(answers: Any, objective: str) -> list[Mapping[str, Any]]:
         return [{"video": video, "prediction": list(answer)} for video, answer in answers.items()]
     if isinstance(answers, Sequence):
         return list(answers)
-    truth = answers.truth
-    answer = truth.object_tracking() if objective == "object_tracking" else truth.action_recognition()
-    return [{"video": answers.uri, "prediction": answer}]
+    return [{"video": answers.uri, "prediction": answers.answer(objective)}]
 
 
 def _message(text: str) -> str:

@@ -20,6 +20,9 @@ Box = tuple[float, float, float, float]
 _EPSILON_S = 1e-6
 _SHOWN = 5
 
+SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
+"""The types of a classification."""
+
 
 @dataclass(frozen=True)
 class Track:
@@ -67,7 +70,27 @@ class Action:
         return f"{self.label} at {self.at:g} s (within {self.within:g} s{sure})"
 
 
-Expected = Track | Action
+@dataclass(frozen=True)
+class Label:
+    """An expected label of a stretch of the video, in seconds.
+
+    type: of what; `segment-classification`, `shot-classification` or `one-sec-interval-classification`,
+    whose start and end are both the middle of the second.
+    """
+
+    label: str
+    start: float
+    end: float
+    type: str = SEGMENT
+    within: float = 0.1
+    confidence: float = 0.0
+
+    def __str__(self) -> str:
+        sure = f", confidence {self.confidence:g} or more" if self.confidence else ""
+        return f"{self.label} ({self.type}) {_when(self.start, self.end)} (within {self.within:g} s{sure})"
+
+
+Expected = Track | Action | Label
 
 
 def track(
@@ -87,6 +110,19 @@ def track(
 def action(label: str, at: float, *, within: float = 0.1, confidence: float = 0.0) -> Action:
     """An action that is expected at a moment."""
     return Action(label, at, within, confidence)
+
+
+def label(
+    name: str,
+    start: float,
+    end: float,
+    *,
+    type: str = SEGMENT,
+    within: float = 0.1,
+    confidence: float = 0.0,
+) -> Label:
+    """A label that is expected of a classification; see Label."""
+    return Label(name, start, end, type, within, confidence)
 
 
 class Predictions(Sequence[Any]):
@@ -126,7 +162,7 @@ class Predictions(Sequence[Any]):
         return iter(self._all)
 
     def __contains__(self, wanted: object) -> bool:
-        if isinstance(wanted, Track | Action):
+        if isinstance(wanted, Expected):
             return any(not differences(wanted, one) for one in self._all)
         return wanted in self._all
 
@@ -134,7 +170,7 @@ class Predictions(Sequence[Any]):
         """Whether each expectation of a list is met by a prediction of its own, and none is left over."""
         if isinstance(other, Predictions):
             return self.lines == other.lines
-        if not isinstance(other, Sequence) or not all(isinstance(one, Track | Action) for one in other):
+        if not isinstance(other, Sequence) or not all(isinstance(one, Expected) for one in other):
             return NotImplemented
         missing, extra = pair(other, self._all)
         return not missing and not extra
@@ -171,6 +207,8 @@ def differences(wanted: Expected, found: Any) -> list[str]:
     said = []
     if found.display_name != wanted.label:
         said.append(f"is a {found.display_name}, not a {wanted.label}")
+    if isinstance(wanted, Label) and type_of(found) != wanted.type:
+        said.append(f"is of type {type_of(found) or '(none)'}, not {wanted.type}")
     start, end = times(found)
     if isinstance(wanted, Action):
         said += _off(start - wanted.at, wanted.within, "comes")
@@ -178,7 +216,11 @@ def differences(wanted: Expected, found: Any) -> list[str]:
         said += _off(start - wanted.start, wanted.within, "begins") + _off(
             end - wanted.end, wanted.within, "ends"
         )
-        if wanted.boxes and (overlap := mean_iou(wanted.boxes, boxes_of(found))) < wanted.iou:
+        if (
+            isinstance(wanted, Track)
+            and wanted.boxes
+            and (overlap := mean_iou(wanted.boxes, boxes_of(found))) < wanted.iou
+        ):
             said.append(f"has IoU {overlap:.2f}, not {wanted.iou:g}")
     if (sure := confidence(found)) < wanted.confidence:
         said.append(f"has confidence {sure:.2f}, not {wanted.confidence:g}")
@@ -187,7 +229,7 @@ def differences(wanted: Expected, found: Any) -> list[str]:
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
     """Lines for pytest about a comparison that failed; None when it is about something else."""
-    if op == "in" and isinstance(right, Predictions) and isinstance(left, Track | Action):
+    if op == "in" and isinstance(right, Predictions) and isinstance(left, Expected):
         return ["it is among the predictions", *explain_missing(left, list(right))]
     if op == "==" and isinstance(left, Predictions) and isinstance(right, list):
         return ["the predictions are as expected", *explain_difference(right, list(left))]
@@ -218,9 +260,8 @@ def explain_difference(wanted: Sequence[Expected], found: Sequence[Any]) -> list
 
 def describe(found: Any) -> str:
     """A prediction in a few words."""
-    start, end = times(found)
-    when = f"at {start:g} s" if start == end else f"from {start:g} s to {end:g} s"
-    return f"{found.display_name} {when}, confidence {confidence(found):.2f}"
+    kind = f" ({type_of(found)})" if type_of(found) else ""
+    return f"{found.display_name}{kind} {_when(*times(found))}, confidence {confidence(found):.2f}"
 
 
 def times(found: Any) -> tuple[float, float]:
@@ -231,6 +272,11 @@ def times(found: Any) -> tuple[float, float]:
 def confidence(found: Any) -> float:
     """How sure the model is, 0 to 1."""
     return float(found.confidence)
+
+
+def type_of(found: Any) -> str:
+    """The type of a classification; of anything else, an empty text."""
+    return str(getattr(found, "type_", ""))
 
 
 def boxes_of(found: Any) -> dict[float, Box]:
@@ -257,9 +303,14 @@ def _off(late: float, within: float, verb: str) -> list[str]:
     return [f"{verb} {abs(late):g} s too {'late' if late > 0 else 'early'}"]
 
 
-def _distance(wanted: Expected, found: Any) -> tuple[bool, float]:
+def _when(start: float, end: float) -> str:
+    return f"at {start:g} s" if start == end else f"from {start:g} s to {end:g} s"
+
+
+def _distance(wanted: Expected, found: Any) -> tuple[bool, bool, float]:
     start, end = times(found)
-    return found.display_name != wanted.label, abs(start - wanted.start) + abs(end - wanted.end)
+    other_type = isinstance(wanted, Label) and type_of(found) != wanted.type
+    return found.display_name != wanted.label, other_type, abs(start - wanted.start) + abs(end - wanted.end)
 
 
 def _rest(others: Sequence[Any]) -> list[str]:

@@ -1,13 +1,13 @@
 """Refuses connections to real Google hosts while a test uses the emulator, and says so.
 
-Python's own sockets are watched where names are resolved and connections are made. gRPC's are not Python's:
-it is told to use a proxy, a listener of ours that writes down who was asked for and refuses. Both hold for
-the whole process; programs that a test starts inherit the proxy.
+Python's own sockets are watched where names are resolved and connections are made. Through a proxy neither
+would happen, so Google's hosts are set to be reached without one. gRPC's sockets are not Python's: it is told
+to use a proxy of ours, which writes down who was asked for, refuses Google and lets everyone else through.
+All this holds for the whole process; programs that a test starts inherit what the environment says.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from emulator.testing.environment import LOCAL, NO_GRPC_PROXY, changed, joined, listed, no_proxy
+from emulator.testing.tunnels import tunnels
+
 _DOMAINS = ("googleapis.com", "google.com", "googleusercontent.com", "cloud.goog", "google.internal")
 _METADATA = ("169.254.169.254", "fd20:ce::254")
 # google-auth asks it in the background on behalf of any service account, and shrugs when it is not there.
 _SILENT = ("iamcredentials.googleapis.com",)
-# gRPC reads them in lower case only.
-_PROXY, _NO_PROXY = "grpc_proxy", "no_grpc_proxy"
-_LOCAL = "localhost,127.0.0.1,::1,[::1]"
-_HEAD_BYTES = 4096
+# gRPC takes the first that is set, in lower case only.
+_GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 REMEDY = (
     "A client was made that does not point at the emulator. The SDK does by itself when"
@@ -69,6 +70,13 @@ class Guard:
         with self._lock:
             self._refused.append(host)
 
+    def refuses(self, host: str) -> bool:
+        """Whether it is a host of Google's; if so, write it down."""
+        if is_google(host):
+            self.note(host)
+            return True
+        return False
+
     def check(self, host: object) -> None:
         """Refuse a host of Google's."""
         if not is_google(host):
@@ -82,7 +90,7 @@ class Guard:
     @contextmanager
     def active(self) -> Iterator[Guard]:
         """Refuse as long as the context lasts."""
-        with _watched_sockets(self), _proxied_grpc(self):
+        with _watched_sockets(self), _watched_proxies(self):
             yield self
 
 
@@ -114,39 +122,27 @@ def _watched_sockets(guard: Guard) -> Iterator[None]:
 
 
 @contextmanager
-def _proxied_grpc(guard: Guard) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in (_PROXY, _NO_PROXY)}
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(
-            target=_refuse_all, args=(listener, guard), name="google-guard", daemon=True
-        )
-        thread.start()
-        os.environ[_PROXY] = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        os.environ[_NO_PROXY] = _LOCAL
-        try:
+def _watched_proxies(guard: Guard) -> Iterator[None]:
+    """HTTP libraries pass by any proxy, to where names are watched; gRPC goes through one of ours."""
+    with tunnels(guard.refuses, beyond=_grpc_proxy()) as proxy:
+        past_proxies = no_proxy((*LOCAL, *_DOMAINS, *_METADATA))
+        grpc = {_GRPC_PROXIES[0]: proxy, NO_GRPC_PROXY: _no_grpc_proxy()}
+        with changed({**past_proxies, **grpc}):
             yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-            # `close` alone would leave the thread waiting.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
-def _refuse_all(listener: socket.socket, guard: Guard) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(5)
-            words = connection.recv(_HEAD_BYTES).decode(errors="replace").split()
-            host = words[1].rpartition(":")[0] if len(words) > 1 else ""
-            if is_google(host):
-                guard.note(host)
-            connection.sendall(b"HTTP/1.1 403 This test uses the emulator\r\nContent-Length: 0\r\n\r\n")
+def _grpc_proxy() -> str | None:
+    """The proxy that gRPC would take by itself."""
+    return next(filter(None, map(os.environ.get, _GRPC_PROXIES)), None)
+
+
+def _no_grpc_proxy() -> str:
+    """What gRPC reaches without a proxy, less what would let it pass by ours to Google."""
+    given = listed(os.environ.get(NO_GRPC_PROXY, os.environ.get("no_proxy", "")))
+    return joined([*(host for host in given if not _covers_google(host)), *LOCAL, "[::1]"])
+
+
+def _covers_google(suffix: str) -> bool:
+    """Whether names of Google's end like this: `.google.com` as well as `.com`."""
+    bare = suffix.lower().lstrip(".")
+    return is_google(bare) or any(domain.endswith(bare) for domain in _DOMAINS)

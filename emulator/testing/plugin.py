@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _GUARD_OPTION = "vertex_emulator_guard"
 _GUARD_CHOICES = ("used", "always", "off")
 _XDIST_WORKERS = "PYTEST_XDIST_WORKER_COUNT"
-_LOG_KEY = pytest.StashKey[int]()
+_LOG_KEY = pytest.StashKey["_Log"]()
+_GUARD_KEY = pytest.StashKey["Guard"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,7 +79,7 @@ def vertex_emulator(
     from emulator.testing import VertexEmulator, Videos
     from emulator.testing.vertex import pointed_here
 
-    request.node.stash[_LOG_KEY] = vertex_emulator_server.log.stat().st_size
+    request.node.stash[_LOG_KEY] = _Log(vertex_emulator_server.log)
     videos = Videos(_shared_folder(tmp_path_factory) / "vertex-emulator-videos")
     _vertex_emulator_runs[request.node.nodeid] += 1
     project = _project(request.node.nodeid, _vertex_emulator_runs[request.node.nodeid])
@@ -113,7 +114,7 @@ def google_guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
     """Fails a test that tries to reach a real Google host. It knows who was `refused`, and can `forget()`."""
     from emulator.testing.guard import Guard
 
-    guard = Guard(_fail_at_once)
+    guard = request.node.stash[_GUARD_KEY] = Guard(_fail_at_once)
     if request.config.getini(_GUARD_OPTION) == "off":
         yield guard
         return
@@ -153,19 +154,40 @@ def _shared_folder(factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+class _Log:
+    """What the server writes from now on, a piece at a time."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = file.stat().st_size
+
+    def news(self) -> str:
+        with self._file.open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+            self._read = log.tell()
+        return text.decode(errors="replace").strip()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Show what the server wrote while a failed test ran."""
+    """Show with a failure, be it a fixture's, who was refused and what the server wrote meanwhile."""
     report = yield
-    server = getattr(item, "funcargs", {}).get("vertex_emulator_server")
-    start = item.stash.get(_LOG_KEY, None)
-    if report.when == "call" and report.failed and server is not None and start is not None:
-        with server.log.open("rb") as log:
-            log.seek(start)
-            text = log.read().decode(errors="replace").strip()
-        if text:
+    if report.failed:
+        report.sections += _refused(item.stash.get(_GUARD_KEY, None), report.longreprtext)
+        log = item.stash.get(_LOG_KEY, None)
+        if log is not None and (text := log.news()):
             report.sections.append(("Vertex emulator's log", text))
     return report
+
+
+def _refused(guard: Guard | None, told: str) -> list[tuple[str, str]]:
+    """What a failed test has to say of the guard, unless it is told already; it need not fail once more."""
+    if guard is None or not guard.refused:
+        return []
+    complaint = _complaint(guard.refused)
+    guard.forget()
+    return [] if complaint in told else [("Google guard", complaint)]
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

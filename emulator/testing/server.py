@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.testing.control import Control
+from emulator.testing.environment import LOCAL, no_proxy
 
 if TYPE_CHECKING:
     from emulator.config import Settings
@@ -114,9 +115,8 @@ def _environment() -> dict[str, str]:
     """The tests' environment with their import path, and without what would lead the server's own clients."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     misleading = ("STORAGE_EMULATOR_HOST", "grpc_proxy")
-    return {name: value for name, value in os.environ.items() if name not in misleading} | {
-        "PYTHONPATH": path
-    }
+    kept = {name: value for name, value in os.environ.items() if name not in misleading}
+    return {**kept, **no_proxy(LOCAL), "PYTHONPATH": path}
 
 
 def _addresses(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
 import sys
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from emulator.testing.control import Canned, ControlError, Faults, Pace, job_path
+from emulator.testing.environment import LOCAL, changed, no_proxy
 from emulator.testing.expectations import Predictions
 from emulator.testing.videos import Video, Videos, as_instance
 
 if TYPE_CHECKING:
-    from emulator.factory import Clip
+    from emulator.factory import Clip, Film
     from emulator.testing.server import Server
 
 # Vertex: the SDK knows the regions and refuses any other name.
@@ -73,8 +75,10 @@ class VertexEmulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for programs that a test starts: where Cloud Storage is, and which project is meant."""
+        """Variables for programs that a test starts: where Cloud Storage is, which project is meant, and that
+        no proxy leads here."""
         return {
+            **no_proxy((*LOCAL, urllib.parse.urlsplit(self.url).hostname or "")),
             "STORAGE_EMULATOR_HOST": self.url,
             "GOOGLE_CLOUD_PROJECT": self.project,
             "NO_GCE_CHECK": "true",
@@ -113,7 +117,7 @@ class VertexEmulator:
             raise RuntimeError(
                 "The emulator serves no gRPC; take `grpc: False` out of vertex_emulator_settings."
             )
-        channel = grpc.insecure_channel(self.grpc_address)
+        channel = grpc.insecure_channel(self.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         return JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
 
     @cached_property
@@ -122,23 +126,33 @@ class VertexEmulator:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
 
-        return storage.Client(
+        made = storage.Client(
             project=self.project,
             credentials=AnonymousCredentials(),
             client_options={"api_endpoint": self.url},
         )
+        # What the environment says of proxies is not for this machine.
+        made._http.trust_env = False
+        return made
 
     def client(self, kind: type[Any]) -> Any:
         """A client of any of the SDK's generated classes over REST: `client(ModelServiceClient)`."""
         from google.auth.credentials import AnonymousCredentials
 
         options = {"api_endpoint": self.url}
-        return kind(transport="rest", client_options=options, credentials=AnonymousCredentials())
+        made = kind(transport="rest", client_options=options, credentials=AnonymousCredentials())
+        # What the environment says of proxies is not for this machine.
+        made.transport._session.trust_env = False
+        return made
 
     def upload_video(
-        self, clip: Clip | Path | None = None, name: str = "videos/clip.mp4", *, bucket: str | None = None
+        self,
+        clip: Clip | Film | Path | None = None,
+        name: str = "videos/clip.mp4",
+        *,
+        bucket: str | None = None,
     ) -> Video:
-        """Put a video into the bucket.
+        """Put a video into the bucket. Raises ValueError when the name cannot be an object's.
 
         clip: what to render (by default the documentation's: a cat and a dog from 1.2 s to 3.4 s, a cat at
         4.8 s), or a file. Of a file nothing is known, so its truth is empty.
@@ -149,9 +163,9 @@ class VertexEmulator:
             path, truth = clip, Truth(clip, 0, (), ())
         else:
             path, truth = self._videos.render(clip or documentation_clip(), Path(name).suffix or ".mp4")
-        target = self._target(bucket, name)
-        shutil.copyfile(path, target)
-        return Video(f"gs://{bucket or self.bucket}/{name}", target, truth)
+        with path.open("rb") as video:
+            uri, target = self._put(bucket, name, video)
+        return Video(uri, target, truth)
 
     def write_instances(
         self,
@@ -159,10 +173,13 @@ class VertexEmulator:
         name: str = "instances.jsonl",
         bucket: str | None = None,
     ) -> str:
-        """Write an input file of videos, URIs or whole instances, one a line; gives its URI."""
+        """Write an input file of videos, URIs or whole instances, one a line; gives its URI.
+
+        Raises ValueError when the name cannot be an object's.
+        """
         lines = "".join(json.dumps(as_instance(entry)) + "\n" for entry in instances)
-        self._target(bucket, name).write_text(lines, encoding="utf-8")
-        return f"gs://{bucket or self.bucket}/{name}"
+        uri, _ = self._put(bucket, name, io.BytesIO(lines.encode()))
+        return uri
 
     def wait(self, job: Any, state: str = "ended", *, timeout: float = _WAIT_S) -> Any:
         """Wait until a job is in a state, without the SDK's five seconds between two looks.
@@ -218,7 +235,8 @@ class VertexEmulator:
             message = self.jobs.get_batch_prediction_job(name=message)
         directory = message.output_info.gcs_output_directory
         if not directory:
-            raise ValueError(f"{message.name} has no output: it is {message.state.name}.")
+            reason = f" Its error: {message.error.message}" if message.error.message else ""
+            raise ValueError(f"{message.name} has no output: it is {message.state.name}.{reason}")
         folder = self.buckets / directory.removeprefix("gs://")
         lines = [
             (line["instance"], [_parsed(one) for one in line["prediction"]])
@@ -233,10 +251,21 @@ class VertexEmulator:
                 self.__dict__[client].transport.close()
         self.control.call("POST", "reset", {"project": self.project, "to": "empty", "buckets": False})
 
-    def _target(self, bucket: str | None, name: str) -> Path:
-        target = self.buckets / (bucket or self.bucket) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+    def _put(self, bucket: str | None, name: str, content: BinaryIO) -> tuple[str, Path]:
+        """Write an object; its URI and its file."""
+        from emulator.storage import GcsUri, InvalidUri, LocalStore
+
+        uri = GcsUri(bucket or self.bucket, name)
+        store = LocalStore(self.buckets)
+        try:
+            with store.write(uri) as file:
+                shutil.copyfileobj(content, file)
+        except InvalidUri as error:
+            raise ValueError(
+                f"The object {name!r} cannot be written: {error} Give a name such as 'videos/a.mp4'."
+            ) from None
+        with store.local_path(uri) as path:
+            return str(uri), path
 
 
 @contextmanager
@@ -247,26 +276,8 @@ def pointed_here(emulator: VertexEmulator) -> Iterator[None]:
     """
     hidden = {"GOOGLE_APPLICATION_CREDENTIALS": None, "GOOGLE_CLOUD_PROJECT": None, "GCLOUD_PROJECT": None}
     nowhere = str(emulator.server.log.parent / "no-gcloud")
-    with _environment({**hidden, "CLOUDSDK_CONFIG": nowhere, **emulator.environment}), _sdk(emulator):
+    with changed({**hidden, "CLOUDSDK_CONFIG": nowhere, **emulator.environment}), _sdk(emulator):
         yield
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    try:
-        _apply(changes)
-        yield
-    finally:
-        _apply(before)
-
-
-def _apply(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import __version__
-from emulator.testing.expectations import Action, Track
+from emulator.testing.expectations import SEGMENT, Action, Expected, Track
+from emulator.testing.labels import classifications, labels_of
 
 if TYPE_CHECKING:
-    from emulator.factory import Clip, Truth
+    from emulator.factory import Clip, Film, Truth, TruthTrack
+
+OBJECTIVES = ("object_tracking", "action_recognition", "classification")
 
 _MIME_TYPES = {
     ".mp4": "video/mp4",
@@ -36,20 +39,60 @@ class Video:
         """Its line of an input file, for a segment of it."""
         return instance_of(self.uri, start, end)
 
-    def expected(self, *, within: float = 0.1, iou: float = 0.8) -> list[Track | Action]:
-        """What a good model predicts for the whole video: its objects, then its actions."""
-        tracks: list[Track | Action] = [
-            Track(
-                one.label,
-                one.frames[0].time_us / 1e6,
-                one.frames[-1].time_us / 1e6,
-                within,
-                iou,
-                {box.time_us / 1e6: (box.x_min, box.y_min, box.x_max, box.y_max) for box in one.frames},
-            )
-            for one in self.truth.tracks
-        ]
-        return tracks + [Action(moment.label, moment.time, within) for moment in self.truth.actions]
+    @property
+    def objective(self) -> str:
+        """What its truth is about: object tracking, or action recognition where there are actions alone."""
+        actions_alone = self.truth.actions and not self.truth.tracks
+        return "action_recognition" if actions_alone else "object_tracking"
+
+    def expected(
+        self,
+        objective: str | None = None,
+        *,
+        types: Sequence[str] = (SEGMENT,),
+        within: float = 0.1,
+        iou: float = 0.8,
+    ) -> list[Expected]:
+        """What a good model predicts for the whole video.
+
+        Args:
+            objective: `object_tracking`, `action_recognition` or `classification`; by default that of the
+                video, as for `canned`.
+            types: for classification, of which types; a job gives segments alone unless it asks for more.
+            within: how many seconds a start or an end may be off.
+            iou: how well boxes have to overlap.
+
+        Raises ValueError for any other objective or type.
+        """
+        match self._known(objective):
+            case "object_tracking":
+                return [_track(one, within, iou) for one in self.truth.tracks]
+            case "action_recognition":
+                return [Action(moment.label, moment.time, within) for moment in self.truth.actions]
+            case _:
+                return [*labels_of(self.truth, types, within)]
+
+    def answer(
+        self, objective: str | None = None, *, types: Sequence[str] = (SEGMENT,)
+    ) -> list[dict[str, Any]]:
+        """Its truth as the `prediction` list of a line of output; arguments as for `expected`."""
+        match self._known(objective):
+            case "object_tracking":
+                return self.truth.object_tracking()
+            case "action_recognition":
+                return self.truth.action_recognition()
+            case _:
+                return classifications(self.truth, types)
+
+    def _known(self, objective: str | None) -> str:
+        if objective is not None and objective not in OBJECTIVES:
+            raise ValueError(f"objective is {objective!r}; use one of {', '.join(OBJECTIVES)}.")
+        return objective or self.objective
+
+
+def _track(one: TruthTrack, within: float, iou: float) -> Track:
+    boxes = {box.time_us / 1e6: (box.x_min, box.y_min, box.x_max, box.y_max) for box in one.frames}
+    return Track(one.label, min(boxes), max(boxes), within, iou, boxes)
 
 
 def instance_of(uri: str, start: str = "0s", end: str = "Infinity") -> dict[str, str]:
@@ -64,7 +107,7 @@ class Videos:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def render(self, clip: Clip, suffix: str) -> tuple[Path, Truth]:
+    def render(self, clip: Clip | Film, suffix: str) -> tuple[Path, Truth]:
         """The file of a clip, not to be changed, and its truth."""
         # A clip is data: the same words give the same pictures.
         key = hashlib.sha256(f"{__version__}\0{clip!r}\0{suffix}".encode()).hexdigest()[:20]
@@ -74,7 +117,7 @@ class Videos:
         truth: Truth = pickle.loads(notes.read_bytes())
         return video, truth
 
-    def _make(self, clip: Clip, video: Path, notes: Path) -> None:
+    def _make(self, clip: Clip | Film, video: Path, notes: Path) -> None:
         from emulator.factory import render
 
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.cloud.aiplatform.v1.schema.predict.prediction_v1 import types
 
-from emulator.testing import Predictions, action, track
+from emulator.testing import Predictions, action, label, track
 from emulator.testing.expectations import explain
 
 BOX = (0.1, 0.2, 0.5, 0.6)
@@ -100,6 +100,31 @@ def test_mismatch_of_an_action() -> None:
     assert lines[-1] == (
         "nearest: swing at 1.5 s, confidence 0.50: it comes 0.3 s too late and has confidence 0.50, not 0.8"
     )
+
+
+def test_mismatch_of_a_label() -> None:
+    cat = {"id": "1", "displayName": "cat", "timeSegmentStart": "0s", "confidence": 0.75}
+    shot, segment = (
+        types.VideoClassificationPredictionResult.from_json(json.dumps(cat | members))
+        for members in (
+            {"type": "shot-classification", "timeSegmentEnd": "5s"},
+            {"type": "segment-classification", "timeSegmentEnd": "4.5s"},
+        )
+    )
+    assert label("cat", 0, 4.5, confidence=0.75) in predictions(shot, segment)
+    lines = explain("in", label("cat", 0, 5, confidence=0.5), predictions(shot, segment))
+    assert lines is not None
+    assert lines[1:] == [
+        "expected cat (segment-classification) from 0 s to 5 s (within 0.1 s, confidence 0.5 or more)",
+        "nearest: cat (segment-classification) from 0 s to 4.5 s, confidence 0.75: it ends 0.5 s too early",
+        "also predicted: cat (shot-classification) from 0 s to 5 s, confidence 0.75",
+    ]
+    lines = explain("in", label("cat", 0, 5), predictions(shot))
+    assert lines is not None
+    assert lines[-1].endswith("it is of type shot-classification, not segment-classification")
+    lines = explain("in", label("cat", 1, 2), predictions(found("cat", 1, 2)))
+    assert lines is not None
+    assert lines[-1].endswith("it is of type (none), not segment-classification")
 
 
 def test_mismatch_of_a_list_names_what_is_missing_and_what_is_too_much() -> None:

@@ -124,11 +124,77 @@ def test_clients_and_settings(pytester: pytest.Pytester) -> None:
     pytester.runpytest("-p", "no:xdist").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("guard", ["used", "off"])
+def test_a_proxy_in_the_environment_is_not_in_the_way(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, guard: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_grpc_proxy", "intranet.example")
+    pytester.makepyfile(
+        reach="""
+        import sys
+        import grpc
+
+        with grpc.insecure_channel(sys.argv[1]) as channel:
+            grpc.channel_ready_future(channel).result(timeout=20)
+        """,
+        test_proxy="""
+        import os
+        import subprocess
+        import sys
+        from pathlib import Path
+
+        from emulator.testing import VertexEmulator, Videos, serve
+
+        REACH = Path(__file__).with_name("reach.py")
+
+        def use(emulator):
+            job = emulator.jobs.create_batch_prediction_job(
+                parent=emulator.parent,
+                batch_prediction_job={
+                    "display_name": "mine",
+                    "model": emulator.canned({"*": []}),
+                    "input_config": {
+                        "instances_format": "jsonl",
+                        "gcs_source": {"uris": [emulator.write_instances("gs://b-1/a.mp4")]},
+                    },
+                    "output_config": {
+                        "predictions_format": "jsonl",
+                        "gcs_destination": {"output_uri_prefix": f"gs://{emulator.bucket}/out"},
+                    },
+                },
+            )
+            emulator.wait(job)
+            assert emulator.predictions(job.name) == []
+            assert list(emulator.jobs_grpc.list_batch_prediction_jobs(parent=emulator.parent, timeout=20))
+            blob = emulator.storage.bucket(emulator.bucket).blob("a.txt")
+            blob.upload_from_string("a", timeout=20)
+
+        def test_clients(vertex_emulator):
+            use(vertex_emulator)
+            assert len(vertex_emulator.aiplatform.BatchPredictionJob.list()) == 1
+            assert os.environ["no_grpc_proxy"].startswith("intranet.example,")
+            subprocess.run([sys.executable, REACH, vertex_emulator.grpc_address], check=True)
+
+        def test_without_fixtures(tmp_path):
+            with serve({"workers": 1}) as server:
+                emulator = VertexEmulator(server, "my-project", Videos(tmp_path))
+                use(emulator)
+                emulator.close()
+        """,
+    )
+    result = pytester.runpytest("-p", "no:xdist", "-o", f"vertex_emulator_guard={guard}")
+    result.assert_outcomes(passed=2)
+
+
 def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import threading
         import urllib.request
+
+        import pytest
 
         URL = "https://us-central1-aiplatform.googleapis.com/v1"
 
@@ -150,6 +216,26 @@ def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -
             thread.start()
             thread.join()
 
+        def test_that_fails_anyway(google_guard):
+            test_in_another_thread(google_guard)
+            raise AssertionError("something else")
+
+        @pytest.fixture
+        def reaching(google_guard):
+            google_guard.note("www.google.com")
+            raise AssertionError("no fixture")
+
+        def test_of_a_fixture(reaching):
+            pass
+
+        @pytest.fixture
+        def late(google_guard):
+            yield
+            google_guard.note("late.google.com")
+
+        def test_that_fails_before(late):
+            raise AssertionError("something else")
+
         def test_on_purpose(google_guard):
             thread = threading.Thread(target=lambda: google_guard.note("storage.googleapis.com"))
             thread.start()
@@ -159,9 +245,26 @@ def test_guard_fails_a_test_that_reaches_for_google(pytester: pytest.Pytester) -
         """
     )
     result = pytester.runpytest("-p", "no:xdist")
-    result.assert_outcomes(failed=1, passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*tried to reach us-central1-aiplatform.googleapis.com*"])
+    result.assert_outcomes(failed=3, passed=2, errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_in_another_thread*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+            "*ERROR at setup of test_of_a_fixture*",
+            "*Google guard*",
+            "*tried to reach www.google.com*",
+            "*ERROR at teardown of test_that_fails_before*",
+            "*tried to reach late.google.com*",
+            "*test_at_once*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+            "*test_that_fails_anyway*",
+            "*Google guard*",
+            "*tried to reach us-central1-aiplatform.googleapis.com*",
+        ]
+    )
     result.stdout.no_fnmatch_line("*never comes here*")
+    # Only where the failure itself does not say so.
+    assert str(result.stdout).count(" Google guard ") == 2
 
 
 @pytest.mark.parametrize(("choice", "watched"), [("always", True), ("used", False), ("off", False)])
@@ -207,6 +310,52 @@ def test_failed_test_shows_the_log_and_explains_the_mismatch(pytester: pytest.Py
             "*it is among the predictions*",
             "*expected dog from 1.2 s to 3.9 s (within 0.1 s)",
             "*nearest: dog from 1.2 s to 3.4 s, confidence 1.00: it ends 0.5 s too early",
+            "*Vertex emulator's log*",
+            "*JOB_STATE_SUCCEEDED*",
+        ]
+    )
+
+
+def test_failed_fixture_shows_the_log(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def submit(emulator, instances):
+            return emulator.aiplatform.BatchPredictionJob.submit(
+                job_display_name="wrong",
+                model_name=emulator.canned({"*": []}),
+                gcs_source=instances,
+                gcs_destination_prefix=f"gs://{emulator.bucket}/out",
+            )
+
+        @pytest.fixture
+        def prepared(vertex_emulator):
+            job = submit(vertex_emulator, f"gs://{vertex_emulator.bucket}/missing.jsonl")
+            return vertex_emulator.predictions(vertex_emulator.wait(job))
+
+        def test_of_a_fixture(prepared):
+            pass
+
+        @pytest.fixture
+        def tidied(vertex_emulator):
+            yield
+            vertex_emulator.wait(submit(vertex_emulator, vertex_emulator.write_instances("gs://a-bucket/a.mp4")))
+            raise AssertionError("not tidy")
+
+        def test_that_fails_twice(tidied):
+            raise AssertionError("wrong")
+        """
+    )
+    result = pytester.runpytest("-p", "no:xdist")
+    result.assert_outcomes(errors=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_of_a_fixture*",
+            "*has no output: it is JOB_STATE_FAILED. Its error: *missing.jsonl*",
+            "*Vertex emulator's log*",
+            "*JOB_STATE_FAILED*",
+            "*ERROR at teardown of test_that_fails_twice*",
             "*Vertex emulator's log*",
             "*JOB_STATE_SUCCEEDED*",
         ]
