@@ -203,7 +203,7 @@ class _Running:
                 project_numbers=settings.project_numbers,
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
-                on_cancel=self._dispatcher.look_after_running,
+                on_change=self._dispatcher.look_after_all,
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,

@@ -3,7 +3,7 @@
 No row object of SQLAlchemy leaves this package. Every change of a job's state is one guarded UPDATE.
 """
 
-from emulator.database.connection import DatabaseUnusable, now_us
+from emulator.database.connection import DATABASE_OUTAGES, DatabaseUnusable, now_us
 from emulator.database.control import Control
 from emulator.database.jobs import Jobs
 from emulator.database.models import Models
@@ -24,6 +24,7 @@ from emulator.database.rows import (
 from emulator.database.schema import SCHEMA_VERSION
 
 __all__ = [
+    "DATABASE_OUTAGES",
     "SCHEMA_VERSION",
     "Database",
     "DatabaseUnusable",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from emulator.database import schema
@@ -18,6 +18,10 @@ from emulator.database import schema
 _BUSY_TIMEOUT_MS = 10_000
 #: Where a transaction keeps the ids of the jobs that it changes.
 CHANGED = "changed jobs"
+
+
+#: What queries raise when the database cannot answer now: locked by another program, full, gone for a moment.
+DATABASE_OUTAGES = (OperationalError, InterfaceError, sqlite3.OperationalError)
 
 
 class DatabaseUnusable(Exception):
@@ -37,6 +41,7 @@ class Connected:
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
         self._writer: Connection | None = None
+        self._probe: Any = None
         self._writing = False
         #: Another number after each change of models that was made here.
         self._models_changed = 0
@@ -45,7 +50,8 @@ class Connected:
         in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
         # SQLite takes one writer at a time and makes the others sleep in growing steps; queueing here
         # keeps the wait as short as the write. In memory there is one connection for all threads.
-        self._write_lock: AbstractContextManager[Any] = threading.RLock() if self._sqlite else nullcontext()
+        self._lock = threading.RLock()
+        self._write_lock: AbstractContextManager[Any] = self._lock if self._sqlite else nullcontext()
         self._read_lock: AbstractContextManager[Any] = self._write_lock if in_memory else nullcontext()
         try:
             self._engine = create_engine(self._url, **self._engine_options(in_memory))
@@ -63,19 +69,57 @@ class Connected:
     @property
     def answers_at_once(self) -> bool:
         """Whether a row can be read or written without waiting for anybody, but for the disk."""
-        return self._sqlite and self._read_lock is not self._write_lock and not self._writing
+        return (
+            self._sqlite
+            and self._read_lock is not self._write_lock
+            and not self._writing
+            and self._no_program_writes()
+        )
 
     def close(self) -> None:
         """Close every connection."""
         with self._write_lock:
-            if self._writer is not None:
-                self._writer.close()
+            for connection in (self._writer, self._probe):
+                if connection is not None:
+                    connection.close()
             self._engine.dispose()
+
+    def _no_program_writes(self) -> bool:
+        """Whether no other process holds SQLite's lock: taking it for an instant takes microseconds."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._probe is None:
+                self._probe = self._engine.raw_connection()
+                self._probe.driver_connection.execute("PRAGMA busy_timeout = 0")
+            self._probe.driver_connection.execute("BEGIN IMMEDIATE")
+            self._probe.driver_connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            self._lock.release()
+        return True
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with self._read_lock, self._engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _read_one_moment(self) -> Iterator[Connection]:
+        """As `_read`; all that is read is of the same moment, while others go on writing."""
+        with self._read_lock, self._engine.connect() as connection:
+            if not self._sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+                yield connection
+                return
+            # The driver opens a transaction for what writes only.
+            driver: Any = connection.connection.driver_connection
+            driver.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                driver.execute("ROLLBACK")
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

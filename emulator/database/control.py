@@ -119,7 +119,7 @@ class Control(Connected):
 
     def dump(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Every row of every table, by table, as one moment has them."""
-        with self._read() as connection:
+        with self._read_one_moment() as connection:
             return {
                 table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
                 for table in metadata.sorted_tables

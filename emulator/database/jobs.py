@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Row,
     Table,
     and_,
     bindparam,
@@ -248,6 +249,12 @@ class Jobs(Connected):
                 self._note(connection, job_id, "state", to.proto_name)
             return row.state
 
+    def leave_queue(self) -> None:
+        """Move the QUEUED jobs on whose hold is over."""
+        now = self.now()
+        with self._write() as connection:
+            self._leave_queue(connection, now)
+
     def claim_job(self, owner: str, lease_us: int) -> JobRow | None:
         """Take the next job, or None when there is nothing to do.
 
@@ -345,27 +352,25 @@ class Jobs(Connected):
                 row = _get(connection, job_id)
         return None
 
-    def heartbeat(
-        self, owner: str, lease_us: int, job_ids: Collection[int] | None = None
-    ) -> dict[int, JobState]:
-        """Renew this owner's leases, all or those on `job_ids`; the states of these jobs, by id (CANCELLING
-        among them)."""
+    def heartbeat(self, owners: Collection[str], lease_us: int) -> dict[str, JobState]:
+        """Renew the leases of these owners; the states of their jobs, by owner (CANCELLING among them)."""
         with self._write() as connection:
-            states = _lock_owned(connection, owner)
-            if job_ids is not None:
-                states = {job_id: state for job_id, state in states.items() if job_id in job_ids}
-            if states:
+            found = _lock_owned(connection, jobs.c.owner.in_(owners))
+            if found:
                 renewed = {"lease_expires_us": self.now() + lease_us}
-                connection.execute(update(jobs).where(jobs.c.id.in_(states)).values(renewed))
-            return states
+                ids = [row.id for row in found]
+                connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(renewed))
+            return {row.owner: row.state for row in found}
 
-    def release(self, owner: str) -> int:
-        """Hand back every job of this owner, so that the next claim takes it; how many there were."""
+    def release(self, server: str) -> int:
+        """Hand back every job of the owners whose names begin with this one, so that the next claim takes
+        it; how many there were."""
         with self._write() as connection:
-            states = _lock_owned(connection, owner)
+            found = _lock_owned(connection, jobs.c.owner.startswith(server, autoescape=True))
             free = {"owner": None, "lease_expires_us": None}
-            connection.execute(update(jobs).where(jobs.c.id.in_(states)).values(free))
-            return len(states)
+            ids = [row.id for row in found]
+            connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(free))
+            return len(found)
 
     def start_output(self, job_id: int, owner: str, output_directory: str) -> bool:
         """Fix the job's output directory. False when the job is no longer this owner's."""
@@ -533,11 +538,11 @@ class Jobs(Connected):
         connection.info[CHANGED].add(row.id)
 
 
-def _lock_owned(connection: Connection, owner: str) -> dict[int, JobState]:
-    """The unfinished jobs of an owner and their states. Rows are locked in one order everywhere: two calls
-    that locked them in different orders would wait for each other."""
-    owned = select(jobs.c.id, jobs.c.state).where(jobs.c.owner == owner, jobs.c.state.in_(_STARTED))
-    return {row.id: row.state for row in connection.execute(owned.order_by(jobs.c.id).with_for_update())}
+def _lock_owned(connection: Connection, is_owner: ColumnElement[bool]) -> Sequence[Row[Any, Any, Any]]:
+    """The unfinished jobs of some owners: id, owner, state. Rows are locked in one order everywhere: two
+    calls that locked them in different orders would wait for each other."""
+    owned = select(jobs.c.id, jobs.c.owner, jobs.c.state).where(is_owner, jobs.c.state.in_(_STARTED))
+    return connection.execute(owned.order_by(jobs.c.id).with_for_update()).all()
 
 
 def _entering(plan: Pace, number: int, now: int) -> dict[str, Any]:

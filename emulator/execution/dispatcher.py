@@ -1,6 +1,6 @@
 """Claims jobs and gives each a runner; renews their leases and passes on that one is to be cancelled.
 
-The job row is the only channel between the API and the runners. `wake` and `look_after_running` say that rows
+The job row is the only channel between the API and the runners. `wake` and `look_after_all` say that rows
 have changed; the slow look at the database in between is for what other servers on the same database leave
 behind.
 """
@@ -48,13 +48,15 @@ class Dispatcher:
         self._owner = Owner(owners)
         self._max_running_jobs = max_running_jobs
         self._settings = settings or RunnerSettings()
-        self._runners: dict[int, tuple[Runner, threading.Thread]] = {}
+        self._claims = 0
+        self._runners: dict[str, tuple[Runner, threading.Thread]] = {}  # by what the job's row has as owner
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopping = False
         self._looked_at = 0.0
         self._release_us: int | None = None
         self._heartbeat_due = 0.0
+        self._renewed_us = 0
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
 
     @property
@@ -75,14 +77,15 @@ class Dispatcher:
         if len(runners) < self._max_running_jobs or any(runner.parked for runner, _ in runners):
             self._woken.set()
 
-    def look_after_running(self) -> None:
-        """Look at the running jobs now: one is to be cancelled."""
+    def look_after_all(self) -> None:
+        """Look at all jobs now: one is to be cancelled, or to leave a state that its pace holds it in."""
         self._heartbeat_due = 0.0
         self._woken.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:
         """Claim nothing more, wait so long for running jobs, and hand back those that still run."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
         self._woken.set()
         deadline = time.monotonic() + timeout_s
         for _, thread in self._running():
@@ -140,13 +143,18 @@ class Dispatcher:
             self._claim()
 
     def _claim(self) -> None:
-        self._release_us = None  # while all places are taken, the end of a hold changes nothing
+        if self._database.now() - self._renewed_us > _LEASE_US // 2 and self._running():
+            self._heartbeat()  # the clock was set forward: our own jobs must not look abandoned
         while not self._stopping and self._busy() < self._max_running_jobs:
-            job = self._database.claim_job(self._owner.token, _LEASE_US)
+            # A name for each claim: a runner that lost its job must not take the next one's for its own.
+            self._claims += 1
+            job = self._database.claim_job(f"{self._owner.token}.{self._claims}", _LEASE_US)
             if job is None:
-                self._release_us = self._database.next_release_us()
-                return
+                break
             self._run(job)
+        else:
+            self._database.leave_queue()
+        self._release_us = self._database.next_release_us()
 
     def _busy(self) -> int:
         """How many jobs use anything; those that their pace holds do not count."""
@@ -155,20 +163,23 @@ class Dispatcher:
     def _run(self, job: JobRow) -> None:
         again = f" (attempt {job.attempts})" if job.attempts > 1 else ""
         log.info("%s %s%s", job.name, job.state.proto_name, again)
-        runner = Runner(
-            job,
-            self._owner.token,
-            database=self._database,
-            store=self._store,
-            pool=self._pool,
-            settings=self._settings,
-            on_park=self.wake,
-        )
-        if job.state is JobState.CANCELLING:
-            runner.stop(Stop.CANCEL)
-        thread = threading.Thread(target=self._see_through, args=(runner,), name=f"job-{job.id}", daemon=True)
         with self._lock:
-            self._runners[job.id] = runner, thread
+            if self._stopping:
+                return  # `stop` hands it back
+            runner = Runner(
+                job,
+                database=self._database,
+                store=self._store,
+                pool=self._pool,
+                settings=self._settings,
+                on_park=self.wake,
+            )
+            if job.state is JobState.CANCELLING:
+                runner.stop(Stop.CANCEL)
+            thread = threading.Thread(
+                target=self._see_through, args=(runner,), name=f"job-{job.id}", daemon=True
+            )
+            self._runners[runner.owner] = runner, thread
             thread.start()
 
     def _see_through(self, runner: Runner) -> None:
@@ -176,15 +187,16 @@ class Dispatcher:
             runner.run()
         finally:
             with self._lock:
-                del self._runners[runner.job.id]
+                del self._runners[runner.owner]
             self._woken.set()
 
     def _heartbeat(self) -> None:
         runners = [runner for runner, _ in self._running()]
         # Only theirs: a job whose runner could not finish it is taken up again when its lease runs out.
-        states = self._database.heartbeat(self._owner.token, _LEASE_US, [runner.job.id for runner in runners])
+        states = self._database.heartbeat([runner.owner for runner in runners], _LEASE_US)
+        self._renewed_us = self._database.now()
         for runner in runners:
-            state = states.get(runner.job.id)
+            state = states.get(runner.owner)
             if state is JobState.CANCELLING:
                 runner.stop(Stop.CANCEL)
             elif state is None:

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from emulator.database import Database, JobRow, ShardRow
+from emulator.database import DATABASE_OUTAGES, Database, JobRow, ShardRow
 from emulator.execution.channel import Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
@@ -125,7 +125,7 @@ class _Request:
 
 
 class Runner:
-    """Runs one job that `owner` has claimed. `run` blocks until the job is finished or taken away.
+    """Runs one job that was claimed for it. `run` blocks until the job is finished or taken away.
 
     `parked` says that the job's pace holds it, so that it uses nothing; `on_park` is called when that begins.
     """
@@ -133,7 +133,6 @@ class Runner:
     def __init__(
         self,
         job: JobRow,
-        owner: str,
         *,
         database: Database,
         store: ObjectStore,
@@ -144,7 +143,7 @@ class Runner:
         self.job = job
         self.parked = False
         self._on_park = on_park
-        self._owner = owner
+        self.owner = job.owner or ""
         self._database = database
         self._faults = load_faults(job.faults)
         delay_s = sum(fault.delay_s for fault in self._faults if fault.kind == "slow-storage")
@@ -184,6 +183,8 @@ class Runner:
             outcome = self._outcome()
             if outcome is not None:
                 self._finish(outcome)
+        except DATABASE_OUTAGES as error:
+            log.error("%s is taken up again when its lease runs out: %s", self.job.name, error)
         except Exception:
             log.exception(
                 "%s cannot be finished; it is taken up again when its lease runs out.", self.job.name
@@ -194,7 +195,10 @@ class Runner:
             self._input.close()
 
     def _outcome(self) -> _Outcome | None:
-        """Do the work and say how it ended; None when the job is no longer this runner's."""
+        """Do the work and say how it ended; None when the job is no longer this runner's.
+
+        A database that cannot answer is no end of the job: what it raises goes on to the caller.
+        """
         try:
             self._run()
             self._tidy()
@@ -207,6 +211,8 @@ class Runner:
                 return None
             # Vertex: recorded error of a cancelled batch prediction job.
             outcome = _Outcome(JobState.CANCELLED, errors.Cancelled.code, "CANCELED")
+        except DATABASE_OUTAGES:
+            raise
         except _Expired:
             outcome = _Outcome(JobState.EXPIRED, errors.DeadlineExceeded.code, "The job has expired.")
         except Exception as error:
@@ -215,20 +221,23 @@ class Runner:
                 log.error("%s failed.", self.job.name, exc_info=error)
         try:
             self._tidy()
-        except (StorageError, InvalidUri) as error:
+        except (StorageError, InvalidUri, OSError) as error:
             log.warning("%s: %s", self.job.name, error)
         return outcome
 
     def _run(self) -> None:
-        self._check_stop()
         request = self._read_request()
+        if self.job.state is JobState.CANCELLING and self.job.output_directory:
+            self._look_back(request)
+        self._check_stop()
         self._parameters = request.parameters
         self._batch_size = request.batch_size
         self._fire("slow-storage", "slow-model")
         store = self._store.interruptible(self._check_stop)
         self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
-        self._open_output(store, request.prefix)
+        # Before there is an output to tidy: what was recorded is what is kept of it.
         self._resume()
+        self._open_output(store, request.prefix)
         self._publish()
         self._note("input", self._input.summary)  # who waits for the counts hears of it by this
         self._keep_pace()
@@ -256,9 +265,10 @@ class Runner:
         try:
             while not given_up():
                 row = self._database.get_job(self.job.id)
-                if row is not None and row.pace and not row.held(self._database.now()):
-                    row = self._database.pass_stages(self.job.id, self._owner)
-                if row is None or row.owner != self._owner:
+                paced = row is not None and (row.pace or row.state is not JobState.RUNNING)
+                if row is not None and paced and not row.held(self._database.now()):
+                    row = self._database.pass_stages(self.job.id, self.owner)
+                if row is None or row.owner != self.owner:
                     self._must_own(False)
                 elif row.state is JobState.CANCELLING and self._stop is None:
                     self._park(row)  # until the dispatcher passes it on
@@ -301,7 +311,7 @@ class Runner:
             self._database.count_fired(plan)
 
     def _note(self, step: str, text: str) -> None:
-        self._must_own(self._database.note_step(self.job.id, self._owner, step, text))
+        self._must_own(self._database.note_step(self.job.id, self.owner, step, text))
 
     def _read_request(self) -> _Request:
         document = contract.load().v1.BatchPredictionJob.FromString(self.job.document)
@@ -324,8 +334,17 @@ class Runner:
                 store, prefix, self.job.model_display_name, self.job.create_time_us
             )
         # Named before it is tried: a job that fails at output says where (recorded batch traffic).
-        self._must_own(self._database.start_output(self.job.id, self._owner, self._output.uri))
+        self._must_own(self._database.start_output(self.job.id, self.owner, self._output.uri))
         store.check_writable(self._output.prefix)
+
+    def _look_back(self, request: _Request) -> None:
+        """Learn what a runner whose server died has done of a job that is to end as cancelled."""
+        try:
+            self._input.read(self._store, request.uris, strict=self._settings.strict, check=lambda: None)
+            self._resume()
+            self._output = OutputDirectory(self._store, GcsUri.parse_prefix(self.job.output_directory or ""))
+        except (StorageError, InvalidUri, InputError) as error:
+            log.warning("%s: what it had done by then cannot be told: %s", self.job.name, error)
 
     def _resume(self) -> None:
         """Take over what an earlier runner of this job recorded."""
@@ -461,7 +480,7 @@ class Runner:
     def _note_provider(self, provider: str) -> None:
         if provider != self._provider:
             self._provider = provider
-            self._must_own(self._database.set_provider(self.job.id, self._owner, provider))
+            self._must_own(self._database.set_provider(self.job.id, self.owner, provider))
             log.info("%s runs on %s.", self.job.name, provider)
 
     def _note_batches(self, batches: str) -> None:
@@ -492,7 +511,7 @@ class Runner:
         note = f"{self._input.videos[index][0]}: {shard.successful} predicted, {shard.failed} failed"
         if number is not None:
             note += f", in {predictions_file(number)}"
-        self._must_own(self._database.record_shard(self.job.id, self._owner, shard, note))
+        self._must_own(self._database.record_shard(self.job.id, self.owner, shard, note))
         self._recorded.append(shard)
         self._videos.pop(index).spool.close()
         return True
@@ -535,7 +554,7 @@ class Runner:
         finished = any(
             self._database.finish_job(
                 self.job.id,
-                self._owner,
+                self.owner,
                 state,
                 error=_status(code, message) if code else None,
                 partial_failures=self._partial_failures(problems) if counted else (),
@@ -592,7 +611,7 @@ class Runner:
         self._must_own(
             self._database.set_progress(
                 self.job.id,
-                self._owner,
+                self.owner,
                 successful=successful,
                 failed=failed,
                 incomplete=len(self._input) - successful - failed,

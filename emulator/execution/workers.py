@@ -234,11 +234,13 @@ class WorkerPool:
             try:
                 self._send(slot, connection, Work(ticket, lane.build(task)))
             except Exception as error:
-                self._hand_back(slot, error)
+                self._hand_back(slot, ticket, error)
 
-    def _hand_back(self, slot: _Slot, error: Exception) -> None:
+    def _hand_back(self, slot: _Slot, ticket: int, error: Exception) -> None:
         """Tell the job that its shard could not even be made or sent."""
         with self._changed:
+            if slot.lane is None or slot.ticket != ticket:
+                return  # the worker has died meanwhile, which the job knows
             lane, task = slot.lane, slot.task
             self._free(slot)
             wanted = lane is not None and lane in self._lanes
@@ -258,23 +260,30 @@ class WorkerPool:
         # Only the first worker warms up: a model whose loading kills it must not kill every successor.
         warm = self._warm
         while not self._stopping.is_set():
-            self._spawn(slot, warm)
-            warm = ()
-            came_up = self._listen(slot)
-            cause = self._reap(slot)
+            came_up = False
+            try:
+                self._spawn(slot, warm)
+            except OSError as error:  # no file descriptor or no process more, for the moment
+                cause = f"could not be started: {error}"
+            else:
+                warm = ()
+                came_up = self._listen(slot)
+                cause = self._reap(slot)
             if self._stopping.is_set():
                 return
             failures = 0 if came_up else failures + 1
             log.warning("Worker %d %s; it is replaced.", slot.number, cause)
             self._bury(slot, cause)
             if failures >= _STARTS_BEFORE_GIVING_UP:
-                self._give_up(f"it {cause} before it was ready")
+                self._give_up(f"it {cause}, before it was ready")
             if not came_up:
                 self._stopping.wait(min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**failures))
 
     def _spawn(self, slot: _Slot, warm: Sequence[ModelUse]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undone:
+            undone.callback(ours.close)
+            connection = undone.enter_context(Connection(os.dup(ours.fileno())))
             package_parent = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
             process = subprocess.Popen(
@@ -291,10 +300,11 @@ class WorkerPool:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},
             )
+            undone.pop_all()
         with self._changed:
             slot.process, slot.socket, slot.cause_of_death = process, ours, ""
             slot.cold = len(warm)
-            slot.connection = Connection(os.dup(ours.fileno()))
+            slot.connection = connection
             if self._stopping.is_set():
                 ours.shutdown(socket.SHUT_RDWR)
         if warm:

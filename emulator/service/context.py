@@ -54,8 +54,9 @@ class Place:
 @dataclass(frozen=True)
 class Context:
     """The parts below the service. `on_work` is called after a commit that leaves something to run,
-    `on_cancel` after one that leaves something to stop; `new_id` gives ids to a project's resources.
-    `pace` is that of jobs which have no other, `hold_timeout_s` how long a call may be held at the most."""
+    `on_change` after one that cancels or lets go of a job there is; `new_id` gives ids to a project's
+    resources. `pace` is that of jobs which have no other, `hold_timeout_s` how long a call may be held at the
+    most."""
 
     database: Database
     registry: Registry
@@ -63,7 +64,7 @@ class Context:
     project_numbers: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
-    on_cancel: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
     new_id: Callable[[str], int] = random_id
     pace: str = ""
     hold_timeout_s: float = 4.0

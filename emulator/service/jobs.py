@@ -48,7 +48,8 @@ class JobService:
         job = preparation.prepare(request.batch_prediction_job)
         job = replace(job, pace=self._paces.of_new_job(job.project, call.instructions.pace))
         row = self._context.database.insert_job(self._faults.equip(job, call.instructions.job_faults))
-        self._context.on_work()
+        # A pace may hold it where its time runs from now on.
+        (self._context.on_change if row.pace else self._context.on_work)()
         return self._message(row)
 
     def keep(self, parent: str, job: Any) -> JobRow:
@@ -124,7 +125,7 @@ class JobService:
                 f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a job that has not"
                 " finished can be cancelled."
             )
-        self._context.on_cancel()
+        self._context.on_change()
         return self._context.contract.protobuf.Empty()
 
     def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:

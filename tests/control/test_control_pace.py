@@ -174,6 +174,14 @@ def test_wait_ends_when_its_time_is_over(project: Project) -> None:
     assert "JOB_STATE_PENDING after 0.1 s" in error["message"]
 
 
+def test_a_job_that_is_held_in_a_state_of_its_pace_goes_on_at_the_real_one(project: Project) -> None:
+    project.pace("running=0.1s,paused=hold")
+    name = project.create()
+    project.wait(name, "PAUSED", held=True)
+    project.control("PUT", f"jobs/{job_id(name)}/pace", {"pace": "real"})
+    assert project.finish(name)["state"] == "JOB_STATE_SUCCEEDED"
+
+
 def test_wait_for_what_cannot_come_any_more_ends_at_once(project: Project) -> None:
     project.pace("immediate")
     name = project.create()

@@ -58,7 +58,7 @@ def test_stages_are_passed_by_their_owner_only(database: Database, make_job: Mak
     row = database.pass_stages(job_id, "a")
     assert row is not None
     assert (row.state, row.held(database.now())) == (JobState.PAUSED, True)
-    assert database.heartbeat("a", LEASE_US) == {job_id: JobState.PAUSED}
+    assert database.heartbeat(["a"], LEASE_US) == {"a": JobState.PAUSED}
     assert not database.finish_job(job_id, "a", JobState.SUCCEEDED)
     database.release_hold(job_id)
     row = database.pass_stages(job_id, "a")

@@ -63,15 +63,14 @@ def test_job_with_a_dead_lease_is_claimed_again_as_it_was(
 def test_heartbeat_keeps_the_lease_and_tells_of_a_cancellation(
     database: Database, make_job: MakeJob, clock: Clock
 ) -> None:
-    first, second = make_job(), make_job()
+    _, second = make_job(), make_job()
     make_job()
-    database.claim_job("runner", LEASE_US)
-    database.claim_job("runner", LEASE_US)
-    database.claim_job("other", LEASE_US)
+    for owner in ("runner.1", "runner.2", "other"):
+        database.claim_job(owner, LEASE_US)
     clock.advance(LEASE_US)
     assert database.request_cancel(second) is JobState.RUNNING
-    states = database.heartbeat("runner", LEASE_US)
-    assert states == {first: JobState.RUNNING, second: JobState.CANCELLING}
+    states = database.heartbeat(["runner.1", "runner.2", "runner.3"], LEASE_US)
+    assert states == {"runner.1": JobState.RUNNING, "runner.2": JobState.CANCELLING}
     clock.advance(LEASE_US)
     claimed = database.claim_job("third", LEASE_US)
     assert claimed is not None
@@ -81,8 +80,8 @@ def test_heartbeat_keeps_the_lease_and_tells_of_a_cancellation(
 
 def test_released_jobs_are_claimed_at_once(database: Database, make_job: MakeJob) -> None:
     running, cancelling = make_job(), make_job()
-    for _ in range(2):
-        database.claim_job("stopping", LEASE_US)
+    for number in range(2):
+        database.claim_job(f"stopping.{number}", LEASE_US)
     database.request_cancel(cancelling)
     assert database.release("stopping") == 2
     states = {job.id: job.state for _ in range(2) if (job := database.claim_job("next", LEASE_US))}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emulator.database import Database, NewModel
+from emulator.database import Database, NewModel, ShardRow
 from emulator.vertex.job_state import TERMINAL, JobState
 from tests.database.job_rows import Clock, MakeJob
 
@@ -121,11 +121,33 @@ def test_readers_and_writers_do_not_block_each_other(database: Database, make_jo
     def read() -> int:
         for _ in range(30):
             database.list_jobs("1", "us-central1", limit=10)
-            database.heartbeat("runner", LEASE_US)
+            database.heartbeat(["runner"], LEASE_US)
         return 0
 
     at_once(work, work, read, read)
     assert {job.state for job in database.list_jobs("1", "us-central1", limit=50)} <= TERMINAL
+
+
+def test_a_dump_is_of_one_moment(database: Database, make_job: MakeJob) -> None:
+    """Each shard that it holds belongs to a job that it holds, and finished jobs have none."""
+
+    def work() -> int:
+        for _ in range(40):
+            make_job()
+            job = database.claim_job("runner", LEASE_US)
+            assert job is not None
+            database.record_shard(job.id, "runner", ShardRow(0, 1, 1, 0, "[]"))
+            database.finish_job(job.id, "runner", JobState.SUCCEEDED)
+        return 0
+
+    def look() -> int:
+        for _ in range(40):
+            rows = database.dump()
+            running = {row["id"] for row in rows["batch_prediction_jobs"] if row["state"] not in TERMINAL}
+            assert {row["job_id"] for row in rows["shards"]} <= running
+        return 0
+
+    at_once(work, look, look)
 
 
 def test_versions_uploaded_at_once_get_numbers_of_their_own(database: Database) -> None:

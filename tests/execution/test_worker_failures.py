@@ -181,7 +181,7 @@ def test_cancel_takes_effect_at_once(workplace: Workplace, pool: WorkerPool, fau
     time.sleep(1)  # until the worker is in the middle of it, or hangs
     before = time.monotonic()
     assert workplace.database.request_cancel(job) is JobState.RUNNING
-    dispatcher.look_after_running()
+    dispatcher.look_after_all()
     row = workplace.finish(job)
     assert time.monotonic() - before < PROMPT_S
     assert row.state is JobState.CANCELLED

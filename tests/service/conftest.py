@@ -34,7 +34,7 @@ def make_client(tmp_path: Path, models_folder: Path) -> Iterator[Callable[..., C
             registry=registry,
             project_numbers={PROJECT: NUMBER},
             on_work=lambda: wake_ups.append(None),
-            on_cancel=lambda: wake_ups.append(None),
+            on_change=lambda: wake_ups.append(None),
             **{"store": LocalStore(tmp_path / "buckets"), **options},
         )
         client = Client(Service(context), context, database, registry, models_folder, tmp_path, wake_ups)

@@ -1,5 +1,8 @@
 """Calls that a surface may answer without a thread: a row or two of the database, and nobody to wait for."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests.service.service_client import PARENT, Client
@@ -40,3 +43,12 @@ def test_nothing_is_brief_while_a_transaction_is_open(client: Client) -> None:
     with client.database._write():
         assert not client.service.is_brief(CREATE)
     assert client.service.is_brief(CREATE)
+
+
+def test_nothing_is_brief_while_another_program_writes(client: Client) -> None:
+    create(client)
+    with closing(sqlite3.connect(client.root / "emulator.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert not client.service.is_brief(CREATE)
+        other.execute("ROLLBACK")
+        assert client.service.is_brief(CREATE)

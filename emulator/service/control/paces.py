@@ -71,7 +71,7 @@ class Paces:
         if not self._context.database.set_pace(row.id, check_pace(pace)):
             raise FailedPrecondition(f"{row.name} has ended; its pace cannot change any more.")
         self.may_hold = True
-        self._context.on_work()
+        self._context.on_change()
         return self.describe(self.row(row.id))
 
     def release(self, row: JobRow) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Paces:
             raise FailedPrecondition(
                 f"{row.name} is in state {row.state.proto_name} and not held there; nothing is released."
             )
-        self._context.on_work()
+        self._context.on_change()
         # Whoever moves it has not done so yet: what is answered is the state that it comes to.
         moved = self._watch.wait(lambda: self._at_rest(row.id), self._context.hold_timeout_s)
         return self.describe(moved or self.row(row.id))
@@ -95,7 +95,7 @@ class Paces:
             # What the client sees must not depend on how fast the job moves between two holds.
             row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
             if row.hold_reads is not None and not self._context.database.count_read(row.id):
-                self._context.on_work()
+                self._context.on_change()
                 row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
                 # This read is the first one in the state that it waited for.
                 if row.hold_reads:

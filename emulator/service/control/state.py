@@ -25,7 +25,8 @@ from emulator.vertex.names import project_number
 
 _FORMAT = 1
 _SEEDED = "seeded"
-_GRACE_S = 5.0
+# How long cancelled jobs have to end.
+_GRACE_S = 20.0
 _PATH_COLUMNS = ("model_folder", "folder")
 _DATA = "{data}"
 # Where a snapshot is unpacked, in the data folder, before it takes the place of what is there.
@@ -159,6 +160,11 @@ class State:
                     f"The body is no snapshot of this emulator, or it is damaged: {error}. Nothing changed."
                 ) from None
             self._stop_jobs(None)
+            if running := self._context.database.unfinished_jobs():
+                raise FailedPrecondition(
+                    f"{len(running)} jobs have not stopped within {_GRACE_S:g} s, the first is"
+                    f" {running[0].name}; nothing was replaced. Try again."
+                )
             for name, folder in self._saved_folders():
                 _empty(folder)
                 _move_all(Path(unpacked, name), folder)
@@ -197,7 +203,7 @@ class State:
         for job_id in job_ids:
             database.request_cancel(job_id)
             database.release_hold(job_id)
-        self._context.on_cancel()
+        self._context.on_change()
         self._watch.wait(
             lambda: job_ids.isdisjoint(row.id for row in database.unfinished_jobs()) or None, _GRACE_S
         )
