@@ -188,8 +188,9 @@ def main() -> None:
     """Run the worker on the inherited socket."""
     descriptor, level = int(sys.argv[1]), sys.argv[2]
     faulthandler.enable()
-    # Ctrl-C reaches the whole process group; the server decides when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a service manager's SIGTERM, reach all processes; the server decides when a worker ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s worker[%(process)d] %(message)s")
     Worker(Connection(descriptor)).serve()
 

@@ -151,6 +151,22 @@ def test_idle_worker_is_replaced_when_it_dies(impatient: WorkerPool) -> None:
     wait_until(lambda: impatient.processes() not in ([], [process]))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_leave_the_workers_to_the_server(
+    workplace: Workplace, impatient: WorkerPool, number: signal.Signals
+) -> None:
+    workplace.pool = impatient
+    workplace.video("a.mp4", 2)
+    [worker] = impatient.processes()
+    workplace.start(fault=JobFault("slow-model", delay_s=0.03))
+    job = workplace.submit_lines([line("a.mp4")])
+    workplace.wait_until(job, lambda row: row.incomplete == 1)
+    os.kill(worker, number)
+    row = workplace.finish(job)
+    assert (row.state, row.successful) == (JobState.SUCCEEDED, 1)
+    assert impatient.processes() == [worker]
+
+
 def test_stopping_the_pool_ends_busy_workers(workplace: Workplace, tiny_model: Path) -> None:
     pool = workplace.pool = WorkerPool(1)
     pool.start()
