@@ -230,7 +230,7 @@ def test_snapshot_of_what_cannot_be_read_says_so(project: Project, monkeypatch: 
     before = set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip"))
     error = project.error("GET", "/_emulator/snapshot")
     assert error["status"] == "FAILED_PRECONDITION"
-    assert "cannot be read (Permission denied)" in error["message"]
+    assert "cannot be saved (Permission denied)" in error["message"]
     monkeypatch.setattr(zipfile.ZipFile, "write", lambda *_, **__: 1 / 0)
     assert project.error("GET", "/_emulator/snapshot")["status"] == "INTERNAL"
     assert set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip")) <= before
@@ -264,3 +264,10 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             assert project.create() == held
     assert played[0] == played[1]
     assert played[0][1]["createTime"].startswith("2026-01-01T00:00:")
+
+
+def test_snapshot_names_the_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    with running(tmp_path) as project:
+        (project.buckets / os.fsdecode(b"bucket/caf\xe9")).write_bytes(b"x")
+        error = project.error("GET", "/_emulator/snapshot")
+        assert "caf\\xe9' cannot be saved (its name is not UTF-8)" in error["message"]

@@ -297,10 +297,10 @@ def _unreadable_is_said(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
         raise FailedPrecondition(
-            f"{path} cannot be read ({error.strerror or error}), so there is no snapshot; make it readable,"
-            " or remove it."
+            f"{os.fsencode(path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove it."
         ) from error
 
 
