@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _BOM = b"\xef\xbb\xbf"
 _SHOWN_OF_LONG_LINE = 1000
+# A file of a hundred thousand lines that lack the same thing says it so often.
+_MOST_WARNINGS = 20
 _LINES_BETWEEN_CHECKS = 500
 _NO_END = -1
 _KEPT_IN_MEMORY = 1 << 20
@@ -85,6 +87,7 @@ class JobInput:
         self.problems: list[Problem] = []
         self.empty: list[str] = []
         self.complete = False
+        self._warnings = 0
         self._lines = Spool()
         self._starts = array("q")
         self._ends = array("q")
@@ -165,6 +168,8 @@ class JobInput:
         """Declare the input complete. Raises InputError when it holds nothing."""
         if not len(self):
             raise InputError(errors.InvalidArgument.code, _nothing_in(self.empty))
+        if self._warnings > _MOST_WARNINGS:
+            log.warning("%d warnings more like these of %s", self._warnings - _MOST_WARNINGS, self.summary)
         self.complete = True
 
     def _add(self, number: int, line: bytes | _TooLong, strict: bool) -> None:
@@ -184,12 +189,17 @@ class JobInput:
         else:
             start, end = parsed.start_us, parsed.end_us
             for warning in parsed.warnings:
-                log.warning("%s line %d: %s", self._sources[-1][1], number, warning)
+                self._warn(f"{self._sources[-1][1]} line {number}: {warning}")
             group.append(instance)
         self._lines.add(raw.encode(errors="replace"))
         self._starts.append(start)
         self._ends.append(_NO_END if end is None else end)
         self._line_numbers.append(number)
+
+    def _warn(self, text: str) -> None:
+        self._warnings += 1
+        if self._warnings <= _MOST_WARNINGS:
+            log.warning("%s", text)
 
     def _group(self, content: str) -> array[int]:
         """The instances of a video. Raises InvalidUri."""

@@ -217,6 +217,19 @@ def test_single_quoted_line_is_taken_unless_strict(workplace: Workplace) -> None
     assert row.state is JobState.FAILED
 
 
+def test_a_file_of_lines_that_lack_the_same_warns_no_more_than_twenty_times(
+    workplace: Workplace, caplog: pytest.LogCaptureFixture
+) -> None:
+    workplace.video("a.mp4", 0.2)
+    with caplog.at_level("WARNING", logger="emulator.execution.inputs"):
+        row = workplace.run(['{"content": "gs://bucket/a.mp4"}'] * 1000)
+    assert row.successful == 1000
+    messages = [record.getMessage() for record in caplog.records if record.name.endswith("inputs")]
+    assert len(messages) == 21
+    assert "line 20: " in messages[19]
+    assert messages[20].startswith("980 warnings more like these of 1000 instances")
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
