@@ -124,6 +124,7 @@ def test_crash_between_record_and_bytes_loses_neither(buckets: Buckets, store: L
 def test_metadata_is_never_listed(buckets: Buckets, store: LocalStore) -> None:
     put(buckets, contentType="video/mp4")
     assert visible(store) == ["folder/object"]
+    assert list(store.list("bucket", ".vbe-meta/")) == []
     assert list(store.metadata_folder("bucket").iterdir())
     assert [bucket.name for bucket in buckets.buckets()] == ["bucket"]
 
