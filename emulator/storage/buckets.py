@@ -123,12 +123,19 @@ class Buckets:
         return self._metadata.describe(info)
 
     def with_checksums(self, stored: StoredObject) -> StoredObject:
-        """Compute the checksums when they are missing; reads the whole object once. Raises ObjectNotFound."""
+        """Compute the checksums when they are missing; reads the whole object once. Of an object that was
+        replaced in the meantime they stay missing. Raises ObjectNotFound."""
         if stored.checksums:
             return stored
         opened, file = self.open(stored.uri)
         with file:
-            computed = replace(opened, checksums=opened.checksums or checksums_of(file))
+            return self.hashed(stored, file) if opened.version == stored.version else stored
+
+    def hashed(self, stored: StoredObject, file: BinaryIO) -> StoredObject:
+        """The same for an object that `open` has opened; leaves the file at its end."""
+        if stored.checksums:
+            return stored
+        computed = replace(stored, checksums=checksums_of(file))
         if computed.size >= _RECORDED_FROM:
             # A bucket that is mounted read-only keeps no record, and works all the same.
             with self._lock(stored.uri), contextlib.suppress(StorageError):

@@ -1,9 +1,13 @@
 """Cloud Storage's JSON API on the wire, where no client library would go."""
 
+import base64
 import gzip
+import hashlib
+import itertools
 import json
 import os
 import socket
+import threading
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -70,6 +74,30 @@ def test_download_has_the_headers_that_clients_read(http: httpx.Client, ten: Pat
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "10")
     cached = http.get(object_url(ten, "a/ten", "?alt=media"), headers={"if-none-match": headers["etag"]})
     assert (cached.status_code, cached.content) == (304, b"")
+
+
+def test_download_of_a_file_that_is_replaced_is_one_version(http: httpx.Client, folder: Path) -> None:
+    versions = [b"a" * 1000, b"b" * 50_000]
+    checksums = {data: base64.b64encode(hashlib.md5(data).digest()).decode() for data in versions}
+    (folder / "file").write_bytes(versions[0])
+    stop = threading.Event()
+
+    def replace_it() -> None:
+        for data in itertools.cycle(versions):
+            if stop.is_set():
+                return
+            (folder / ".new").write_bytes(data)
+            (folder / ".new").replace(folder / "file")
+
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    try:
+        for _ in range(200):
+            response = http.get(object_url(folder, "file", "?alt=media"))
+            assert response.headers["x-goog-hash"].endswith(f"md5={checksums[response.content]}")
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_header_injection_through_metadata_is_harmless(http: httpx.Client, ten: Path) -> None:

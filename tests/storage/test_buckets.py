@@ -189,6 +189,19 @@ def test_checksums_of_large_files_are_computed_once(buckets: Buckets, store: Loc
     assert buckets.find(uri) == computed
 
 
+def test_checksums_are_those_of_the_version_that_was_looked_at(buckets: Buckets, store: LocalStore) -> None:
+    path_of(store, uri := GcsUri("bucket", "dropped")).write_bytes(b"hello")
+    found = buckets.find(uri)
+    opened, file = buckets.open(uri)
+    (store.root / "new").write_bytes(b"other bytes")
+    (store.root / "new").replace(path_of(store, uri))
+    with file:
+        hashed = buckets.hashed(opened, file)
+    assert hashed.checksums
+    assert (hashed.size, hashed.checksums.md5) == (5, HELLO_MD5)
+    assert buckets.with_checksums(found) == found
+
+
 def test_bucket_is_created_and_deleted(buckets: Buckets, store: LocalStore) -> None:
     buckets.create_bucket("made", {"labels": {"a": "b"}})
     assert buckets.bucket("made").attributes == {"labels": {"a": "b"}}

@@ -54,7 +54,10 @@ class ObjectCalls:
         stored, file = self._buckets.open(uri)
         try:
             conditions.check_read(stored)
-            return media_response(self._quickly(stored), file, request.headers.get("range", ""))
+            if stored.size <= _QUICKLY_HASHED:
+                # Of the open file: by its name another version may be there by now.
+                stored = self._buckets.hashed(stored, file)
+            return media_response(stored, file, request.headers.get("range", ""))
         except BaseException:
             file.close()
             raise
