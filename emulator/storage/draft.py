@@ -38,6 +38,11 @@ class Draft:
         self.size += len(data)
         self._hasher.update(data)
 
+    def restart(self) -> None:
+        """Forget what came in: what is added next comes first."""
+        self.size = 0
+        self._hasher = Hasher()
+
     def append_file(self, source: BinaryIO) -> None:
         """Add all bytes of a file."""
         while data := source.read(_PIECE):

@@ -163,6 +163,6 @@ def _source(bucket: str, entry: object) -> tuple[GcsUri, Conditions]:
     asked = fields.get("generation"), _resource(fields.get("objectPreconditions")).get("ifGenerationMatch")
     try:
         generation, match = (None if value is None else int(value) for value in asked)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise invalid(f"Invalid generation of source object {name}.") from None
     return GcsUri(bucket, name), Conditions(generation=generation, generation_match=match)
