@@ -66,6 +66,12 @@ class Draft:
             file.flush()
             os.fsync(file.fileno())
 
+    def stamp(self, time_us: int) -> int:
+        """Set the file's time; returns what it is then: some file systems store less than microseconds."""
+        with self._file():
+            os.utime(self.path, ns=(time_us * 1000, time_us * 1000))
+            return self.path.stat().st_mtime_ns // 1000
+
     def discard(self) -> None:
         """Remove what came in; harmless when it is gone or has become an object."""
         with contextlib.suppress(OSError):

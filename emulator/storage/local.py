@@ -135,6 +135,7 @@ class LocalStore(ObjectStore):
                 file.flush()
                 os.fsync(file.fileno())
             self._publish(temporary, path)
+            _settle(path.parent)
         except OSError as error:
             if error.errno not in _WRITE_CAUSES:
                 raise
@@ -182,13 +183,21 @@ class LocalStore(ObjectStore):
         return temporary
 
     def publish(self, staged: Path, uri: GcsUri) -> None:
-        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk already."""
+        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk before, its
+        name is after `settle`."""
         path = self._path(uri)
         try:
             self._make_folder(path.parent)
             self._publish(staged, path)
         except OSError as error:
             self._prune(path.parent)
+            raise self.unwritable(uri, error) from error
+
+    def settle(self, uri: GcsUri) -> None:
+        """Bring the name of a published object to the disk."""
+        try:
+            _settle(self._path(uri).parent)
+        except OSError as error:
             raise self.unwritable(uri, error) from error
 
     def buckets(self) -> Iterator[str]:
@@ -318,10 +327,6 @@ class LocalStore(ObjectStore):
             self._make_folder(path.parent)
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
-        if os.name != "nt":
-            # Suppressed: another thread may have deleted the object already, and its folder.
-            with contextlib.suppress(FileNotFoundError), _opened(path.parent) as descriptor:
-                os.fsync(descriptor)
 
     def _prune(self, folder: Path) -> None:
         """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
@@ -433,6 +438,14 @@ def _is_storable(name: str) -> bool:
 
 def _is_folder_name(segment: str) -> bool:
     return segment not in ("", ".", "..", *_HIDDEN) and len(segment.encode()) <= _MAX_SEGMENT_BYTES
+
+
+def _settle(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    if os.name != "nt":
+        # Suppressed: another thread may have deleted the object already, and its folder.
+        with contextlib.suppress(FileNotFoundError), _opened(folder) as descriptor:
+            os.fsync(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Calls about objects: list, get, download, patch, delete, copy, rewrite, compose."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -90,10 +91,7 @@ class ObjectCalls:
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
 
     def move(self, request: Request, bucket: str, name: str, to_name: str) -> Response:
-        stored = self._copy(request, bucket, name, bucket, to_name)
-        if name != to_name:
-            self._buckets.delete(GcsUri(bucket, name), lambda _: None)
-        return self._resource(request, stored)
+        return self._resource(request, self._copy(request, bucket, name, bucket, to_name, self._buckets.move))
 
     def compose(self, request: Request, bucket: str, name: str) -> Response:
         body = request.json()
@@ -113,14 +111,23 @@ class ObjectCalls:
         )
         return self._resource(request, stored)
 
-    def _copy(self, request: Request, bucket: str, name: str, to_bucket: str, to_name: str) -> StoredObject:
+    def _copy(
+        self,
+        request: Request,
+        bucket: str,
+        name: str,
+        to_bucket: str,
+        to_name: str,
+        way: Callable[..., StoredObject] | None = None,
+    ) -> StoredObject:
+        """Copy an object, or move it: `way` is what does that."""
         body = request.json()
 
         def change(source: StoredObject) -> Attributes:
             # Vertex: a resource in the body replaces the source's metadata as a whole.
             return object_attributes(body) if object_attributes(body) else source.attributes
 
-        return self._buckets.copy(
+        return (way or self._buckets.copy)(
             GcsUri(bucket, name),
             GcsUri(to_bucket, to_name),
             Conditions.parse_source(request.query).check_change,
