@@ -10,7 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from emulator.database.connection import Connected, now_us
@@ -93,7 +107,9 @@ class Models(Connected):
         key, now = _model(project, location, model.model_id), self.clock()
         with self._write_models() as connection:
             raise_number = update(models).where(key)
-            raise_number = raise_number.values(last_version=models.c.last_version + 1, update_time_us=now)
+            raise_number = raise_number.values(
+                last_version=models.c.last_version + 1, update_time_us=_later(models.c.update_time_us, now)
+            )
             if connection.execute(raise_number).rowcount != 1:
                 return None
             number: int = connection.scalars(select(models.c.last_version).where(key)).one()
@@ -101,21 +117,39 @@ class Models(Connected):
             _insert_version(connection, project, location, model, number, aliases, now)
             return number
 
-    def update_model(self, project: str, location: str, model_id: str, changes: Mapping[str, Any]) -> bool:
-        """Change a model's display_name, description or labels; False when it does not exist."""
-        statement = update(models).where(_model(project, location, model_id))
+    def update_model(
+        self,
+        project: str,
+        location: str,
+        model_id: str,
+        changes: Mapping[str, Any],
+        seen: tuple[ModelRow, VersionRow] | None = None,
+    ) -> bool:
+        """Change a model's display_name, description or labels; False when it does not exist, or when it or
+        the version is not any more as the caller has `seen` it."""
         with self._write_models() as connection:
-            statement = statement.values(**changes, update_time_us=self.clock())
-            return connection.execute(statement).rowcount == 1
+            if not _is_as_seen(connection, project, location, model_id, seen):
+                return False
+            statement = update(models).where(_model(project, location, model_id))
+            now = _later(models.c.update_time_us, self.clock())
+            return connection.execute(statement.values(**changes, update_time_us=now)).rowcount == 1
 
     def update_version(
-        self, project: str, location: str, model_id: str, version: int, changes: Mapping[str, Any]
+        self,
+        project: str,
+        location: str,
+        model_id: str,
+        version: int,
+        changes: Mapping[str, Any],
+        seen: tuple[ModelRow, VersionRow] | None = None,
     ) -> bool:
-        """Change a version's description or labels; False when it does not exist."""
-        statement = update(versions).where(_version(project, location, model_id, version))
+        """Change a version's description or labels; False as `update_model` says."""
         with self._write_models() as connection:
-            statement = statement.values(**changes, update_time_us=self.clock())
-            return connection.execute(statement).rowcount == 1
+            if not _is_as_seen(connection, project, location, model_id, seen):
+                return False
+            statement = update(versions).where(_version(project, location, model_id, version))
+            now = _later(versions.c.update_time_us, self.clock())
+            return connection.execute(statement.values(**changes, update_time_us=now)).rowcount == 1
 
     def merge_aliases(
         self,
@@ -130,6 +164,7 @@ class Models(Connected):
         """Give a version the aliases of `add`, taking them from the other versions, and remove those of
         `remove`; False when the version does not exist."""
         with self._write_models() as connection:
+            _lock(connection, project, location, model_id)
             key = _version(project, location, model_id, version)
             aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
             if aliases is None:
@@ -137,12 +172,14 @@ class Models(Connected):
             _take_aliases(connection, project, location, model_id, add)
             kept = [alias for alias in aliases if alias not in remove and alias not in add]
             statement = update(versions).where(key)
-            connection.execute(statement.values(aliases=[*kept, *add], update_time_us=self.clock()))
+            now = _later(versions.c.update_time_us, self.clock())
+            connection.execute(statement.values(aliases=[*kept, *add], update_time_us=now))
             return True
 
     def delete_model(self, project: str, location: str, model_id: str) -> bool:
         """Remove a model with all its versions; False when it does not exist."""
         with self._write_models() as connection:
+            _lock(connection, project, location, model_id)
             connection.execute(delete(versions).where(*_key(versions, project, location, model_id)))
             statement = delete(models).where(_model(project, location, model_id))
             return connection.execute(statement).rowcount == 1
@@ -151,13 +188,14 @@ class Models(Connected):
         """Remove a version that does not carry the default alias; False when there is none such."""
         key = _version(project, location, model_id, version)
         with self._write_models() as connection:
+            _lock(connection, project, location, model_id)
             aliases = connection.scalar(select(versions.c.aliases).where(key).with_for_update())
             if aliases is None or DEFAULT_ALIAS in aliases:
                 return False
             connection.execute(delete(versions).where(key))
-            connection.execute(
-                update(models).where(_model(project, location, model_id)).values(update_time_us=self.clock())
-            )
+            now = _later(models.c.update_time_us, self.clock())
+            statement = update(models).where(_model(project, location, model_id))
+            connection.execute(statement.values(update_time_us=now))
             return True
 
     def seed_models(self, project: str, location: str, sources: Sequence[NewModel]) -> None:
@@ -190,6 +228,38 @@ def _model(project: str, location: str, model_id: str) -> ColumnElement[bool]:
 
 def _version(project: str, location: str, model_id: str, version: int) -> ColumnElement[bool]:
     return and_(*_key(versions, project, location, model_id), versions.c.version == version)
+
+
+def _lock(connection: Connection, project: str, location: str, model_id: str) -> int | None:
+    """Let nobody else change a model or its versions until the transaction ends; the model's update time,
+    or None when there is none. Whoever changes both locks the model first, so that no two wait for each
+    other."""
+    key = _model(project, location, model_id)
+    return connection.scalar(select(models.c.update_time_us).where(key).with_for_update())
+
+
+def _is_as_seen(
+    connection: Connection,
+    project: str,
+    location: str,
+    model_id: str,
+    seen: tuple[ModelRow, VersionRow] | None,
+) -> bool:
+    """Whether a model, and the version that was read with it, have not changed since; locks them."""
+    model_time = _lock(connection, project, location, model_id)
+    if seen is None:
+        return model_time is not None
+    model, version = seen
+    key = _version(project, location, model_id, version.version)
+    # A statement of its own: in PostgreSQL it sees what was committed while the lock was waited for.
+    version_time = connection.scalar(select(versions.c.update_time_us).where(key))
+    return (model_time, version_time) == (model.update_time_us, version.update_time_us)
+
+
+def _later(column: Column[int], now: int) -> ColumnElement[int]:
+    """The time now, or just after the last change where the clock has not moved on since: etags follow it."""
+    time_us = literal(now, BigInteger)
+    return case((column >= time_us, column + 1), else_=time_us)
 
 
 def _models(rows: Iterable[Sequence[Any]]) -> list[ModelRow]:

@@ -108,13 +108,8 @@ class ModelService:
         changes = {field.removeprefix("version_"): getattr(model, field) for field in fields}
         if "labels" in changes:
             changes["labels"] = dict(model.labels)
-        place, row = self._context.place(name), resolved.model
-        database = self._context.database
-        if of_version:
-            version = resolved.version.version
-            database.update_version(place.project, place.location, row.model_id, version, changes)
-        else:
-            database.update_model(place.project, place.location, row.model_id, changes)
+        if not self._update(resolved, changes, of_version=of_version, etag=model.etag) and model.etag:
+            raise _changed_since(model.etag)
         return self._message(self._models.resolve(name))
 
     def delete_model(self, request: Any, call: Call) -> Any:
@@ -198,10 +193,25 @@ class ModelService:
             check_labels(violations, "model.labels", model.labels)
         violations.raise_if_any()
         if model.etag and model.etag != self._message(resolved).etag:
-            raise Aborted(f"The model has changed since etag {model.etag} was read. Read it again.")
+            raise _changed_since(model.etag)
+
+    def _update(
+        self, resolved: ResolvedModel, changes: dict[str, Any], *, of_version: bool, etag: str
+    ) -> bool:
+        """Write the changes; False when the model is gone, or, where there is an etag, not as it was read."""
+        row, version = resolved.model, resolved.version
+        key = row.project, row.location, row.model_id
+        seen = (row, version) if etag else None
+        if of_version:
+            return self._context.database.update_version(*key, version.version, changes, seen)
+        return self._context.database.update_model(*key, changes, seen)
 
     def _message(self, resolved: ResolvedModel) -> Any:
         return model_message(self._context, resolved.model, resolved.version)
+
+
+def _changed_since(etag: str) -> Aborted:
+    return Aborted(f"The model has changed since etag {etag} was read. Read it again.")
 
 
 def model_message(context: Context, row: ModelRow, version: VersionRow) -> Any:

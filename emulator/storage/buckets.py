@@ -65,19 +65,20 @@ class Buckets:
         """Make a bucket. Raises NameTaken when there is one of that name."""
         check_bucket(name, f"gs://{name}")
         folder = self._store.root / name
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError as error:
-            raise NameTaken(f"There is a bucket {name} already ({folder}).") from error
-        except OSError as error:
-            raise self._store.unwritable(GcsUri(name, ""), error) from error
         bucket = StoredBucket(name, self._clock(), attributes=attributes)
-        self._metadata.write_bucket(bucket)
+        with self._lock(name):
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError as error:
+                raise NameTaken(f"There is a bucket {name} already ({folder}).") from error
+            except OSError as error:
+                raise self._store.unwritable(GcsUri(name, ""), error) from error
+            self._metadata.write_bucket(bucket)
         return bucket
 
     def update_bucket(self, name: str, change: BucketChange) -> StoredBucket:
         """Give a bucket other attributes; `change` returns them, or raises."""
-        with self._lock(GcsUri(name, "")):
+        with self._lock(name):
             bucket = self.bucket(name)
             changed = replace(
                 bucket,
@@ -90,7 +91,7 @@ class Buckets:
 
     def delete_bucket(self, name: str, check: Callable[[StoredBucket], None]) -> None:
         """Remove an empty bucket. Raises BucketNotEmpty."""
-        with self._lock(GcsUri(name, "")):
+        with self._lock(name):
             check(self.bucket(name))
             if next(self._store.list(name), None):
                 raise BucketNotEmpty(f"The bucket {name} is not empty.")
@@ -123,15 +124,22 @@ class Buckets:
         return self._metadata.describe(info)
 
     def with_checksums(self, stored: StoredObject) -> StoredObject:
-        """Compute the checksums when they are missing; reads the whole object once. Raises ObjectNotFound."""
+        """Compute the checksums when they are missing; reads the whole object once. Of an object that was
+        replaced in the meantime they stay missing. Raises ObjectNotFound."""
         if stored.checksums:
             return stored
         opened, file = self.open(stored.uri)
         with file:
-            computed = replace(opened, checksums=opened.checksums or checksums_of(file))
+            return self.hashed(stored, file) if opened.version == stored.version else stored
+
+    def hashed(self, stored: StoredObject, file: BinaryIO) -> StoredObject:
+        """The same for an object that `open` has opened; leaves the file at its end."""
+        if stored.checksums:
+            return stored
+        computed = replace(stored, checksums=checksums_of(file))
         if computed.size >= _RECORDED_FROM:
             # A bucket that is mounted read-only keeps no record, and works all the same.
-            with self._lock(stored.uri), contextlib.suppress(StorageError):
+            with self._lock(stored.uri.bucket), contextlib.suppress(StorageError):
                 current = self.find(stored.uri)
                 if current.version == computed.version:
                     self._metadata.write([replace(current, checksums=computed.checksums)])
@@ -141,8 +149,9 @@ class Buckets:
 
     def draft(self, bucket: str) -> Draft:
         """Begin an object."""
-        self._require(bucket)
-        return Draft(self._store, bucket)
+        with self._lock(bucket):
+            self._require(bucket)
+            return Draft(self._store, bucket)
 
     def publish(
         self,
@@ -155,7 +164,7 @@ class Buckets:
         """Turn a draft into the object, replacing what was there if `check` lets it. The draft is used up."""
         try:
             draft.seal()
-            with self._lock(uri):
+            with self._lock(uri.bucket):
                 current = self._current(uri)
                 check(current)
                 stored = StoredObject(
@@ -169,13 +178,14 @@ class Buckets:
                     stored = replace(stored, checksums=replace(stored.checksums, md5=None))
                 self._metadata.write([stored, current] if current else [stored])
                 self._store.publish(draft.path, uri)
+            self._store.settle(uri)  # outside, for it takes longer than all the rest
         finally:
             draft.discard()
         return stored
 
     def update(self, uri: GcsUri, change: ObjectChange) -> StoredObject:
         """Give an object other attributes; `change` returns them, or raises. Raises ObjectNotFound."""
-        with self._lock(uri):
+        with self._lock(uri.bucket):
             stored = self.find(uri)
             changed = replace(
                 stored,
@@ -188,7 +198,7 @@ class Buckets:
 
     def delete(self, uri: GcsUri, check: Check) -> None:
         """Remove an object. Raises ObjectNotFound."""
-        with self._lock(uri):
+        with self._lock(uri.bucket):
             check(self.find(uri))
             self._store.delete(uri)
             self._metadata.forget(uri)
@@ -202,6 +212,35 @@ class Buckets:
         change: ObjectChange = lambda source: source.attributes,
     ) -> StoredObject:
         """Copy an object's bytes; `change` gives the copy's attributes. Raises ObjectNotFound."""
+        return self._copy(source, destination, check_source, check, change)[1]
+
+    def move(
+        self,
+        source: GcsUri,
+        destination: GcsUri,
+        check_source: Check,
+        check: Check,
+        change: ObjectChange = lambda source: source.attributes,
+    ) -> StoredObject:
+        """Copy an object, and remove it unless it has been changed since. Raises ObjectNotFound."""
+        moved, copied = self._copy(source, destination, check_source, check, change)
+        with self._lock(source.bucket):
+            current = self._current(source)
+            # What was written in the meantime was not moved: it stays, as if it had been written just after.
+            if source != destination and current and current.revision == moved.revision:
+                self._store.delete(source)
+                self._metadata.forget(source)
+        return copied
+
+    def _copy(
+        self,
+        source: GcsUri,
+        destination: GcsUri,
+        check_source: Check,
+        check: Check,
+        change: ObjectChange,
+    ) -> tuple[StoredObject, StoredObject]:
+        """The object that was copied, and the copy."""
         stored, file = self.open(source)
         with file:
             check_source(stored)
@@ -211,7 +250,8 @@ class Buckets:
                     draft.copy(file, stored.checksums)
                 else:
                     draft.append_file(file)
-                return self.publish(draft, destination, change(stored), check, stored.component_count)
+                copied = self.publish(draft, destination, change(stored), check, stored.component_count)
+                return stored, copied
             finally:
                 draft.discard()
 
@@ -249,9 +289,8 @@ class Buckets:
     def _stamp(self, draft: Draft, uri: GcsUri, current: StoredObject | None) -> ObjectInfo:
         """Give the file the time that is to be the object's generation, later than that of what is there."""
         time_us = max(self._clock(), current.generation + 1 if current else 0)
-        os.utime(draft.path, ns=(time_us * 1000, time_us * 1000))
-        # What the file system made of it counts: some store less than microseconds.
-        return ObjectInfo(uri, draft.size, draft.path.stat().st_mtime_ns // 1000)
+        return ObjectInfo(uri, draft.size, draft.stamp(time_us))
 
-    def _lock(self, uri: GcsUri) -> threading.Lock:
-        return self._locks[hash(uri) % _LOCKS]
+    def _lock(self, bucket: str) -> threading.Lock:
+        """What every change in a bucket holds: whoever deletes it sees all of a change or nothing."""
+        return self._locks[hash(bucket) % _LOCKS]

@@ -38,6 +38,11 @@ class Draft:
         self.size += len(data)
         self._hasher.update(data)
 
+    def restart(self) -> None:
+        """Forget what came in: what is added next comes first."""
+        self.size = 0
+        self._hasher = Hasher()
+
     def append_file(self, source: BinaryIO) -> None:
         """Add all bytes of a file."""
         while data := source.read(_PIECE):
@@ -60,6 +65,12 @@ class Draft:
             file.truncate(self.size)
             file.flush()
             os.fsync(file.fileno())
+
+    def stamp(self, time_us: int) -> int:
+        """Set the file's time; returns what it is then: some file systems store less than microseconds."""
+        with self._file():
+            os.utime(self.path, ns=(time_us * 1000, time_us * 1000))
+            return self.path.stat().st_mtime_ns // 1000
 
     def discard(self) -> None:
         """Remove what came in; harmless when it is gone or has become an object."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emulator.storage.object_store import (
+    AccessDenied,
     BucketNotEmpty,
     NameTaken,
     ObjectInfo,
@@ -28,6 +30,8 @@ from emulator.storage.object_store import (
 )
 from emulator.storage.uri import MAX_OBJECT_BYTES, GcsUri, InvalidUri, check_bucket
 
+_log = logging.getLogger(__name__)
+
 # Unfinished writes lie in <bucket>/.vbe-tmp: on the bucket's own file system, so that a rename is atomic.
 _TEMPORARY = ".vbe-tmp"
 # What is recorded of objects beside their bytes (metadata.py) lies in <bucket>/.vbe-meta.
@@ -36,7 +40,16 @@ _HIDDEN = (_TEMPORARY, _METADATA)
 _LEFTOVER_AGE_S = 3600
 _MAX_SEGMENT_BYTES = 255
 _ATTEMPTS = 50  # against other threads that prune folders
-_NAME_ERRORS = (errno.EISDIR, errno.ENOTEMPTY, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_DENIED = (errno.EACCES, errno.EPERM)
+_NAME_ERRORS = (
+    errno.EISDIR,
+    errno.ENOTEMPTY,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 _WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
@@ -49,6 +62,7 @@ _WRITE_CAUSES = {
     errno.ENOTEMPTY: "a folder of that name exists; choose another name",
     errno.ENOTDIR: "an object stands where a folder is needed; choose another name",
     errno.EEXIST: "an object stands where a folder is needed; choose another name",
+    errno.ELOOP: "a link that leads nowhere stands where a folder is needed; choose another name",
     errno.ENAMETOOLONG: "the name is too long for this file system; shorten it",
 }
 
@@ -105,7 +119,8 @@ class LocalStore(ObjectStore):
 
     @contextlib.contextmanager
     def local_path(self, uri: GcsUri) -> Iterator[Path]:
-        self.stat(uri)
+        # Opened, not only looked at: who decodes the file could not say that it may not be read.
+        self.open_read(uri).close()
         yield self._path(uri)
 
     @contextlib.contextmanager
@@ -120,6 +135,7 @@ class LocalStore(ObjectStore):
                 file.flush()
                 os.fsync(file.fileno())
             self._publish(temporary, path)
+            _settle(path.parent)
         except OSError as error:
             if error.errno not in _WRITE_CAUSES:
                 raise
@@ -136,7 +152,7 @@ class LocalStore(ObjectStore):
         try:
             path.unlink()
         except OSError as error:
-            raise self._unreadable(uri, path, error) from error
+            raise self._unreadable(uri, path, error, "deleted") from error
         self._prune(path.parent)
 
     def list(
@@ -167,7 +183,8 @@ class LocalStore(ObjectStore):
         return temporary
 
     def publish(self, staged: Path, uri: GcsUri) -> None:
-        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk already."""
+        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk before, its
+        name is after `settle`."""
         path = self._path(uri)
         try:
             self._make_folder(path.parent)
@@ -176,9 +193,19 @@ class LocalStore(ObjectStore):
             self._prune(path.parent)
             raise self.unwritable(uri, error) from error
 
+    def settle(self, uri: GcsUri) -> None:
+        """Bring the name of a published object to the disk."""
+        try:
+            _settle(self._path(uri).parent)
+        except OSError as error:
+            raise self.unwritable(uri, error) from error
+
     def buckets(self) -> Iterator[str]:
         """Names of the folders that are buckets, sorted."""
-        names = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+        try:
+            names = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+        except OSError as error:
+            raise _refused("The buckets", "listed", self.root, error) from error
         yield from filter(self.has_bucket, names)
 
     def has_bucket(self, bucket: str) -> bool:
@@ -188,7 +215,7 @@ class LocalStore(ObjectStore):
         except InvalidUri:
             return False
         path = self.root / bucket
-        return self._inside(path) and path.is_dir()
+        return self._inside(path) and _certainly(path.is_dir)
 
     def remove_bucket(self, bucket: str) -> None:
         """Remove a bucket's folder. Raises BucketNotEmpty when it holds anything but empty folders."""
@@ -205,7 +232,7 @@ class LocalStore(ObjectStore):
                 shutil.rmtree(top / hidden, ignore_errors=True)
             top.rmdir()
         except OSError as error:
-            raise StorageError(f"The bucket {bucket} cannot be deleted: {error.strerror} ({top}).") from error
+            raise _refused(f"The bucket {bucket}", "deleted", top, error) from error
 
     def metadata_folder(self, bucket: str) -> Path:
         """Where a bucket's metadata lies; may not exist yet."""
@@ -213,9 +240,9 @@ class LocalStore(ObjectStore):
 
     def check_writable(self, prefix: GcsUri) -> None:
         folder = self._path(prefix / "probe").parent
-        while not folder.exists() and folder != folder.parent:
+        while not _certainly(folder.exists) and folder != folder.parent:
             folder = folder.parent
-        if not folder.is_dir():
+        if not _certainly(folder.is_dir):
             raise self.unwritable(prefix, OSError(errno.ENOTDIR, ""))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise self.unwritable(prefix, OSError(errno.EACCES, ""))
@@ -226,7 +253,8 @@ class LocalStore(ObjectStore):
     def unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
         """Explain why an object, or a bucket when it names none, cannot be written."""
         cause = _WRITE_CAUSES.get(error.errno or errno.EIO, error.strerror)
-        kind = NameTaken if error.errno in _NAME_ERRORS else StorageError
+        kinds = {**dict.fromkeys(_NAME_ERRORS, NameTaken), **dict.fromkeys(_DENIED, AccessDenied)}
+        kind = kinds.get(error.errno or errno.EIO, StorageError)
         return kind(f"{uri} cannot be written below {self.root}: {cause}.")
 
     def remove_leftovers(self) -> None:
@@ -263,30 +291,32 @@ class LocalStore(ObjectStore):
             raise InvalidUri(f'"{uri}" holds a character that a Windows folder cannot store.')
 
     def _inside(self, path: Path) -> bool:
-        """Whether a path of checked names below the root stays there: only links could lead elsewhere."""
+        """Whether a path of checked names below the root stays there: only links could lead elsewhere.
+
+        What cannot be told, such as what lies behind a folder that may not be entered, is reported by the
+        operation that follows, which that stops as well.
+        """
         below = takewhile(lambda at: at != self.root, (path, *path.parents))
-        return not any(at.is_symlink() for at in below) or self._resolves_inside(path)
+        return not any(_certainly(at.is_symlink) for at in below) or self._resolves_inside(path)
 
     def _resolves_inside(self, path: Path) -> bool:
         try:
-            # A name too long or a loop of links is reported by the operation that follows.
             return path.resolve().is_relative_to(self.root.resolve())
-        except (OSError, RuntimeError):
+        except RuntimeError:  # links in a loop lead nowhere, so not outside either
+            return True
+        except OSError:
             return False
 
     def _make_folder(self, folder: Path) -> None:
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             # A folder may vanish in between: another thread's delete prunes empty ones.
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-            except FileNotFoundError:
-                continue
-            except FileExistsError:
-                if folder.exists() and not folder.is_dir():
+            except (FileNotFoundError, FileExistsError):
+                if attempt == _ATTEMPTS or (folder.exists() and not folder.is_dir()):
                     raise
-                continue
-            return
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+            else:
+                return
 
     def _publish(self, temporary: Path, path: Path) -> None:
         for _ in range(_ATTEMPTS):
@@ -297,10 +327,6 @@ class LocalStore(ObjectStore):
             self._make_folder(path.parent)
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
-        if os.name != "nt":
-            # Suppressed: another thread may have deleted the object already, and its folder.
-            with contextlib.suppress(FileNotFoundError), _opened(path.parent) as descriptor:
-                os.fsync(descriptor)
 
     def _prune(self, folder: Path) -> None:
         """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
@@ -311,29 +337,48 @@ class LocalStore(ObjectStore):
                 folder = folder.parent
 
     def _walk(
-        self, parent: GcsUri, folder: Path, walk: _Walk, ancestors: tuple[Path, ...]
+        self, parent: GcsUri, folder: Path, walk: _Walk, ancestors: tuple[tuple[int, int], ...]
     ) -> Iterator[ObjectInfo]:
-        real = folder.resolve()
-        if real in ancestors:  # a symbolic link to a folder above itself
-            return
         try:
-            with os.scandir(folder) as found:
-                entries = {f"{entry.name}/" if entry.is_dir() else entry.name: entry for entry in found}
-        except (FileNotFoundError, NotADirectoryError):
-            return
+            identity, entries = _scan(folder)
         except OSError as error:
-            raise self._unreadable(parent, folder, error) from error
+            if error.errno in _ABSENT:
+                return
+            refused = _refused(parent, "listed", folder, error)
+            if not ancestors or not isinstance(refused, AccessDenied):
+                raise refused from error
+            # A folder that only root may read, such as `lost+found`, must not hide the rest of the bucket.
+            _log.warning("%s It is left out of the list.", refused)
+            return
+        if identity in ancestors:  # a symbolic link to a folder above itself
+            return
         for name in sorted(filter(_is_storable, entries), key=str.encode):
             uri = parent / name
             if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
                 continue
-            if name.endswith("/"):
-                if self._inside(folder / name):
-                    below = self._walk(uri, folder / name, walk, (*ancestors, real))
-                    yield from islice(below, walk.share(uri.object))
-            else:
-                with contextlib.suppress(ObjectNotFound, InvalidUri, FileNotFoundError):
-                    yield self._stat_entry(uri, entries[name])
+            if not name.endswith("/"):
+                yield from self._listed(uri, entries[name])
+            elif self._holds_names(uri, entries[name]):
+                below = self._walk(uri, folder / name, walk, (*ancestors, identity))
+                yield from islice(below, walk.share(uri.object))
+
+    def _holds_names(self, folder: GcsUri, entry: os.DirEntry[str]) -> bool:
+        """Whether a folder can hold objects: names below it are short enough, and it lies inside the root."""
+        # What is no link lies where the folder above it does.
+        return len(folder.object.encode()) < MAX_OBJECT_BYTES and (
+            not entry.is_symlink() or self._inside(Path(entry.path))
+        )
+
+    def _listed(self, uri: GcsUri, entry: os.DirEntry[str]) -> Iterator[ObjectInfo]:
+        """The object of that name, if the entry is one that can be read."""
+        try:
+            found = self._stat_entry(uri, entry)
+        except AccessDenied as error:  # a link into a folder that may not be entered
+            _log.warning("%s It is left out of the list.", error)
+        except (ObjectNotFound, InvalidUri, FileNotFoundError, PermissionError):
+            pass
+        else:
+            yield found
 
     def _stat_entry(self, uri: GcsUri, entry: os.DirEntry[str]) -> ObjectInfo:
         if entry.is_symlink() or len(uri.object.encode()) > MAX_OBJECT_BYTES:
@@ -345,16 +390,43 @@ class LocalStore(ObjectStore):
         return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
 
     def _not_a_file(self, uri: GcsUri, path: Path) -> ObjectNotFound:
-        if path.is_dir():
+        if _certainly(path.is_dir):
             return ObjectNotFound(f"{uri} is a folder, not an object; name a file in it or use {uri}/*.")
         return ObjectNotFound(f"{uri} is not a regular file.")
 
-    def _unreadable(self, uri: GcsUri, path: Path, error: OSError) -> StorageError:
-        if path.is_dir():
+    def _unreadable(self, uri: GcsUri, path: Path, error: OSError, done: str = "read") -> StorageError:
+        if _certainly(path.is_dir):
             return self._not_a_file(uri, path)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in _ABSENT:
             return ObjectNotFound(f"{uri} does not exist; put the file at {path}.")
-        return StorageError(f"{uri} cannot be read: {error.strerror} ({path}).")
+        return _refused(uri, done, path, error)
+
+
+def _refused(what: object, done: str, path: Path, error: OSError) -> StorageError:
+    """Explain why something that may be there cannot be read, listed or deleted."""
+    if error.errno not in _DENIED:
+        return StorageError(f"{what} cannot be {done}: {error.strerror} ({path}).")
+    closed = (at for at in reversed(path.parents) if _certainly(at.is_dir) and not os.access(at, os.X_OK))
+    remedy = f"give the server's user access to {next(closed, path)}"
+    return AccessDenied(f"{what} cannot be {done}: permission is denied; {remedy}.")
+
+
+def _scan(folder: Path) -> tuple[tuple[int, int], dict[str, os.DirEntry[str]]]:
+    """What tells a folder from all others, and what lies in it by name; folders' names end in a slash."""
+    with os.scandir(folder) as found:
+        entries = {f"{entry.name}/" if _certainly(entry.is_dir) else entry.name: entry for entry in found}
+    if not os.access(folder, os.X_OK):  # its names may be read, but nothing about them
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    status = folder.stat()
+    return (status.st_dev, status.st_ino), entries
+
+
+def _certainly(holds: Callable[[], bool]) -> bool:
+    """Ask something of a path; no, where it cannot be told: a loop of links, a folder not to be entered."""
+    try:
+        return holds()
+    except OSError:
+        return False
 
 
 def _is_storable(name: str) -> bool:
@@ -365,7 +437,15 @@ def _is_storable(name: str) -> bool:
 
 
 def _is_folder_name(segment: str) -> bool:
-    return segment not in ("", ".", "..") and len(segment.encode()) <= _MAX_SEGMENT_BYTES
+    return segment not in ("", ".", "..", *_HIDDEN) and len(segment.encode()) <= _MAX_SEGMENT_BYTES
+
+
+def _settle(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    if os.name != "nt":
+        # Suppressed: another thread may have deleted the object already, and its folder.
+        with contextlib.suppress(FileNotFoundError), _opened(folder) as descriptor:
+            os.fsync(descriptor)
 
 
 @contextlib.contextmanager

@@ -59,6 +59,11 @@ class StoredObject:
         """What the record belongs to."""
         return f"{self.info.updated_us}-{self.info.size}"
 
+    @property
+    def revision(self) -> tuple[str, int]:
+        """What is another after every change of the bytes or the attributes."""
+        return self.version, self.metageneration
+
     def record(self) -> dict[str, Any]:
         """The JSON form of what the file itself does not say."""
         return {

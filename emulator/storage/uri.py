@@ -15,6 +15,9 @@ MAX_OBJECT_BYTES = 1024
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
 _IP_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _WILDCARD = re.compile(r"[*?\[]")
+_BRACKET = re.compile(r"\[([!^]?)([^\]/]+)\]")
+_IN_FOLDER = "[^/]*?"
+_FOLDERS = "(?:.*?/)??"
 _BUCKET_RULES = (
     "use 3 to 63 lowercase letters, digits, dashes, underscores and dots, with a letter or digit at both ends"
 )
@@ -77,30 +80,64 @@ class GcsUri:
 
 
 def wildcard_pattern(object_pattern: str) -> re.Pattern[str]:
-    """Compile gsutil wildcards: `*`, `?`, `[a-z]` and `[!a]` stay within a folder, `**` crosses folders."""
-    out: list[str] = []
-    rest = object_pattern
-    while rest:
-        if rest.startswith("**/") and (not out or out[-1].endswith("/")):
-            out.append("(?:.*/)?")
-            rest = rest[3:]
-        elif rest.startswith("**"):
-            out.append(".*")
-            rest = rest.lstrip("*")
-        elif rest[0] in "*?":
-            out.append("[^/]*" if rest[0] == "*" else "[^/]")
-            rest = rest[1:]
-        elif bracket := re.match(r"\[([!^]?)([^\]/]+)\]", rest):
-            members = re.sub(r"([\\\[\]^&|~])", r"\\\1", bracket[2])
-            out.append(f"(?!/)[{'^' if bracket[1] else ''}{members}]")
-            rest = rest[bracket.end() :]
-        else:
-            out.append(re.escape(rest[0]))
-            rest = rest[1:]
+    """Compile gsutil wildcards: `*`, `?`, `[a-z]` and `[!a]` stay within a folder, `**` crosses folders.
+
+    Raises InvalidUri.
+    """
     try:
-        return re.compile("".join(out), re.DOTALL)
+        return re.compile(_expression(_pieces(object_pattern)), re.DOTALL)
     except re.error as error:  # [z-a]
         raise InvalidUri(f'"{object_pattern}" holds a wildcard that cannot be read: {error}.') from error
+
+
+def _pieces(pattern: str) -> list[tuple[str, list[str]]]:
+    """What may come before each piece of a pattern, and the piece, by what its single characters must be."""
+    pieces: list[tuple[str, list[str]]] = [("", [])]
+    rest = pattern
+    while rest:
+        piece = pieces[-1][1]
+        begins_folder = piece[-1] == "/" if piece else rest == pattern
+        if rest.startswith("**/") and begins_folder:
+            pieces.append((_FOLDERS, []))
+            rest = rest[3:]
+        elif rest.startswith("**"):
+            # Any characters are any folders, and then any characters of one.
+            pieces += [(_FOLDERS, []), (_IN_FOLDER, [])]
+            rest = rest.lstrip("*")
+        elif rest[0] == "*":
+            pieces.append((_IN_FOLDER, []))
+            rest = rest[1:]
+        else:
+            character, rest = _character(rest)
+            piece.append(character)
+    return pieces
+
+
+def _character(rest: str) -> tuple[str, str]:
+    """What the first character must be, and the rest of the pattern."""
+    if rest[0] == "?":
+        return "[^/]", rest[1:]
+    if bracket := _BRACKET.match(rest):
+        members = re.sub(r"([\\\[\]^&|~])", r"\\\1", bracket[2])
+        return f"(?!/)[{'^' if bracket[1] else ''}{members}]", rest[bracket.end() :]
+    return re.escape(rest[0]), rest[1:]
+
+
+def _expression(pieces: list[tuple[str, list[str]]]) -> str:
+    """The regular expression of pieces; it takes the first place where a piece fits, and never another.
+
+    Without that a few stars would take for ever. No match is missed: a later place in the same folder leaves
+    less to the next piece, and the pieces up to the next `**` fit folder by folder.
+    """
+    chunks = [""]
+    for number, (before, piece) in enumerate(pieces, 1):
+        text = before + "".join(piece)
+        if before == _FOLDERS:
+            chunks.append(text)
+        else:  # the last piece must also reach the end, so that the first place need not do
+            chunks[-1] += text if number == len(pieces) else f"(?>{text})"
+    *most, last = chunks
+    return "".join(f"(?>{chunk})" for chunk in most) + last
 
 
 def check_bucket(bucket: str, text: str) -> None:

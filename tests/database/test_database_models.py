@@ -91,6 +91,27 @@ def test_updates_change_what_they_name(database: Database, clock: Clock) -> None
     assert not database.update_version(*PLACE, "m", 2, {"description": "x"})
 
 
+def test_update_of_what_has_changed_since_it_was_seen_is_left_out(database: Database) -> None:
+    database.insert_model(*PLACE, MODEL, ["default"])
+    changes: list[Callable[[], object]] = [
+        lambda: database.update_model(*PLACE, "m", {"display_name": "x"}),
+        lambda: database.update_version(*PLACE, "m", 1, {"description": "x"}),
+        lambda: database.merge_aliases(*PLACE, "m", 1, add=["x"], remove=set()),
+        lambda: database.add_version(*PLACE, MODEL, []),
+    ]
+    for change in changes:
+        row = model(database)
+        assert change()
+        changed = model(database)
+        assert not database.update_model(*PLACE, "m", {"display_name": "y"}, (row, row.versions[0]))
+        assert not database.update_version(*PLACE, "m", 1, {"description": "y"}, (row, row.versions[0]))
+        assert model(database) == changed
+    seen = changed, changed.versions[0]
+    assert database.update_model(*PLACE, "m", {"display_name": "y"}, seen)
+    database.delete_model(*PLACE, "m")
+    assert not database.update_model(*PLACE, "m", {"display_name": "y"}, seen)
+
+
 def test_deleted_model_is_gone_with_its_versions(database: Database) -> None:
     database.insert_model(*PLACE, MODEL, ["default"])
     database.add_version(*PLACE, replace(MODEL, folder="/f2"), [])

@@ -207,3 +207,41 @@ def test_two_servers_merge_aliases_without_losing_any(servers: tuple[Database, D
         "default",
         *(f"{prefix}{n}" for prefix in "ab" for n in range(20)),
     }
+
+
+def test_one_of_several_updates_of_what_was_seen_wins(servers: tuple[Database, Database]) -> None:
+    servers[0].insert_model("1", "l", NewModel("m", "M", "/f", "digest", b""), ["default"])
+    for number in range(20):
+        row = servers[0].get_model("1", "l", "m")
+        assert row is not None
+        seen = row, row.versions[0]
+        name, text = {"display_name": f"{number}"}, {"description": f"{number}"}
+        won = at_once(
+            *(partial(server.update_model, "1", "l", "m", name, seen) for server in servers),
+            *(partial(server.update_version, "1", "l", "m", 1, text, seen) for server in servers),
+        )
+        assert Counter(won) == {True: 1, False: 3}
+        # The clock stands still here, and what was seen is old all the same.
+        assert not servers[0].update_model("1", "l", "m", name, seen)
+
+
+def test_changes_of_a_model_and_its_versions_do_not_wait_for_each_other(
+    servers: tuple[Database, Database],
+) -> None:
+    model = NewModel("m", "M", "/f", "digest", b"")
+    servers[0].insert_model("1", "l", model, ["default"])
+    servers[0].add_version("1", "l", model, [])
+    for _ in range(10):
+        row = servers[0].get_model("1", "l", "m")
+        assert row is not None
+        seen = row, row.versions[0]
+        at_once(
+            partial(servers[0].update_version, "1", "l", "m", 1, {"description": "x"}, seen),
+            partial(servers[1].merge_aliases, "1", "l", "m", 1, add=["a"], remove=set()),
+            partial(servers[0].add_version, "1", "l", model, ["a"]),
+            partial(servers[1].delete_version, "1", "l", "m", row.versions[-1].version),
+            partial(servers[1].update_model, "1", "l", "m", {"display_name": "y"}),
+        )
+    row = servers[0].get_model("1", "l", "m")
+    assert row is not None
+    assert sum("a" in version.aliases for version in row.versions) == 1

@@ -1,9 +1,13 @@
 """Cloud Storage's JSON API on the wire, where no client library would go."""
 
+import base64
 import gzip
+import hashlib
+import itertools
 import json
 import os
 import socket
+import threading
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,10 @@ def ten(folder: Path) -> Path:
         ("bytes=0-1,3-4", 200, b"0123456789", None),
         ("lines=0-1", 200, b"0123456789", None),
         ("bytes=-", 200, b"0123456789", None),
+        (f"bytes={'9' * 5000}-", 416, None, "bytes */10"),
+        (f"bytes=5-{'9' * 5000}", 206, b"56789", "bytes 5-9/10"),
+        (f"bytes=-{'9' * 5000}", 206, b"0123456789", "bytes 0-9/10"),
+        (f"bytes={'0' * 5000}8-9", 206, b"89", "bytes 8-9/10"),
     ],
 )
 @pytest.mark.parametrize(
@@ -70,6 +78,30 @@ def test_download_has_the_headers_that_clients_read(http: httpx.Client, ten: Pat
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "10")
     cached = http.get(object_url(ten, "a/ten", "?alt=media"), headers={"if-none-match": headers["etag"]})
     assert (cached.status_code, cached.content) == (304, b"")
+
+
+def test_download_of_a_file_that_is_replaced_is_one_version(http: httpx.Client, folder: Path) -> None:
+    versions = [b"a" * 1000, b"b" * 50_000]
+    checksums = {data: base64.b64encode(hashlib.md5(data).digest()).decode() for data in versions}
+    (folder / "file").write_bytes(versions[0])
+    stop = threading.Event()
+
+    def replace_it() -> None:
+        for data in itertools.cycle(versions):
+            if stop.is_set():
+                return
+            (folder / ".new").write_bytes(data)
+            (folder / ".new").replace(folder / "file")
+
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    try:
+        for _ in range(200):
+            response = http.get(object_url(folder, "file", "?alt=media"))
+            assert response.headers["x-goog-hash"].endswith(f"md5={checksums[response.content]}")
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_header_injection_through_metadata_is_harmless(http: httpx.Client, ten: Path) -> None:
@@ -145,6 +177,23 @@ def test_pages_cover_everything_once(http: httpx.Client, folder: Path) -> None:
         assert found == names
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_go_on_after_an_object_that_ends_in_the_delimiter(
+    http: httpx.Client, folder: Path, size: int
+) -> None:
+    for name in ("a_", "a_b", "a_b_c", "a_b_d", "a_c"):
+        (folder / name).write_bytes(b"")
+    found: list[str] = []
+    parameters = {"prefix": "a_", "delimiter": "_", "maxResults": str(size)}
+    while True:
+        page = http.get(f"/storage/v1/b/{folder.name}/o", params=parameters).json()
+        found += [item["name"] for item in page.get("items", [])] + page.get("prefixes", [])
+        if "nextPageToken" not in page:
+            break
+        parameters["pageToken"] = page["nextPageToken"]
+    assert sorted(found) == ["a_", "a_b", "a_b_", "a_c"]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -178,6 +227,12 @@ def test_listing_with_odd_parameters(http: httpx.Client, ten: Path, query: str, 
         ("GET", "/storage/v1/b/{}/o?pageToken=%C3%A4", 400, "invalid"),
         ("GET", "/storage/v1/b/{}/o?matchGlob=[z-a]", 400, "invalid"),
         ("GET", "/storage/v1/b/{}/o?matchGlob=" + "{a,b}" * 10, 400, "invalid"),
+        ("GET", "/storage/v1/b/{}/o?matchGlob=" + "[" * 5000, 400, "invalid"),
+        ("GET", "/storage/v1/b/{}/o?prefix=caf%E9", 400, "invalid"),
+        ("GET", "/storage/v1/b/{}/o?%E9=x", 400, "invalid"),
+        ("POST", "/upload/storage/v1/b/{}/o?uploadType=media&name=caf%E9", 400, "invalid"),
+        ("POST", "/upload/storage/v1/b/{}/o?uploadType=multipart&name=caf%E9", 400, "invalid"),
+        ("POST", "/upload/storage/v1/b/{}/o?uploadType=resumable&name=caf%E9", 400, "invalid"),
         ("GET", "/storage/v1/b/{}/o/a%2Ften?generation=1", 404, "notFound"),
         ("GET", "/storage/v1/b/{}/o/a/ten", 404, "notFound"),
         ("GET", "/storage/v1/b/{}/o/%FF", 400, "invalid"),
@@ -247,6 +302,9 @@ def test_plain_read_gives_errors_as_xml(http: httpx.Client, ten: Path) -> None:
     assert "<Code>NoSuchKey</Code>" in missing.text
     failed = http.get(f"/{ten.name}/a/ten", headers={"x-goog-if-generation-match": "1"})
     assert (failed.status_code, "<Code>PreconditionFailed</Code>" in failed.text) == (412, True)
+    for path, headers in (("caf%E9", {}), ("a/ten", {"x-goog-if-generation-match": "many"})):
+        refused = http.get(f"/{ten.name}/{path}", headers=headers)
+        assert (refused.status_code, "<Code>InvalidRequest</Code>" in refused.text) == (400, True)
     # What is no bucket belongs to the other surfaces.
     assert "error" in http.get("/no-such-bucket/x").json()
 

@@ -182,6 +182,26 @@ def test_resumable_upload_of_unknown_size_ends_with_the_body(http: httpx.Client,
     assert http.put(start(http, folder), headers={"content-range": "bytes */0"}).json()["size"] == "0"
 
 
+@pytest.mark.parametrize("headers", [{}, {"content-range": "bytes 0-*/*"}])
+@pytest.mark.parametrize("data", [b"", b"no", b"other bytes than before"])
+def test_whole_object_in_one_request_replaces_what_came_in(
+    http: httpx.Client, folder: Path, headers: dict[str, str], data: bytes
+) -> None:
+    url = start(http, folder)
+    http.put(url, content=DATA[:10], headers={"content-range": "bytes 0-9/*"})
+    response = http.put(url, content=data, headers=headers)
+    assert (response.status_code, (folder / "object").read_bytes()) == (200, data)
+    assert response.json()["md5Hash"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+
+
+def test_end_before_what_came_in_is_refused(http: httpx.Client, folder: Path) -> None:
+    url = start(http, folder)
+    http.put(url, content=DATA[:10], headers={"content-range": "bytes 0-9/*"})
+    response = http.put(url, content=b"more", headers={"content-range": "bytes 5-*/*"})
+    assert (response.status_code, files_below(folder).count("object")) == (400, 0)
+    assert "10 bytes have come in, more than the 9 announced" in response.json()["error"]["message"]
+
+
 def test_go_s_client_gets_200_instead_of_308(http: httpx.Client, folder: Path) -> None:
     headers = {"content-range": "bytes 0-9/100", "x-guploader-no-308": "yes"}
     response = http.put(start(http, folder), content=DATA[:10], headers=headers)
@@ -197,6 +217,7 @@ def test_go_s_client_gets_200_instead_of_308(http: httpx.Client, folder: Path) -
         ("bytes 10-30/100", 400, "were 15 byte(s)"),
         ("bytes 10-24/12", 400, "more than the 12 announced"),
         ("bytes ten-24/100", 400, "Failed to parse Content-Range"),
+        (f"bytes 10-24/{'9' * 5000}", 400, "Failed to parse Content-Range"),
     ],
 )
 def test_wrong_content_range_is_refused_and_the_upload_can_go_on(

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from emulator.service import Call
-from emulator.vertex.errors import ApiError, FailedPrecondition, NotFound
+from emulator.vertex.errors import Aborted, ApiError, FailedPrecondition, NotFound
 from tests.service.service_client import PARENT, Client, request_types
 
 LIST = "JobService/ListBatchPredictionJobs"
@@ -39,6 +39,26 @@ def test_first_use_of_a_location_by_many_sees_all_models(client: Client) -> None
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(count, range(16))) == {2}
+
+
+def test_updates_with_one_etag_have_one_winner(client: Client) -> None:
+    tracker = f"{PARENT}/models/tracker"
+    names = [tracker, tracker, f"{tracker}@1", f"{tracker}@1"]
+
+    def attempt(name: str, etag: str) -> str:
+        field = "versionDescription" if "@" in name else "displayName"
+        body = {"name": name, field: etag, "etag": etag}
+        try:
+            client.call("ModelService/UpdateModel", {"model": body, "updateMask": field})
+        except Aborted as error:
+            return error.status
+        return "updated"
+
+    for _ in range(30):
+        etag = client.call("ModelService/GetModel", {"name": tracker})["etag"]
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = sorted(pool.map(attempt, names, [etag] * 4))
+        assert outcomes == ["ABORTED"] * 3 + ["updated"]
 
 
 def test_uploads_to_one_id_have_one_winner(client: Client) -> None:

@@ -3,14 +3,17 @@
 import json
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from emulator.storage import BucketNotEmpty, BucketNotFound, GcsUri, LocalStore, NameTaken, ObjectNotFound
 from emulator.storage.buckets import Buckets
-from emulator.storage.metadata import Metadata, StoredObject
+from emulator.storage.metadata import Attributes, Metadata, StoredObject
 
 URI = GcsUri("bucket", "folder/object")
 HELLO_MD5 = "XUFAKrxLKna5cZ2REBfFkg=="
@@ -27,7 +30,7 @@ def buckets(store: LocalStore) -> Buckets:
     return Buckets(store)
 
 
-def anything(_: StoredObject | None) -> None:
+def anything(_: object) -> None:
     """The condition that always holds."""
 
 
@@ -124,6 +127,7 @@ def test_crash_between_record_and_bytes_loses_neither(buckets: Buckets, store: L
 def test_metadata_is_never_listed(buckets: Buckets, store: LocalStore) -> None:
     put(buckets, contentType="video/mp4")
     assert visible(store) == ["folder/object"]
+    assert list(store.list("bucket", ".vbe-meta/")) == []
     assert list(store.metadata_folder("bucket").iterdir())
     assert [bucket.name for bucket in buckets.buckets()] == ["bucket"]
 
@@ -188,6 +192,19 @@ def test_checksums_of_large_files_are_computed_once(buckets: Buckets, store: Loc
     assert buckets.find(uri) == computed
 
 
+def test_checksums_are_those_of_the_version_that_was_looked_at(buckets: Buckets, store: LocalStore) -> None:
+    path_of(store, uri := GcsUri("bucket", "dropped")).write_bytes(b"hello")
+    found = buckets.find(uri)
+    opened, file = buckets.open(uri)
+    (store.root / "new").write_bytes(b"other bytes")
+    (store.root / "new").replace(path_of(store, uri))
+    with file:
+        hashed = buckets.hashed(opened, file)
+    assert hashed.checksums
+    assert (hashed.size, hashed.checksums.md5) == (5, HELLO_MD5)
+    assert buckets.with_checksums(found) == found
+
+
 def test_bucket_is_created_and_deleted(buckets: Buckets, store: LocalStore) -> None:
     buckets.create_bucket("made", {"labels": {"a": "b"}})
     assert buckets.bucket("made").attributes == {"labels": {"a": "b"}}
@@ -227,6 +244,60 @@ def test_bucket_deleted_during_an_upload_is_named(buckets: Buckets, store: Local
     with pytest.raises(BucketNotFound):
         buckets.publish(draft, URI, {}, anything)
     assert not (store.root / "bucket").exists()
+
+
+def test_bucket_deleted_while_an_upload_ends_is_gone_or_has_the_object(
+    buckets: Buckets, store: LocalStore
+) -> None:
+    def outcome(call: Callable[[], object]) -> str:
+        try:
+            call()
+        except (BucketNotFound, BucketNotEmpty) as error:
+            return type(error).__name__
+        return "done"
+
+    uri = GcsUri("made", "folder/object")
+    for _ in range(50):
+        buckets.create_bucket("made", {"labels": {"a": "b"}})
+        draft = buckets.draft("made")
+        draft.append(b"x")
+        calls = [
+            partial(buckets.publish, draft, uri, {}, anything),
+            partial(buckets.delete_bucket, "made", anything),
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(outcome, calls))
+        if outcomes == ["BucketNotFound", "done"]:
+            assert not (store.root / "made").exists()
+        else:
+            assert outcomes == ["done", "BucketNotEmpty"]
+            assert buckets.bucket("made").attributes == {"labels": {"a": "b"}}
+            buckets.delete(uri, anything)
+            buckets.delete_bucket("made", anything)
+
+
+@pytest.mark.parametrize("written", ["bytes", "attributes"])
+def test_move_leaves_what_was_written_meanwhile(buckets: Buckets, written: str) -> None:
+    put(buckets, b"old")
+    destination = GcsUri("bucket", "moved")
+
+    def write_now(source: StoredObject) -> Attributes:
+        if written == "bytes":
+            put(buckets, b"new")
+        else:
+            buckets.update(URI, lambda _: {"contentType": "new/new"})
+        return source.attributes
+
+    moved = buckets.move(URI, destination, anything, anything, write_now)
+    assert (moved.uri, moved.size) == (destination, 3)
+    left, file = buckets.open(URI)
+    with file:
+        assert (file.read(), left.attributes) == (
+            (b"new", {}) if written == "bytes" else (b"old", {"contentType": "new/new"})
+        )
+    buckets.move(URI, destination, anything, anything)
+    with pytest.raises(ObjectNotFound):
+        buckets.find(URI)
 
 
 def test_listing_starts_anywhere_and_shows_folders(buckets: Buckets, store: LocalStore) -> None:

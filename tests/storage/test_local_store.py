@@ -82,6 +82,29 @@ def test_link_within_the_root_is_followed_without_looping(store: LocalStore) -> 
     assert [info.uri.object for info in store.list("bucket")] == ["alias", "videos/a"]
 
 
+@pytest.mark.parametrize("target", ["odd", "x" * 300, "nothing"], ids=["loop", "long name", "nothing"])
+def test_link_that_leads_nowhere_is_no_object_and_hides_none(store: LocalStore, target: str) -> None:
+    write(store, "a")
+    (store.root / "bucket" / "odd").symlink_to(target)
+    assert [info.uri.object for info in store.list("bucket")] == ["a"]
+    assert list(store.list("bucket", "odd/")) == []
+    assert [info.uri.object for info in store.glob(GcsUri("bucket", "*"))] == ["a"]
+    for name in ("odd", "odd/b"):
+        with pytest.raises(ObjectNotFound, match="does not exist"):
+            store.open_read(GcsUri("bucket", name))
+    for name in ("odd/b", "odd/b/c"):
+        with pytest.raises(StorageError, match=r"odd/.* cannot be written"):
+            write(store, name)
+
+
+def test_folders_deeper_than_any_name_are_passed_over(store: LocalStore) -> None:
+    write(store, "/".join(["d"] * 500))
+    deepest = store.root.joinpath("bucket", *["e"] * 600)
+    deepest.mkdir(parents=True)
+    (deepest / "file").touch()
+    assert [info.uri.object.count("/") for info in store.list("bucket")] == [499]
+
+
 def test_file_dropped_in_by_hand_is_an_object(store: LocalStore) -> None:
     (store.root / "bucket" / "dropped.mp4").write_bytes(b"data")
     assert [(info.uri.object, info.size) for info in store.list("bucket")] == [("dropped.mp4", 4)]

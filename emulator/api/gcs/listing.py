@@ -15,6 +15,7 @@ from emulator.storage.uri import wildcard_pattern
 _PAGE = 1000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_PATTERNS = 100
+_LONGEST_PATTERN = 4096
 _AFTER_ALL = "\U0010ffff"
 
 
@@ -37,7 +38,7 @@ class Listing:
     end: str
     globs: tuple[re.Pattern[str], ...]
     limit: int
-    after: str  # the last name or prefix of the page before
+    resume: str  # where the page before has ended: no name before it is listed
 
     @classmethod
     def parse(cls, query: Query) -> Self:
@@ -56,24 +57,21 @@ class Listing:
         """Walk the bucket until the page is full."""
         items: list[ObjectInfo] = []
         prefixes: list[str] = []
-        last = ""
+        end = ""
         for entry in self._entries(buckets, bucket):
             if len(items) + len(prefixes) == self.limit:
-                return Page(items, prefixes, _write_token(last))
+                return Page(items, prefixes, _write_token(end))
+            # After a folder everything in it is over, after an object its name.
             if isinstance(entry, str):
                 prefixes.append(entry)
-                last = entry
+                end = entry + _AFTER_ALL
             else:
                 items.append(entry)
-                last = entry.uri.object
+                end = entry.uri.object + "\0"
         return Page(items, prefixes, "")
 
     def _entries(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | str]:
-        start = self.start
-        if self.after:
-            # After a folder everything in it is over, after an object its name.
-            skip = _AFTER_ALL if self.delimiter and self.after.endswith(self.delimiter) else "\0"
-            start = max(start, self.after + skip)
+        start = max(self.start, self.resume)
         shallow = self.delimiter == "/" and not self.globs
         last = ""
         for info in buckets.list(bucket, self.prefix, start=start, shallow=shallow):
@@ -106,6 +104,8 @@ def page_size(query: Query) -> int:
 
 def _globs(text: str) -> tuple[re.Pattern[str], ...]:
     """Compile a matchGlob pattern: gsutil's wildcards and `{a,b}`."""
+    if len(text) > _LONGEST_PATTERN:
+        raise invalid(f"Invalid value for matchGlob: over {_LONGEST_PATTERN} characters.")
     patterns = [text] if text else []
     while any(_BRACES.search(pattern) for pattern in patterns):
         patterns = [expanded for pattern in patterns for expanded in _expand(pattern)]
@@ -122,8 +122,8 @@ def _expand(pattern: str) -> list[str]:
     return [f"{before}{choice}{after}" for choice in braces[1].split(",")]
 
 
-def _write_token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
+def _write_token(end: str) -> str:
+    return base64.urlsafe_b64encode(end.encode()).decode()
 
 
 def _read_token(token: str) -> str:

@@ -1,6 +1,7 @@
 """A request and a response of the Cloud Storage surface, free of sockets."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from emulator.api.gcs.errors import invalid
 
 MAX_JSON = 10 << 20
 _JSON = "application/json; charset=UTF-8"
+_LONE_BYTE = re.compile("[\udc80-\udcff]")  # as Python keeps what is not UTF-8
 _METHOD_OVERRIDE = "x-http-method-override"
 
 
@@ -20,8 +22,15 @@ class Query:
 
     def __init__(self, text: str) -> None:
         self._values: dict[str, list[str]] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True):
+        for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
             self._values.setdefault(name, []).append(value)
+
+    def check(self) -> None:
+        """Raise GcsError when a value is no text: what it should be called cannot be known."""
+        for name, values in self._values.items():
+            if any(_LONE_BYTE.search(text) for text in (name, *values)):
+                message = f"Invalid value for {name!a}: it is not percent-encoded UTF-8."
+                raise invalid(message, location=ascii(name)[1:-1])
 
     def get(self, name: str, default: str = "") -> str:
         """Return the last value, or the default."""
@@ -67,7 +76,8 @@ class Request:
     def segments(self) -> list[str]:
         """The decoded segments of the path; an object's name is one, slashes and all."""
         try:
-            return [unquote_to_bytes(segment).decode() for segment in self.path.strip("/").split("/")]
+            raw = self.path.strip("/").encode(errors="surrogateescape")
+            return [unquote_to_bytes(segment).decode() for segment in raw.split(b"/")]
         except UnicodeDecodeError:
             raise invalid("The path is not percent-encoded UTF-8.") from None
 

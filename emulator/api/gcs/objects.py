@@ -1,5 +1,6 @@
 """Calls about objects: list, get, download, patch, delete, copy, rewrite, compose."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +55,10 @@ class ObjectCalls:
         stored, file = self._buckets.open(uri)
         try:
             conditions.check_read(stored)
-            return media_response(self._quickly(stored), file, request.headers.get("range", ""))
+            if stored.size <= _QUICKLY_HASHED:
+                # Of the open file: by its name another version may be there by now.
+                stored = self._buckets.hashed(stored, file)
+            return media_response(stored, file, request.headers.get("range", ""))
         except BaseException:
             file.close()
             raise
@@ -87,10 +91,7 @@ class ObjectCalls:
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
 
     def move(self, request: Request, bucket: str, name: str, to_name: str) -> Response:
-        stored = self._copy(request, bucket, name, bucket, to_name)
-        if name != to_name:
-            self._buckets.delete(GcsUri(bucket, name), lambda _: None)
-        return self._resource(request, stored)
+        return self._resource(request, self._copy(request, bucket, name, bucket, to_name, self._buckets.move))
 
     def compose(self, request: Request, bucket: str, name: str) -> Response:
         body = request.json()
@@ -110,14 +111,23 @@ class ObjectCalls:
         )
         return self._resource(request, stored)
 
-    def _copy(self, request: Request, bucket: str, name: str, to_bucket: str, to_name: str) -> StoredObject:
+    def _copy(
+        self,
+        request: Request,
+        bucket: str,
+        name: str,
+        to_bucket: str,
+        to_name: str,
+        way: Callable[..., StoredObject] | None = None,
+    ) -> StoredObject:
+        """Copy an object, or move it: `way` is what does that."""
         body = request.json()
 
         def change(source: StoredObject) -> Attributes:
             # Vertex: a resource in the body replaces the source's metadata as a whole.
             return object_attributes(body) if object_attributes(body) else source.attributes
 
-        return self._buckets.copy(
+        return (way or self._buckets.copy)(
             GcsUri(bucket, name),
             GcsUri(to_bucket, to_name),
             Conditions.parse_source(request.query).check_change,
@@ -160,6 +170,6 @@ def _source(bucket: str, entry: object) -> tuple[GcsUri, Conditions]:
     asked = fields.get("generation"), _resource(fields.get("objectPreconditions")).get("ifGenerationMatch")
     try:
         generation, match = (None if value is None else int(value) for value in asked)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise invalid(f"Invalid generation of source object {name}.") from None
     return GcsUri(bucket, name), Conditions(generation=generation, generation_match=match)

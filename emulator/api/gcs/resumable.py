@@ -15,7 +15,7 @@ from emulator.storage.buckets import Buckets
 from emulator.storage.draft import Draft
 
 _MOST_SESSIONS = 10_000
-_RANGE = re.compile(r"bytes\s+(?:\*|(\d+)-(\d+|\*))/(\d+|\*)")
+_RANGE = re.compile(r"bytes\s+(?:\*|(\d{1,18})-(\d{1,18}|\*))/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class ContentRange:
             raise invalid(f"Failed to parse Content-Range header: {text!r}.")
         start, end, total = (int(part) if part and part != "*" else None for part in match.groups())
         return cls(start, None if end is None else end + 1, total)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is the whole object, however long it is."""
+        return self.start == 0 and self.end is None and self.total is None
 
 
 @dataclass
@@ -129,6 +134,8 @@ class ResumableSink:
         with session.lock:
             if self._range.start is not None:  # a question how far the upload is disturbs no other request
                 session.turn += 1
+            if self._range.is_whole and not session.finished:
+                session.draft.restart()  # what came in before may be of other bytes
             self._turn = session.turn
             size = session.draft.size
         start = self._range.start or 0
@@ -156,23 +163,27 @@ class ResumableSink:
                 self._session.draft.append(new)
 
     def finish(self) -> Response:
-        session, span = self._session, self._range
+        session = self._session
         with session.lock:
             if session.finished:
                 return session.finished
             self._check_turn()
-            size = session.draft.size
-            whole = size == span.total
-            if span.start is not None:
-                if span.end is not None and span.start + self._received != span.end:
-                    raise self._wrong_length()
-                # Nothing said where the object ends: it ends with the body.
-                whole = whole or (span.end is None and span.total is None)
-            if span.total is not None and size > span.total:
-                raise invalid(
-                    f"Invalid request. {size} bytes have come in, more than the {span.total} announced."
-                )
-            return self._sessions.finish(session, self._request) if whole else self._incomplete(size)
+            size, total = session.draft.size, self._total()
+            if total is not None and size > total:
+                raise invalid(f"Invalid request. {size} bytes have come in, more than the {total} announced.")
+            complete = size == total
+            return self._sessions.finish(session, self._request) if complete else self._incomplete(size)
+
+    def _total(self) -> int | None:
+        """The size of the object, as far as the request says it. Raises GcsError: its body is not as long."""
+        span = self._range
+        if span.start is None:
+            return span.total
+        if span.end is not None and span.start + self._received != span.end:
+            raise self._wrong_length()
+        # Where nothing says where the object ends, it ends with the body.
+        ends_with_body = span.end is None and span.total is None
+        return span.start + self._received if ends_with_body else span.total
 
     def abandon(self) -> None:
         """Keep what came in: the client may come back."""

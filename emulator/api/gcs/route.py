@@ -208,13 +208,13 @@ def _request(scope: Scope) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host, port = scope.get("server") or ("localhost", None)
     authority = headers.get("host") or (f"{host}:{port}" if port else host)
-    path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="replace")
+    path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="surrogateescape")
     if f"{path}/".startswith(_BARE_PREFIX):
         path = JSON_PREFIX + path
     return Request(
         method=scope["method"],
         path=path,
-        query=Query(scope["query_string"].decode(errors="replace")),
+        query=Query(scope["query_string"].decode(errors="surrogateescape")),
         headers=headers,
         base=f"{scope.get('scheme', 'http')}://{authority}",
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import unquote
 
 from emulator.api.gcs.buckets import BucketCalls
 from emulator.api.gcs.conditions import Conditions
@@ -67,11 +68,14 @@ class GcsSurface:
 
     def answer_xml(self, request: Request) -> Response:
         """Answer `GET /bucket/object`, the way Go's client and public URLs read objects."""
-        bucket, _, name = "/".join(request.segments()).partition("/")
-        uri = GcsUri(bucket, name)
-        conditions = Conditions.parse_xml(request.query, request.headers)
-        response = guarded(request, lambda: self._objects.download(request, uri, conditions), uri)
+        bucket, _, name = request.path.lstrip("/").partition("/")
+        response = guarded(request, lambda: self._download(request), GcsUri(bucket, unquote(name)))
         return response if response.status < 400 or response.status == 416 else _as_xml(response)
+
+    def _download(self, request: Request) -> Response:
+        bucket, _, name = "/".join(request.segments()).partition("/")
+        conditions = Conditions.parse_xml(request.query, request.headers)
+        return self._objects.download(request, GcsUri(bucket, name), conditions)
 
     def _answer(self, request: Request) -> Response:
         segments = request.segments()
@@ -100,6 +104,7 @@ def guarded(
 ) -> Response:
     """Call, and turn whatever it raises into an error response."""
     try:
+        request.query.check()
         return call()
     except NotModified:
         return Response(304)
