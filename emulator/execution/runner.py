@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from emulator.database import DATABASE_OUTAGES, Database, JobRow, ShardRow
+from emulator.database import DATABASE_OUTAGES, UNKNOWN_TOTAL, Database, JobRow, ShardRow
 from emulator.execution.channel import Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
@@ -339,16 +339,26 @@ class Runner:
 
     def _look_back(self, request: _Request) -> None:
         """Learn what a runner whose server died has done of a job that is to end as cancelled."""
+        store = self._store.interruptible(self._check_let_go)
         try:
-            self._input.read(self._store, request.uris, strict=self._settings.strict, check=lambda: None)
+            self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_let_go)
             self._resume()
-            self._output = OutputDirectory(self._store, GcsUri.parse_prefix(self.job.output_directory or ""))
-        except (StorageError, InvalidUri, InputError) as error:
+            self._output = OutputDirectory(store, GcsUri.parse_prefix(self.job.output_directory or ""))
+        except (StorageError, InvalidUri, InputError, OSError, _JobFailed) as error:
             log.warning("%s: what it had done by then cannot be told: %s", self.job.name, error)
 
     def _resume(self) -> None:
-        """Take over what an earlier runner of this job recorded."""
-        self._recorded = self._database.shards(self.job.id)
+        """Take over what an earlier runner of this job recorded. Raises _JobFailed: its input is another."""
+        recorded = self._database.shards(self.job.id)
+        counts = (self.job.successful, self.job.failed, self.job.incomplete)
+        if recorded and self.job.incomplete != UNKNOWN_TOTAL and sum(counts) != len(self._input):
+            self._input.complete = False  # it tells nothing of this job
+            raise _JobFailed(
+                errors.FailedPrecondition.code,
+                f"The input has changed since the job began: it had {sum(counts)} instances, and has"
+                f" {len(self._input)} now, so what was predicted does not fit it. Create the job again.",
+            )
+        self._recorded = recorded
         self._counts["failed"] = len(self._input.problems)
         for shard in self._recorded:
             self._counts["successful"] += shard.successful
@@ -625,6 +635,10 @@ class Runner:
 
     def _check_stop(self) -> None:
         if self._stop is not None:
+            raise _Stopped
+
+    def _check_let_go(self) -> None:
+        if self._let_go:
             raise _Stopped
 
 

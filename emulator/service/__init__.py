@@ -94,6 +94,7 @@ class Service:
     def recover(self) -> None:
         """Tidy up after a server that was killed; call it before the first request."""
         self._operations.abort_unfinished()
+        self.state.remove_leftovers()
         self.models.sweep()
 
     def close(self) -> None:

@@ -33,16 +33,18 @@ def tunnels(refuses: Callable[[str], bool], beyond: str | None = None) -> Iterat
     # Clients take name and password from the URL; they are for the proxy beyond.
     user = "".join(following.netloc.rpartition("@")[:2])
     address = (following.hostname, following.port or 80) if following.hostname else None
+    closing = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = _Door(refuses, address).open
-        thread = threading.Thread(target=target, args=(listener,), name="tunnels", daemon=True)
+        thread = threading.Thread(target=target, args=(listener, closing), name="tunnels", daemon=True)
         thread.start()
         try:
             yield f"http://{user}127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            # `close` alone would leave the thread waiting.
+            closing.set()
+            # Wakes the thread, which `close` alone would leave waiting on some systems.
             with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+                socket.create_connection(listener.getsockname(), timeout=_TIMEOUT_S).close()
             thread.join()
 
 
@@ -51,11 +53,14 @@ class _Door:
     refuses: Callable[[str], bool]
     beyond: tuple[str, int] | None
 
-    def open(self, listener: socket.socket) -> None:
+    def open(self, listener: socket.socket, closing: threading.Event) -> None:
         while True:
             try:
                 client, _ = listener.accept()
             except OSError:
+                return
+            if closing.is_set():
+                client.close()
                 return
             threading.Thread(target=self._serve, args=(client,), name="tunnel", daemon=True).start()
 

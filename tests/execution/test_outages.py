@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line
 
 VIDEOS = 4
-SLOW_STORAGE = JobFault("slow-storage", delay_s=0.25)
+SLOW_STORAGE = JobFault("slow-storage", delay_s=0.6)
 SLOW_MODEL = JobFault("slow-model", delay_s=0.05)
 
 
@@ -130,6 +130,29 @@ def test_a_cancelled_job_ends_although_its_input_is_gone(workplace: Workplace) -
     assert (row.state, row.successful) == (JobState.CANCELLED, 1)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_whose_input_has_changed_is_not_resumed_against_it(
+    workplace: Workplace, cancelled: bool
+) -> None:
+    workplace.start(fault=SLOW_MODEL)
+    workplace.video("a.mp4", 60)
+    job = workplace.submit_lines([line("a.mp4"), line("missing.mp4")])
+    workplace.wait_until(job, lambda row: row.failed == 1 and bool(workplace.database.shards(job)))
+    stop(workplace)
+    if cancelled:
+        workplace.database.request_cancel(job)
+    for file in (workplace.bucket / "in").iterdir():
+        file.write_text(f"{line('a.mp4', '0s', '0.1s')}\n")
+    workplace.start()
+    row = workplace.finish(job)
+    assert (row.successful, row.failed, row.incomplete) == (0, 1, 1)
+    if cancelled:
+        assert row.state is JobState.CANCELLED
+    else:
+        assert row.state is JobState.FAILED
+        assert "input has changed since the job began: it had 2 instances, and has 1 now" in error_of(row)[1]
+
+
 def test_a_clock_that_is_set_forward_makes_no_job_look_abandoned(workplace: Workplace) -> None:
     ahead_us = 0
     workplace.database.close()
@@ -177,7 +200,7 @@ def test_workers_come_back_when_no_process_could_be_started_for_a_while(
 
     def refuse_twice(self: Any, *arguments: Any, **options: Any) -> None:
         if "emulator.execution.worker" in arguments[0] and len(refused) < 2:
-            refused.append(len(list(Path("/proc/self/fd").iterdir())))
+            refused.append(sum(str(link).startswith("socket:") for link in _descriptors()))
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         start(self, *arguments, **options)
 
@@ -191,6 +214,12 @@ def test_workers_come_back_when_no_process_could_be_started_for_a_while(
     assert len(refused) == 2
     assert refused[1] <= refused[0], "a start that fails leaves descriptors behind"
     pool.stop()
+
+
+def _descriptors() -> Iterator[Path]:
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            yield path.readlink()
 
 
 class SlowClaims(Database):

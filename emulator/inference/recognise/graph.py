@@ -139,7 +139,7 @@ def _wanted(model: OnnxModel, found: Mapping[str, Output], answers: Mapping[str,
     for name in names:
         if name not in found:
             raise ModelUnusable(
-                f"{model.path} has no output {name!r} to be used; --set output.names must be of "
+                f"{model.path} has no output {name!r} with an axis; --set output.names must be of "
                 f"{', '.join(found)}"
             )
     return tuple(names)

@@ -97,6 +97,11 @@ class State:
             self.seed()
         return {"cancelledJobs": cancelled, "bucketsEmptied": emptied, "seeded": seeded}
 
+    def remove_leftovers(self) -> None:
+        """Remove what a server that was killed had unpacked of a snapshot."""
+        for path in self._folders.data.glob(f"{_UNPACKED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def seed_if_new(self) -> None:
         """Load the seed folder, unless this data folder has been seeded. Raises SeedError."""
         if self._folders.seed is not None and self._context.database.get_note(_SEEDED) is None:
