@@ -33,8 +33,6 @@ _THREADS = 4
 _LONGEST_WAIT_S = 60.0
 _USUAL_WAIT_S = 20.0
 _ENDED = "ENDED"
-# Of a number that the database may have: an int64.
-_DIGITS = 18
 # How long a stream of events is silent at the most: proxies drop connections that say nothing.
 _SILENCE_S = 15.0
 
@@ -296,11 +294,13 @@ class Admin:
             return refused
         query = request.query_params
         after = request.headers.get("last-event-id") or query.get("after")
-        if after is not None and not (after.isdecimal() and len(after) <= _DIGITS):
+        number = None if after is None else id_number(after)
+        if after is not None and number is None:
             return _response(error_response(InvalidArgument(f"after is {after!r}; give an event's number.")))
         project = self._surface.number_of(query["project"]) if query.get("project") else ""
         wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
-        number = await in_own_thread(self._surface.last_step, None) if after is None else int(after)
+        if number is None:
+            number = await in_own_thread(self._surface.last_step, None)
         stream = self._stream(number, wanted)
         return StreamingResponse(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}

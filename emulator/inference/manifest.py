@@ -110,11 +110,10 @@ def _integer(low: int, high: int) -> Callable[[object], int]:
 
 def _number(low: float, high: float) -> Callable[[object], float]:
     def read(value: object) -> float:
-        known = isinstance(value, int | float) and not isinstance(value, bool)
         # Compared before it is converted: an int may be too large for a float.
-        if not known or not low <= value <= high:  # type: ignore[operator]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError(f"it must be a number from {low:g} to {high:g}")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     return read
 

@@ -83,6 +83,9 @@ def test_pages_of_other_sites_are_refused(project: Project, headers: dict[str, s
 def test_unknown_paths_and_bodies_are_explained(project: Project) -> None:
     assert project.error("GET", "/_emulator/nothing")["status"] == "NOT_FOUND"
     assert "docs/control.md" in project.error("GET", "/_emulator/nothing")["message"]
+    for after in ("x", "9" * 30):
+        error = project.error("GET", f"/_emulator/events?after={after}")
+        assert error["message"] == f"after is {after!r}; give an event's number."
     assert project.error("GET", "/_emulator/jobs/x/pace")["status"] == "NOT_FOUND"
     response: httpx.Response = project.http.put("/_emulator/pace", content=b"{")
     assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")

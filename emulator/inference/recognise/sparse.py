@@ -175,17 +175,15 @@ def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
     activations = ["softmax", "sigmoid"] if softmax_likely else ["sigmoid", "softmax"]
     if "output.activation" in graph.answers:
         clear, activations = True, [str(graph.answers["output.activation"])]
-    if graph.labels is None:
-        return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
     fitting = [
         (activation, first)
         for activation in activations
         for first in (0, 1)
-        if columns - first - (activation == "softmax") == len(graph.labels)
+        if graph.labels is not None and columns - first - (activation == "softmax") == len(graph.labels)
     ]
-    if not fitting:
-        return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
-    return fitting[0] if clear or len(fitting) == 1 else None
+    if fitting:
+        return fitting[0] if clear or len(fitting) == 1 else None
+    return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
 
 
 def _boxes_and_scores(scores: Output, boxes: Output) -> Guess | str:

@@ -12,7 +12,7 @@ from typing import Any
 from emulator.database import FaultRow, NewJob
 from emulator.instructions import InstructionError
 from emulator.instructions.faults import JobFault, Plan, RpcFault, dump_faults, parse_plan
-from emulator.service.context import Context
+from emulator.service.context import Context, id_number
 from emulator.vertex.errors import InvalidArgument, NotFound
 from emulator.vertex.names import check_project, project_number
 
@@ -75,9 +75,10 @@ class Faults:
 
     def remove(self, number: str | None = None) -> int:
         """Remove one plan or all; how many there were."""
-        if number is not None and not (number.isdecimal() and len(number) < 19):  # an int64
+        known = None if number is None else id_number(number)
+        if number is not None and known is None:
             raise _missing(number[:80])
-        removed = self._context.database.delete_faults(None if number is None else int(number))
+        removed = self._context.database.delete_faults(known)
         self.forget()
         if number is not None and not removed:
             raise _missing(number)
