@@ -4,11 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TARGET ?= cpu
 ROUNDS ?= 3
+KILLS ?= 50
+STOPS ?= 40
+EXAMPLES ?= 1000
+SEED ?=
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-slow test-postgresql test-gcs test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models bench bench-page image clean
+.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +24,8 @@ serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
 
 test: check ## Lint, types, import contracts and the fast tests
-	$(PYTEST) -m "not slow and not clients"
+	$(BIN)/python --version
+	$(PYTEST) -m "not slow and not clients and not browser and not chaos"
 
 check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -28,17 +33,40 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test-newest: ## The fast tests on the newest Python that this machine has, in an environment of their own
+	@echo "Newest Python here: $$(.ci/newest-python)"
+	$(MAKE) PYTHON="$$(.ci/newest-python)" VENV=$(VENV)-newest test-fast
+
+test-fast: $(VENV)/installed-dev
+	$(BIN)/python --version
+	$(PYTEST) -m "not slow and not clients and not browser and not chaos"
+
+test-lowest: $(VENV)-lowest/installed ## The demo and the tests of surfaces, execution and inference with the lowest versions that pyproject.toml allows
+	folder=$$(mktemp -d) && $(VENV)-lowest/bin/vertex-emulator demo --data-dir "$$folder" && rm -rf "$$folder"
+	$(VENV)-lowest/bin/python -m pytest -W default --disable-warnings -n auto --dist worksteal \
+	  -m "not slow and not clients and not browser and not chaos" tests/api tests/cli tests/service tests/execution tests/testing tests/inference
+
 test-slow: $(VENV)/installed-dev ## The slow tests only
-	$(PYTEST) -m "slow and not gcs_server"
+	$(PYTEST) -m "slow and not gcs_server and not browser and not chaos"
 
 test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
 	$(BIN)/python -m pytest -m clients
 
-test-postgresql: $(VENV)/installed-dev ## The database tests, on a PostgreSQL server of their own
-	.ci/with-postgresql $(BIN)/python -m pytest -m "not slow" tests/database
+test-postgresql: $(VENV)/installed-dev ## Database, service, control and execution tests, on a PostgreSQL server of their own
+	.ci/with-postgresql $(PYTEST) -m "not slow" tests/database tests/service tests/control tests/execution
+
+test-browser: $(VENV)/installed-dev ## The tests in a real browser, Chromium, which it installs where it is missing (Debian, root)
+	.ci/with-chromium $(BIN)/python -m pytest -m browser tests/browser
 
 test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
 	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
+
+test-chaos: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## Kill and stop servers in the middle of jobs; KILLS=1000 STOPS=200 SEED=7 for more, or the same again
+	EMULATOR_CHAOS_KILLS=$(KILLS) EMULATOR_CHAOS_STOPS=$(STOPS) EMULATOR_CHAOS_SEED=$(SEED) EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
+	  .ci/with-postgresql $(BIN)/python -m pytest -s -m chaos tests/chaos
+
+test-fuzz: $(VENV)/installed-dev ## The property tests on hostile input, with EXAMPLES=1000 examples each, others each time
+	EMULATOR_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m fuzz tests/fuzz
 
 test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
@@ -49,13 +77,13 @@ test-accuracy: $(VENV)-peers/installed ## The heads and the tracker beside other
 test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO, in an environment of its own
 	$(VENV)-openvino/bin/python -m pytest tests/inference/test_providers.py tests/inference/test_object_tracking.py
 
-test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes
+test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes; the README's way from a clone to a green test
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
 
 test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql test-gcs test-namespaces test-clients test-wheel test-image ## Everything
+test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Everything
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -66,6 +94,9 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 	  for step in train export evaluate; do $(BIN)/python $$model$$step.py || exit 1; done; \
 	done
 
+screenshots: $(VENV)/installed-dev ## Renew the pictures of docs/console.md with Chromium
+	.ci/with-chromium $(BIN)/python -m tests.browser.screenshots
+
 bench: $(VENV)/installed-dev ## Run every benchmark (an hour on two quiet cores); ROUNDS=5 for more rounds than three
 	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS)
 
@@ -73,10 +104,16 @@ bench-page: $(VENV)/installed-dev ## Put what `make bench` measured into docs/pe
 	$(BIN)/python benchmarks/page.py
 
 image: ## Build the container image with Docker; TARGET=slim or cuda for another
-	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) .
+	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) $$(.ci/image-labels) .
+
+sbom: ## Print what an image holds (CycloneDX); TARGET=slim for another
+	@docker run --rm --entrypoint cat vertex-batch-emulator:$(TARGET) /opt/emulator/sbom.cdx.json
+
+lock: $(VENV)/installed-dev ## Renew the locks of requirements/ (versions and hashes)
+	.ci/lock $(BIN)/uv
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto $(VENV)-newest $(VENV)-lowest .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -88,8 +125,22 @@ $(VENV)/installed: pyproject.toml $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --group dev
+# By the lock, so that every run has the same versions: `make lock` renews it. uv, which it names too, takes seconds where
+# pip takes a minute, and downloads nothing twice; but it does not read pip's settings, so pip follows where it fails.
+$(VENV)/installed-dev: pyproject.toml requirements/dev.txt $(VENV)/bin/python
+	sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt >$(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/dev.txt || \
+	  $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(VENV)/installed $@
+
+# The lowest version of each dependency and extra that pyproject.toml allows; the tests' own packages are new.
+$(VENV)-lowest/installed: pyproject.toml $(VENV)/installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	VIRTUAL_ENV=$(VENV)-lowest $(BIN)/uv pip install --quiet --resolution lowest-direct --editable ".[av,gcs,postgresql]"
+	VIRTUAL_ENV=$(VENV)-lowest $(BIN)/uv pip freeze --quiet --exclude-editable >$(VENV)-lowest/versions.txt
+	VIRTUAL_ENV=$(VENV)-lowest $(BIN)/uv pip install --quiet --constraint $(VENV)-lowest/versions.txt --group test
 	@touch $@
 
 # Frameworks of several gigabytes, which must not decide what the other tests see. `trackers` brings opencv-python, which writes
