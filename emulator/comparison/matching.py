@@ -1,0 +1,247 @@
+"""The rule: which prediction meets which expectation, and in words how two differ."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max as parts of the picture."""
+
+WITHIN_S = 0.1
+IOU = 0.8
+"""What an expectation allows unless it says otherwise."""
+
+SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
+"""The types of a classification."""
+TYPES = (SEGMENT, SHOT, SECOND)
+
+# Times are given in tenths of a second and travel as microseconds; this is less than either.
+_EPSILON_S = 1e-6
+
+
+@dataclass(frozen=True)
+class Found:
+    """A prediction: first and last moment and boxes by time, in seconds; `type` of a classification."""
+
+    label: str
+    start: float
+    end: float
+    confidence: float
+    type: str = ""
+    boxes: Mapping[float, Box] = field(default_factory=dict, hash=False, repr=False)
+    judged: bool = True
+    """Whether anybody can say that it is right or wrong: not where nobody annotated the video."""
+
+    def __str__(self) -> str:
+        kind = f" ({self.type})" if self.type else ""
+        return f"{self.label}{kind} {when(self.start, self.end)}, confidence {self.confidence:.2f}"
+
+
+@dataclass(frozen=True)
+class Track:
+    """An expected object: from `start` to `end` seconds, each within `within` seconds.
+
+    boxes: where it is, by time in seconds; a prediction's boxes must overlap them by `iou` on average over
+    the moments of either (a moment that one of them lacks counts as no overlap). Without, only times count.
+    """
+
+    label: str
+    start: float
+    end: float
+    within: float = WITHIN_S
+    iou: float = IOU
+    boxes: Mapping[float, Box] = field(default_factory=dict, hash=False, repr=False)
+    confidence: float = 0.0
+
+    def __str__(self) -> str:
+        overlap = f", IoU {self.iou:g}" if self.boxes else ""
+        sure = f", confidence {self.confidence:g} or more" if self.confidence else ""
+        return (
+            f"{self.label} from {self.start:g} s to {self.end:g} s (within {self.within:g} s{overlap}{sure})"
+        )
+
+
+@dataclass(frozen=True)
+class Action:
+    """An expected action at one moment, in seconds."""
+
+    label: str
+    at: float
+    within: float = WITHIN_S
+    confidence: float = 0.0
+
+    @property
+    def start(self) -> float:
+        return self.at
+
+    @property
+    def end(self) -> float:
+        return self.at
+
+    def __str__(self) -> str:
+        sure = f", confidence {self.confidence:g} or more" if self.confidence else ""
+        return f"{self.label} at {self.at:g} s (within {self.within:g} s{sure})"
+
+
+@dataclass(frozen=True)
+class Label:
+    """An expected label of a stretch of the video, in seconds.
+
+    type: of what; `segment-classification`, `shot-classification` or `one-sec-interval-classification`,
+    whose start and end are both the middle of the second.
+    """
+
+    label: str
+    start: float
+    end: float
+    type: str = SEGMENT
+    within: float = WITHIN_S
+    confidence: float = 0.0
+
+    def __str__(self) -> str:
+        sure = f", confidence {self.confidence:g} or more" if self.confidence else ""
+        return f"{self.label} ({self.type}) {when(self.start, self.end)} (within {self.within:g} s{sure})"
+
+
+Expected = Track | Action | Label
+
+
+def differences(wanted: Expected, found: Found) -> list[str]:
+    """In words, how a prediction differs from what was expected; empty when it meets it."""
+    said = _plain_differences(wanted, found)
+    if isinstance(wanted, Track) and wanted.boxes:
+        overlap = mean_iou(wanted.boxes, found.boxes)
+        if overlap < wanted.iou:
+            said.append(f"has IoU {overlap:.2f}, not {wanted.iou:g}")
+    if found.confidence < wanted.confidence:
+        said.append(f"has confidence {found.confidence:.2f}, not {wanted.confidence:g}")
+    return said
+
+
+def _plain_differences(wanted: Expected, found: Found) -> list[str]:
+    """Those of label, type and times, which take no time to find."""
+    said = []
+    if found.label != wanted.label:
+        said.append(f"is a {found.label}, not a {wanted.label}")
+    if isinstance(wanted, Label) and found.type != wanted.type:
+        said.append(f"is of type {found.type or '(none)'}, not {wanted.type}")
+    if isinstance(wanted, Action):
+        said += _off(found.start - wanted.at, wanted.within, "comes")
+    else:
+        said += _off(found.start - wanted.start, wanted.within, "begins")
+        said += _off(found.end - wanted.end, wanted.within, "ends")
+    return said
+
+
+def pairs(wanted: Sequence[Expected], found: Sequence[Found]) -> dict[int, int]:
+    """Give each expectation a prediction of its own that meets it: places in `found` by places in `wanted`.
+
+    As many as possible are paired: a prediction moves on to another expectation where that makes room.
+    """
+    return assign(list(candidates(wanted, found)))
+
+
+def assign(fitting: Sequence[Sequence[int]]) -> dict[int, int]:
+    """The same, given for each expectation the predictions that meet it."""
+    given: dict[int, int] = {}
+    holder: dict[int, int] = {}
+    for place in range(len(fitting)):
+        _find_one(place, fitting, given, holder)
+    return given
+
+
+def best_first(ranked: Iterable[tuple[float, int, int]]) -> Iterator[tuple[float, int, int]]:
+    """One-to-one pairs of two places out of (rank, one, other), in their order."""
+    ones: set[int] = set()
+    others: set[int] = set()
+    for rank, one, other in ranked:
+        if one not in ones and other not in others:
+            ones.add(one)
+            others.add(other)
+            yield rank, one, other
+
+
+def candidates(wanted: Sequence[Expected], found: Sequence[Found]) -> Iterator[list[int]]:
+    """Per expectation, the predictions that meet it, in their order."""
+    by_start = _by_label(found)
+    for each in wanted:
+        near = by_start.get(each.label, [])
+        low = bisect_left(near, each.start - each.within - 2 * _EPSILON_S, key=lambda one: one[0])
+        high = bisect_right(near, each.start + each.within + 2 * _EPSILON_S, key=lambda one: one[0])
+        places = [place for _, place in near[low:high] if not _plain_differences(each, found[place])]
+        yield sorted(place for place in places if not differences(each, found[place]))
+
+
+def _by_label(found: Sequence[Found]) -> dict[str, list[tuple[float, int]]]:
+    grouped: dict[str, list[tuple[float, int]]] = {}
+    for place, one in enumerate(found):
+        grouped.setdefault(one.label, []).append((one.start, place))
+    for group in grouped.values():
+        group.sort()
+    return grouped
+
+
+def _find_one(
+    wanted: int, fitting: Sequence[Sequence[int]], given: dict[int, int], holder: dict[int, int]
+) -> None:
+    """Give one more expectation a prediction, by the shortest chain of others that move on to another one."""
+    came: dict[int, int] = {}
+    queue = [wanted]
+    for each in queue:
+        for place in fitting[each]:
+            if place in came:
+                continue
+            came[place] = each
+            if place in holder:
+                queue.append(holder[place])
+                continue
+            while True:
+                taker = came[place]
+                left = given.get(taker)
+                given[taker], holder[place] = place, taker
+                if left is None:
+                    return
+                place = left
+
+
+def nearest(wanted: Expected, found: Sequence[Found]) -> Found | None:
+    """What comes nearest to an expectation, of its label if there is any."""
+    return min(found, key=lambda one: _distance(wanted, one), default=None)
+
+
+def mean_iou(wanted: Mapping[float, Box], found: Mapping[float, Box]) -> float:
+    """The mean overlap of two tracks over the moments of either; a moment that one lacks counts as none."""
+    ours = {round(time * 1e6): box for time, box in wanted.items()}
+    theirs = {round(time * 1e6): box for time, box in found.items()}
+    shared = ours.keys() & theirs.keys()
+    moments = ours.keys() | theirs.keys()
+    return sum(overlap(ours[time], theirs[time]) for time in shared) / len(moments) if moments else 0.0
+
+
+def overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x_min, y_min, x_max, y_max)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return width * height / (sum(areas) - width * height)
+
+
+def when(start: float, end: float) -> str:
+    """A stretch of time in words."""
+    return f"at {start:g} s" if start == end else f"from {start:g} s to {end:g} s"
+
+
+def _off(late: float, within: float, verb: str) -> list[str]:
+    if abs(late) <= within + _EPSILON_S:
+        return []
+    return [f"{verb} {abs(late):g} s too {'late' if late > 0 else 'early'}"]
+
+
+def _distance(wanted: Expected, found: Found) -> tuple[bool, bool, float]:
+    other_type = isinstance(wanted, Label) and found.type != wanted.type
+    apart = abs(found.start - wanted.start) + abs(found.end - wanted.end)
+    return found.label != wanted.label, other_type, apart

@@ -1,0 +1,143 @@
+"""What is to be seen in a rendered video, as JSON, and what a perfect job predicts for a part of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from emulator.comparison.matching import SECOND, SEGMENT, WITHIN_S, Label
+from emulator.vertex.predictions import duration_text
+
+_DURATION = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?s?")
+_GRID_S = 0.1
+
+Stretch = tuple[float, float]
+"""Start and end in seconds."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of a whole video. tracks, actions: as the `prediction` lists of lines of output."""
+
+    duration: float
+    cuts: Sequence[float]
+    tracks: Sequence[Mapping[str, Any]]
+    actions: Sequence[Mapping[str, Any]]
+
+    @staticmethod
+    def read(members: Any) -> Truth:
+        """Read what `as_json` wrote. Raises ValueError."""
+        try:
+            return Truth(
+                seconds(members["duration"]),
+                [seconds(cut) for cut in members.get("cuts", ())],
+                _timed(members["objectTracking"]),
+                _timed(members["actionRecognition"]),
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError(
+                'its "truth" is not as the factory writes it: {"duration", "cuts", "objectTracking",'
+                ' "actionRecognition"}'
+            ) from None
+
+    def predictions(
+        self, objective: str, segment: Stretch, types: Sequence[str], _stretches: object = (), /
+    ) -> list[Mapping[str, Any]]:
+        """The `prediction` list of a perfect job over a segment. `types`: of classification, which."""
+        if objective == "object_tracking":
+            return [one for one in (_cut(track, segment) for track in self.tracks) if one is not None]
+        if objective == "action_recognition":
+            return [one for one in self.actions if _within(seconds(one["timeSegmentStart"]), segment)]
+        seen: dict[str, list[float]] = {}
+        for track in self.tracks:
+            times = (seconds(frame["timeOffset"]) for frame in track.get("frames", ()))
+            seen.setdefault(str(track["displayName"]), []).extend(times)
+        return [
+            {
+                "displayName": one.label,
+                "type": one.type,
+                "timeSegmentStart": duration_text(round(one.start * 1e6)),
+                "timeSegmentEnd": duration_text(round(one.end * 1e6)),
+                "confidence": 1.0,
+            }
+            for one in labels_of(seen, self.duration, self.cuts, types, segment=segment)
+        ]
+
+
+def labels_of(
+    seen: Mapping[str, Sequence[float]],
+    duration: float,
+    cuts: Sequence[float],
+    types: Sequence[str],
+    *,
+    segment: Stretch = (0.0, math.inf),
+    within: float = WITHIN_S,
+) -> list[Label]:
+    """The labels of each stretch of the given types in which something of that label is seen at some time."""
+    return [
+        Label(name, shown[0], shown[1], kind, within)
+        for kind in types
+        for stretch, shown in _stretches(kind, duration, cuts, segment)
+        for name in sorted(seen)
+        if any(_within(time, stretch) for time in seen[name])
+    ]
+
+
+def _stretches(
+    kind: str, duration: float, cuts: Sequence[float], segment: Stretch
+) -> Iterator[tuple[Stretch, Stretch]]:
+    """Each stretch of a type, and the times that its predictions have."""
+    start, end = segment[0], min(segment[1], duration)
+    if kind == SEGMENT:
+        # Vertex: a requested end is given back as it is, even past the video's end (recorded output).
+        yield (start, end), (start, duration if math.isinf(segment[1]) else segment[1])
+    elif kind == SECOND:
+        for number in range(math.ceil(round(end - start, 6))):
+            second = start + number, min(start + number + 1, end)
+            # Vertex: start and end are one moment inside the second (recorded output).
+            # Emulator: the middle, as its own classifiers have it.
+            middle = round(sum(second) / 2, 6)
+            yield second, (middle, middle)
+    else:
+        for shot in pairwise((start, *(cut for cut in cuts if start < cut < end), end)):
+            yield shot, shot
+
+
+def _cut(track: Mapping[str, Any], segment: Stretch) -> Mapping[str, Any] | None:
+    """The part of a track in a segment; None if there is none."""
+    frames = [frame for frame in track.get("frames", ()) if _within(seconds(frame["timeOffset"]), segment)]
+    if not frames:
+        return None
+    ends = {"timeSegmentStart": frames[0]["timeOffset"], "timeSegmentEnd": frames[-1]["timeOffset"]}
+    return {**track, **ends, "frames": frames}
+
+
+def _within(time: float, stretch: Stretch) -> bool:
+    return stretch[0] - 1e-9 <= time < stretch[1] - 1e-9
+
+
+def _timed(predictions: Any) -> Sequence[Mapping[str, Any]]:
+    for one in predictions:
+        seconds(one["timeSegmentStart"])
+        for frame in one.get("frames", ()):
+            seconds(frame["timeOffset"])
+    return list(predictions)
+
+
+def seconds(duration: object) -> float:
+    """Seconds of a Duration: "1.200s"; what is left out is 0. Raises ValueError."""
+    text = "0s" if duration is None else str(duration)
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f'{text[:40]!r} is no duration; write one as in "1.200s"')
+    return float(text.removesuffix("s"))
+
+
+def snake_too(members: Mapping[str, Any], name: str) -> Any:
+    """A member by its name in JSON or in the schema, `xMin` or `x_min`; None if it is missing."""
+    if name in members:
+        return members[name]
+    return members.get(re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name))
