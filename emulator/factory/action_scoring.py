@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from emulator.comparison.counts import Counts
+from emulator.comparison.matching import best_first
 from emulator.factory.scene import Truth
 
 TOLERANCE_S = 0.2
@@ -39,9 +41,8 @@ class ActionScore:
 
     def f1_within(self, tolerance: float) -> float:
         """F1 where a moment has to be nearer than it had to be for the counts."""
-        both = self.predicted + self.expected
         near = sum(error <= tolerance + 1e-9 for error in self.errors)
-        return 2 * near / both if both else 1.0
+        return Counts(near, self.expected - near, self.predicted - near).f1
 
     @property
     def false(self) -> int:
@@ -62,18 +63,11 @@ def score_actions(
     """Compares the `prediction` list of an output line with the truth, matching the nearest pairs first."""
     moments = [(moment.label, moment.time) for moment in truth.actions]
     found = [(one["displayName"], float(one["timeSegmentStart"].removesuffix("s"))) for one in predictions]
-    pairs = sorted(
+    near = sorted(
         (abs(at - time), i, j)
         for i, (label, time) in enumerate(moments)
         for j, (name, at) in enumerate(found)
         if label == name and abs(at - time) <= tolerance + 1e-9
     )
-    taken: set[int] = set()
-    used: set[int] = set()
-    errors: list[float] = []
-    for error, i, j in pairs:
-        if i not in taken and j not in used:
-            taken.add(i)
-            used.add(j)
-            errors.append(error)
-    return ActionScore(len(errors), len(found), len(moments), tuple(errors))
+    errors = tuple(error for error, _, _ in best_first(near))
+    return ActionScore(len(errors), len(found), len(moments), errors)

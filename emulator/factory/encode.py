@@ -14,7 +14,7 @@ Picture = NDArray[np.uint8]
 """BGR pixels, shape (height, width, 3)."""
 
 CODECS: Mapping[str, tuple[str, ...]] = {
-    ".mp4": ("mp4v",),
+    ".mp4": ("mp4v", "vp09"),
     ".mov": ("mp4v",),
     ".avi": ("MJPG", "XVID"),
     ".webm": ("VP90", "VP80"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from emulator.comparison.counts import Counts
 from emulator.factory.scene import Truth
 
 THRESHOLD = 0.5
@@ -33,19 +34,20 @@ class LabelScore:
         return LabelScore(self.right + other.right, self.false + other.false, self.missed + other.missed)
 
     @property
+    def counts(self) -> Counts:
+        return Counts(self.right, self.missed, self.false)
+
+    @property
     def precision(self) -> float:
-        said = self.right + self.false
-        return self.right / said if said else 1.0
+        return self.counts.precision
 
     @property
     def recall(self) -> float:
-        there = self.right + self.missed
-        return self.right / there if there else 1.0
+        return self.counts.recall
 
     @property
     def f1(self) -> float:
-        both = 2 * self.right + self.false + self.missed
-        return 2 * self.right / both if both else 1.0
+        return self.counts.f1
 
 
 def score_labels(truth: Truth, predictions: Sequence[Mapping[str, Any]], kind: str) -> LabelScore:

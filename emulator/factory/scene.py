@@ -19,6 +19,7 @@ picture's size.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.comparison.lines import TRUTH_SUFFIX
 from emulator.factory.backgrounds import Background, Camera, Light, SensorNoise
 from emulator.factory.encode import Encoder, FactoryError, Picture, check_fps, check_size, choose_codec
 from emulator.vertex.predictions import duration_text
@@ -214,6 +216,18 @@ class Truth:
         frames = (frame for track in self.tracks if track.label == label for frame in track.frames)
         times = {frame.time_us for frame in frames if frame.visible >= visible}
         return sum(point * GRID_US in times for point in points) / max(1, len(points))
+
+    def write(self, video: Path | str) -> Path:
+        """Write the truth beside a video, where the console looks for it; the file."""
+        path = Path(f"{video}{TRUTH_SUFFIX}")
+        members = {
+            "duration": duration_text(self.duration_us),
+            "cuts": [duration_text(cut_us) for cut_us in self.cuts_us],
+            "objectTracking": self.object_tracking(),
+            "actionRecognition": self.action_recognition(),
+        }
+        path.write_text(json.dumps({"truth": members}) + "\n", encoding="utf-8")
+        return path
 
     def object_tracking(self, label_ids: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """The tracks as the `prediction` list of an output line. Ids are made up unless given per label."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from emulator.comparison.counts import Counts
+from emulator.comparison.matching import best_first, overlap
 from emulator.factory.scene import Truth
 
 MATCH_IOU = 0.5
@@ -48,30 +50,23 @@ class TrackingScore:
 
     @property
     def precision(self) -> float:
-        return self.right / self.predicted if self.predicted else 1.0
+        return _counts(self.right, self.predicted, self.expected).precision
 
     @property
     def recall(self) -> float:
-        return self.right / self.expected if self.expected else 1.0
+        return _counts(self.right, self.predicted, self.expected).recall
 
     @property
     def track_f1(self) -> float:
-        both = self.tracks_predicted + self.tracks_expected
-        return 2 * self.tracks_right / both if both else 1.0
+        return _counts(self.tracks_right, self.tracks_predicted, self.tracks_expected).f1
 
     @property
     def mean_iou(self) -> float:
         return self.iou / self.right if self.right else 1.0
 
 
-def overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x_min, y_min, x_max, y_max)."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return width * height / (sum(areas) - width * height)
+def _counts(right: int, predicted: int, expected: int) -> Counts:
+    return Counts(right, expected - right, predicted - right)
 
 
 def score_tracking(truth: Truth, predictions: Sequence[Mapping[str, Any]]) -> TrackingScore:
@@ -143,22 +138,17 @@ def _predicted_frames(predictions: Sequence[Mapping[str, Any]]) -> dict[int, lis
 
 def _matches(there: Sequence[Placed], seen: Sequence[Placed]) -> Iterator[tuple[Placed, Placed, float]]:
     """Pairs of one label with the greatest overlap first, each object and detection at most once."""
-    candidates = sorted(
+    ranked = sorted(
         (
-            (overlap(one.box, other.box), i, j)
+            (share, i, j)
             for i, one in enumerate(there)
             for j, other in enumerate(seen)
-            if one.label == other.label
+            if one.label == other.label and (share := overlap(one.box, other.box)) >= MATCH_IOU
         ),
         reverse=True,
     )
-    taken: set[int] = set()
-    given: set[int] = set()
-    for share, i, j in candidates:
-        if share >= MATCH_IOU and i not in taken and j not in given:
-            taken.add(i)
-            given.add(j)
-            yield there[i], seen[j], share
+    for share, i, j in best_first(ranked):
+        yield there[i], seen[j], share
 
 
 def _same_tracks(

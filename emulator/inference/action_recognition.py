@@ -7,28 +7,48 @@ it takes to judge the moments near its edges, but only moments inside it are pre
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emulator.inference.batching import BatchPlan, callers
-from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
+from emulator.inference.clips import (
+    Clip,
+    ClipCutter,
+    ClipFootage,
+    ClipGrid,
+    Scored,
+    clips_of,
+    spans,
+    take_scores,
+    wanted_clips,
+)
+from emulator.inference.footage import Answers, with_recall
 from emulator.inference.heads import ClipHead
 from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.peaks import PeakFinder, strongest
 from emulator.inference.pipeline import Pipeline
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.recall import ScoresCodec
 from emulator.inference.segments import Group, Groups, past_end
-from emulator.inference.video import FrameSource
+from emulator.inference.streams import States, Streams, scored
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ActionPrediction
 
 #: Predicted moments are rounded to this: finer than a video's frames, and short to read.
 ROUND_US = 1_000
+#: No peak below it is predicted, however low a threshold a job asks for.
+FAINTEST = 0.05
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one segment has seen so far: its peaks, and a stream's states."""
+
+    finder: PeakFinder
+    states: States
 
 
 class ActionRecognition:
@@ -55,54 +75,77 @@ class ActionRecognition:
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
         size = self._model.batches.plan(batch_size).size
+        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
+
+    def _predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+        size: int,
+        recalls: bool,
+    ) -> Answers:
         grid = self._grid
-        wanted = [grid.clips(segment) for segment in segments]
-        groups = Groups(segments, points=grid.clips, state=lambda _: self._new_finder())
-        cutter = ClipCutter(grid, wanted)
+        groups = Groups(segments, points=grid.clips, state=lambda _: _Seen(self._new_finder(parameters), {}))
+        wanted = wanted_clips(grid, map(grid.clips, segments))
+        codec = ScoresCodec() if recalls else None
         with (
-            FrameSource(video, alive=progress.alive) as source,
-            Pipeline(
-                cutter.cut(source.sample(grid.interval_us, spans(grid, wanted), self._model.input.fit)),
-                partial(self._classify, size=size),
+            Streams(self._model) as streams,
+            self._model.footage(video, wanted, progress, codec, look=grid.look(size)) as footage,
+        ):
+            cutter = ClipCutter(grid, footage.to_make.ranges)
+            with Pipeline(
+                self._clips(footage, cutter),
+                partial(scored, model=self._model, size=size),
                 threads=callers(size, self._model.threads),
                 batch=size,
                 cancelled=progress.cancelled,
-                interrupt=source.interrupt,
-            ) as classified,
-        ):
-            for number, scores in classified:
-                for _, finder in groups.touched(number, number):
-                    finder.add(scores)
-                progress.advance(max(0, round(grid.moment_us(number))))
-                for group in groups.finished(number + 1):
-                    predictions = self._predictions(group, parameters)
-                    yield from ((index, predictions) for index in group.indices)
-            if progress.cancelled():
-                return
-            end_us = (cutter.end_point + 1) * grid.interval_us
-            for group in groups.rest():
-                late = group.segment.start_us >= end_us
-                outcome = (
-                    past_end(group.segment, source.info) if late else self._predictions(group, parameters)
-                )
-                yield from ((index, outcome) for index in group.indices)
+                interrupt=footage.interrupt,
+            ) as classified:
+                for one in classified:
+                    take_scores(footage, one)
+                    touched = [seen for _, seen in groups.touched(one.number, one.number)]
+                    found = streams.scores(one, [seen.states for seen in touched])
+                    for seen, scores in zip(touched, found, strict=True):
+                        seen.finder.add(scores)
+                    progress.advance(max(0, round(grid.moment_us(one.number))))
+                    for group in groups.finished(one.number + 1):
+                        predictions = self._predictions(group, parameters)
+                        yield from ((index, predictions) for index in group.indices)
+                if progress.cancelled():
+                    return
+                footage.check()
+                end_us = (footage.last_point(cutter.end_point) + 1) * grid.interval_us
+                for group in groups.rest():
+                    late = group.segment.start_us >= end_us
+                    outcome = (
+                        past_end(group.segment, footage) if late else self._predictions(group, parameters)
+                    )
+                    yield from ((index, outcome) for index in group.indices)
 
-    def _classify(self, clips: Sequence[Clip], size: int) -> list[tuple[int, NDArray[np.float32]]]:
-        computed = self._model.batches.run([clip.pictures for clip in clips], size)
-        scores = map(self._model.head.decode, computed)
-        return [(clip.number, one) for clip, one in zip(clips, scores, strict=True)]
+    def _clips(self, footage: ClipFootage, cutter: ClipCutter) -> Generator[Clip | Scored, None, None]:
+        step, looked_at = self._grid.interval_us, spans(self._grid, footage.to_make.ranges)
+        return clips_of(
+            footage,
+            lambda source: cutter.cut(source.sample_frames(step, looked_at, self._model.input.fit_frame)),
+        )
 
-    def _new_finder(self) -> PeakFinder:
+    def _new_finder(self, parameters: ModelParameters) -> PeakFinder:
         actions = self.manifest.actions
-        return PeakFinder(len(self.manifest.labels), actions.min_confidence, actions.smooth)
+        least = actions.min_confidence
+        if parameters.asks_threshold:
+            # Lower ones are noise of every class at every moment, too many to keep.
+            least = min(least, max(parameters.confidence_threshold, FAINTEST))
+        return PeakFinder(len(self.manifest.labels), least, actions.smooth)
 
-    def _predictions(self, group: Group[PeakFinder], parameters: ModelParameters) -> list[Prediction]:
+    def _predictions(self, group: Group[_Seen], parameters: ModelParameters) -> list[Prediction]:
         if group.state is None:
             return []
         manifest, segment = self.manifest, group.segment
         apart = manifest.actions.window * 1e6 / self._grid.spacing_us
         found: list[ActionPrediction] = []
-        for peak in strongest(group.state.finish(), apart):
+        for peak in strongest(group.state.finder.finish(), apart):
             moment_us = self._grid.moment_us(group.first + peak.position)
             time_us = max(0, round(moment_us / ROUND_US) * ROUND_US)
             inside = segment.start_us <= time_us and (segment.end_us is None or time_us < segment.end_us)

@@ -61,14 +61,18 @@ class Batches:
         inputs: ModelInput,
         *,
         one_item_a_row: bool = True,
+        is_stream: bool = False,
         helps: bool | None = None,
     ) -> None:
         """`names` are the wanted outputs; `one_item_a_row` says whether the first axis of each counts the
-        items of a batch. Whether batches help depends on the provider, unless it is said."""
+        items of a batch, `is_stream` whether the graph carries states. Whether batches help depends on the
+        provider, unless it is said."""
         self._model, self._names, self._inputs = model, list(names), inputs
         self._helps = model.provider in BATCHING_PROVIDERS if helps is None else helps
         outputs = [output for output in model.outputs if output.name in self._names]
-        if not (inputs.batch_is_free and all(output.shape[:1] == (None,) for output in outputs)):
+        if is_stream:
+            self._obstacle = "a stream is shown its clips one after another"
+        elif not (inputs.batch_is_free and all(output.shape[:1] == (None,) for output in outputs)):
             self._obstacle = "the graph's batch axis is fixed; export it with a free one"
         elif not one_item_a_row:
             self._obstacle = "the graph puts the detections of all pictures of a batch into one list"

@@ -6,16 +6,19 @@ the forms. Imported by the server, so neither numpy nor onnxruntime here.
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from emulator.files import FileTooLarge, cause, is_regular, open_regular, read_bounded, size_text
 from emulator.inference.manifest import ManifestError, ModelManifest
 from emulator.vertex import errors
 from emulator.vertex.instances import InstanceError, parse_instance_line
@@ -30,6 +33,8 @@ from emulator.vertex.predictions import (
 )
 
 PROVIDER = "canned"
+#: What all files of a canned model may have together: their predictions are kept in memory.
+MOST_BYTES = 64 << 20
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _DURATION = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
@@ -47,13 +52,40 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A line of a predictions file, given again as it is: where it stands, and its text before and after the
+    instance."""
+
+    where: str
+    before: str
+    after: str
+
+    def doubt(self, objective: Objective) -> str:
+        """What of the line the prediction schema does not allow, if anything."""
+        value = json.loads(self.line("{}"))
+        try:
+            _only_known(value)
+            _predictions(value["prediction"], objective)
+        except (ValueError, OverflowError) as error:
+            return f"{self.where}: {error}"
+        return ""
+
+    def line(self, instance_raw: str) -> str:
+        """The line for an instance, which is given as compact JSON."""
+        return f"{self.before}{instance_raw}{self.after}"
+
+
+Result = tuple[Prediction, ...] | Recorded | Failure
+
+
+@dataclass(frozen=True)
 class _Answer:
     """One line. `segment` is None when it answers any segment of its videos."""
 
     video: str
     is_pattern: bool
     segment: tuple[int, int | None] | None
-    result: tuple[Prediction, ...] | Failure
+    result: Result
 
     def fits(self, content: str, segment: tuple[int, int | None], digest: Callable[[], str | None]) -> bool:
         if self.segment not in (None, segment):
@@ -75,9 +107,14 @@ class CannedModel:
     def __len__(self) -> int:
         return len(self._answers)
 
+    def doubts(self, objective: Objective) -> list[str]:
+        """What of the recorded lines is not in the prediction schema; they are given again nevertheless."""
+        recorded = [answer.result for answer in self._answers if isinstance(answer.result, Recorded)]
+        return [doubt for line in recorded if (doubt := line.doubt(objective))]
+
     def answer(
         self, content: str, segment: tuple[int, int | None], digest: Callable[[], str | None]
-    ) -> tuple[Prediction, ...] | Failure:
+    ) -> Result:
         """What the first line that fits says. `digest` gives the hash of the video's bytes, `sha256:…`, or
         None when there is no such video."""
         for answer in self._answers:
@@ -97,21 +134,45 @@ def load_canned(manifest: ModelManifest) -> CannedModel:
         ManifestError: naming file, line, member and remedy.
     """
     path = manifest.folder / manifest.model.canned
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    # An output directory holds the lines that failed as well.
-    files = [file for file in files if not file.name.startswith("errors_")]
     answers: list[_Answer] = []
+    left = MOST_BYTES
     try:
-        for file in files:
-            with file.open(encoding="utf-8-sig") as lines:
-                answers.extend(_read(f"{file.name}", lines, manifest.objective))
-    except (OSError, UnicodeDecodeError) as error:
+        for file in canned_files(manifest):
+            data = read_bounded(file, left)
+            left -= len(data)
+            answers.extend(_read(file.name, _lines(data.decode("utf-8-sig")), manifest.objective))
+    except FileTooLarge:
+        raise ManifestError(
+            f"{path} is larger than {size_text(MOST_BYTES)}, the most that canned predictions may have; leave"
+            " some out"
+        ) from None
+    except OSError as error:
+        raise ManifestError(f"{error.filename or path} cannot be read: {cause(error)}") from error
+    except UnicodeDecodeError as error:
         raise ManifestError(f"{path} cannot be read: {error}") from error
     except ValueError as error:
         raise ManifestError(f"{manifest.folder}: {error}") from None
     if not answers:
         raise ManifestError(f"{path} holds no line; write one JSON object a line")
     return CannedModel(manifest.model.canned, answers)
+
+
+def canned_files(manifest: ModelManifest) -> list[Path]:
+    """The files that hold a canned model's lines, in their order.
+
+    Excludes the errors files of an output directory, and whatever is not a regular file.
+    """
+    path = manifest.folder / manifest.model.canned
+    if not path.is_dir():
+        return [path]
+    with os.scandir(path) as found:
+        names = [entry.name for entry in found if entry.name.endswith(".jsonl") and is_regular(entry)]
+    return [path / name for name in sorted(names) if not name.startswith(("errors_", "."))]
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, as a file in text mode has them."""
+    return iter(io.StringIO(text, newline=None))
 
 
 def check_lines(lines: Sequence[str], objective: Objective) -> int:
@@ -127,26 +188,80 @@ def _read(name: str, lines: Iterator[str] | Sequence[str], objective: Objective)
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise ValueError("it must be a JSON object")
-            yield _answer(value, objective)
-        except ValueError as error:
+            if r"\ud" in line.lower():  # half of a character is JSON, but no text that could be written
+                json.dumps(value, ensure_ascii=False).encode()
+            if "instance" in value and "prediction" in value:
+                yield _recorded(value, line.strip(), f"{name} line {number}")
+            else:
+                yield _answer(value, objective)
+        except (ValueError, OverflowError) as error:  # a whole number may be too large for a float
             raise ValueError(f"{name} line {number}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{name} line {number}: it is nested too deeply") from None
 
 
-def _answer(value: Mapping[str, Any], objective: Objective) -> _Answer:
+def _recorded(value: Mapping[str, Any], line: str, where: str) -> _Answer:
+    """A line as a service wrote it. Its schema may have grown, so what is unknown here is no error."""
+    if "video" in value:
+        raise ValueError("it must have either instance or video")
+    if not isinstance(value["prediction"], list):
+        raise ValueError("prediction must be a list")
+    instance = _object(value["instance"], "instance")
+    content = _content(instance.get("content"))
+    start, end = _span_of_member(line, "instance")
+    return _Answer(content, False, _segment(instance), Recorded(where, line[:start], line[end:]))
+
+
+def _span_of_member(text: str, name: str) -> tuple[int, int]:
+    """Where the value of a JSON object's member stands in its text; the last one if it is there twice.
+
+    Raises ValueError for NaN and Infinity, which Python reads, and which are no JSON.
+    """
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    found, at = (0, 0), _after_blanks(text, 1)
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        start = _after_blanks(text, _after_blanks(text, at) + 1)
+        _, at = decoder.raw_decode(text, start)
+        found = (start, at) if key == name else found
+        at = _after_blanks(text, at)
+        at = _after_blanks(text, at + 1) if text[at] == "," else at
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _only_known(value: Mapping[str, Any]) -> None:
     known = ("instance", "video", *_SEGMENT, "prediction", "error")
     if unknown := [key for key in value if key not in known]:
         raise ValueError(f"unknown member {unknown[0]!r}; a line takes {', '.join(known)}")
+
+
+def _content(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("it does not say for which video it is; that must be a text")
+    return value
+
+
+def _answer(value: Mapping[str, Any], objective: Objective) -> _Answer:
+    _only_known(value)
     if ("instance" in value) == ("video" in value):
         raise ValueError("it must have either instance or video")
     if ("prediction" in value) == ("error" in value):
         raise ValueError("it must have either prediction or error")
     if "instance" in value:
         instance = _object(value["instance"], "instance")
-        content, is_pattern = instance.get("content"), False
+        content, is_pattern = _content(instance.get("content")), False
     else:
-        instance, content, is_pattern = value, value["video"], True
-    if not isinstance(content, str) or not content:
-        raise ValueError("it does not say for which video it is; that must be a text")
+        instance, content, is_pattern = value, _content(value["video"]), True
     if is_pattern and content.startswith("sha256:") and not _HASH.fullmatch(content):
         raise ValueError("video is no hash; write sha256: and 64 hexadecimal digits in lower case")
     result = _failure(value["error"]) if "error" in value else _predictions(value["prediction"], objective)
@@ -291,5 +406,5 @@ def file_digest(path: Path) -> str:
     """The hash of a file's bytes, as `video` of a line has it."""
     import hashlib
 
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

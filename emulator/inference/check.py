@@ -12,7 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.config import DecoderChoice
+from emulator.inference.decoding import VideoOptions
+from emulator.inference.heads import DETECTION_HEADS, suppress
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.points import NO_END
 from emulator.inference.predictor import (
     InstanceFailure,
     Prediction,
@@ -22,12 +27,15 @@ from emulator.inference.predictor import (
     open_predictor,
 )
 from emulator.inference.video import FrameSource, VideoInfo
-from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.parameters import ModelParameters, Objective
 from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
 
 GREEN = (80, 220, 60)
 #: How much of a clip is looked at again, for the best score, where nothing was found.
 LOOKED_AT_US = 3_000_000
+#: Scores below it are not counted: grids of cells have thousands of them.
+FAINTEST = 0.02
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,16 @@ class Drawing:
 
     time_us: int
     png: bytes
+
+
+@dataclass(frozen=True)
+class ScoreBin:
+    """Detections with scores from `least` to `most`, and what becomes of them."""
+
+    least: float
+    most: float
+    count: int
+    fate: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,8 @@ class Report:
     """Why there are no predictions, where the segment could not be predicted."""
     best: Prediction | None = None
     """Where nothing was found: what would be the most confident prediction without any threshold."""
+    scores: tuple[ScoreBin, ...] = ()
+    """How many detections of each score a detector has, and what its tracker does with them."""
 
     @property
     def found(self) -> dict[str, int]:
@@ -66,6 +86,7 @@ def check(
     progress: Progress,
     segment: Segment | None = None,
     provider: str = "auto",
+    decoder: DecoderChoice = "auto",
     drawings: int = 6,
 ) -> Report:
     """Predict on a clip with the model's own thresholds; up to `drawings` frames come back drawn.
@@ -74,14 +95,15 @@ def check(
         ModelUnusable: the model does not load, does not fit its manifest, or fails on a frame.
         VideoUnreadable: the clip cannot be decoded.
     """
+    options = VideoOptions(decoder)
     began = time.perf_counter()
-    predictor = open_predictor(manifest, provider=provider)
+    predictor = open_predictor(manifest, provider=provider, video=options)
     loaded = time.perf_counter()
     segment = segment or Segment(0, None)
     found, failure = _predict(predictor, video, segment, progress)
     finished = time.perf_counter()
-    best = None if found or failure else _best(manifest, video, segment, progress, provider)
-    with FrameSource(video) as source:
+    best = None if found or failure else _best(manifest, video, segment, progress, provider, options)
+    with FrameSource(video, options=options) as source:
         info = source.info
     return Report(
         provider=predictor.provider,
@@ -89,10 +111,52 @@ def check(
         load_s=loaded - began,
         predict_s=finished - loaded,
         predictions=tuple(found),
-        drawings=tuple(_draw(manifest, video, found, drawings)) if drawings else (),
+        drawings=tuple(_draw(manifest, video, found, drawings, options)) if drawings else (),
         failure=failure,
         best=best,
+        scores=_scores(manifest, video, segment, provider, options) if not failure else (),
     )
+
+
+def _scores(
+    manifest: ModelManifest, video: Path, segment: Segment, provider: str, options: VideoOptions
+) -> tuple[ScoreBin, ...]:
+    """A histogram of a detector's scores near the segment's start, after suppression."""
+    if manifest.objective is not Objective.OBJECT_TRACKING or manifest.is_canned:
+        return ()
+    settings, spec = manifest.tracker, replace(manifest.output, min_score=FAINTEST)
+    model = LoadedModel(replace(manifest, output=spec), DETECTION_HEADS[spec.head], LoadOptions(provider))
+    limits = {FAINTEST, manifest.output.min_score, settings.low, settings.high, settings.new, *TENTHS}
+    edges = np.array([*sorted(limit for limit in limits if FAINTEST <= limit < 1), 1.0])
+    counts = np.zeros(len(edges) - 1, np.int64)
+    piece = _beginning(segment)
+    with FrameSource(video, options=options) as source:
+        spans = [(piece.start_us, piece.end_us)]
+        for sample in source.sample_frames(manifest.interval_us, spans, model.input.fit_frame):
+            (outputs,) = model.batches.run([[sample.data]], 1)
+            found = suppress(model.head.decode(outputs), spec, sample.data.geometry)
+            counts += np.histogram(found.scores, edges)[0]
+    bounds = edges.tolist()
+    return tuple(
+        ScoreBin(least, most, count, _fate(least, manifest))
+        for least, most, count in zip(bounds, bounds[1:], counts.tolist(), strict=False)
+    )
+
+
+def _fate(score: float, manifest: ModelManifest) -> str:
+    """What becomes of a detection of this score in a job that gives no confidenceThreshold."""
+    settings = manifest.tracker
+    if score < manifest.output.min_score:
+        return "dropped: below min_score"
+    if score < settings.low:
+        return "dropped: below low"
+    if score < settings.high:
+        return "below high: can only continue a track, after the others"
+    return "begins a track" if score >= settings.new else "below new: can only continue a track"
+
+
+def _beginning(segment: Segment) -> Segment:
+    return Segment(segment.start_us, min(segment.end_us or NO_END, segment.start_us + LOOKED_AT_US))
 
 
 def _predict(
@@ -109,7 +173,12 @@ def _predict(
 
 
 def _best(
-    manifest: ModelManifest, video: Path, segment: Segment, progress: Progress, provider: str
+    manifest: ModelManifest,
+    video: Path,
+    segment: Segment,
+    progress: Progress,
+    provider: str,
+    options: VideoOptions,
 ) -> Prediction | None:
     """The most confident prediction near the segment's start when no threshold holds any back."""
     open_wide = replace(
@@ -118,19 +187,21 @@ def _best(
         tracker=replace(manifest.tracker, high=0.0, low=0.0, new=0.0, min_frames=1),
         actions=replace(manifest.actions, min_confidence=0.0),
     )
-    piece = Segment(segment.start_us, min(segment.end_us or LOOKED_AT_US, segment.start_us + LOOKED_AT_US))
-    found, _ = _predict(open_predictor(open_wide, provider=provider), video, piece, progress)
+    predictor = open_predictor(open_wide, provider=provider, video=options)
+    found, _ = _predict(predictor, video, _beginning(segment), progress)
     return max(found, key=lambda one: one.confidence, default=None)
 
 
-def _draw(manifest: ModelManifest, video: Path, found: Sequence[Prediction], limit: int) -> list[Drawing]:
+def _draw(
+    manifest: ModelManifest, video: Path, found: Sequence[Prediction], limit: int, options: VideoOptions
+) -> list[Drawing]:
     interval_us = manifest.interval_us
     points = sorted({round(moment / interval_us) for one in found for moment in _moments(one)})
     if len(points) > limit:
         points = [points[round(k * (len(points) - 1) / max(1, limit - 1))] for k in range(limit)]
     spans = [(point * interval_us, point * interval_us + 1) for point in points]
     drawn = []
-    with FrameSource(video) as source:
+    with FrameSource(video, options=options) as source:
         for sample in source.sample(interval_us, spans, np.copy):
             moment = sample.last * interval_us
             _annotate(sample.data, found, moment, interval_us)

@@ -17,17 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.batching import BatchPlan, callers
-from emulator.inference.clips import Clip, ClipCutter, ClipGrid, spans
+from emulator.inference.clips import (
+    Clip,
+    ClipCutter,
+    ClipFootage,
+    ClipGrid,
+    Scored,
+    clips_of,
+    spans,
+    take_scores,
+    wanted_clips,
+)
+from emulator.inference.footage import Answers, Wanted, with_recall
+from emulator.inference.frames import Frame
 from emulator.inference.heads import ClipHead
 from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.pipeline import Pipeline
+from emulator.inference.points import NO_END
 from emulator.inference.pooling import Best, Pool
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
 from emulator.inference.preprocess import Picture
-from emulator.inference.segments import NO_END, Group, Groups, past_end
+from emulator.inference.recall import ScoresCodec
+from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
-from emulator.inference.video import FrameSource, Sample
+from emulator.inference.streams import States, Streams, scored
+from emulator.inference.video import FrameSource, Sample, spans_of
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ClassificationPrediction
 
@@ -37,14 +52,6 @@ SECOND_US = 1_000_000
 EVERY_FRAME_US = 1
 #: How many small frames may wait for each thread that classifies, so that it need not wait for clips.
 FRAMES_PER_THREAD = 16
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A clip's scores (labels,), and the moment they speak of."""
-
-    time_us: int
-    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,23 +91,38 @@ class Classification:
         batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
-        shots = parameters.shot_classification
         size = self.batches(batch_size, parameters).size
+        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
+
+    def _predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+        size: int,
+        recalls: bool,
+    ) -> Answers:
+        shots = parameters.shot_classification
         groups = Groups(
             segments,
             points=self._needed,
             state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
         )
+        # Shots need every frame, so that knowing the scores would save next to nothing.
+        codec = ScoresCodec() if recalls and not shots else None
+        wanted = wanted_clips(self._grid, map(self._grid.inside, segments), self._behind(segments))
         with (
-            FrameSource(video, alive=progress.alive) as source,
+            Streams(self._model) as streams,
+            self._model.footage(video, wanted, progress, codec, look=self._grid.look(size)) as footage,
             Pipeline(
-                self._frames_and_clips(source, segments) if shots else self._clips(source, segments),
-                partial(self._look_at, size=size),
+                self._frames_and_clips(footage, segments) if shots else self._clips(footage),
+                partial(scored, model=self._model, size=size),
                 threads=callers(size, self._model.threads),
                 batch=size,
                 depth=FRAMES_PER_THREAD * self._model.threads if shots else None,
                 cancelled=progress.cancelled,
-                interrupt=source.interrupt,
+                interrupt=footage.interrupt,
             ) as found,
         ):
             change = Change()
@@ -113,17 +135,21 @@ class Classification:
                         labels.see(one, difference)
                     seen_until = one.last + 1
                 else:
-                    for _, labels in groups.touched(one.time_us, one.time_us):
-                        labels.add(one.time_us, one.scores)
-                    scored_until = one.time_us
+                    take_scores(footage, one)
+                    scored_until = self._moment_us(one.number)
+                    touched = [labels for _, labels in groups.touched(scored_until, scored_until)]
+                    scores = streams.scores(one, [labels.states for labels in touched])
+                    for labels, found_there in zip(touched, scores, strict=True):
+                        labels.add(scored_until, found_there)
                 progress.advance(min(scored_until, seen_until))
                 # A segment is finished once something behind it was seen: only then is the video known to be
                 # as long as that.
                 for group in groups.finished(min(scored_until, seen_until)):
-                    yield from _finish(group, source)
+                    yield from _finish(group, footage)
             if not progress.cancelled():
+                footage.check()
                 for group in groups.rest():
-                    yield from _finish(group, source)
+                    yield from _finish(group, footage)
 
     def _needed(self, segment: Segment) -> tuple[int, int]:
         """The moments of a video, first and last, that have a say in a segment."""
@@ -134,28 +160,37 @@ class Classification:
     def _moment_us(self, number: int) -> int:
         return round(self._grid.moment_us(number))
 
-    def _clips(self, source: FrameSource, segments: Sequence[Segment]) -> Generator[Clip, None, None]:
+    def _behind(self, segments: Sequence[Segment]) -> list[int]:
+        """One frame behind each segment says whether the video is as long as that."""
         step = self._grid.interval_us
-        wanted = [self._grid.inside(segment) for segment in segments]
-        # One frame behind each segment says whether the video is as long as that.
-        ends = {-(-segment.end_us // step) * step for segment in segments if segment.end_us is not None}
-        looked_at = [*spans(self._grid, wanted), *((end_us, end_us + 1) for end_us in ends)]
-        cutter = ClipCutter(self._grid, wanted)
-        with closing(source.sample(step, looked_at, self._model.input.fit)) as samples:
+        return sorted({-(-segment.end_us // step) for segment in segments if segment.end_us is not None})
+
+    def _clips(self, footage: ClipFootage) -> Generator[Clip | Scored, None, None]:
+        return clips_of(
+            footage, partial(self._cut, wanted_clips(self._grid, footage.to_make.ranges, footage.behind))
+        )
+
+    def _cut(self, wanted: Wanted, source: FrameSource) -> Generator[Clip, None, None]:
+        step = self._grid.interval_us
+        cutter = ClipCutter(self._grid, wanted.results.ranges)
+        with closing(
+            source.sample_frames(step, spans_of(wanted.frames, step), self._model.input.fit_frame)
+        ) as samples:
             for sample in samples:
                 yield from cutter.add(sample)
         yield from cutter.finish()
 
     def _frames_and_clips(
-        self, source: FrameSource, segments: Sequence[Segment]
+        self, footage: ClipFootage, segments: Sequence[Segment]
     ) -> Generator[Clip | Seen, None, None]:
         """Every frame of the segments, and the same clips as without: a frame is in a clip where it is the
         nearest to a point of the grid."""
+        assert footage.source is not None
         step = self._grid.interval_us
         wanted = [self._grid.inside(segment) for segment in segments]
         cutter = ClipCutter(self._grid, wanted)
         both = [*spans(self._grid, wanted), *((segment.start_us, segment.end_us) for segment in segments)]
-        with closing(source.sample(EVERY_FRAME_US, both, self._fit_both)) as samples:
+        with closing(footage.source.sample_frames(EVERY_FRAME_US, both, self._fit_both)) as samples:
             for sample in samples:
                 picture, small = sample.data
                 yield Seen(sample.first, sample.last, sample.time_us, small)
@@ -164,16 +199,8 @@ class Classification:
                     yield from cutter.add(Sample(first, last, sample.time_us, picture))
         yield from cutter.finish()
 
-    def _fit_both(self, frame: NDArray[np.uint8]) -> tuple[Picture, Thumbnail]:
-        return self._model.input.fit(frame), thumbnail(frame)
-
-    def _look_at(self, ones: Sequence[Clip | Seen], size: int) -> list[Scored | Seen]:
-        clips = [one for one in ones if isinstance(one, Clip)]
-        computed = iter(self._model.batches.run([clip.pictures for clip in clips], size) if clips else ())
-        return [one if isinstance(one, Seen) else self._scored(one, next(computed)) for one in ones]
-
-    def _scored(self, clip: Clip, outputs: list[NDArray[np.float32]]) -> Scored:
-        return Scored(self._moment_us(clip.number), self._model.head.decode(outputs))
+    def _fit_both(self, frame: Frame) -> tuple[Picture, Thumbnail]:
+        return self._model.input.fit_frame(frame), thumbnail(frame.bgr())
 
 
 class _SegmentLabels:
@@ -181,6 +208,7 @@ class _SegmentLabels:
 
     def __init__(self, segment: Segment, manifest: ModelManifest, parameters: ModelParameters) -> None:
         self._segment, self._manifest, self._parameters = segment, manifest, parameters
+        self.states: States = {}
         self._whole = self._pool()
         self._before: NDArray[np.float32] | None = None
         self._second, self._second_pool = 0, self._pool()
@@ -271,11 +299,11 @@ class _SegmentLabels:
 
 
 def _finish(
-    group: Group[_SegmentLabels], source: FrameSource
+    group: Group[_SegmentLabels], source: ClipFootage
 ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
     outcome: list[Prediction] | InstanceFailure
     if group.state is None or group.segment.start_us >= (NO_END if source.end_us is None else source.end_us):
-        outcome = past_end(group.segment, source.info)
+        outcome = past_end(group.segment, source)
     else:
         outcome = group.state.finish(source.end_us)
     for index in group.indices:

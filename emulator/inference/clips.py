@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.footage import Footage, Wanted
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.points import NO_END, Points, Range
 from emulator.inference.predictor import Segment
 from emulator.inference.preprocess import Picture
-from emulator.inference.segments import NO_END
-from emulator.inference.video import Sample
+from emulator.inference.video import FrameSource, GridPoints, Sample, Span, spans_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,17 @@ class Clip:
 
     number: int
     pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores (labels,) of clip number `number`, the same for every segment."""
+
+    number: int
+    scores: NDArray[np.float32]
+
+
+ClipFootage = Footage[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,8 @@ class ClipGrid:
     frames: int
     offset: float
     margin: int
+    is_stream: bool = False
+    """Whether no clip may begin before its segment: the states would come from there."""
 
     @classmethod
     def of(cls, manifest: ModelManifest) -> ClipGrid:
@@ -45,7 +62,8 @@ class ClipGrid:
             step=actions.step,
             frames=frames,
             offset=actions.moment * (frames - 1),
-            margin=around + actions.smooth // 2 + 1,
+            margin=0 if manifest.input.states else around + actions.smooth // 2 + 1,
+            is_stream=bool(manifest.input.states),
         )
 
     @property
@@ -73,6 +91,8 @@ class ClipGrid:
         """First and last clip that a segment needs; none whose moment is before the video."""
         first = math.floor(self._number(max(0, segment.start_us))) - self.margin
         last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) + self.margin
+        if self.is_stream:
+            return max(0, math.ceil(segment.start_us / self.spacing_us)), last
         return max(first, math.ceil(self._number(0))), last
 
     def inside(self, segment: Segment) -> tuple[int, int]:
@@ -80,6 +100,21 @@ class ClipGrid:
         first = max(math.floor(self._number(segment.start_us)), math.ceil(self._number(0)))
         last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) - 1
         return first, max(first, last)
+
+    def last_clip(self, last_point: int) -> int:
+        """The last clip of a video that has this last grid point: one whose moment lies in it."""
+        last = math.floor((last_point - self.offset) / self.step) + 1
+        while last * self.step + self.offset > last_point:
+            last -= 1
+        return last
+
+    def last_point_of(self, number: int) -> int:
+        """The last grid point that a clip has a frame of."""
+        return number * self.step + self.frames - 1
+
+    def look(self, batch: int) -> str:
+        """What scores depend on besides the graph: which frames are in a clip."""
+        return f"clips of {self.frames} every {self.step} in batches of {batch}"
 
     def span(self, clips: tuple[int, int]) -> tuple[int, int | None]:
         """The time span that holds the frames of these clips."""
@@ -104,7 +139,7 @@ class ClipCutter:
     def __init__(self, grid: ClipGrid, wanted: Iterable[tuple[int, int]]) -> None:
         """`wanted`: first and last number of clips, in any order; they may overlap."""
         self._grid = grid
-        self._ranges = _merged(wanted)
+        self._ranges = list(Points(wanted).ranges)
         self._pictures: dict[int, Picture] = {}
         self._next = self._after(-NO_END)
         self.end_point = -1
@@ -152,16 +187,32 @@ class ClipCutter:
         return max(number + 1, self._ranges[0][0]) if self._ranges else None
 
 
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        elif first <= last:
-            merged.append((first, last))
-    return merged
-
-
-def spans(grid: ClipGrid, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int | None]]:
+def spans(grid: ClipGrid, wanted: Iterable[Range]) -> list[Span]:
     """The time spans to sample for these clips."""
-    return [grid.span(clips) for clips in _merged(wanted)]
+    return [grid.span(clips) for clips in Points(wanted).ranges]
+
+
+def wanted_clips(grid: ClipGrid, clips: Iterable[Range], behind: Sequence[int] = ()) -> Wanted:
+    """The scores of these clips, and whether the video goes on at some points of the grid."""
+    results = Points(clips)
+    looked_at = [
+        *spans(grid, results.ranges),
+        *spans_of(Points((point, point) for point in behind), grid.interval_us),
+    ]
+    frames = GridPoints(grid.interval_us, looked_at)
+    return Wanted(results, frames, grid.last_clip, grid.last_point_of, behind)
+
+
+def clips_of(
+    footage: ClipFootage, decode: Callable[[FrameSource], Generator[Clip, None, None]]
+) -> Generator[Clip | Scored, None, None]:
+    """The clips of a video in order: those that `decode` cuts, and those whose scores are known."""
+    return footage.items(
+        lambda sample: Scored(sample.first, sample.data), decode, lambda one: (one.number, one.number)
+    )
+
+
+def take_scores(footage: ClipFootage, one: Clip | Scored) -> None:
+    """Hear of a clip's scores, if it has its own. See `Footage.take`."""
+    if isinstance(one, Scored):
+        footage.take(Sample(one.number, one.number, one.number, one.scores))

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from importlib import metadata
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from emulator.inference.batching import Batches
+from emulator.inference.decoding import USUAL, VideoOptions, av_is_installed
+from emulator.inference.footage import Footage, Wanted
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.model_files import GraphDigest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import core_count
-from emulator.inference.preprocess import ModelInput
+from emulator.inference.prediction_cache import PredictionCache
+from emulator.inference.predictor import Progress
+from emulator.inference.preprocess import ModelInput, Picture
+from emulator.inference.providers import VERSION
+from emulator.inference.recall import Codec, Recall, Unrecallable
+from emulator.inference.video import FrameSource
 
 
 class Head(Protocol):
@@ -26,6 +42,7 @@ class Head(Protocol):
 
 
 H = TypeVar("H", bound=Head)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,8 @@ class LoadOptions:
     provider: str = "cpu"
     threads: int = 0
     batches_help: bool | None = None
+    video: VideoOptions = USUAL
+    cache: PredictionCache | None = None
 
 
 class LoadedModel(Generic[H]):
@@ -45,8 +64,13 @@ class LoadedModel(Generic[H]):
     ) -> None:
         """Load the graph and run it once. Raises ModelUnusable."""
         self.threads = options.threads or core_count()
+        self._video = options.video
+        self._cache = None if manifest.input.states else options.cache
+        state = _graph_state(manifest.graph) if self._cache else None
         graph = OnnxModel(manifest.graph, provider=options.provider, calls=self.threads)
         self.provider = graph.provider
+        self._graph, self._states = graph, dict(manifest.input.states)
+        graph.output_names(list(self._states.values()))
         self.input = ModelInput(manifest.input, graph)
         self.head = head(manifest, graph)
         self.head.decode(graph.run(self.head.names, self.input.blank()))
@@ -55,5 +79,85 @@ class LoadedModel(Generic[H]):
             self.head.names,
             self.input,
             one_item_a_row=self.head.one_item_a_row,
+            is_stream=self.is_stream,
             helps=options.batches_help,
         )
+        self._digest = state.get() if state else ""
+        self._about = (
+            f"{manifest.objective.value} {self._digest} {manifest.input} {manifest.output}"
+            f" {len(manifest.labels)} {self.provider} {VERSION}"
+        )
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether clips have to come in order, each with the states that the one before left."""
+        return bool(self._states)
+
+    def advance(
+        self, pictures: Sequence[Picture], states: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[NDArray[Any]], dict[str, NDArray[Any]]]:
+        """The wanted outputs for a clip of a stream, and its states after it.
+
+        Without `states` they are zero.
+
+        Raises:
+            ModelUnusable: the graph failed.
+        """
+        names = [*self.head.names, *self._states.values()]
+        computed = self._graph.run(names, {**self.input.feed(pictures), **states})
+        wanted = len(self.head.names)
+        return computed[:wanted], dict(zip(self._states, computed[wanted:], strict=True))
+
+    def footage(
+        self, video: Path, wanted: Wanted, progress: Progress, codec: Codec[T] | None, *, look: str
+    ) -> Footage[T]:
+        """What is to be seen of a video, decoded as the options say, or known from before if there is a
+        codec. `look` tells what results depend on besides the model. Raises VideoUnreadable."""
+        recall = None
+        if self._cache and self._digest and codec:
+            recall = self._recall(self._cache, video, progress, codec, f"{wanted.frames.interval_us} {look}")
+        return Footage(wanted, partial(self._open, video, progress), progress, recall)
+
+    def _open(
+        self, video: Path, progress: Progress, sampled: Callable[[int, int | None], None]
+    ) -> FrameSource:
+        return FrameSource(video, options=self._video, alive=progress.alive, sampled=sampled)
+
+    def _recall(
+        self, cache: PredictionCache, video: Path, progress: Progress, codec: Codec[T], look: str
+    ) -> Recall[T] | None:
+        """None where nothing can be known of a video, or is not to be."""
+
+        def check() -> None:
+            progress.alive()
+            if progress.cancelled():
+                raise Unrecallable
+
+        try:
+            identity = cache.videos.get(video, check)
+        except (OSError, Unrecallable):
+            return None
+        recall = Recall(
+            cache,
+            video,
+            identity,
+            codec,
+            decoding=f"{self._video.decoder} {decoding_libraries()}",
+            look=f"{self._about} {cache.processor} {look}",
+        )
+        return recall if recall.facts is None or recall.facts.is_sound else None
+
+
+def _graph_state(graph: Path) -> GraphDigest | None:
+    try:
+        return GraphDigest(graph)
+    except (OSError, ValueError):
+        return None  # loading it says what is wrong
+
+
+@cache
+def decoding_libraries() -> str:
+    """The versions of all that has a say in a picture."""
+    av = metadata.version("av") if av_is_installed() else "none"
+    build = hashlib.sha256(cv2.getBuildInformation().encode()).hexdigest()
+    return f"OpenCV {cv2.__version__} {build} PyAV {av} numpy {np.__version__}"

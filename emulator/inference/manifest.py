@@ -1,23 +1,33 @@
 """Reads `model.toml`, the file that says how a model's ONNX graph is fed and what its outputs mean.
 
 The dataclasses below are the schema: each key is declared once, with its default, its check and the
-sentence that `docs/models.md` prints. Imported by the server, so neither numpy nor onnxruntime here.
+sentence that `docs/models/manifest.md` prints. Imported by the server, so neither numpy nor onnxruntime here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import re
-import tomllib
+import reprlib
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emulator.files import cause, read_toml, shown
+from emulator.inference.label_files import LabelsUnreadable, read_label_file
 from emulator.vertex.parameters import Objective
 from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
+# Vertex: model.proto, display_name. Folders of outputs are named by it.
+_MAX_DISPLAY_NAME = 128
+MOST_MANIFEST_BYTES = 256 << 10
+#: Files and folders below a model's folder, hidden ones aside.
+MOST_ENTRIES = 10_000
 
 OBJECTIVES: Mapping[str, Objective] = {objective.value: objective for objective in Objective}
 #: What `[output] head` may say, and for which objective. The heads themselves live in `heads/`.
@@ -44,11 +54,11 @@ TRACKERS = ("bytetrack", "iou")
 
 LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
-    Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "NCHW", "NHWC"),
-    Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW"),
+    Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC", "NCHW", "NHWC"),
+    Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC"),
 }
 #: What an input beside the picture may be fed with.
-OTHERS = ("width-height", "height-width", "ones")
+OTHERS = ("width-height", "height-width", "ones", "zeros")
 USUAL_COLUMNS = ("box", "score", "class")
 FITS = ("letterbox-top-left", "letterbox-center", "stretch", "crop-center")
 
@@ -57,6 +67,10 @@ S = TypeVar("S")
 
 class ModelUnusable(Exception):
     """The model cannot be run as its manifest says; the message names the cause and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        # It tells of paths and texts of strangers, and goes into logs and answers.
+        super().__init__(shown(message))
 
 
 class ManifestError(ModelUnusable):
@@ -67,6 +81,15 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("it must be a text that is not empty")
     return value
+
+
+def _display_name(value: object) -> str:
+    text = _text(value)
+    if len(text) > _MAX_DISPLAY_NAME or not text.isprintable():
+        raise ValueError(
+            f"it has {len(text)} characters; it may have {_MAX_DISPLAY_NAME}, and no control characters"
+        )
+    return text
 
 
 def read_model_id(value: object) -> str:
@@ -85,7 +108,7 @@ def _label_id(value: object) -> str:
 
 def _file(value: object) -> str:
     path = Path(_text(value))
-    if path.is_absolute() or ".." in path.parts or "\0" in path.name:
+    if path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("it must name a file inside the model's folder")
     return path.as_posix()
 
@@ -132,10 +155,12 @@ def _list(
     return read
 
 
-def _pairs(read_value: Callable[[object], str]) -> Callable[[object], tuple[tuple[str, str], ...]]:
+def _pairs(
+    read_value: Callable[[object], str], example: str = 'orig_target_sizes = "width-height"'
+) -> Callable[[object], tuple[tuple[str, str], ...]]:
     def read(value: object) -> tuple[tuple[str, str], ...]:
         if not isinstance(value, dict):
-            raise ValueError('it must be a table such as { orig_target_sizes = "width-height" }')
+            raise ValueError(f"it must be a table such as {{ {example} }}")
         return tuple((name, read_value(item)) for name, item in value.items())
 
     return read
@@ -152,11 +177,13 @@ class ModelSection:
 
     objective: str = _key(
         _one_of(*OBJECTIVES),
-        "What it predicts: `object_tracking`, `action_recognition` or `classification`.",
+        "Kind of prediction: `object_tracking`, `action_recognition` or `classification`.",
     )
-    id: str = _key(read_model_id, "The Model id in resource names. Default: the folder's name.", "")
-    display_name: str = _key(_text, "Vertex display name; it names output folders too. Default: the id.", "")
-    description: str = _key(_text, "One or two sentences for whoever lists models.", "")
+    id: str = _key(read_model_id, "Model id in resource names. Default: the folder's name.", "")
+    display_name: str = _key(
+        _display_name, "Display name, also in the names of output folders. Default: the id.", ""
+    )
+    description: str = _key(_text, "One or two sentences about the model.", "")
     version: str = _key(_text, "Your own name for this version of the weights.", "1")
     file: str = _key(_file, "The ONNX graph, a file in the same folder.", "model.onnx")
     canned: str = _key(
@@ -168,7 +195,11 @@ class ModelSection:
 class LabelsSection:
     """`[labels]`: the names of the classes, in the order of the model's outputs."""
 
-    file: str = _key(_file, "Text file, one display name per line; line n is class n - 1.", "labels.txt")
+    file: str = _key(
+        _file,
+        "Text file, one display name per line; line n is class n - 1. Other forms: see *Labels files*.",
+        "labels.txt",
+    )
     ids: tuple[str, ...] = _key(
         _list(_label_id),
         'Annotation spec ids (int64), one per line of the file. Default: `"1"`, `"2"`, …',
@@ -176,7 +207,7 @@ class LabelsSection:
     )
     background: str = _key(
         _text,
-        "A label of the file that means *nothing here*: it takes part in a softmax, is never predicted.",
+        "Label of the file that means *nothing here*: part of a softmax, never predicted.",
         "",
     )
 
@@ -189,21 +220,27 @@ class InputSection:
     height: int = _key(_integer(8, 8192), "Height of the input in pixels.")
     layout: str = _key(
         _one_of(*dict.fromkeys(layout for layouts in LAYOUTS.values() for layout in layouts)),
-        "Order of the axes: `NCHW` (default), `NHWC`, `CHW` or `HWC`; for clips `NCTHW` (default for "
-        "actions), `NTCHW`, `NTHWC` or `NMCTHW` (M: crops), and `NCHW` or `NHWC` for a classifier of single "
-        "frames.",
+        "Order of the axes. Pictures: `NCHW` (default), `NHWC`, `CHW` or `HWC`. Clips: `NCTHW` (default for "
+        "actions), `NTCHW`, `NTHWC`, `NMCTHW` (M: crops), `TCHW` or `THWC`; for a classifier of single "
+        "frames `NCHW` or `NHWC`.",
         "",
     )
     frames: int = _key(_integer(1, 512), "Frames in one clip (T); 1 for single pictures.", 1)
     name: str = _key(_text, "Name of the graph's input. Default: its only or first one.", "")
     slow_name: str = _key(_text, "Two-pathway clip models (SlowFast): name of the slow pathway's input.", "")
     slow_frames: int = _key(
-        _integer(1, 512), "Frames of the clip, evenly spread, that the slow pathway takes.", 8
+        _integer(1, 512), "Number of evenly spread frames of the clip for the slow pathway.", 8
     )
     others: tuple[tuple[str, str], ...] = _key(
         _pairs(_one_of(*OTHERS)),
-        "What further inputs are fed with: a table of name = `width-height` or `height-width` (of the input, "
-        "in pixels) or `ones` (masks, scale factors).",
+        "Values of further inputs: a table of name = `width-height` or `height-width` (of the input, in "
+        "pixels), `ones` (masks, scale factors) or `zeros`.",
+        (),
+    )
+    states: tuple[tuple[str, str], ...] = _key(
+        _pairs(_text, 'state_in = "state_out"'),
+        "Streams: a table of input = output. The input is zero for a segment's first clip, then the output "
+        "for the clip before.",
         (),
     )
     color: str = _key(_one_of("BGR", "RGB", "GRAY"), "Order of the colour channels.", "RGB")
@@ -218,7 +255,7 @@ class InputSection:
     )
     fit: str = _key(
         _one_of(*FITS),
-        "How a frame is fitted in: `letterbox-top-left`, `letterbox-center`, `stretch`, `crop-center`.",
+        "How a frame fills the input: `letterbox-top-left`, `letterbox-center`, `stretch`, `crop-center`.",
         "letterbox-center",
     )
     pad: int = _key(_integer(0, 255), "Grey level of the letterbox's border, before `scale`.", 114)
@@ -236,13 +273,13 @@ class OutputSection:
     )
     activation: str = _key(
         _one_of("none", "sigmoid", "softmax"),
-        "What still has to be applied to the scores: `none` (they are probabilities), `sigmoid`, `softmax`; "
-        "`softmax` in a `detr` head means that the last class is *no object*.",
+        "Function that turns scores into probabilities: `none`, `sigmoid` or `softmax`. In a `detr` head, "
+        "`softmax` means that one class is *nothing*: see `background`.",
         "none",
     )
     names: tuple[str, ...] = _key(
         _list(_text),
-        "Names of the graph's outputs in the order the head takes them. Default: told by shape.",
+        "Names of the graph's outputs in the order of the head. Default: found by their shapes.",
         (),
     )
     strides: tuple[int, ...] = _key(
@@ -251,13 +288,12 @@ class OutputSection:
         (8, 16, 32),
     )
     cell_offset: float = _key(
-        _number(0, 1), "`nanodet`: where in its cell a point lies that distances are measured from.", 0.5
+        _number(0, 1), "`nanodet`: position in its cell, 0 to 1, of the point that distances count from.", 0.5
     )
     box: str = _key(
         _one_of("xyxy", "yxyx", "cxcywh"),
-        "What the four numbers of a box are: two corners, two corners with y first, or centre and size. "
-        "Default: "
-        "`cxcywh` for `yolov5`, `yolov8` and `detr`, else `xyxy`.",
+        "Meaning of a box's four numbers: two corners (`xyxy`), two corners with y first (`yxyx`), or centre "
+        "and size (`cxcywh`). Default: `cxcywh` for `yolov5`, `yolov8` and `detr`, else `xyxy`.",
         "",
     )
     box_unit: str = _key(
@@ -267,43 +303,52 @@ class OutputSection:
     )
     columns: tuple[str, ...] = _key(
         _list(_one_of(*USUAL_COLUMNS, "other")),
-        "`detections` in one tensor: its columns; `box` stands for four of them, `other` for one without "
-        "meaning.",
+        "`detections` in one tensor: its columns. `box` stands for four columns, `other` for an unused one.",
         USUAL_COLUMNS,
     )
     first_class: int = _key(
         _integer(0, 1),
-        "`detections`, `detr`: the graph's number for the first line of the labels file; 1 where its 0 means "
+        "`detections`, `detr`: the graph's number for the first line of the labels file; 1 if its 0 means "
         "background.",
         0,
     )
     min_score: float = _key(
         _number(0, 1),
-        "Detections below this score are dropped at once (keep it at or under the tracker's `low`).",
+        "Detections below this score are dropped at once. Keep it at or below the tracker's `low`.",
         0.1,
+    )
+    extra: int = _key(
+        _integer(0, 4096),
+        "`yolov5`, `yolov8`: number of unused columns after the class scores: mask coefficients, key points.",
+        0,
+    )
+    background: str = _key(
+        _one_of("last", "first", "none"),
+        "`detr`: column of the scores that means *nothing*: `last`, `first` or `none`. Default: `last` with "
+        "activation `softmax`, else `none`.",
+        "",
     )
     nms_iou: float = _key(
         _number(0, 1),
-        "Of two boxes of one class that overlap more than this, the weaker is dropped; 1: both stay. "
-        "Default: 1 "
+        "If two boxes of one class overlap more than this, the weaker is dropped; 1 keeps both. Default: 1 "
         "for `detr` and `detections`, else 0.65.",
         None,
     )
     nms_iou_across: float = _key(
         _number(0, 1),
-        "Of two boxes of different classes that overlap more than this, the weaker is dropped; 1: both stay.",
+        "If two boxes of different classes overlap more than this, the weaker is dropped; 1 keeps both.",
         1.0,
     )
-    max_detections: int = _key(_integer(1, 10_000), "At most so many detections a frame, best first.", 300)
+    max_detections: int = _key(_integer(1, 10_000), "Most detections per frame; the best are kept.", 300)
 
 
 @dataclass(frozen=True)
 class SamplingSection:
-    """`[sampling]`: how densely the video is looked at, on a grid that starts at the video's start."""
+    """`[sampling]`: how often the video is sampled, on a grid that starts at the video's start."""
 
     rate: float = _key(
         _number(0.1, 240),
-        "Samples a second: detections for tracking (Vertex: 10), frames of a clip, pictures to classify.",
+        "Samples per second: detections for tracking (Vertex: 10), frames of a clip, pictures to classify.",
         10.0,
     )
 
@@ -314,15 +359,19 @@ class TrackerSection:
 
     kind: str = _key(
         _one_of(*TRACKERS),
-        "`bytetrack` predicts where objects go. `iou` compares boxes with the last ones alone, and has no "
-        "use for `high` and the overlaps but `match_iou`.",
+        "`bytetrack` predicts where objects go. `iou` compares boxes with the last ones only; of `high` and "
+        "the overlaps it uses `match_iou` alone.",
         "bytetrack",
     )
-    high: float = _key(_number(0, 1), "Detections at or above it are matched first.", 0.5)
+    high: float = _key(_number(0, 1), "Detections with this score or more are matched first.", 0.5)
     low: float = _key(
-        _number(0, 1), "Detections from here to `high` may only continue a track (second stage).", 0.1
+        _number(0, 1), "Detections from here to `high` can only continue a track (second stage).", 0.1
     )
-    new: float = _key(_number(0, 1), "A track begins only with a detection at or above it.", 0.6)
+    new: float = _key(
+        _number(0, 1),
+        "Least score of a detection that begins a track, or the job's confidenceThreshold if that is lower.",
+        0.6,
+    )
     match_iou: float = _key(
         _number(0, 1), "First stage: least overlap with the predicted box (times the score).", 0.1
     )
@@ -334,17 +383,17 @@ class TrackerSection:
     )
     lost_iou: float = _key(
         _number(0, 1),
-        "Least overlap of the doubled boxes for a lost track to be found again where nothing overlaps it.",
+        "Least overlap of the doubled boxes to find a lost track again if nothing overlaps it.",
         0.15,
     )
     rival_iou: float = _key(
         _number(0, 1),
-        "No track begins on one of another label that it overlaps more than this; 1: any may.",
+        "A detection begins no track if it overlaps one of another label more than this; 1: it always may.",
         0.8,
     )
     buffer: float = _key(
         _number(0, 60),
-        "Seconds a lost track is looked for; a shorter gap is interpolated, a longer one ends the track.",
+        "Seconds to search for a lost track. A shorter gap is interpolated, a longer one ends the track.",
         1.0,
     )
     min_frames: int = _key(
@@ -352,7 +401,7 @@ class TrackerSection:
     )
     sure: float = _key(
         _number(0, 1),
-        "A track whose mean score reaches it is kept even if it is shorter than `min_frames`.",
+        "A track with this mean score or more is kept, even if it is shorter than `min_frames`.",
         0.8,
     )
 
@@ -361,20 +410,20 @@ class TrackerSection:
 class ActionsSection:
     """`[actions]`: how clip scores become moments (action recognition)."""
 
-    step: int = _key(_integer(1, 512), "A clip begins at every so many-th sample.", 1)
+    step: int = _key(_integer(1, 512), "A clip begins at every `step`-th sample.", 1)
     moment: float = _key(
         _number(0, 1),
-        "Where in the clip the action is that its score speaks of: 0 first frame, 0.5 middle, 1 last.",
+        "Position of the action in its clip: 0 first frame, 0.5 middle, 1 last.",
         0.5,
     )
     min_confidence: float = _key(
-        _number(0, 1), "Peaks below it are not predicted, whatever the job's confidenceThreshold.", 0.5
+        _number(0, 1), "Peaks below it are not predicted, unless the job's confidenceThreshold is lower.", 0.5
     )
     window: float = _key(
-        _number(0, 60), "Seconds: of two peaks of one label nearer than this, the weaker is dropped.", 0.5
+        _number(0, 60), "Seconds. Of two nearer peaks of one label, the weaker is dropped.", 0.5
     )
     smooth: int = _key(
-        _integer(1, 101), "Scores are averaged over so many clips (odd) before peaks are sought.", 1
+        _integer(1, 101), "Number of clips, odd, over which scores are averaged before peaks are searched.", 1
     )
 
 
@@ -382,10 +431,10 @@ class ActionsSection:
 class ClassificationSection:
     """`[classification]`: how scores become confidences for a stretch of video (classification)."""
 
-    step: int = _key(_integer(1, 512), "A picture or clip is looked at for every so many-th sample.", 1)
+    step: int = _key(_integer(1, 512), "A picture or clip is classified at every `step`-th sample.", 1)
     emphasis: float = _key(
         _number(1, 64),
-        "Power of the mean of a stretch's scores: 1 is their average; with more, a part weighs more.",
+        "Power of the mean of a stretch's scores: 1 is the average; with more, high scores weigh more.",
         1.0,
     )
 
@@ -417,6 +466,7 @@ class ModelManifest:
     tracker: TrackerSection
     actions: ActionsSection
     classification: ClassificationSection
+    labels_file: str = ""
 
     @property
     def id(self) -> str:
@@ -444,22 +494,61 @@ class ModelManifest:
         return round(1_000_000 / self.sampling.rate)
 
 
-def load_manifest(folder: Path) -> ModelManifest:
+def load_manifest(folder: Path, changes: Mapping[str, object] | None = None) -> ModelManifest:
     """Read and check `folder/model.toml` and the labels file it names.
+
+    `changes` replaces values by `section.key` after they are read; the file stays as it is.
 
     Raises:
         ManifestError: naming the file, the key and the remedy.
     """
     path = folder / MANIFEST
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(
-            f"{path} does not exist; `vertex-emulator models add FILE.onnx` writes one"
-        ) from None
-    except (OSError, ValueError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        values = read_toml(path, MOST_MANIFEST_BYTES)
+        for key, value in (changes or {}).items():
+            section, _, name = key.partition(".")
+            values.setdefault(section, {})[name] = value
+        return parse_manifest(values, folder)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            remedy = "`vertex-emulator models add FILE.onnx` writes one"
+            raise ManifestError(f"{path} does not exist; {remedy}") from None
+        raise ManifestError(f"{path} cannot be read: {cause(error)}") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise ManifestError(f"{path} cannot be read as TOML: {error}") from error
-    return parse_manifest(document, folder)
+
+
+def model_files(folder: Path) -> tuple[tuple[bytes, os.stat_result], ...]:
+    """The files of a model's folder, by relative name: what has changed when the model has.
+
+    Hidden files, links that lead nowhere and what is no regular file belong to others.
+
+    Raises:
+        ManifestError: there are too many to look at them all.
+    """
+    files: dict[bytes, os.stat_result] = {}
+    waiting, seen = [os.fsencode(folder)], 0
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            seen += 1
+            if seen > MOST_ENTRIES:
+                raise ManifestError(
+                    f"{folder} holds more than {MOST_ENTRIES:,} files; keep a model in a folder of its own"
+                )
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif stat.S_ISREG((status := entry.stat()).st_mode):
+                    files[os.path.relpath(entry.path, os.fsencode(folder))] = status
+    return tuple(sorted(files.items(), key=lambda file: file[0]))
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    """What lies in a folder and is not hidden; nothing where it cannot be read."""
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        visible = (entry for entry in found if not entry.name.startswith(b"."))
+        return [entry for entry, _ in zip(visible, range(MOST_ENTRIES + 1), strict=False)]
+    return []
 
 
 def check_key(name: str, value: object) -> None:
@@ -475,7 +564,7 @@ def check_key(name: str, value: object) -> None:
     try:
         keys[key].metadata["read"](value)
     except ValueError as error:
-        raise ManifestError(f"--set {name} is {value!r}; {error}") from None
+        raise ManifestError(f"--set {name} is {_brief(value)}; {error}") from None
 
 
 def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
@@ -502,6 +591,7 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
         tracker=sections["tracker"],
         actions=sections["actions"],
         classification=sections["classification"],
+        labels_file=sections["labels"].file,
     )
     _check_together(path, manifest)
     return manifest
@@ -510,9 +600,23 @@ def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:
 def _refuse_unknown(path: Path | str, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name[:100], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ManifestError(f"{path}: unknown {kind} {name!r}; {hint}")
+            raise ManifestError(f"{path}: unknown {kind} {_brief(name)}; {hint}")
+
+
+_VALUES = reprlib.Repr()
+_VALUES.maxstring = _VALUES.maxother = _VALUES.maxlong = 100
+_VALUES.maxlist = _VALUES.maxdict = 8
+_VALUES.maxlevel = 3
+
+
+def _brief(value: object) -> str:
+    """A value of a manifest in a message: whoever wrote it may have written a million of them."""
+    try:
+        return _VALUES.repr(value)
+    except ValueError:  # Python refuses to write numbers of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _read_section(path: Path, name: str, cls: type[S], table: object) -> S:
@@ -526,7 +630,7 @@ def _read_section(path: Path, name: str, cls: type[S], table: object) -> S:
             try:
                 values[key] = item.metadata["read"](table[key])
             except ValueError as error:
-                raise ManifestError(f"{path}: [{name}] {key} is {table[key]!r}; {error}") from None
+                raise ManifestError(f"{path}: [{name}] {key} is {_brief(table[key])}; {error}") from None
         elif item.default is MISSING:
             raise ManifestError(f"{path}: [{name}] {key} is missing. {item.metadata['help']}")
     return cls(**values)
@@ -576,32 +680,16 @@ def _with_layout(path: Path, spec: InputSection, objective: Objective) -> InputS
 
 
 def _with_head_defaults(spec: OutputSection) -> OutputSection:
-    usual = {**USUAL, **HEAD_DEFAULTS.get(spec.head, {})}
+    background = "last" if spec.activation == "softmax" else "none"
+    usual = {**USUAL, "background": background, **HEAD_DEFAULTS.get(spec.head, {})}
     return replace(spec, **{key: value for key, value in usual.items() if getattr(spec, key) in ("", None)})
-
-
-def label_lines(path: Path) -> list[str]:
-    """The labels in a text file, one a line.
-
-    Raises:
-        ManifestError: it is empty, cannot be read, or has an empty line, after which all numbers would shift.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read ({error}); it must hold one label a line") from error
-    names = [line.strip() for line in text.rstrip().split("\n")]
-    if not all(names):
-        where = "is empty" if len(names) == 1 else f"has an empty line {names.index('') + 1}"
-        raise ManifestError(f"{path} {where}; it must hold one label a line, in the order of the outputs")
-    return names
 
 
 def _read_labels(path: Path, spec: LabelsSection, folder: Path) -> tuple[tuple[Label, ...], int | None]:
     labels_path = folder / spec.file
     try:
-        names = label_lines(labels_path)
-    except ManifestError as error:
+        names = read_label_file(labels_path)
+    except LabelsUnreadable as error:
         raise ManifestError(f"{error}; [labels] file in {path} may name another file") from error
     if spec.ids and (len(spec.ids) != len(names) or len(set(spec.ids)) != len(names)):
         raise ManifestError(
@@ -655,5 +743,26 @@ def _check_together(path: Path, manifest: ModelManifest) -> None:
             f"{path}: [classification] step is {step} samples, over a second at [sampling] rate {rate:g}; "
             "each second must be looked at once at least"
         )
+    _check_stream(path, manifest)
     if manifest.actions.smooth % 2 == 0:
         raise ManifestError(f"{path}: [actions] smooth is {manifest.actions.smooth}; it must be odd")
+
+
+def _check_stream(path: Path, manifest: ModelManifest) -> None:
+    """A stream is shown every frame once, in order."""
+    spec = manifest.input
+    if not spec.states:
+        return
+    if manifest.objective is Objective.OBJECT_TRACKING:
+        raise ManifestError(f"{path}: [input] states is for classifiers, not for {manifest.model.objective}")
+    sections = {
+        Objective.ACTION_RECOGNITION: ("actions", manifest.actions.step),
+        Objective.CLASSIFICATION: ("classification", manifest.classification.step),
+    }
+    section, step = sections[manifest.objective]
+    if step != spec.frames:
+        raise ManifestError(
+            f"{path}: [{section}] step is {step}, but a stream ([input] states) goes on where its last "
+            "clip ended; "
+            f"set it to [input] frames, {spec.frames}"
+        )

@@ -6,24 +6,29 @@ distinct segment has a tracker of its own, so its predictions do not depend on i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emulator.inference.association import Ints
 from emulator.inference.batching import BatchPlan, callers
 from emulator.inference.bytetrack import ByteTrack
+from emulator.inference.footage import Answers, Footage, Wanted, with_recall
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
 from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest, TrackerSection
 from emulator.inference.pipeline import Pipeline
+from emulator.inference.points import NO_END
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
 from emulator.inference.preprocess import Picture
-from emulator.inference.segments import NO_END, Group, Groups, grid_points, past_end
-from emulator.inference.tracks import TrackHistory, to_predictions
-from emulator.inference.video import FrameSource, Sample
+from emulator.inference.recall import DetectionsCodec
+from emulator.inference.segments import Group, Groups, grid_points, past_end
+from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
+from emulator.inference.video import GridPoints, Sample, spans_of
 from emulator.vertex.parameters import ModelParameters
 
 
@@ -59,41 +64,93 @@ class ObjectTracking:
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
         """See Predictor."""
         size = self._model.batches.plan(batch_size).size
+        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
+
+    def _predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+        size: int,
+        recalls: bool,
+    ) -> Answers:
         interval_us = self.manifest.interval_us
         groups = Groups(
             segments,
             points=lambda segment: grid_points(segment, interval_us),
             state=lambda _: _SegmentTracks(self.manifest, parameters),
         )
-        spans = [(segment.start_us, segment.end_us) for segment in segments]
+        points = GridPoints(interval_us, [(segment.start_us, segment.end_us) for segment in segments])
+        codec = DetectionsCodec() if recalls else None
         with (
-            FrameSource(video, alive=progress.alive) as source,
+            self._model.footage(
+                video, Wanted(points, points), progress, codec, look=f"batches of {size}"
+            ) as footage,
             Pipeline(
-                source.sample(interval_us, spans, self._model.input.fit),
+                self._samples(footage, points),
                 partial(self._detect, size=size),
                 threads=callers(size, self._model.threads),
                 batch=size,
                 cancelled=progress.cancelled,
-                interrupt=source.interrupt,
+                interrupt=footage.interrupt,
             ) as samples,
         ):
             for sample in samples:
+                footage.take(sample)
                 for group, tracks in groups.touched(sample.first, sample.last):
                     tracks.add(sample, max(sample.first, group.first), min(sample.last, group.last))
                 progress.advance(sample.time_us)
                 for group in groups.finished(sample.last + 1):
-                    yield from _finish(group, source, progress)
+                    yield from _finish(group, footage, progress)
             if not progress.cancelled():
+                footage.check()
                 for group in groups.rest():
-                    yield from _finish(group, source, progress)
+                    yield from _finish(group, footage, progress)
 
-    def _detect(self, samples: Sequence[Sample[Picture]], size: int) -> list[Sample[Detections]]:
-        detected = []
-        computed = self._model.batches.run([[sample.data] for sample in samples], size)
-        for sample, outputs in zip(samples, computed, strict=True):
-            found = suppress(self._model.head.decode(outputs), self.manifest.output, sample.data.geometry)
-            detected.append(Sample(sample.first, sample.last, sample.time_us, found))
-        return detected
+    def _samples(
+        self, footage: Footage[Detections], points: GridPoints
+    ) -> Generator[Sample[Any], None, None]:
+        """Pictures of what has to be detected, and what is detected already."""
+        spans = spans_of(footage.to_make, points.interval_us)
+        samples: Generator[Sample[Any], None, None] = footage.items(
+            _as_it_is,
+            lambda source: source.sample_frames(points.interval_us, spans, self._model.input.fit_frame),
+            lambda sample: (sample.first, sample.last),
+        )
+        return samples if footage.missing is None else _joined(samples)
+
+    def _detect(self, samples: Sequence[Sample[Any]], size: int) -> list[Sample[Detections]]:
+        new = [sample for sample in samples if not isinstance(sample.data, Detections)]
+        computed = iter(self._model.batches.run([[sample.data] for sample in new], size) if new else ())
+        return [
+            sample if isinstance(sample.data, Detections) else self._detected(sample, next(computed))
+            for sample in samples
+        ]
+
+    def _detected(self, sample: Sample[Picture], outputs: Sequence[Any]) -> Sample[Detections]:
+        found = suppress(self._model.head.decode(outputs), self.manifest.output, sample.data.geometry)
+        return Sample(sample.first, sample.last, sample.time_us, found)
+
+
+def _as_it_is(sample: Sample[Any]) -> Sample[Any]:
+    return sample
+
+
+def _joined(samples: Generator[Sample[Any], None, None]) -> Generator[Sample[Any], None, None]:
+    """The samples, one for each frame: a frame may stand for points that are known and for others."""
+    before: Sample[Any] | None = None
+    with closing(samples):
+        for sample in samples:
+            if before is not None and before.time_us == sample.time_us:
+                known = before if isinstance(before.data, Detections) else sample
+                before = replace(before, last=max(before.last, sample.last), data=known.data)
+                continue
+            if before is not None:
+                yield before
+            before = sample
+    if before is not None:
+        yield before
 
 
 class _SegmentTracks:
@@ -101,7 +158,8 @@ class _SegmentTracks:
 
     def __init__(self, manifest: ModelManifest, parameters: ModelParameters) -> None:
         self._manifest, self._parameters = manifest, parameters
-        self._tracker = TRACKERS[manifest.tracker.kind](manifest.tracker)
+        settings = settings_for(manifest, parameters)
+        self._tracker = TRACKERS[settings.kind](settings)
         self._tracks: dict[int, TrackHistory] = {}
 
     def add(self, sample: Sample[Detections], first: int, last: int) -> None:
@@ -121,7 +179,7 @@ class _SegmentTracks:
 
 
 def _finish(
-    group: Group[_SegmentTracks], source: FrameSource, progress: Progress
+    group: Group[_SegmentTracks], source: Footage[Detections], progress: Progress
 ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
     outcome: list[Prediction] | InstanceFailure = []
     if group.state is not None:
@@ -129,7 +187,7 @@ def _finish(
         for prediction in group.state.predictions():
             progress.alive()
             outcome.append(prediction)
-    elif group.segment.start_us >= (source.end_us or source.info.duration_us or NO_END):
-        outcome = past_end(group.segment, source.info)
+    elif group.segment.start_us >= (source.end_us or source.duration_us or NO_END):
+        outcome = past_end(group.segment, source)
     for index in group.indices:
         yield index, outcome

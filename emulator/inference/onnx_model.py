@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Sequence
@@ -13,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.files import cause, open_regular
 from emulator.inference.manifest import ModelUnusable
+from emulator.inference.model_files import external_files
 from emulator.inference.providers import CPU, VERSION, SessionFailed, first_line, open_session, run_options
-
-# TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
-# bytes of the key is cheaper than a parser for all of ONNX.
-_LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 
 #: What a picture may be made of; further inputs may be whole numbers too.
 DTYPES: dict[str, type[np.generic]] = {
@@ -34,6 +31,8 @@ OTHER_DTYPES: dict[str, type[np.generic]] = DTYPES | {
 }
 #: Protocol buffers, and so ONNX, hold no more in one file.
 MOST_BYTES = 2**31 - 1
+# A graph whose weights lie in other files is smaller than this.
+_SMALL_GRAPH_BYTES = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,10 @@ class OnnxModel:
                 )
         return list(names) or known
 
+    def has_batch_axis(self, names: Sequence[str]) -> bool:
+        """Whether these outputs have an axis before those of a table, which counts a batch's items."""
+        return all(len(tensor.shape) > 2 for tensor in self.outputs if tensor.name in names)
+
     def run(self, names: Sequence[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Compute the outputs called `names`.
 
@@ -117,16 +120,25 @@ def _open(path: Path, provider: str, calls: int) -> tuple[str, Any]:
 
 
 def _check_file(path: Path) -> None:
+    if (path / "saved_model.pb").exists():
+        raise ModelUnusable(_of_another_format(path, "a TensorFlow SavedModel", "--saved-model"))
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(64)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelUnusable(
-            f"{path} cannot be read ({error.strerror}); [model] file in model.toml must name the ONNX graph"
+            f"{path} cannot be read ({cause(error)}); [model] file in model.toml must name the ONNX graph"
         ) from error
     if not head:
         raise ModelUnusable(f"{path} is empty; export the model again")
+    if head[4:8] == b"TFL3":
+        raise ModelUnusable(_of_another_format(path, "a TFLite model", "--tflite"))
+    if head.startswith((b"PK\x03\x04", b"\x89HDF")):
+        raise ModelUnusable(
+            f"{path} is a checkpoint of PyTorch or Keras, not an ONNX file; export the model with the "
+            "framework's own exporter"
+        )
     if head.startswith(b"version https://git-lfs"):
         raise ModelUnusable(f"{path} is a Git LFS pointer, not a model; run `git lfs pull`")
     if size > MOST_BYTES:
@@ -134,18 +146,30 @@ def _check_file(path: Path) -> None:
             f"{path} has {size / 2**30:.1f} GiB, but an ONNX file ends at 2 GiB; save it with its weights as "
             "external data: onnx.save(model, path, save_as_external_data=True)"
         )
+    if size <= _SMALL_GRAPH_BYTES:
+        _check_weights(path)
 
 
-def external_files(path: Path) -> list[str]:
-    """Names of the files beside `path` that hold weights of the graph (ONNX's external data)."""
-    names = set()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for match in _LOCATION.finditer(content):
-            # The length of the name is a varint: seven bits a byte, the lowest first.
-            low, high = match[1][0] & 0x7F, match[1][1:]
-            length = low | (high[0] << 7 if high else 0)
-            names.add(content[match.end() : match.end() + length].decode("utf-8", "replace"))
-    return sorted(names)
+def _of_another_format(path: Path, kind: str, flag: str) -> str:
+    return (
+        f"{path} is {kind}, not an ONNX file; convert it first: pip install tf2onnx tensorflow-cpu && "
+        f"python -m tf2onnx.convert {flag} {path} --output model.onnx --opset 17"
+    )
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse weights that onnxruntime would wait for: it opens what lies there, a named pipe too."""
+    for name in external_files(path):
+        weights = path.parent / name
+        if _exists(weights) and not _is_file(weights):
+            raise ModelUnusable(f"{path} has its weights in {name}, which is no regular file; put them there")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _tensor_info(node: Any) -> TensorInfo:
@@ -153,9 +177,16 @@ def _tensor_info(node: Any) -> TensorInfo:
     return TensorInfo(node.name, shape, node.type)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
 def _reason(path: Path, text: str) -> str:
     """Why onnxruntime could not load the graph, and what to do about it."""
-    missing = [name for name in external_files(path) if not (path.parent / name).is_file()]
+    missing = [name for name in external_files(path) if not _is_file(path.parent / name)]
     if missing:
         return (
             f"its weights are in {', '.join(missing)}, which must lie beside it; copy that file too, or "
@@ -169,4 +200,4 @@ def _reason(path: Path, text: str) -> str:
         )
     if "opset" in text.lower() or "IR version" in text:
         return f"{text}; export it with an older opset, or install a newer onnxruntime than {VERSION}"
-    return f"{text}; export it again, or see docs/models.md"
+    return f"{text}; export it again"

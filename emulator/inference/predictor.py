@@ -6,6 +6,7 @@ only when `open_predictor` is called, in a worker.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.inference.batching import BatchPlan
+from emulator.inference.decoding import EXTRA, USUAL, Decoding, VideoOptions, av_is_installed
 from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
+from emulator.inference.prediction_cache import PredictionCache
 from emulator.vertex.parameters import ModelParameters, Objective
 from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
 
@@ -32,6 +35,12 @@ __all__ = [
 Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
 
 _PACKAGES = {"cv2": "opencv-python-headless", "numpy": "numpy", "onnxruntime": "onnxruntime", "lap": "lap"}
+# Packages that write the same files.
+_TWINS = {
+    "opencv-python-headless": "opencv-python opencv-python-headless opencv-contrib-python"
+    " opencv-contrib-python-headless",
+    "onnxruntime": "onnxruntime onnxruntime-gpu onnxruntime-openvino",
+}
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,16 @@ class Progress(Protocol):
     def advance(self, time_us: int) -> None:
         """Hear that everything before this time of the video has been looked at."""
 
+    def sampled(self, done: int, total: int | None) -> None:
+        """Hear how many frames were sampled, of how many; None where the video does not say how long it is.
+        `total` is an estimate until the video ends. Called from any thread."""
+
     def alive(self) -> None:
         """Hear that work goes on, although no more of the video has been looked at: before each frame that is
         decoded and each prediction that is put together. Called from any thread."""
+
+    def decoded(self, decoding: Decoding) -> None:
+        """Hear how the video was decoded, once no more of it will be."""
 
 
 class Unwatched:
@@ -75,7 +91,13 @@ class Unwatched:
     def advance(self, time_us: int) -> None:
         """See Progress."""
 
+    def sampled(self, done: int, total: int | None) -> None:
+        """See Progress."""
+
     def alive(self) -> None:
+        """See Progress."""
+
+    def decoded(self, decoding: Decoding) -> None:
         """See Progress."""
 
 
@@ -109,7 +131,13 @@ class Predictor(Protocol):
 
 
 def open_predictor(
-    manifest: ModelManifest, *, provider: str = "cpu", threads: int = 0, batches_help: bool | None = None
+    manifest: ModelManifest,
+    *,
+    provider: str = "cpu",
+    threads: int = 0,
+    batches_help: bool | None = None,
+    video: VideoOptions = USUAL,
+    cache: PredictionCache | None = None,
 ) -> Predictor:
     """Load a model and prove with one run that its shapes are those of the manifest.
 
@@ -117,18 +145,21 @@ def open_predictor(
         provider: `cpu`, `cuda`, `tensorrt` or `openvino`, or `auto` for the fastest that works here.
         threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
         batches_help: whether batches are built; None leaves it to the provider.
+        video: how videos are decoded.
+        cache: where raw results are kept, so that the same are not computed again. Models with states are
+            left out: what such a one finds depends on where a segment begins.
 
     Raises:
-        ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider is not there.
+        ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider or the
+            decoder is not there.
     """
     if missing := missing_packages():
-        raise ModelUnusable(
-            f"{manifest.id} cannot be run: this installation lacks {', '.join(missing)} and serves canned"
-            " models only. Use the image that is not called slim, or `pip install vertex-batch-emulator`"
-        )
+        raise ModelUnusable(f"{manifest.id} cannot be run: {_remedy(missing)}")
+    if video.decoder == "av" and not av_is_installed():
+        raise ModelUnusable(f"the decoder av was asked for, but PyAV is not installed: `{EXTRA}`")
     from emulator.inference.loaded import LoadOptions
 
-    options = LoadOptions(provider, threads, batches_help)
+    options = LoadOptions(provider, threads, batches_help, video, cache)
     if manifest.objective is Objective.OBJECT_TRACKING:
         from emulator.inference.object_tracking import ObjectTracking
 
@@ -140,6 +171,26 @@ def open_predictor(
     from emulator.inference.action_recognition import ActionRecognition
 
     return ActionRecognition(manifest, options)
+
+
+def _remedy(missing: Sequence[str]) -> str:
+    """Why packages are missing, and what to do. One that pip takes for installed has lost its module to a
+    twin: opencv-python and opencv-python-headless write the same files, and uninstalling one removes them."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in missing:
+        with contextlib.suppress(PackageNotFoundError):
+            known = version(package)
+            twins = _TWINS.get(package, package)
+            return (
+                f"pip takes {package} {known} for installed, but its files are gone: another package wrote"
+                f" the same ones and was removed. Run `pip uninstall --yes {twins}`, then"
+                f" `pip install {package}`"
+            )
+    return (
+        f"this installation lacks {', '.join(missing)} and serves canned models only. Use the image that is"
+        " not called slim, or `pip install vertex-batch-emulator`"
+    )
 
 
 def missing_packages() -> list[str]:

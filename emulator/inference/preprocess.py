@@ -11,11 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.inference.frames import Frame, PackedFrame
 from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
 from emulator.inference.onnx_model import DTYPES, OTHER_DTYPES, OnnxModel, TensorInfo
-
-#: Frames that are so many times larger than the input are halved first, which averages their pixels.
-HALVED_FROM = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,15 @@ class Preprocessor:
         return (height, width, self.channels) if self.channels_last else (self.channels, height, width)
 
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
-        """Resize and pad or crop a BGR frame of any size to the input's size.
+        """Resize and pad or crop a BGR frame of any size to the input's size."""
+        return self.fit_frame(PackedFrame(frame))
 
-        Linear, as it is fast and what detectors are trained with. By itself it would skip most pixels of
-        a frame that shrinks a lot, and thin or textured things would flicker; halving looks at them all, at a
-        tenth of what INTER_AREA costs.
-        """
-        geometry = self._geometry(frame.shape[1], frame.shape[0])
+    def fit_frame(self, frame: Frame) -> Picture:
+        """The same for a frame as it was decoded."""
+        geometry = self._geometry(frame.width, frame.height)
         spec = self._spec
         size = (geometry.width, geometry.height)
-        if self.channels == 1:
-            frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        while min(frame.shape[1] / geometry.width, frame.shape[0] / geometry.height) > HALVED_FROM:
-            half = (frame.shape[1] // 2, frame.shape[0] // 2)
-            frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_LINEAR), np.uint8)
-        resized = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        resized = frame.scaled(*size, gray=self.channels == 1)
         resized = resized.reshape(geometry.height, geometry.width, self.channels)
         if spec.fit == "crop-center":
             top, left = -geometry.top, -geometry.left
@@ -142,6 +134,7 @@ class ModelInput:
             tensor.shape[:1] == (None,) for tensor in model.inputs
         )
         """Whether every input takes any number of items along its first axis, as `feed_batch` gives them."""
+        self._constants |= {name: _constant(model.input(name), "zeros", spec) for name, _ in spec.states}
         fed = {pathway.name for pathway in self._pathways} | self._constants.keys()
         missing = [tensor for tensor in model.inputs if tensor.name not in fed]
         if missing:
@@ -155,6 +148,10 @@ class ModelInput:
     def fit(self, frame: NDArray[np.uint8]) -> Picture:
         """See Preprocessor."""
         return self._preprocessor.fit(frame)
+
+    def fit_frame(self, frame: Frame) -> Picture:
+        """See Preprocessor."""
+        return self._preprocessor.fit_frame(frame)
 
     def feed(self, pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
         """What `OnnxModel.run` takes. Valid until this thread's next call: the tensors are used again."""
@@ -263,8 +260,8 @@ def _constant(tensor: TensorInfo, kind: str, spec: InputSection) -> NDArray[Any]
     rank = len(tensor.shape)
     usual = (1, spec.height, spec.width) if rank == 3 else (1,) * rank
     shape = [free if size is None else size for size, free in zip(tensor.shape, usual, strict=True)]
-    if kind == "ones":
-        return np.ones(shape, OTHER_DTYPES[tensor.type])
+    if kind in ("ones", "zeros"):
+        return np.full(shape, kind == "ones", OTHER_DTYPES[tensor.type])
     sizes = [spec.width, spec.height] if kind == "width-height" else [spec.height, spec.width]
     if tensor.shape[-1:] == (None,):
         shape[-1] = 2

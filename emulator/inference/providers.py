@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ Options = dict[str, str]
 _GPU_WHEEL = "onnxruntime-gpu"
 AUTO = "auto"
 CPU = "cpu"
-_OR = f"or set the provider to {CPU} or {AUTO}. See docs/models.md"
+_OR = f"or set the provider to {CPU} or {AUTO}"
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
         # With the fall-back of its own it would print to standard output and change over to the CPU for good.
         session = ort.InferenceSession(str(path), _session_options(), providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        if name != CPU and _loads_on_cpu(path):
+            raise ModelUnusable(
+                f"provider {name} was asked for, but onnxruntime could not start it: {_own_words(error)}"
+                f" The model itself is sound. See that there is {PROVIDERS[name].needs}, {_OR}"
+            ) from error
         raise SessionFailed(f"{f'on {name}: ' if name != CPU else ''}{first_line(error)}") from error
     if PROVIDERS[name].ep not in session.get_providers():
         raise ModelUnusable(
@@ -152,6 +158,20 @@ def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
     share = f", but for {elsewhere} of its {here + elsewhere} nodes" if elsewhere else ""
     log.info("%s runs on %s%s.", path, name, share)
     return session
+
+
+def _own_words(error: Exception) -> str:
+    """What an exception of onnxruntime says, without the place in its source."""
+    return re.sub(r"^/\S+:\d+ .*?\) (?=[A-Z])", "", first_line(error)).rstrip(".") + "."
+
+
+def _loads_on_cpu(path: Path) -> bool:
+    """Whether the graph is sound: then it is the provider that fails, whatever its exception says."""
+    try:
+        ort.InferenceSession(str(path), _session_options(), providers=[PROVIDERS[CPU].ep], enable_fallback=0)
+    except Exception:
+        return False
+    return True
 
 
 def _load_libraries() -> None:

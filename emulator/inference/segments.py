@@ -5,16 +5,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from emulator.inference.points import NO_END
 from emulator.inference.predictor import InstanceFailure, Segment
-from emulator.inference.video import VideoInfo
 from emulator.vertex.predictions import duration_text
 
 S = TypeVar("S")
 
-NO_END = 1 << 62
-OUT_OF_RANGE = 11
+INVALID_ARGUMENT, OUT_OF_RANGE = 3, 11
 
 
 @dataclass
@@ -81,9 +80,26 @@ def grid_points(segment: Segment, interval_us: int) -> tuple[int, int]:
     return -(-max(0, segment.start_us) // interval_us), last
 
 
-def past_end(segment: Segment, info: VideoInfo) -> InstanceFailure:
+class SomeVideo(Protocol):
+    """What is told of a video's end."""
+
+    @property
+    def ends_early(self) -> str: ...
+
+    @property
+    def duration_us(self) -> int | None: ...
+
+
+def past_end(segment: Segment, source: SomeVideo) -> InstanceFailure:
     """The failure of a segment that begins where the video has no more frames."""
-    length = "" if info.duration_us is None else f", which is about {info.duration_us / 1e6:.3f}s long"
+    if source.ends_early:
+        return InstanceFailure(
+            INVALID_ARGUMENT,
+            f"timeSegmentStart {duration_text(segment.start_us)} has no frame: {source.ends_early} Upload the"
+            " whole file again.",
+        )
+    duration_us = source.duration_us
+    length = "" if duration_us is None else f", which is about {duration_us / 1e6:.3f}s long"
     return InstanceFailure(
         OUT_OF_RANGE,
         f"timeSegmentStart {duration_text(segment.start_us)} lies past the end of the video{length}; "

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.segments import NO_END
+from emulator.inference.points import NO_END
 
 Thumbnail = NDArray[np.uint8]
 """A frame in COLUMNS x ROWS cells, each its mean colour: (ROWS, COLUMNS, 3), BGR."""

@@ -5,13 +5,28 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import ModelManifest
+from emulator.inference.manifest import ModelManifest, TrackerSection
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack, TrackFrame
+
+
+def settings_for(manifest: ModelManifest, parameters: ModelParameters) -> TrackerSection:
+    """The tracker's settings for a job: one that asks for low confidences gets tracks that begin with such.
+
+    Vertex: predictions of at least confidenceThreshold are returned. Emulator: where a job gives none, the
+    model's own thresholds stand, as 0 would make a track of nearly every mistake.
+    """
+    settings = manifest.tracker
+    if not parameters.asks_threshold or parameters.confidence_threshold >= settings.new:
+        return settings
+    new = max(parameters.confidence_threshold, manifest.output.min_score)
+    low = min(settings.low, new)
+    return replace(settings, new=new, high=max(low, min(settings.high, new)), low=low)
 
 
 class TrackHistory:

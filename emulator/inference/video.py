@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,18 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from emulator.inference.container import VideoUnreadable
-from emulator.inference.decoder import Decoder, Picture, VideoInfo, quiet_decoder
+from emulator.inference.decoder import VideoInfo
+from emulator.inference.decoding import USUAL, Decoding, VideoOptions
+from emulator.inference.frames import Frame, Picture
+from emulator.inference.open_decoder import open_decoder, quiet_decoder
+from emulator.inference.points import NO_END, Points
 
 __all__ = ["FrameSource", "Picture", "Sample", "VideoInfo", "VideoUnreadable", "quiet_decoder"]
 
 T = TypeVar("T")
 
-_NO_END = 1 << 62
+Span = tuple[int, int | None]
+"""Half-open, in microseconds; without an end it reaches to the video's."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,16 @@ class Sample(Generic[T]):
     data: T
 
 
+@dataclass(frozen=True)
+class VideoEnd:
+    """A video's end, all in microseconds: when its last frame begins (`last_us`) and ceases to be shown
+    (`end_us`), and the last moment that this frame is the nearest to (`reach_us`)."""
+
+    end_us: int
+    last_us: int
+    reach_us: int
+
+
 class SamplingInterrupted(Exception):
     """A sampling ended because it was told to."""
 
@@ -43,14 +57,18 @@ class FrameSource:
     Times are the decoder's timestamps in microseconds after the start of the video track as it is shown,
     never an index divided by a frame rate. A start offset (MPEG-TS), a late start of the track, frames hidden
     by an edit list and reordered B-frames shift nothing: the first frame is at 0 (later only if what precedes
-    it cannot be decoded). Each frame lasts until the next, the last one as long as the one before it.
+    it cannot be decoded). Each frame lasts until the next, the last one as long as the container says or,
+    where it does not, as the one before it.
 
     Pictures are upright: rotation in the metadata is applied. `threads` are those of the codec (0: twice the
     cores); the threads of OpenCV's image functions belong to the process (`cv2.setNumThreads`) and are left
     alone. Gaps longer than `walk_us` are skipped by a seek, which costs about 150 ms (a frame: 2 to 7 ms).
 
     `alive` is called before each frame that is decoded, in the thread that samples: where a container cannot
-    be sought, hours of video may lie between two samples.
+    be sought, hours of video may lie between two samples. `sampled` hears how many points of the grid are
+    done after each sample, and how many there are as far as the container's duration tells.
+
+    A damaged or incomplete file gives the frames that it has. `options.strict` makes an error of it.
 
     Raises `VideoUnreadable` where the file cannot be read as video.
     """
@@ -61,15 +79,24 @@ class FrameSource:
         *,
         threads: int = 0,
         walk_us: int = 8_000_000,
+        options: VideoOptions = USUAL,
         alive: Callable[[], None] = lambda: None,
+        sampled: Callable[[int, int | None], None] = lambda _done, _total: None,
     ) -> None:
-        self._alive = alive
+        self._alive, self._sampled = alive, sampled
         self._interrupted = False
-        self._decoder = Decoder(path, threads, self._check)
+        self._strict = options.strict
+        self._decoder, self._warnings = open_decoder(path, options.decoder, threads, self._check)
+        self.first_warnings = tuple(self._warnings)
+        """What was known to be worth knowing before anything was sampled."""
         self._walk_us = walk_us
         self.info: VideoInfo = self._decoder.info
-        self.end_us: int | None = None
+        self.end: VideoEnd | None = None
         """Where the video ends: known once a sampling has come to its last frame."""
+        self.seen_us = 0
+        """The latest point of a grid that a frame was found for."""
+        self.ends_early = ""
+        """Why frames are missing at the end of the video, as a sentence; known together with `end_us`."""
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +105,26 @@ class FrameSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def end_us(self) -> int | None:
+        """When the video ends, as far as that is known."""
+        return self.end.end_us if self.end else None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found so far that is damaged or missing."""
+        return not self._decoder.damaged and not self.ends_early
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the video was decoded, as far as it was."""
+        warnings = list(dict.fromkeys(self._warnings))
+        if self.ends_early:
+            warnings.append(self.ends_early)
+        elif self._decoder.damaged:
+            warnings.append("Parts of the video are damaged: frames around them are missing or spoilt.")
+        return Decoding(self.info.decoder, tuple(warnings))
 
     def close(self) -> None:
         """Releases the decoder. Sampling opens it again."""
@@ -91,7 +138,7 @@ class FrameSource:
         self._interrupted = True
 
     def sample(
-        self, interval_us: int, spans: Sequence[tuple[int, int | None]], transform: Callable[[Picture], T]
+        self, interval_us: int, spans: Sequence[Span], transform: Callable[[Picture], T]
     ) -> Generator[Sample[T], None, None]:
         """The frames nearest to the grid points k * `interval_us` in any of the half-open spans, in order.
 
@@ -101,9 +148,16 @@ class FrameSource:
         `transform` gets the BGR picture (uint8, height x width x 3) of each frame that is yielded, and of no
         other. One picture is held at a time. Closing the generator releases the decoder.
 
-        Raises `VideoUnreadable` where an incomplete file ends before a span does, after all samples it has.
+        Raises `VideoUnreadable` where `strict` and what the spans ask for is damaged or missing, after all
+        samples that the file has.
         """
-        points = _GridPoints(interval_us, spans)
+        return self.sample_frames(interval_us, spans, lambda frame: transform(frame.bgr()))
+
+    def sample_frames(
+        self, interval_us: int, spans: Sequence[Span], transform: Callable[[Frame], T]
+    ) -> Generator[Sample[T], None, None]:
+        """As `sample`, but `transform` gets the frame, of which it can have a smaller picture for less."""
+        points = GridPoints(interval_us, spans)
         try:
             yield from self._sweep(points, transform)
         finally:
@@ -114,10 +168,9 @@ class FrameSource:
             raise SamplingInterrupted
         self._alive()
 
-    def _sweep(
-        self, points: _GridPoints, transform: Callable[[Picture], T]
-    ) -> Generator[Sample[T], None, None]:
+    def _sweep(self, points: GridPoints, transform: Callable[[Frame], T]) -> Generator[Sample[T], None, None]:
         decoder, step = self._decoder, points.interval_us
+        total, done = points.count(self.info.duration_us), 0
         point = points.at_or_after(0)
         if point is not None:
             decoder.approach(point * step, self._walk_us)
@@ -129,7 +182,7 @@ class FrameSource:
                 picture = decoder.retrieve()
             more = decoder.grab()
             if not more:
-                self.end_us = decoder.length_us()
+                self._note_end()
             # The last moment that belongs to the frame at `now`.
             reach = (now + decoder.time_us) // 2 if more else decoder.end_us() - 1
             last = points.at_or_before(reach // step)
@@ -141,42 +194,52 @@ class FrameSource:
                 steady, more = False, True
                 decoder.seek(now)
                 continue
+            self.seen_us = max(self.seen_us, last * step)
             yield Sample(point, last, now, transform(picture))
+            done += last - point + 1
+            self._sampled(done, total if total is None or more else done)
             point = points.at_or_after(last + 1)
             if point is not None and more:
                 decoder.approach(point * step, self._walk_us)
-        if point is not None and (cause := decoder.why_it_ends_early()):
-            raise VideoUnreadable(
-                f"The video ends early, at {decoder.time_us / 1e6:.3f} s: {cause}. "
-                "Upload the whole file again."
-            )
+        if self._strict and (complaint := self._complaint(everything=point is None)):
+            raise VideoUnreadable(f"{complaint} Upload the whole file again.")
+
+    def _note_end(self) -> None:
+        decoder = self._decoder
+        self.end = VideoEnd(decoder.length_us(), decoder.time_us, decoder.end_us() - 1)
+        if cause := decoder.why_it_ends_early():
+            self.ends_early = f"The video ends early, at {decoder.time_us / 1e6:.3f} s: {cause}."
+        elif shortage := decoder.container.cut_short:
+            self._warnings.append(f"All frames were decoded, although {shortage}")
+
+    def _complaint(self, *, everything: bool) -> str:
+        """What was not decoded of what was asked for."""
+        damage = "Parts of the video are damaged." if self._decoder.damaged else ""
+        return damage if everything else self.ends_early or damage
 
 
-class _GridPoints:
+class GridPoints(Points):
     """The points of a grid, by number, that lie in any of some half-open spans of time."""
 
-    def __init__(self, interval_us: int, spans: Sequence[tuple[int, int | None]]) -> None:
+    def __init__(self, interval_us: int, spans: Sequence[Span]) -> None:
         if interval_us <= 0:
             raise ValueError(f"interval_us must be positive, not {interval_us}")
         self.interval_us = interval_us
-        self._ranges: list[tuple[int, int]] = []  # first and last; disjoint, ascending
-        for start, end in sorted((max(0, start), _NO_END if end is None else end) for start, end in spans):
-            first, last = -(-start // interval_us), -(-end // interval_us) - 1
-            if self._ranges and first <= self._ranges[-1][1] + 1:
-                first, before = self._ranges.pop()
-                last = max(last, before)
-            if first <= last:
-                self._ranges.append((first, last))
+        self._is_open = any(end is None for _, end in spans)
+        whole = ((max(0, start), NO_END if end is None else end) for start, end in spans)
+        super().__init__((-(-start // interval_us), -(-end // interval_us) - 1) for start, end in whole)
 
-    def at_or_after(self, point: int) -> int | None:
-        index = self._following(point)
-        if index and point <= self._ranges[index - 1][1]:
-            return point
-        return self._ranges[index][0] if index < len(self._ranges) else None
+    def count(self, end_us: int | None) -> int | None:
+        """How many points there are before a time; None where that is not known and a span has no end."""
+        if end_us is None:
+            return None if self._is_open else self.rank(NO_END)
+        return self.rank(-(-end_us // self.interval_us) - 1)
 
-    def at_or_before(self, point: int) -> int | None:
-        index = self._following(point)
-        return min(point, self._ranges[index - 1][1]) if index else None
 
-    def _following(self, point: int) -> int:
-        return bisect_right(self._ranges, point, key=lambda range_: range_[0])
+def spans_of(points: Points, interval_us: int) -> list[Span]:
+    """The spans of time that hold these points of a grid, and no other."""
+    ends = NO_END // interval_us
+    return [
+        (first * interval_us, None if last >= ends - 1 else last * interval_us + 1)
+        for first, last in points.ranges
+    ]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from emulator.comparison.metrics.tracking import Moment, figures
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
-from tests.accuracy.tracking_metrics import Moment, figures
 from tests.accuracy.tracking_runs import Update, identified, predicted, score
 from tests.accuracy.tracking_scenes import PERFECT, SCENES, SIZE, degraded
 

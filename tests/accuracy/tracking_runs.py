@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.comparison.metrics.detection import overlaps
+from emulator.comparison.metrics.tracking import Figures, Moment, figures
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection, load_manifest
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
-from tests.accuracy.tracking_metrics import Figures, Moment, figures
 from tests.accuracy.tracking_scenes import LABELS, Detector, Look, detect, looks
 
 Update = Callable[[Detections, int], NDArray[np.int64]]
@@ -88,12 +89,3 @@ def _moment(look: Look, tracked: Tracked, offset: int) -> Moment:
     ids, classes, boxes = tracked
     same = look.classes[:, None] == classes
     return Moment(look.ids + offset, ids + offset, overlaps(look.boxes, boxes) * same)
-
-
-def overlaps(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of corners (N, 4) and (M, 4) -> (N, M)."""
-    one, other = left.astype(np.float64)[:, None], right.astype(np.float64)[None]
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    shared = np.maximum(sides, 0).prod(axis=-1)
-    total = (one[..., 2:] - one[..., :2]).prod(axis=-1) + (other[..., 2:] - other[..., :2]).prod(axis=-1)
-    return np.asarray(shared / np.maximum(total - shared, 1e-12))

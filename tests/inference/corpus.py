@@ -133,6 +133,24 @@ def truth(path: Path) -> list[Shown]:
     ]
 
 
+#: Containers that say how long their last frame is shown.
+STATES_ITS_END = (".mp4", ".mov", ".mkv", ".webm")
+
+
+def shown_until_us(path: Path, frames: Sequence[Shown], rate: float) -> int:
+    """When the last frame ceases to be shown, by what FFmpeg reads of the container; where that does not say,
+    the last frame lasts as long as the one before it, at most the average."""
+    last_us = frames[-1].time_us
+    if path.suffix not in STATES_ITS_END:
+        return last_us + min(last_us - frames[-2].time_us, round(1e6 / rate))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        assert stream.time_base is not None
+        # Where frames are out of order, how long one is decoded says nothing of how long it is shown.
+        return last_us + int(packets[-1].duration * stream.time_base * 1_000_000 + Fraction(1, 2))
+
+
 def nearest(frames: Sequence[Shown], point_us: int) -> Shown:
     """The frame nearest to a moment; of two equally near the earlier."""
     return min(frames, key=lambda frame: (abs(frame.time_us - point_us), frame.time_us))

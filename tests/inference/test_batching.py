@@ -20,6 +20,7 @@ from emulator.inference.preprocess import ModelInput
 from emulator.registry import bundled_models
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
+from tests.conftest import decodes
 from tests.inference.tiny_models import (
     ACTIONS_TOML,
     SIZE,
@@ -119,6 +120,7 @@ def test_clips_in_batches_give_the_same_actions(
     assert caplog.text == ""
 
 
+@decodes
 def test_the_bundled_action_model_works_on_although_it_is_fixed_inside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +172,7 @@ def only_in_words(graph: Path) -> None:
     onnx.save(model, str(graph))
 
 
+@decodes
 def test_a_graph_that_cannot_compute_batches_goes_on_one_by_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -310,7 +313,12 @@ def test_cancelling_half_way_ends_it(tmp_path: Path, video: Path) -> None:
         ("cuda", "its axis is fixed", 0, 1, ""),
         ("cuda", "its axis is fixed", 4, 1, "one by one: its axis is fixed"),
         ("cpu", "", 0, 1, ""),
+        ("cpu", "", 1, 1, ""),
+        ("cpu", "", 2, 1, "the provider is cpu"),
         ("cpu", "", 4, 1, "the provider is cpu"),
+        ("cpu", "its axis is fixed", 1, 1, ""),
+        ("cuda", "", 2, 2, ""),
+        ("cuda", "", 64, 64, ""),
         ("openvino", "", 4, 1, "the provider is openvino"),
     ],
 )
@@ -329,6 +337,10 @@ def test_a_batch_needs_no_more_than_two_callers() -> None:
 def test_shots_are_looked_for_between_single_clips(tmp_path: Path) -> None:
     predictor = open_predictor(free_copy("video-classification", tmp_path), batches_help=True)
     assert predictor.batches(8, ModelParameters()) == BatchPlan(8)
-    plan = predictor.batches(8, ModelParameters(shot_classification=True))
+    with_shots = ModelParameters(shot_classification=True)
+    plan = predictor.batches(8, with_shots)
     assert plan.size == 1
     assert "shotClassification" in plan.note
+    # Nothing is taken away from who asks for single clips.
+    assert predictor.batches(1, with_shots) == BatchPlan(1)
+    assert predictor.batches(2, with_shots) == plan

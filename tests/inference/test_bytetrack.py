@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from emulator.inference.association import assign, to_center
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
@@ -85,6 +86,69 @@ def test_a_weak_detection_continues_a_track_but_begins_none() -> None:
     # 0.05 is below `low`; after it the track is lost, but not for long.
     assert follow(frames) == [[1], [1], [1], [1], [0], [1], [1]]
     assert follow([[(0.5, 0.5, 0.55, 0)]] * 4) == [[0]] * 4
+
+
+def test_a_score_that_is_a_threshold_has_reached_it() -> None:
+    assert follow([[(0.5, 0.5, 0.75, 0)]] * 2, new=0.75) == [[1]] * 2
+    weak: list[list[Seen]] = [[(0.5, 0.5, score, 0)] for score in (0.9, 0.9, 0.25, 0.24)]
+    assert follow(weak, low=0.25) == [[1], [1], [1], [0]]
+    # A second detection has to be a strong one.
+    assert follow([[(0.5, 0.5, 0.9, 0)], [(0.5, 0.5, 0.5, 0)]], high=0.5) == [[1], [1]]
+
+
+def test_a_weak_detection_confirms_no_new_track() -> None:
+    frames: list[list[Seen]] = [[(0.5, 0.5, score, 0)] for score in (0.9, 0.3, 0.9)]
+    assert follow(frames) == [[1], [0], [2]]
+
+
+def test_a_strong_detection_is_held_to_the_overlap_of_the_first_stage() -> None:
+    there: Seen = (0.5, 0.5, 1.0, 0)
+    beside: Seen = (0.53, 0.5, 1.0, 0)  # they overlap by 0.54
+    frames: list[list[Seen]] = [[there]] * 3 + [[beside]]
+    assert follow(frames, match_iou=0.9, second_iou=0.2)[3] == [2]
+    assert follow(frames, match_iou=0.5, second_iou=0.2)[3] == [1]
+
+
+@pytest.mark.parametrize(("distance", "found_again"), [(0.03, 2), (0.02, 2), (0.005, 3)])
+def test_a_lost_track_is_dropped_only_where_it_is_the_same_as_a_live_one(
+    distance: float, found_again: int
+) -> None:
+    """Two objects overlap by 0.54, 0.67 and 0.90; then one of them is not seen for a while."""
+    one: Seen = (0.5, 0.5, 0.9, 0)
+    other: Seen = (0.5 + distance, 0.5, 0.9, 0)
+    frames: list[list[Seen]] = [[one, other]] * 3 + [[one]] * 2 + [[one, other]]
+    assert follow(frames)[5] == [1, found_again]
+
+
+def test_a_lost_object_is_not_taken_to_grow() -> None:
+    """It has grown by a fiftieth of the picture from sample to sample, and comes back as it went."""
+    sizes = [0.1 + 0.02 * min(k, 8) for k in range(16)]
+    tracker = ByteTrack(TrackerSection(match_iou=0.7, lost_iou=1.0))
+    ids = [
+        tracker.update(detections([(0.5, 0.5, 1.0, 0)] if not 9 <= k < 15 else [], width=size), k * STEP_US)
+        for k, size in enumerate(sizes)
+    ]
+    assert [row.tolist() for row in ids] == [[1]] * 9 + [[]] * 6 + [[1]]
+
+
+def test_boxes_keep_their_measures_within_bounds() -> None:
+    boxes = [
+        ([-0.5, -0.25, 1.5, 2.0], [0.5, 0.875, 2.0, 2.25]),  # beyond the picture on every side
+        ([0.5, 0.5, 0.515625, 0.53125], [0.5078125, 0.515625, 0.015625, 0.03125]),
+        ([-9, -4, 9, 4.5], [0, 0, 8, 8]),
+        ([0.5, 0.25, 0.5, 0.25], [0.5, 0.25, 1e-6, 1e-6]),
+    ]
+    centers = to_center(np.array([box for box, _ in boxes], np.float32))
+    np.testing.assert_array_equal(centers.T, np.array([center for _, center in boxes]))
+
+
+def test_no_detection_is_given_to_two_tracks() -> None:
+    def taken(rows: list[int], columns: list[int], weights: list[float]) -> list[int]:
+        return list(assign(np.array(rows), np.array(columns), np.array(weights), 0.1))
+
+    assert taken([0, 1], [0, 0], [0.8, 0.9]) == [1]
+    assert taken([0, 0], [0, 1], [0.8, 0.7]) == [0]
+    assert taken([0, 0, 1, 2], [0, 1, 0, 2], [0.9, 0.8, 0.85, 0.2]) == [1, 2, 3]
 
 
 def test_strong_detections_are_matched_before_weak_ones() -> None:

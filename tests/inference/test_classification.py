@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from emulator.inference.manifest import load_manifest
+from emulator.inference.pooling import Best
 from emulator.inference.predictor import InstanceFailure, Prediction, Predictor, Segment, open_predictor
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ClassificationPrediction, prediction_line
+from emulator.vertex.predictions import ClassificationPrediction, Label, prediction_line
 from tests.inference.tiny_models import (
     CLASSIFICATION_TOML,
     GREEN,
@@ -170,6 +171,21 @@ def test_the_end_of_the_video_is_known_however_near_the_requested_one_is(
         ]
 
 
+@pytest.mark.parametrize("end_us", [2_690_000, 2_700_000, 2_710_000, 2_799_999, 2_800_000, 9_000_000])
+def test_the_last_second_ends_with_the_video_though_no_shots_are_looked_for(
+    model: Predictor, tmp_path: Path, end_us: int
+) -> None:
+    # The last frame is not the one that is looked at for the last point of the grid.
+    clip = write_clip(tmp_path / "30.mp4", red_then_green, seconds=2.7, fps=30)
+    found = predict(model, clip, [Segment(1_500_000, end_us)], one_sec_interval_classification=True)[0]
+    middle_s = pytest.approx((2.5 + min(end_us / 1e6, 2.7)) / 2, abs=1e-6)
+    assert rows(found, least=0.9) == [
+        (SECOND, "green", 2.0, 2.0),
+        (SECOND, "green", middle_s, middle_s),
+        (SEGMENT, "green", 1.5, end_us / 1e6),
+    ]
+
+
 def test_the_background_is_never_predicted(model: Predictor, clip: Path) -> None:
     assert all(row[1] != "grey" for row in rows(predict(model, clip, **ALL_KINDS)[0]))
 
@@ -190,6 +206,14 @@ def test_threshold_and_limit_act_on_each_type(model: Predictor, clip: Path) -> N
     sure = predict(model, clip, confidence_threshold=0.9, **ALL_KINDS)[0]
     assert rows(sure) == rows(everything, least=0.9)
     assert predict(model, clip, confidence_threshold=1.0)[0] == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_of_equally_confident_predictions_the_first_are_kept_in_order(limit: int) -> None:
+    best = Best(limit)
+    for second, confidence in enumerate([0.5, 0.25, 0.5, 0.75, 0.5]):
+        best.add(ClassificationPrediction(SECOND, Label("1", "red"), second, second, confidence))
+    assert [one.start_us for one in best] == [3, 0, 2, 4, 1][:limit]
 
 
 def test_asking_for_shots_changes_nothing_else(model: Predictor, tmp_path: Path) -> None:

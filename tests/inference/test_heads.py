@@ -72,7 +72,13 @@ def test_yolox_logits_become_probabilities(tmp_path: Path) -> None:
     logits[..., 4:] = np.log(rows[..., 4:] / (1 - rows[..., 4:]))
     plain = yolox_head(tmp_path / "plain").decode([rows])
     found = yolox_head(tmp_path / "logits", toml).decode([logits])
+    assert 5 < len(plain) < 84
     np.testing.assert_allclose(found.scores, plain.scores, atol=1e-5)
+    np.testing.assert_array_equal(found.classes, plain.classes)
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    # As they are the logits are no probabilities: nothing but the activation makes them such.
+    with pytest.raises(ModelUnusable, match="not between 0 and 1"):
+        yolox_head(tmp_path / "raw").decode([logits])
 
 
 @pytest.mark.parametrize("found", [0, 84])

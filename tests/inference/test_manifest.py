@@ -71,6 +71,14 @@ def test_a_clip_model_has_its_own_layout_and_background(tmp_path: Path) -> None:
             ('"object_tracking"', '"classification"'),
             "head 'yolox' is not for classification; these are: scores",
         ),
+        (
+            ('"object_tracking"', f'"object_tracking"\ndisplay_name = "{"x" * 129}"'),
+            "it has 129 characters; it may have 128",
+        ),
+        (
+            ('"object_tracking"', '"object_tracking"\ndisplay_name = "a\\u0000b"'),
+            r"display_name is 'a\\x00b'; .*no control characters",
+        ),
         (("width = 416", ""), r"\[input\] width is missing. Width of the input"),
         (
             ("width = 416", 'width = "416"'),
@@ -141,7 +149,7 @@ def test_a_folder_without_manifest_says_what_writes_one(tmp_path: Path) -> None:
 
 
 def test_the_page_lists_every_key_with_its_default_and_meaning() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "models" / "manifest.md").read_text("utf-8")
     documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     declared = []
     for section in SECTIONS.values():

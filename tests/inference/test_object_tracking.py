@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emulator.inference.manifest import load_manifest
@@ -19,9 +20,11 @@ from emulator.inference.predictor import (
     Segment,
     open_predictor,
 )
+from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.inference.video import VideoUnreadable
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
+from tests.conftest import decodes
 from tests.inference.corpus import Clip, constant
 from tests.inference.tiny_models import (
     BLACK,
@@ -106,6 +109,30 @@ def test_the_most_confident_track_comes_first(tracker: Predictor, clip: Path) ->
     assert all(0.8 < confidence <= 1 for confidence in confidences)
 
 
+def test_equally_confident_tracks_come_by_time_and_then_by_class(tmp_path: Path) -> None:
+    manifest = load_manifest(tracking_folder(tmp_path))
+    box = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
+    histories = []
+    # Class and the grid points of the two sightings; the last is more confident than the others.
+    for class_index, first, score in ((1, 5, 0.5), (0, 5, 0.5), (1, 3, 0.5), (0, 7, 0.5), (0, 9, 0.75)):
+        history = TrackHistory(class_index)
+        for point in (first, first + 1):
+            history.add(point, point, box, score)
+        histories.append(history)
+    expected = [("red", 900_000), ("green", 300_000), ("red", 500_000), ("green", 500_000), ("red", 700_000)]
+    for given in (histories, histories[::-1]):
+        found = to_predictions(given, manifest, ModelParameters())
+        assert [(track.label.display_name, track.frames[0].time_us) for track in found] == expected
+    # With room for one in each frame it is the first of them that has the frame.
+    few = to_predictions(histories, manifest, ModelParameters(max_predictions=1))
+    assert [(track.label.display_name, track.frames[0].time_us) for track in few] == [
+        expected[0],
+        expected[1],
+        expected[2],
+        expected[4],
+    ]
+
+
 def test_segment_bounds_are_half_open(tracker: Predictor, clip: Path) -> None:
     found = predict(tracker, clip, [Segment(1_200_000, 1_500_000)])[0]
     assert tracks(found) == [("green", 1.2, 1.4, 3), ("red", 1.2, 1.4, 3)]
@@ -155,6 +182,18 @@ def test_a_segment_that_begins_after_the_last_grid_point_is_empty(tracker: Predi
 
 def test_a_segment_between_two_grid_points_has_no_predictions(tracker: Predictor, clip: Path) -> None:
     assert predict(tracker, clip, [Segment(1_210_000, 1_290_000)])[0] == []
+
+
+@pytest.mark.parametrize("name", ["scene.mp4", "scene.ts"])
+def test_a_segment_between_two_grid_points_is_empty_beside_another(
+    tracker: Predictor, clip: Path, tmp_path: Path, name: str
+) -> None:
+    """The video is decoded as far as the other one needs it: where it ends is not known then."""
+    video = clip if name == clip.name else _stream(tmp_path / name, seconds=2)
+    for other in (Segment(0, 700_000), Segment(0, 1_200_000), Segment(1_300_000, None)):
+        found = predict(tracker, video, [other, Segment(1_210_000, 1_290_000)])
+        assert isinstance(found[0], list)
+        assert found[1] == []
 
 
 def test_a_slow_video_shows_each_frame_at_all_the_points_it_is_nearest_to(
@@ -212,6 +251,29 @@ def test_a_weak_single_sighting_is_not_a_track(tmp_path: Path) -> None:
         seconds=1,
     )
     assert predict(open_predictor(load_manifest(model)), video)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("score", "sightings", "counts"),
+    [
+        (0.75, 1, True),
+        (0.6875, 1, False),
+        (0.5, 2, False),
+        (0.5, 3, True),
+        (0.4375, 3, False),
+    ],
+)
+def test_a_track_counts_from_its_bounds_on(
+    tmp_path: Path, score: float, sightings: int, counts: bool
+) -> None:
+    """One that reaches `sure`, or as many frames as `min_frames`, and the job's threshold."""
+    toml = TRACKING_TOML.replace("min_frames = 2", "min_frames = 3") + "sure = 0.75\n"
+    manifest = load_manifest(tracking_folder(tmp_path, toml))
+    history = TrackHistory(0)
+    for point in range(sightings):
+        history.add(point, point, np.array([0.1, 0.1, 0.2, 0.2], np.float32), score)
+    found = list(to_predictions([history], manifest, ModelParameters(confidence_threshold=0.5)))
+    assert [len(track.frames) for track in found] == ([sightings] if counts else [])
 
 
 def test_the_plain_tracker_by_setting(tmp_path: Path) -> None:
@@ -276,6 +338,7 @@ def test_the_blackness_of_an_empty_video_has_no_tracks(tracker: Predictor, tmp_p
     assert predict(tracker, video)[0] == []
 
 
+@decodes
 def test_walking_to_a_late_segment_gives_signs_of_life_and_stops_when_told_to(
     tracker: Predictor, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emulator.inference.check import check
 from emulator.inference.manifest import ModelUnusable, load_manifest
-from emulator.inference.onnx_model import OnnxModel, external_files
+from emulator.inference.model_files import external_files
+from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.predictor import open_predictor
 from emulator.inference.recognise import recognise, write_folder
 from emulator.vertex.predictions import ObjectTrack
@@ -73,7 +75,10 @@ def test_a_node_that_fails_is_told_once(tmp_path: Path, capfd: pytest.CaptureFix
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
         [four],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "model.onnx",
+    )
     model = OnnxModel(tmp_path / "model.onnx")
     with pytest.raises(ModelUnusable, match="Reshape"):
         model.run(["y"], {"x": np.zeros(5, np.float32)})
@@ -126,10 +131,29 @@ def test_onnxruntime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
 def test_installation_without_inference_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def not_there(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
     manifest = load_manifest(tracking_folder(tmp_path / "tracker"))
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(importlib.metadata, "version", not_there)
     with pytest.raises(ModelUnusable, match="lacks opencv-python-headless and serves canned models only"):
         open_predictor(manifest)
+
+
+def test_module_that_a_twin_took_along_is_told_with_what_brings_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip still knows opencv-python-headless, but uninstalling opencv-python has deleted its files."""
+    manifest = load_manifest(tracking_folder(tmp_path / "tracker"))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ModelUnusable) as refused:
+        open_predictor(manifest)
+    message = str(refused.value)
+    version = importlib.metadata.version("opencv-python-headless")
+    assert f"pip takes opencv-python-headless {version} for installed, but its files are gone" in message
+    assert "Run `pip uninstall --yes opencv-python opencv-python-headless" in message
+    assert message.endswith("then `pip install opencv-python-headless`")
 
 
 def external_detector(folder: Path, location: str = "weights.bin") -> Path:

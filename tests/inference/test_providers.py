@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -117,3 +117,34 @@ def test_openvino_computes_what_the_cpu_does_and_the_same_each_time(path: Path) 
     for one, other, third in zip(expected, found, again, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
         np.testing.assert_array_equal(third, other)
+
+
+def test_a_provider_that_raises_is_not_blamed_on_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime-gpu does so where TensorRT's libraries are missing; other wheels only warn."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    offer(monkeypatch, "tensorrt", "cuda")
+    real = ort.InferenceSession
+    place = (
+        "/onnxruntime_src/onnxruntime/python/state.cc:729 void onnxruntime::f(PySessionOptions&, const T&) "
+    )
+
+    def raising(path: str, options: Any, *, providers: list[Any], enable_fallback: int) -> Any:
+        if providers[0] != "CPUExecutionProvider":
+            raise RuntimeError(f"{place}Please install TensorRT libraries.\nTrail")
+        return real(path, options, providers=providers, enable_fallback=enable_fallback)
+
+    monkeypatch.setattr(ort, "InferenceSession", raising)
+    with pytest.raises(ModelUnusable) as refused:
+        OnnxModel(center_detector(tmp_path / "model.onnx"), provider="tensorrt")
+    message = str(refused.value)
+    assert message.startswith(
+        "provider tensorrt was asked for, but onnxruntime could not start it: Please install TensorRT"
+        " libraries. The model itself is sound."
+    )
+    assert "export it again" not in message
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"this is no model" * 100)
+    with pytest.raises(ModelUnusable, match="cannot be loaded as an ONNX model"):
+        OnnxModel(broken, provider="tensorrt")

@@ -57,7 +57,9 @@ def test_people_walking_by_one_at_a_time_are_one_track_each(yolox: ModelManifest
 
 @pytest.mark.parametrize("clip", ["car-detection.mp4", "nasa_13013.mp4"])
 def test_other_clips_do_not_break_it(yolox: ModelManifest, clip: str) -> None:
-    for track in tracks(yolox, clip, Segment(2_000_000, 6_000_000)):
+    found = tracks(yolox, clip, Segment(2_000_000, 6_000_000))
+    assert found
+    for track in found:
         assert all(frame.x_min < frame.x_max and frame.y_min < frame.y_max for frame in track.frames)
 
 

@@ -117,7 +117,7 @@ def test_labels_are_read_from_lines_and_from_json(tmp_path: Path) -> None:
         "[]",
         "7",
         '["run", null]',
-        '[{"id": 1, "name": "run"}]',
+        '[{"id": 1, "title": "run"}]',
         '["run\\nsit"]',
         '["run", ""]',
     ):
@@ -152,7 +152,7 @@ def test_an_unknown_graph_is_described_with_what_is_missing(tmp_path: Path) -> N
     )
     with pytest.raises(ModelUnusable) as caught:
         recognise(path)
-    for part in ("images [1, 3, 32, 32]", "not yolox", "not center", "not clip", "docs/models.md"):
+    for part in ("images [1, 3, 32, 32]", "not yolox", "not center", "not clip", "--head and --set"):
         assert part in str(caught.value)
     with pytest.raises(ModelUnusable, match=r"unknown head 'ssd'; it must be one of yolox, .*, clip"):
         recognise(path, head="ssd")
@@ -191,3 +191,22 @@ def test_check_draws_actions_and_tells_why_nothing_was_found(tmp_path: Path) -> 
     assert [drawing.time_us for drawing in report.drawings] == [500_000]
     late = check(manifest, clip, progress=Watch(), segment=Segment(9_000_000, None))
     assert "past the end" in late.failure
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("detect.tflite", b"\x1c\0\0\0TFL3", r"a TFLite model, .*tf2onnx.convert --tflite \S+ --output"),
+        ("best.pt", b"PK\x03\x04" + bytes(99), "a checkpoint of PyTorch or Keras"),
+        ("model.h5", b"\x89HDF\r\n", "a checkpoint of PyTorch or Keras"),
+        ("saved/saved_model.pb", b"\x08\x01", r"a TensorFlow SavedModel, .*tf2onnx.convert --saved-model"),
+    ],
+)
+def test_other_formats_are_told_how_to_become_onnx(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    with pytest.raises(ModelUnusable, match=message):
+        recognise(path.parent if path.name == "saved_model.pb" else path)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from packaging.version import Version
 
 from emulator.inference.manifest import ModelUnusable
 from emulator.inference.predictor import open_predictor
@@ -413,8 +415,14 @@ def test_classifiers_are_for_videos_where_that_is_said(tmp_path: Path, shape: tu
     open_predictor(write_folder(found, path, tmp_path / "model"))
 
 
+# The first onnxruntime that reads an opset; older ones than the lowest that we allow read the others.
+READ_SINCE = {22: "1.21", 23: "1.22"}
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17, 21, 22, 23])
 def test_graphs_of_old_and_new_opsets_run(tmp_path: Path, opset: int) -> None:
+    if Version(onnxruntime.__version__) < Version(READ_SINCE.get(opset, "0")):
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} does not read opset {opset}")
     path = recorded(tmp_path / "net.onnx", {"output0": V8}, shape=SQUARE, opset=opset)
     open_predictor(write_folder(recognise(path, labels=TWO), path, tmp_path / "model"))
 
@@ -582,7 +590,7 @@ def test_answers_fill_free_axes_and_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"metadata": {"task": "segment"}}, "is a model for segment by its metadata"),
+        ({"metadata": {"task": "obb"}}, "is a model for obb by its metadata, which has no upright boxes"),
         ({"shape": (8, 3, SIZE, SIZE)}, r"takes 8 at a time, .*batch axis of 1, or a free one"),
         ({"shape": (1, 12)}, "no input looks like a picture"),
         ({"dtype": np.int64}, "no input looks like a picture"),

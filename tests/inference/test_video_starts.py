@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.config import DecoderChoice
+from emulator.inference.decoding import VideoOptions
 from emulator.inference.video import FrameSource, quiet_decoder
 from tests.inference.corpus import LONG, Shown, nearest, read_number, truth
 
@@ -36,8 +38,9 @@ def _quiet() -> None:
     quiet_decoder()
 
 
+@pytest.mark.parametrize("decoder", ["opencv", "av"])
 @pytest.mark.parametrize("name", LONG)
-def test_every_start_gives_the_nearest_frames(tmp_path: Path, name: str) -> None:
+def test_every_start_gives_the_nearest_frames(tmp_path: Path, name: str, decoder: DecoderChoice) -> None:
     path = LONG[name](tmp_path)
     frames = truth(path)
     # Behind the last frame but one, how long the last one lasts decides; other tests look at that.
@@ -48,14 +51,16 @@ def test_every_start_gives_the_nearest_frames(tmp_path: Path, name: str) -> None
         miss
         for start_us in starts
         for walk_us in WALKS_US
-        for miss in misses(path, frames, start_us, walk_us)
+        for miss in misses(path, frames, start_us, walk_us, decoder)
     ]
     assert not wrong
 
 
-def misses(path: Path, frames: Sequence[Shown], start_us: int, walk_us: int) -> Iterator[Miss]:
+def misses(
+    path: Path, frames: Sequence[Shown], start_us: int, walk_us: int, decoder: DecoderChoice
+) -> Iterator[Miss]:
     """The points of a segment that starts there for which not the nearest frame comes."""
-    with FrameSource(path, walk_us=walk_us) as source:
+    with FrameSource(path, walk_us=walk_us, options=VideoOptions(decoder)) as source:
         found = sampled(source, start_us, start_us + LENGTH_US)
     end_us = min(start_us + LENGTH_US, frames[-2].time_us)
     for point in range(-(-start_us // INTERVAL_US), -(-end_us // INTERVAL_US)):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.config import DecoderChoice
+from emulator.inference.decoding import VideoOptions
 from emulator.inference.video import FrameSource, quiet_decoder
 from tests.inference.corpus import (
     CORPUS,
@@ -18,9 +20,11 @@ from tests.inference.corpus import (
     constant,
     nearest,
     read_number,
+    shown_until_us,
     truth,
 )
 
+DECODERS: tuple[DecoderChoice, ...] = ("opencv", "av")
 Span = tuple[int, int | None]
 Clips = Callable[[str], tuple[Path, list[Shown]]]
 EVERYTHING: list[Span] = [(0, None)]
@@ -46,9 +50,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     return get
 
 
-def end_us(frames: Sequence[Shown], fps: float) -> int:
-    last = frames[-1].time_us
-    return last + max(1, min(last - frames[-2].time_us, round(1e6 / fps)) - 1000)
+def end_us(path: Path, frames: Sequence[Shown], fps: float) -> int:
+    """The end of the moments that the last frame answers for."""
+    return max(frames[-1].time_us + 1, shown_until_us(path, frames, fps) - 1000)
 
 
 def expected(frames: Sequence[Shown], end: int, interval_us: int, spans: Sequence[Span]) -> dict[int, Shown]:
@@ -121,22 +125,28 @@ def test_the_edit_list_hides_frames_and_the_cut_stream_starts_late(clips: Clips)
     assert clips("cut-into.ts")[1][0].number > 0
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("interval_us", [100_000, 33_333])
 @pytest.mark.parametrize("name", CORPUS)
-def test_a_whole_video_gives_the_nearest_frames(clips: Clips, name: str, interval_us: int) -> None:
+def test_a_whole_video_gives_the_nearest_frames(
+    clips: Clips, name: str, interval_us: int, decoder: DecoderChoice
+) -> None:
     path, frames = clips(name)
-    with FrameSource(path) as source:
-        wanted = expected(frames, end_us(frames, source.info.fps), interval_us, EVERYTHING)
+    with FrameSource(path, options=VideoOptions(decoder)) as source:
+        wanted = expected(frames, end_us(path, frames, source.info.fps), interval_us, EVERYTHING)
         assert_same(sampled(source, interval_us, EVERYTHING), wanted, name)
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("walk_us", [400_000, 8_000_000], ids=["seek", "walk"])
 @pytest.mark.parametrize("name", CORPUS)
-def test_any_spans_give_the_nearest_frames(clips: Clips, name: str, walk_us: int) -> None:
+def test_any_spans_give_the_nearest_frames(
+    clips: Clips, name: str, walk_us: int, decoder: DecoderChoice
+) -> None:
     path, frames = clips(name)
     rng = random.Random(f"{name} {walk_us}")
-    with FrameSource(path, walk_us=walk_us) as source:
-        end = end_us(frames, source.info.fps)
+    with FrameSource(path, walk_us=walk_us, options=VideoOptions(decoder)) as source:
+        end = end_us(path, frames, source.info.fps)
         for _ in range(5):
             interval_us, spans = rng.choice([100_000, 50_000, 80_000]), random_spans(rng, end)
             wanted = expected(frames, end, interval_us, spans)
@@ -155,7 +165,7 @@ def test_overlapping_spans_share_their_frames(clips: Clips, name: str) -> None:
         samples = list(
             source.sample(100_000, spans, lambda picture: transformed.append(read_number(picture)))
         )
-        wanted = expected(frames, end_us(frames, source.info.fps), 100_000, spans)
+        wanted = expected(frames, end_us(path, frames, source.info.fps), 100_000, spans)
         assert_same(sampled(source, 100_000, spans), wanted, name)
     assert len(transformed) == len(samples) == len({frame.number for frame in wanted.values()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,14 @@ import cv2
 import numpy as np
 import pytest
 
+from emulator.config import DecoderChoice
+from emulator.inference.decoding import USUAL, VideoOptions
 from emulator.inference.video import FrameSource, Sample, VideoUnreadable, quiet_decoder
 from tests.inference.corpus import Clip, constant, read_number, rotate_by_metadata, silence
 
 TO_THE_END: list[tuple[int, int | None]] = [(0, None)]
 RATE = Fraction(1, 30)
+DECODERS: tuple[DecoderChoice, ...] = ("opencv", "av")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,14 +40,23 @@ def mp4(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return clip.write(tmp_path_factory.mktemp("whole")).read_bytes()
 
 
-def samples(path: Path, spans: list[tuple[int, int | None]] = TO_THE_END) -> list[Sample[int]]:
-    with FrameSource(path) as source:
+def samples(
+    path: Path, spans: list[tuple[int, int | None]] = TO_THE_END, options: VideoOptions = USUAL
+) -> list[Sample[int]]:
+    with FrameSource(path, options=options) as source:
         return list(source.sample(100_000, spans, read_number))
 
 
-def refusal(path: Path) -> str:
+def warnings(path: Path, options: VideoOptions = USUAL) -> str:
+    """What is said about a video of which all frames that there are have been decoded."""
+    with FrameSource(path, options=options) as source:
+        assert list(source.sample(100_000, TO_THE_END, read_number))
+    return "; ".join(source.decoding.warnings)
+
+
+def refusal(path: Path, options: VideoOptions = USUAL) -> str:
     with pytest.raises(VideoUnreadable) as caught:
-        samples(path)
+        samples(path, options=options)
     message = str(caught.value)
     assert str(path.parent) not in message, "the caller names the object"
     return message
@@ -54,6 +67,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+OGG = b"OggS\0\2" + bytes(20) + b"\1\x1e"
 NOT_VIDEO: dict[str, tuple[bytes, str]] = {
     "zero-bytes": (b"", "is empty"),
     "one-byte": (b"x", "text that starts with 'x'"),
@@ -64,6 +78,9 @@ NOT_VIDEO: dict[str, tuple[bytes, str]] = {
     "session-description": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5000 RTP/AVP 96\n", "text"),
     "wave": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(24), "audio"),
     "mp3": (b"ID3\x04" + bytes(60), "audio"),
+    "animated-picture": (b"GIF89a" + bytes(60), "a GIF, a picture that may be animated"),
+    "ogg-of-sound": (OGG + b"\1\x1e\1vorbis" + bytes(60), "audio"),
+    "heif": (b"\0\0\0\x18ftypheic" + bytes(12), "a picture (HEIF"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(60), "a picture"),
     "bare-h264": (b"\0\0\0\1\x67" + bytes(60), "without the timestamps"),
     "only-a-header": (b"\0\0\0\x18ftypisom" + bytes(12), "no index (moov box)"),
@@ -129,19 +146,54 @@ def fragments_cut(_: bytes, folder: Path) -> Path:
     return write(folder / "cut.mp4", whole[: len(whole) * 6 // 10 + 9])
 
 
-@pytest.mark.parametrize("cut", [cut_mp4, cut_mkv, cut_avi, fragments_cut])
+CUTS = [cut_mp4, cut_mkv, cut_avi, fragments_cut]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("cut", CUTS)
 def test_a_cut_file_serves_what_it_has_and_then_says_so(
-    mp4: bytes, tmp_path: Path, cut: Callable[[bytes, Path], Path]
+    mp4: bytes, tmp_path: Path, cut: Callable[[bytes, Path], Path], decoder: DecoderChoice
 ) -> None:
     path = cut(mp4, tmp_path)
-    before = samples(path, [(0, 2_000_000)])
+    before = samples(path, [(0, 2_000_000)], VideoOptions(decoder, strict=True))
     assert [sample.first for sample in before] == list(range(20))
+    assert len(samples(path, options=VideoOptions(decoder))) > 30
+    said = warnings(path, VideoOptions(decoder))
+    assert re.search(r"ends early, at \d\.\d+ s: .*cut short", said), said
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("cut", CUTS)
+def test_with_strict_a_cut_file_is_an_error_after_what_it_has(
+    mp4: bytes, tmp_path: Path, cut: Callable[[bytes, Path], Path], decoder: DecoderChoice
+) -> None:
+    path = cut(mp4, tmp_path)
     found: list[int | None] = []
-    with FrameSource(path) as source:
+    with FrameSource(path, options=VideoOptions(decoder, strict=True)) as source:
         generator = source.sample(100_000, TO_THE_END, read_number)
         with pytest.raises(VideoUnreadable, match=r"ends early, at \d\.\d+ s: .*cut short"):
             found.extend(iter(lambda: next(generator).first, None))
     assert len(found) > 30
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_box_that_claims_a_few_bytes_too_many_costs_nothing(
+    mp4: bytes, tmp_path: Path, decoder: DecoderChoice, strict: bool
+) -> None:
+    box = mp4.index(b"mdat") - 4
+    longer = (int.from_bytes(mp4[box : box + 4], "big") + 7).to_bytes(4, "big")
+    path = write(tmp_path / "clip.mp4", mp4[:box] + longer + mp4[box + 4 :])
+    assert len(samples(path, options=VideoOptions(decoder, strict))) == 100
+    assert "All frames were decoded" in warnings(path, VideoOptions(decoder))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_damaged_last_unit_costs_its_frame_alone(
+    mp4: bytes, tmp_path: Path, decoder: DecoderChoice
+) -> None:
+    path = write(tmp_path / "clip.mp4", mp4[:-40] + bytes(40))
+    assert len(samples(path, options=VideoOptions(decoder))) >= 99
 
 
 def damaged(mp4: bytes, start: float, stop: float) -> bytes:
@@ -162,7 +214,8 @@ def test_damage_in_the_middle_does_not_end_the_video(mp4: bytes, tmp_path: Path)
 def test_damage_up_to_the_end_is_reported(mp4: bytes, tmp_path: Path) -> None:
     path = write(tmp_path / "clip.mp4", damaged(mp4, 0.5, 1.0))
     assert len(samples(path, [(0, 3_000_000)])) == 30
-    assert "the rest of the file is damaged" in refusal(path)
+    assert "the rest of the file is damaged" in warnings(path)
+    assert "the rest of the file is damaged" in refusal(path, VideoOptions(strict=True))
 
 
 def test_damage_everywhere_leaves_no_frame(mp4: bytes, tmp_path: Path) -> None:
@@ -171,12 +224,15 @@ def test_damage_everywhere_leaves_no_frame(mp4: bytes, tmp_path: Path) -> None:
     assert "h264" in message
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", ["frame%03d.jpg", "frame*.png"])
-def test_a_name_is_never_read_as_a_pattern(mp4: bytes, tmp_path: Path, name: str) -> None:
+def test_a_name_is_never_read_as_a_pattern(
+    mp4: bytes, tmp_path: Path, name: str, decoder: DecoderChoice
+) -> None:
     for index in range(3):
         for ending in ("jpg", "png"):
             cv2.imwrite(str(tmp_path / f"frame{index:03d}.{ending}"), np.zeros((8, 8, 3), np.uint8))
-    assert "rename it to end in .mp4" in refusal(write(tmp_path / name, mp4))
+    assert len(samples(write(tmp_path / name, mp4), options=VideoOptions(decoder))) == 100
 
 
 @pytest.mark.parametrize(
@@ -210,11 +266,12 @@ PIXELS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", PIXELS)
-def test_any_depth_and_size_becomes_8_bit_colour(tmp_path: Path, name: str) -> None:
+def test_any_depth_and_size_becomes_8_bit_colour(tmp_path: Path, name: str, decoder: DecoderChoice) -> None:
     clip = Clip(name, constant(30), RATE, **PIXELS[name])
     width, height = clip.size
-    with FrameSource(clip.write(tmp_path)) as source:
+    with FrameSource(clip.write(tmp_path), options=VideoOptions(decoder)) as source:
         assert (source.info.width, source.info.height) == (width, height)
         pictures = list(source.sample(300_000, TO_THE_END, lambda picture: picture))
     assert all(sample.data.shape == (height, width, 3) for sample in pictures)
@@ -226,10 +283,11 @@ def test_any_depth_and_size_becomes_8_bit_colour(tmp_path: Path, name: str) -> N
         assert white > 220
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_pictures_are_upright(tmp_path: Path, degrees: int) -> None:
+def test_pictures_are_upright(tmp_path: Path, degrees: int, decoder: DecoderChoice) -> None:
     path = rotate_by_metadata(Clip("clip.mp4", constant(30), RATE).write(tmp_path), degrees)
-    with FrameSource(path) as source:
+    with FrameSource(path, options=VideoOptions(decoder)) as source:
         info = source.info
         pictures = [sample.data for sample in source.sample(100_000, TO_THE_END, lambda picture: picture)]
     assert info.rotation == degrees
@@ -239,11 +297,12 @@ def test_pictures_are_upright(tmp_path: Path, degrees: int) -> None:
     assert [read_number(np.rot90(picture, degrees // 90)) for picture in pictures] == list(range(0, 30, 3))
 
 
-def test_a_change_of_size_is_scaled_to_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_change_of_size_is_scaled_to_the_first(tmp_path: Path, decoder: DecoderChoice) -> None:
     small = Clip("small.ts", constant(30, 3000), Fraction(1, 90000)).write(tmp_path)
     large = Clip("large.ts", constant(30, 3000, 90000), Fraction(1, 90000), size=(256, 192)).write(tmp_path)
     path = write(tmp_path / "both.ts", small.read_bytes() + large.read_bytes())
-    with FrameSource(path) as source:
+    with FrameSource(path, options=VideoOptions(decoder)) as source:
         found = [
             (sample.data.shape, read_number(sample.data))
             for sample in source.sample(500_000, TO_THE_END, lambda picture: picture)
@@ -251,10 +310,12 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path: Path) -> None:
     assert found == [((96, 128, 3), number) for number in (0, 15, 0, 15)]
 
 
-def test_joined_transport_streams_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_joined_transport_streams_go_on(tmp_path: Path, decoder: DecoderChoice) -> None:
     part = Clip("part.ts", constant(90, 3000, 126000), Fraction(1, 90000), b_frames=2, gop=15).write(tmp_path)
     path = write(tmp_path / "joined.ts", part.read_bytes() * 2)
-    found = {point: sample.data for sample in samples(path) for point in range(sample.first, sample.last + 1)}
+    joined = samples(path, options=VideoOptions(decoder))
+    found = {point: sample.data for sample in joined for point in range(sample.first, sample.last + 1)}
     assert list(found) == list(range(60))
     late = {point: number for point, number in found.items() if point >= 37}
     assert late == {point: 3 * point - 90 for point in late}

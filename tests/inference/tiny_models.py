@@ -15,6 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from emulator.inference.decoding import Decoding
+
 SIZE = 64
 CELL = 8
 RED, GREEN, BLACK, WHITE = (0, 0, 255), (0, 255, 0), (0, 0, 0), (255, 255, 255)
@@ -265,11 +267,15 @@ def cell_box(column: int, row: int) -> tuple[float, float, float, float]:
 
 
 class Watch:
-    """A Progress that remembers the times, counts signs of life, and cancels after some of the times."""
+    """A Progress that remembers the times, counts signs of life, and cancels after some of the times.
+
+    `frames` is what it heard last of the frames: how many were sampled, of how many."""
 
     def __init__(self, cancel_after: int | None = None) -> None:
         self.times: list[int] = []
         self.signs = 0
+        self.decoding: Decoding | None = None
+        self.frames: tuple[int, int | None] = (0, None)
         self._cancel_after = cancel_after
 
     def cancelled(self) -> bool:
@@ -278,8 +284,14 @@ class Watch:
     def advance(self, time_us: int) -> None:
         self.times.append(time_us)
 
+    def sampled(self, done: int, total: int | None) -> None:
+        self.frames = (done, total)
+
     def alive(self) -> None:
         self.signs += 1
+
+    def decoded(self, decoding: Decoding) -> None:
+        self.decoding = decoding
 
 
 def recorded(

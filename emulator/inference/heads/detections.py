@@ -101,6 +101,20 @@ class BoxForm:
         return boxes
 
 
+def as_table(output: NDArray[Any]) -> NDArray[Any] | None:
+    """An output as (rows, columns), without the axes of length 1 of a batch and of some converters.
+
+    None where it has more than two others.
+    """
+    while output.ndim > 2 and output.shape[0] == 1:
+        output = output[0]
+    while output.ndim > 2 and output.shape[-1] == 1:
+        output = output[..., 0]
+    if output.ndim == 3 and output.shape[1] == 1:
+        output = output[:, 0]
+    return output if output.ndim == 2 else None
+
+
 def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Detections:
     """Drop the weaker of overlapping boxes, keep the best, make boxes relative to the frame."""
     if not len(found):

@@ -11,6 +11,7 @@ from emulator.inference.heads.detections import (
     BoxForm,
     Detections,
     Tensors,
+    as_table,
     probabilities,
     refuse_not_finite,
     softmax,
@@ -25,17 +26,17 @@ FILLER = -1
 class DetrHead:
     """Class logits [1, queries, classes] and boxes [1, queries, 4] of DETR, RT-DETR, D-FINE, RF-DETR.
 
-    With `softmax` the last class is *no object*, and a query has the best of the others; with `sigmoid` every
-    class of a query is a detection of its own.
+    With `softmax` a query has the best of the classes that are not background; otherwise every class of a
+    query is a detection of its own. The first axis may be missing.
     """
-
-    one_item_a_row = True
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self._labels = len(manifest.labels)
+        self._first = self._spec.first_class + (self._spec.background == "first")
         self._form = BoxForm(manifest)
         self.names = model.output_names(self._spec.names)
+        self.one_item_a_row = model.has_batch_axis(self.names)
         if len(self.names) != 2:
             raise ModelUnusable(
                 f"{self._where} has the outputs {', '.join(self.names)}; a detr head needs two, name them: "
@@ -45,28 +46,27 @@ class DetrHead:
     def decode(self, outputs: Tensors) -> Detections:
         """See DetectionHead."""
         logits, boxes = self._checked(outputs)
-        least = self._spec.min_score
+        least, wanted = self._spec.min_score, slice(self._first, self._first + self._labels)
         if self._spec.activation == "softmax":
-            scores = softmax(logits, self._where)[:, self._spec.first_class : -1]
+            scores = softmax(logits, self._where)[:, wanted]
             queries = np.flatnonzero(scores.max(axis=1) >= least)
             classes = scores[queries].argmax(axis=1)
         else:
-            scores = probabilities(logits, self._spec, self._where)[:, self._spec.first_class :]
+            scores = probabilities(logits, self._spec, self._where)[:, wanted]
             queries, classes = np.nonzero(scores >= least)
         return Detections(self._form.to_pixels(boxes[queries]), scores[queries, classes], classes)
 
     def _checked(self, outputs: Tensors) -> tuple[NDArray[Any], NDArray[Any]]:
-        logits, boxes = outputs
-        width = self._spec.first_class + self._labels + (self._spec.activation == "softmax")
-        fits = logits.ndim == 3 and logits.shape[0] == 1 and logits.shape[2] == width
-        if not fits or boxes.shape != (1, logits.shape[1], 4):
+        logits, boxes = (as_table(output) for output in outputs)
+        width = self._spec.first_class + self._labels + (self._spec.background != "none")
+        if logits is None or boxes is None or logits.shape[1] != width or boxes.shape != (len(logits), 4):
             raise ModelUnusable(
-                f"{self._where}: outputs {self.names[0]} {list(logits.shape)} and {self.names[1]} "
-                f"{list(boxes.shape)} are not logits [1, queries, {width}] and boxes [1, queries, 4]; "
-                f"the last axis is {self._labels} labels, one more with activation softmax (no object) "
-                "and one more with first_class 1; correct these, the labels file or [output] names"
+                f"{self._where}: outputs {self.names[0]} {list(outputs[0].shape)} and {self.names[1]} "
+                f"{list(outputs[1].shape)} are not logits [1, queries, {width}] and boxes [1, queries, 4]; "
+                f"the last axis is {self._labels} labels, one more with activation softmax or background (no "
+                "object) and one more with first_class 1; correct these, the labels file or [output] names"
             )
-        return logits[0], boxes[0]
+        return logits, boxes
 
 
 class DetectionsHead:

@@ -24,15 +24,14 @@ class NanodetHead:
 
     Either one tensor [1, N, classes + 4 * (reg_max + 1)], or for every stride a tensor of scores and then for
     every stride one of distributions, each [1, n, channels] or [1, channels, h, w]. A distance is the mean of
-    its distribution (Generalized Focal Loss).
+    its distribution (Generalized Focal Loss). The first axis may be missing.
     """
-
-    one_item_a_row = True
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self._classes = len(manifest.labels)
         self.names = self._outputs(model)
+        self.one_item_a_row = model.has_batch_axis(self.names)
         points = []
         for stride in self._spec.strides:
             columns, rows = (

@@ -11,6 +11,7 @@ from emulator.inference.heads.detections import (
     BoxForm,
     Detections,
     Tensors,
+    as_table,
     probabilities,
     refuse_not_finite,
 )
@@ -21,67 +22,71 @@ from emulator.inference.onnx_model import OnnxModel
 class YoloV8Head:
     """[1, 4 + classes, N] or [1, N, 4 + classes]: a box and class scores per cell, without objectness."""
 
-    one_item_a_row = True
-
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._spec, self._where = manifest.output, str(manifest.graph)
         self.names = model.output_names(self._spec.names)[:1]
-        self._width = 4 + len(manifest.labels)
+        self.one_item_a_row = model.has_batch_axis(self.names)
+        self._scores_end = 4 + len(manifest.labels)
+        self._width = self._scores_end + self._spec.extra
         self._form = BoxForm(manifest)
 
     def decode(self, outputs: Tensors) -> Detections:
         """See DetectionHead."""
         columns = self._checked(outputs[0])
-        best = probabilities(columns[4:].max(axis=0), self._spec, self._where)
+        class_scores = columns[4 : self._scores_end]
+        best = probabilities(class_scores.max(axis=0), self._spec, self._where)
         # Few cells hold an object: their class and box are looked up for those alone.
         kept = np.flatnonzero(best >= self._spec.min_score)
         return Detections(
             boxes=self._form.to_pixels(columns[:4, kept].T),
             scores=best[kept],
-            classes=columns[4:, kept].argmax(axis=0),
+            classes=class_scores[:, kept].argmax(axis=0),
         )
 
     def _checked(self, output: NDArray[Any]) -> NDArray[Any]:
         """(4 + classes, N)"""
-        if output.ndim == 3 and output.shape[0] == 1 and self._width in output.shape[1:]:
-            return np.asarray(output[0] if output.shape[1] == self._width else output[0].T)
+        table = as_table(output)
+        if table is not None and self._width in table.shape:
+            return np.asarray(table if table.shape[0] == self._width else table.T)
         raise ModelUnusable(
             f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolov8 head of "
-            f"{self._width - 4} labels needs [1, {self._width}, N] or [1, N, {self._width}]; correct "
-            "the labels file or [output] head"
+            f"{self._scores_end - 4} labels{_and_extra(self._spec.extra)} needs [1, {self._width}, N] or "
+            f"[1, N, {self._width}]; correct the labels file, [output] extra or [output] head"
         )
 
 
 class YoloV5Head:
     """[1, N, 5 + classes]: decoded boxes, objectness and class scores (YOLOv5, v6, v7, decoded YOLOX)."""
 
-    one_item_a_row = True
-
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._manifest, self._where = manifest, str(manifest.graph)
         self.names = model.output_names(manifest.output.names)[:1]
+        self.one_item_a_row = model.has_batch_axis(self.names)
         self._form = BoxForm(manifest)
 
     def decode(self, outputs: Tensors) -> Detections:
         """See DetectionHead."""
-        output, width = outputs[0], 5 + len(self._manifest.labels)
-        if output.ndim != 3 or output.shape[0] != 1 or output.shape[2] != width:
+        labels, extra = len(self._manifest.labels), self._manifest.output.extra
+        table, width = as_table(outputs[0]), 5 + labels + extra
+        if table is None or table.shape[1] != width:
             raise ModelUnusable(
-                f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolov5 head of "
-                f"{width - 5} labels needs [1, N, {width}]; correct the labels file or [output] head"
+                f"{self._where}: output {self.names[0]} is {list(outputs[0].shape)}, but a yolov5 head of "
+                f"{labels} labels{_and_extra(extra)} needs [1, N, {width}]; correct the labels file, "
+                "[output] "
+                "extra or [output] head"
             )
-        kept, scores, classes = _by_objectness(output[0], self._manifest, self._where)
-        return Detections(self._form.to_pixels(output[0, kept, :4]), scores, classes)
+        rows = table[:, : 5 + labels]
+        kept, scores, classes = _by_objectness(rows, self._manifest, self._where)
+        return Detections(self._form.to_pixels(rows[kept, :4]), scores, classes)
 
 
 class YoloxHead:
     """[1, N, 5 + classes]: x, y offsets to the cell, log sizes, objectness, class scores."""
 
-    one_item_a_row = True
-
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
         self._manifest, self._where = manifest, str(manifest.graph)
         self.names = model.output_names(manifest.output.names)[:1]
+        self.one_item_a_row = model.has_batch_axis(self.names)
         grids = []
         for stride in manifest.output.strides:
             columns, rows = manifest.input.width // stride, manifest.input.height // stride
@@ -104,13 +109,18 @@ class YoloxHead:
     def _checked(self, output: NDArray[Any]) -> NDArray[Any]:
         labels = len(self._manifest.labels)
         wanted = (1, len(self._grid), 5 + labels)
-        if output.shape != wanted:
+        table = as_table(output)
+        if table is None or table.shape != wanted[1:]:
             raise ModelUnusable(
                 f"{self._where}: output {self.names[0]} is {list(output.shape)}, but a yolox head "
                 f"with strides {list(self._manifest.output.strides)} and {labels} labels needs "
                 f"{list(wanted)}; correct [input] width and height, [output] strides or the labels file"
             )
-        return np.asarray(output[0])
+        return table
+
+
+def _and_extra(extra: int) -> str:
+    return f" and {extra} extra columns" if extra else ""
 
 
 def _by_objectness(

@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, check_key, load_manifest
-from emulator.inference.onnx_model import OnnxModel, external_files
-from emulator.inference.recognise import classifiers, dense, sparse
+from emulator.files import open_regular
+from emulator.inference.manifest import (
+    HEADS,
+    MANIFEST,
+    ModelManifest,
+    ModelUnusable,
+    check_key,
+    load_manifest,
+)
+from emulator.inference.model_files import external_files
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.recognise import classifiers, conventions, dense, sparse, told
 from emulator.inference.recognise.graph import Graph, look, metadata_literal
 from emulator.inference.recognise.guess import Guess
 from emulator.inference.recognise.labels import LABEL_SETS, named_labels, own_labels, read_labels
@@ -85,7 +94,7 @@ def recognise(
     guess = _choose(graph, head)
     findings = guess.findings + (("labels: from the graph's metadata",) if own else ())
     names, assumed = _names(graph, guess)
-    assumptions = (*graph.assumptions, *guess.assumptions, *assumed)
+    assumptions = (*conventions.assumptions(graph, guess), *assumed)
     text = manifest_text(graph, guess, name or path.stem, findings, assumptions)
     return Recognition(guess.head, text, names, findings, assumptions)
 
@@ -99,18 +108,28 @@ def write_folder(recognition: Recognition, path: Path, folder: Path) -> ModelMan
         ModelUnusable: the graph's external data lies outside its folder.
     """
     folder.mkdir(parents=True)
-    shutil.copyfile(path, folder / "model.onnx")
+    _copy(path, folder / "model.onnx")
     for weights in external_files(path):
         relative = PurePosixPath(weights)
-        if relative.is_absolute() or ".." in relative.parts or relative.as_posix() in _OWN_FILES:
+        if (
+            relative.is_absolute()
+            or ".." in relative.parts
+            or "\0" in weights
+            or relative.as_posix() in _OWN_FILES
+        ):
             raise ModelUnusable(
                 f"{path} keeps weights in {weights}; save it with external data beside it, under another name"
             )
         (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path.parent / relative, folder / relative)
+        _copy(path.parent / relative, folder / relative)
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in recognition.labels), "utf-8")
     (folder / MANIFEST).write_text(recognition.manifest, "utf-8")
     return load_manifest(folder)
+
+
+def _copy(origin: Path, target: Path) -> None:
+    with open_regular(origin) as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
 
 
 _OWN_FILES = ("model.onnx", "labels.txt", MANIFEST)
@@ -127,6 +146,8 @@ def _choose(graph: Graph, head: str | None) -> Guess:
     for kind, read in KINDS.items():
         if head == kind or (head is None and kind not in ON_REQUEST):
             found = read(graph)
+            if isinstance(found, str) and head == kind:
+                found = told.guess(kind, HEADS[kind], graph, found)
             if isinstance(found, Guess):
                 guesses.append(found)
             else:
@@ -136,8 +157,10 @@ def _choose(graph: Graph, head: str | None) -> Guess:
         inputs, outputs = (", ".join(map(str, tensors)) for tensors in (graph.model.inputs, graph.outputs))
         raise ModelUnusable(
             f"{path} is of no kind known here. Inputs: {inputs}; outputs: {outputs}. {'; '.join(reasons)}. "
-            "Export it in one of these forms (docs/models.md), or say what it is with --head and --set"
+            "Export it in one of these forms, or say what it is with --head and --set"
         )
+    if head is not None and told.says_more(graph):
+        return guesses[0]  # whether the labels fit is the head's own business then
     fitting = _fitting(guesses, graph)
     if len(fitting) == 1:
         return fitting[0]
@@ -193,7 +216,8 @@ def _names(graph: Graph, guess: Guess) -> tuple[tuple[str, ...], tuple[str, ...]
 
 def _refuse_other_tasks(model: OnnxModel) -> None:
     task = metadata_literal(model, "task")  # as Ultralytics writes it
-    if task in ("segment", "pose", "obb", "semantic"):
+    if task in ("obb", "semantic", "depth"):
         raise ModelUnusable(
-            f"{model.path} is a model for {task} by its metadata; export one for detect or classify"
+            f"{model.path} is a model for {task} by its metadata, which has no upright boxes; export one for "
+            "detect, segment, pose or classify"
         )

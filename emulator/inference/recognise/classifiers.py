@@ -13,6 +13,8 @@ from emulator.inference.recognise.guess import IMAGENET, LOGITS, PROBABILITIES, 
 
 #: Over how many frames the scores of a single-frame classifier are averaged: 0.9 s at 10 a second.
 SMOOTH = 9
+#: Frames a second of MoViNet A0 to A2, the usual streams.
+STREAM_RATE = 5
 
 
 def clip(graph: Graph) -> Guess | str:
@@ -23,12 +25,17 @@ def clip(graph: Graph) -> Guess | str:
     # Neither a softmax nor a sigmoid gives anything below 0; small logits of both signs are still logits.
     probabilities = between_0_and_1(scores.value) and float(scores.value.min()) >= 0
     activation = "none" if probabilities else "softmax"
-    shape = "clip" if graph.is_clip else "frame"
+    shape = "stream" if graph.is_stream else "clip" if graph.is_clip else "frame"
+    rate = STREAM_RATE if graph.is_stream else 10
     assumptions = [
         "objective action_recognition: --head scores makes it a model for classification",
         *_pixels(graph),
-        "rate 10 frames a second: the frame rate of the clips it was trained on",
+        f"rate {rate} frames a second: the frame rate of the clips it was trained on",
     ]
+    if graph.is_stream:
+        assumptions.append(
+            "moment 1.0: a stream's scores speak of the last frame it was shown; 0.5 where it looks ahead"
+        )
     if activation == "softmax":
         assumptions.append("activation softmax: sigmoid fits if several actions can be true at once")
     if not graph.is_clip:
@@ -44,15 +51,16 @@ def clip(graph: Graph) -> Guess | str:
         },
         findings=(
             f"{shape} classifier: input {graph.model.input(graph.input.name)} is {graph.input.layout}",
+            *([f"states carried from clip to clip: {_pairs(graph)}"] if graph.is_stream else []),
             *([f"two pathways: {graph.input.slow_name} is the slow one"] if graph.input.slow_name else []),
             f"{scores.value.size} classes, scores are {LOGITS if activation == 'softmax' else PROBABILITIES}",
         ),
         assumptions=tuple(assumptions),
         others={
-            "sampling": {"rate": 10},
+            "sampling": {"rate": rate},
             "actions": {
-                "step": 1,
-                "moment": 0.5,
+                "step": graph.input.frames if graph.is_stream else 1,
+                "moment": 1.0 if graph.is_stream else 0.5,
                 "min_confidence": 0.5,
                 "window": 0.5,
                 **({} if graph.is_clip else {"smooth": SMOOTH}),
@@ -80,8 +88,15 @@ def scores(graph: Graph) -> Guess | str:
         head="scores",
         objective="classification",
         assumptions=assumptions,
-        others={"sampling": {"rate": 5}},
+        others={
+            "sampling": {"rate": 5},
+            **({"classification": {"step": graph.input.frames}} if graph.is_stream else {}),
+        },
     )
+
+
+def _pairs(graph: Graph) -> str:
+    return ", ".join(f"{old} from {new}" for old, new in graph.input.states)
 
 
 def _is_softmax(guess: Guess) -> bool:
@@ -90,10 +105,14 @@ def _is_softmax(guess: Guess) -> bool:
 
 def _scores(graph: Graph) -> Output | None:
     named = graph.answer("output.names", None)
+    states = {new for _, new in graph.input.states}
     flat = [
         output
         for output in graph.outputs
-        if output.value.size == max(output.value.shape) and output.value.size > 1 and not _is_rows(output)
+        if output.name not in states
+        and output.value.size == max(output.value.shape)
+        and output.value.size > 1
+        and not _is_rows(output)
     ]
     if named:
         flat = [output for output in flat if output.name == named[0]]
@@ -101,7 +120,8 @@ def _scores(graph: Graph) -> Output | None:
         flat = [output for output in flat if output.value.size == len(graph.labels)]
     elif len(graph.outputs) > 1 and len(flat) > 1:
         flat = [output for output in flat if "logit" in output.name or "score" in output.name]
-    return flat[0] if len(flat) == 1 and (named or graph.is_clip or len(graph.outputs) == 1) else None
+    alone = len(graph.outputs) - len(states) == 1
+    return flat[0] if len(flat) == 1 and (named or graph.is_clip or alone) else None
 
 
 def _is_rows(output: Output) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.inference.heads.detections import as_table
 from emulator.inference.manifest import InputSection
-from emulator.inference.recognise.graph import Graph, Output, between_0_and_1
+from emulator.inference.recognise.graph import Graph, Output, between_0_and_1, box_form, metadata_literal
 from emulator.inference.recognise.guess import (
     IMAGENET,
     ULTRALYTICS_INPUT,
@@ -27,9 +28,10 @@ ANCHORS = 3
 
 def yolox(graph: Graph) -> Guess | str:
     """[1, N, 5 + classes] of raw grid offsets."""
-    rows = _rows(graph)
-    if isinstance(rows, str):
-        return rows
+    found = _rows(graph)
+    if isinstance(found, str):
+        return found
+    output, rows = found
     strides = _strides(graph.input, len(rows))
     if strides is None or rows.shape[1] < 6:
         return f"its output is [1, cells of the grids, 5 + classes], here it is {list(rows.shape)}"
@@ -42,9 +44,14 @@ def yolox(graph: Graph) -> Guess | str:
         head="yolox",
         classes=rows.shape[1] - 5,
         input={"color": "BGR", "scale": 1.0, "fit": "letterbox-top-left", "pad": 114},
-        output={"activation": sigmoid_unless(probabilities), "strides": strides, "nms_iou": 0.65},
+        output={
+            **_named(graph, output),
+            "activation": sigmoid_unless(probabilities),
+            "strides": strides,
+            "nms_iou": 0.65,
+        },
         findings=(
-            f"YOLOX: output {graph.outputs[0]} is the raw grid of strides {_listed(strides)}",
+            f"YOLOX: output {output} is the raw grid of strides {_listed(strides)}",
             f"{rows.shape[1] - 5} classes, {scores_are(probabilities)}",
         ),
         assumptions=(
@@ -56,9 +63,11 @@ def yolox(graph: Graph) -> Guess | str:
 
 def yolov5(graph: Graph) -> Guess | str:
     """[1, N, 5 + classes] of decoded boxes, objectness and class scores."""
-    rows = _rows(graph)
-    if isinstance(rows, str):
-        return rows
+    found = _rows(graph)
+    if isinstance(found, str):
+        return found
+    output, rows = found
+    extra = _extra(graph, rows, 5)
     anchors = len(rows) % ANCHORS == 0 and _strides(graph.input, len(rows) // ANCHORS) is not None
     if rows.shape[1] < 6 or not (anchors or _strides(graph.input, len(rows))):
         return (
@@ -67,31 +76,33 @@ def yolov5(graph: Graph) -> Guess | str:
     relative = anchors and _is_relative(rows)
     if not relative and not _is_decoded(rows, graph.input):
         return "its boxes are not decoded in the graph"
-    if not between_0_and_1(rows[:, 4:]):
+    if not between_0_and_1(rows[:, 4 : rows.shape[1] - extra]):
         return "its columns from the fifth on are not all probabilities"
     kind = "YOLOv5 or v7" if anchors else "YOLOv6, or YOLOX decoded in the graph"
-    usual = "a YOLOX wants color BGR, scale 1.0 and fit letterbox-top-left"
+    usual = (
+        "color RGB, scale 0.00392157, fit letterbox-center as YOLO models are trained; a YOLOX wants "
+        "color BGR, "
+        "scale 1.0, fit letterbox-top-left"
+    )
     return Guess(
         head="yolov5",
-        classes=rows.shape[1] - 5,
+        classes=rows.shape[1] - 5 - extra,
         input=ULTRALYTICS_INPUT,
-        output={"box_unit": "relative" if relative else "pixels", "nms_iou": 0.45},
+        output={**_yolo_output(graph, output, rows, extra), "box_unit": "relative" if relative else "pixels"},
         findings=(
-            f"{kind}: output {graph.outputs[0]} has decoded boxes, objectness and class scores",
-            f"{rows.shape[1] - 5} classes, {scores_are(True)}",
+            f"{kind}: output {output} has decoded boxes, objectness and class scores{_beside(extra)}",
+            f"{rows.shape[1] - 5 - extra} classes, {scores_are(True)}",
         ),
-        assumptions=(
-            "color RGB, scale 1/255, fit letterbox-center as YOLO models are trained"
-            + ("" if anchors else f"; {usual}"),
-        ),
+        assumptions=() if anchors else (usual,),
     )
 
 
 def yolov8(graph: Graph) -> Guess | str:
     """[1, 4 + classes, N], or the other way round: boxes and class scores without objectness."""
-    rows = _rows(graph)
-    if isinstance(rows, str):
-        return rows
+    found = _rows(graph)
+    if isinstance(found, str):
+        return found
+    output, rows = found
     upright = rows.shape[0] < rows.shape[1]
     cells = rows.T if upright else rows
     on_grid = _strides(graph.input, len(cells)) is not None
@@ -100,20 +111,56 @@ def yolov8(graph: Graph) -> Guess | str:
     relative = upright and _is_relative(cells)
     if not relative and not _is_decoded(cells, graph.input):
         return "its boxes are not decoded in the graph"
-    if not between_0_and_1(cells[:, 4:]):
-        return "its scores are not probabilities"
+    extra = _extra(graph, cells, 4)
+    if not between_0_and_1(cells[:, 4 : cells.shape[1] - extra]):
+        return (
+            "its scores are not probabilities; where masks or key points follow them, give --labels, or "
+            "say how "
+            "many columns these have: --set output.extra=32"
+        )
     return Guess(
         head="yolov8",
-        classes=cells.shape[1] - 4,
+        classes=cells.shape[1] - 4 - extra,
         input=ULTRALYTICS_INPUT,
-        output={"box_unit": "relative" if relative else "pixels", "nms_iou": 0.45},
+        output={
+            **_yolo_output(graph, output, cells, extra),
+            "box_unit": "relative" if relative else "pixels",
+        },
         findings=(
-            f"YOLOv8 or a later one: output {graph.outputs[0]} has decoded boxes and class scores, no "
-            "objectness",
-            f"{cells.shape[1] - 4} classes, {scores_are(True)}",
+            f"YOLOv8 or a later one: output {output} has decoded boxes and class scores, no "
+            f"objectness{_beside(extra)}",
+            f"{cells.shape[1] - 4 - extra} classes, {scores_are(True)}",
         ),
-        assumptions=("color RGB, scale 1/255, fit letterbox-center as YOLO models are trained",),
     )
+
+
+def _yolo_output(graph: Graph, output: Output, rows: NDArray[Any], extra: int) -> dict[str, object]:
+    return {
+        **_named(graph, output),
+        "box": box_form(rows[:, :4]),
+        "nms_iou": 0.45,
+        **({"extra": extra} if extra else {}),
+    }
+
+
+def _named(graph: Graph, output: Output) -> dict[str, object]:
+    return {"names": [output.name]} if len(graph.model.outputs) > 1 else {}
+
+
+def _beside(extra: int) -> str:
+    return f", and {extra} columns for masks or key points, which are not used" if extra else ""
+
+
+def _extra(graph: Graph, rows: NDArray[Any], first: int) -> int:
+    """How many columns for masks or key points follow the class scores, which begin at `first`."""
+    if "output.extra" in graph.answers:
+        return int(graph.answers["output.extra"])
+    masks = [output.value.shape[1] for output in graph.outputs if output.value.ndim == 4]
+    if graph.labels is None:
+        return masks[0] if len(masks) == 1 and rows.shape[1] > first + masks[0] else 0
+    rest = rows.shape[1] - first - len(graph.labels)
+    told = rest in masks or metadata_literal(graph.model, "task") in ("segment", "pose")
+    return rest if rest > 0 and (told or not between_0_and_1(rows[:, rows.shape[1] - rest :])) else 0
 
 
 def nanodet(graph: Graph) -> Guess | str:
@@ -150,12 +197,12 @@ def nanodet(graph: Graph) -> Guess | str:
         assumptions=(
             f"cell_offset {offset}: NanoDet-Plus measures from the corner of a cell (0.0), NanoDet and "
             "PicoDet from its middle (0.5)",
-            "color, mean and std of PicoDet (ImageNet, RGB); NanoDet wants BGR, scale 1.0, mean "
+            "color RGB, scale 0.00392157, mean and std of PicoDet (ImageNet); NanoDet wants BGR, scale "
+            "1.0, mean "
             "[103.53, 116.28, 123.675], std [57.375, 57.12, 58.395]"
             if pico
-            else "color BGR, mean and std of NanoDet; PicoDet wants RGB, scale 1/255, mean [0.485, 0.456, "
-            "0.406], "
-            "std [0.229, 0.224, 0.225]",
+            else "color BGR, scale 1, mean and std of NanoDet; PicoDet wants RGB, scale 0.00392156862745098, "
+            "mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]",
         ),
     )
 
@@ -179,24 +226,23 @@ def center(graph: Graph) -> Guess | str:
             f"centre heatmap and boxes: {heatmap}, {boxes}",
             f"{classes} classes, {scores_are(heatmap.fractions)}",
         ),
-        assumptions=(
-            "color RGB, scale 1/255, fit letterbox-center: as the model was trained; color BGR, scale 1.0, "
-            "fit stretch or letterbox-top-left would fit too",
-        ),
     )
 
 
-def _rows(graph: Graph) -> NDArray[Any] | str:
-    """The one tensor [1, A, B] of the YOLO family as (A, B); YOLOv5 may have its feature maps beside it."""
-    flat = [output for output in graph.outputs if output.value.ndim == 3]
-    maps = [output for output in graph.outputs if output.value.ndim == 5]
-    if graph.is_clip or len(flat) != 1 or len(flat) + len(maps) != len(graph.outputs):
-        return "it has one picture as input and one output of three axes"
-    if flat[0].value.shape[0] != 1 or not flat[0].value.size:
-        return f"its output is of one picture, here it is {flat[0]}"
-    if not np.isfinite(flat[0].value).all():
+def _rows(graph: Graph) -> tuple[Output, NDArray[Any]] | str:
+    """The one tensor [1, A, B] of the YOLO family as (A, B); feature maps or masks may be beside it."""
+    tables = [(output, table) for output in graph.outputs if (table := as_table(output.value)) is not None]
+    rest = [output for output in graph.outputs if output.name not in {one.name for one, _ in tables}]
+    if graph.is_clip or len(tables) != 1 or any(output.value.ndim not in (4, 5) for output in rest):
+        return (
+            "it has one picture as input and one output [1, cells, columns] (the first axis may be missing)"
+        )
+    output, table = tables[0]
+    if not table.size:
+        return f"its output is of one picture, here it is {output}"
+    if not np.isfinite(table).all():
         return "its output holds NaN or infinite numbers"
-    return np.asarray(flat[0].value[0])
+    return output, table
 
 
 def _strides(spec: InputSection, cells: int) -> tuple[int, ...] | None:
@@ -227,9 +273,10 @@ Distributions = tuple[tuple[int, ...], NDArray[Any], list[str]]
 
 
 def _joined_distributions(graph: Graph) -> Distributions | str:
-    rows = _rows(graph)
-    if isinstance(rows, str):
-        return rows
+    found = _rows(graph)
+    if isinstance(found, str):
+        return found
+    rows = found[1]
     strides = _strides(graph.input, len(rows))
     if strides is not None:
         for classes in _class_counts(graph, rows.shape[1]):
@@ -243,35 +290,41 @@ def _joined_distributions(graph: Graph) -> Distributions | str:
 
 
 def _class_counts(graph: Graph, width: int) -> Iterator[int]:
-    """How many of a row's columns may be class scores, by the usual numbers of bins."""
+    """How many of a row's columns may be class scores, by the labels or the usual numbers of bins."""
     if graph.labels is not None:
         rest = width - len(graph.labels)
         if rest >= 8 and rest % 4 == 0:
             yield len(graph.labels)
-        return
     yield from (width - 4 * bins for bins in BINS if width > 4 * bins)
 
 
 def _separate_distributions(graph: Graph) -> Distributions | str:
     outputs = sorted(graph.outputs, key=lambda output: -output.value.size // max(1, _channels(output)))
     channels = sorted({_channels(output) for output in outputs})
-    if len(channels) != 2 or len(outputs) % 2 or any(output.value.ndim not in (3, 4) for output in outputs):
+    if (
+        len(channels) != 2
+        or len(outputs) % 2
+        or any(output.value.ndim not in (2, 3, 4) for output in outputs)
+    ):
         return "it has for every stride one output of class scores and one of distances"
-    for distances in channels:
+    # Labels of another number than the classes are refused later, by their number.
+    readings = [(distances, labels) for labels in {graph.labels, None} for distances in channels]
+    readings.sort(key=lambda reading: reading[1] is None)
+    for distances, labels in readings:
         scores = [output for output in outputs if _channels(output) != distances]
         rest = [output for output in outputs if _channels(output) == distances]
         fits = distances % 4 == 0 and distances >= 8 and len(scores) == len(rest)
         cells = sum(output.value.size // _channels(output) for output in scores)
         strides = _strides(graph.input, cells)
-        if fits and strides is not None and len(strides) == len(scores) and _may_be_scores(graph, scores):
+        if fits and strides is not None and len(strides) == len(scores) and _may_be_scores(labels, scores):
             flat = [_flat(output.value) for output in scores]
             return strides, np.concatenate(flat), [output.name for output in (*scores, *rest)]
     return "its outputs are class scores and 4 x bins distances of every stride"
 
 
-def _may_be_scores(graph: Graph, outputs: list[Output]) -> bool:
-    if graph.labels is not None:
-        return _channels(outputs[0]) == len(graph.labels)
+def _may_be_scores(labels: tuple[str, ...] | None, outputs: list[Output]) -> bool:
+    if labels is not None:
+        return _channels(outputs[0]) == len(labels)
     return all(output.fractions for output in outputs) or any("cls" in output.name for output in outputs)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
 from emulator.inference.onnx_model import DTYPES, OnnxModel, TensorInfo
 from emulator.inference.preprocess import ModelInput
+from emulator.inference.recognise.states import carried, is_state
 
 #: Layouts by the number of axes, the likelier one first.
 LAYOUTS: Mapping[int, tuple[str, ...]] = {
@@ -22,6 +23,11 @@ LAYOUTS: Mapping[int, tuple[str, ...]] = {
     5: ("NCTHW", "NTCHW", "NTHWC"),
     6: ("NMCTHW",),
 }
+#: Parts of the names of inputs beside the picture.
+TEXT_HINTS = ("input_ids", "token", "attention_mask", "text", "prompt", "position_ids", "caption")
+SIZE_HINTS = ("size", "shape", "target", "orig", "hw", "dim")
+#: Of fewer boxes it may be chance that each second pair of numbers is larger than the first.
+FEW_BOXES = 50
 AXES = {"W": "width", "H": "height", "T": "frames"}
 #: What a free axis is taken to be, by what the graph looks like.
 DETECTOR_SIZE, FRAME_SIZE, CLIP_SIZE, CLIP_FRAMES, SLOWFAST_FRAMES = 640, 224, 112, 16, 32
@@ -76,15 +82,20 @@ class Graph:
         """`[input]` of model.toml as far as shapes and names decide it."""
         usual = {item.name: item.default for item in fields(InputSection)}
         keys: dict[str, object] = {"width": self.input.width, "height": self.input.height}
-        for key in ("layout", "frames", "name", "slow_name", "slow_frames", "others"):
+        for key in ("layout", "frames", "name", "slow_name", "slow_frames", "others", "states"):
             value = getattr(self.input, key)
             if key == "layout" or value != usual[key] or (key == "slow_frames" and self.input.slow_name):
-                keys[key] = dict(value) if key == "others" else value
+                keys[key] = dict(value) if key in ("others", "states") else value
         return keys
 
     def answer(self, key: str, default: Any) -> Any:
         """What the user says of a key, `output.box` for example."""
         return self.answers.get(key, default)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it carries states from clip to clip."""
+        return bool(self.input.states)
 
     def with_input(self, name: str, values: Sequence[float], output: str) -> NDArray[Any]:
         """An output for the picture when another input has these values."""
@@ -122,6 +133,12 @@ def between_0_and_1(values: NDArray[Any]) -> bool:
     return bool(values.size and values.min() > -1e-3 and values.max() < 1 + 1e-3)
 
 
+def box_form(boxes: NDArray[Any]) -> str:
+    """Two corners where the second is never before the first, in all of many boxes; else centre and size."""
+    ordered = (boxes[:, 2:] >= boxes[:, :2]).all()
+    return "xyxy" if len(boxes) >= FEW_BOXES and ordered and np.ptp(boxes) > 0 else "cxcywh"
+
+
 def metadata_literal(model: OnnxModel, key: str) -> Any:
     """A value of the graph's metadata, a Python literal or else a plain text; None if missing."""
     text = model.metadata.get(key)
@@ -157,7 +174,7 @@ def _describe_input(model: OnnxModel, answers: Mapping[str, Any]) -> tuple[Input
     pictures = _pictures(model, answers)
     main = pictures[0]
     assumptions: list[str] = []
-    layout = _layout(main, answers)
+    layout = _layout(model, main, answers, assumptions)
     sizes = _sizes(model, pictures, layout, answers, assumptions)
     channels = main.shape[layout.index("C")]
     values: dict[str, Any] = {
@@ -173,14 +190,19 @@ def _describe_input(model: OnnxModel, answers: Mapping[str, Any]) -> tuple[Input
     if len(pictures) > 1:
         values["slow_name"] = pictures[1].name
         values["slow_frames"] = _slow_frames(pictures[1], layout, sizes["frames"], answers, assumptions)
-    rest = [tensor for tensor in model.inputs if tensor not in pictures]
+    states = (
+        dict(answers["input.states"]) if "input.states" in answers else carried(model, pictures, assumptions)
+    )
+    values["states"] = tuple(states.items())
+    rest = [tensor for tensor in model.inputs if tensor not in pictures and tensor.name not in states]
+    _refuse_text(model, rest, answers)
     values["others"] = tuple((tensor.name, _use(model, tensor, answers, assumptions)) for tensor in rest)
     return InputSection(**values), main.type, assumptions
 
 
 def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
     """The input for pixels; with two pathways the one of more frames first."""
-    named = [tensor for tensor in model.inputs if tensor.name == answers.get("input.name")]
+    named = [model.input(answers["input.name"])] if answers.get("input.name") else []
     found = [tensor for tensor in model.inputs if _may_be_picture(tensor)]
     if not named and not found:
         raise ModelUnusable(
@@ -195,23 +217,42 @@ def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
 
 
 def _may_be_picture(tensor: TensorInfo) -> bool:
-    if tensor.type not in DTYPES or "mask" in tensor.name:
+    if tensor.type not in DTYPES or "mask" in tensor.name or is_state(tensor):
         return False
     return any(
         tensor.shape[layout.index("C")] in (1, 3, None) for layout in LAYOUTS.get(len(tensor.shape), ())
     )
 
 
-def _layout(tensor: TensorInfo, answers: Mapping[str, Any]) -> str:
-    if "input.layout" in answers:
-        return str(answers["input.layout"])
-    options = LAYOUTS[len(tensor.shape)]
-    return next(
-        layout
-        for channels in (3, 1, None)
-        for layout in options
-        if tensor.shape[layout.index("C")] == channels
-    )
+def _layout(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], assumptions: list[str]) -> str:
+    fitting = _layouts(tensor, frames_first=_scores_one_clip(model))
+    layout = str(answers["input.layout"]) if "input.layout" in answers else (fitting or [""])[0]
+    if len(layout) != len(tensor.shape):
+        raise ModelUnusable(
+            f"input {tensor} has {len(tensor.shape)} axes, no layout of {len(layout) or 3} fits; the "
+            "picture is the "
+            "one with 3 to 6 axes, one of them the colour: --set input.name=… and input.layout=… say which"
+        )
+    if len(fitting) > 1 and "input.layout" not in answers:
+        assumptions.append(f"layout {layout}: {' or '.join(fitting[1:])} would fit too")
+    return layout
+
+
+def _scores_one_clip(model: OnnxModel) -> bool:
+    """Whether all there is comes out as one row: of several pictures at a time these are then the frames."""
+    return all(len(tensor.shape) == 2 and tensor.shape[0] == 1 for tensor in model.outputs)
+
+
+def _layouts(tensor: TensorInfo, *, frames_first: bool) -> list[str]:
+    """The layouts that fit an input, the likeliest first."""
+    options = LAYOUTS.get(len(tensor.shape), ())
+    for channels in (3, 1, None):
+        fitting = [layout for layout in options if tensor.shape[layout.index("C")] == channels]
+        if fitting and frames_first and len(tensor.shape) == 4 and (tensor.shape[0] or 1) > 1:
+            return ["TCHW" if layout == "NCHW" else "THWC" for layout in fitting]
+        if fitting:
+            return fitting
+    return []
 
 
 def _sizes(
@@ -222,6 +263,8 @@ def _sizes(
     assumptions: list[str],
 ) -> dict[str, int]:
     usual = _usual_sizes(model, layout, two_pathways=len(pictures) > 1)
+    if any(is_state(tensor) for tensor in model.inputs):
+        usual["frames"] = 1
     sizes = {"frames": 1}
     for axis, size in zip(layout, pictures[0].shape, strict=True):
         if axis not in AXES:
@@ -258,16 +301,47 @@ def _slow_frames(
     return own or int(answers.get("input.slow_frames", frames // 4))
 
 
+def _refuse_text(model: OnnxModel, tensors: Sequence[TensorInfo], answers: Mapping[str, Any]) -> None:
+    """Raise ModelUnusable where the graph wants text beside the picture, as CLIP and its kin do."""
+    known = answers.get("input.others", {})
+    words = [
+        tensor.name
+        for tensor in tensors
+        if tensor.name not in known and any(hint in tensor.name.lower() for hint in TEXT_HINTS)
+    ]
+    if words:
+        raise ModelUnusable(
+            f"{model.path} takes text beside the picture: {', '.join(words)}. A video has none; export "
+            "the model "
+            "with its texts built in, as a classifier of pictures or a detector whose classes are fixed"
+        )
+
+
 def _use(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], assumptions: list[str]) -> str:
     """What an input beside the picture is fed with."""
     given = answers.get("input.others", {}).get(tensor.name)
     if given is not None:
         return str(given)
-    if "mask" in tensor.name or "scale" in tensor.name:
+    name = tensor.name.lower()
+    if "mask" in name or "scale" in name:
+        assumptions.append(f"input {tensor.name} is fed with ones: zeros, a size would fit too, see others")
         return "ones"
-    if len(tensor.shape) <= 2 and tensor.shape[-1:] in ((2,), (None,)):
-        use = "width-height" if "target" in tensor.name or "orig" in tensor.name else "height-width"
-        assumptions.append(f"input {tensor.name} takes the size of the picture in pixels, see others")
+    if is_state(tensor):
+        assumptions.append(
+            f"input {tensor.name} is fed with zeros for every clip: no output of the graph carries it "
+            "on, as its "
+            "name says; export the graph with its new states as outputs too, or say which: --set "
+            "input.states=…"
+        )
+        return "zeros"
+    sizes = any(hint in name for hint in SIZE_HINTS)
+    if len(tensor.shape) <= 2 and (tensor.shape[-1:] == (2,) or (sizes and tensor.shape[-1:] == (None,))):
+        use, other = "width-height", "height-width"
+        if "target" not in name and "orig" not in name:
+            use, other = other, use
+        assumptions.append(
+            f"input {tensor.name} takes the picture's {use} in pixels: {other} would fit too, see others"
+        )
         return use
     raise ModelUnusable(
         f"{model.path}: what does the input {tensor} take? Say it with --set "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.recognise.graph import Graph, Output, metadata_literal
+from emulator.inference.heads.detections import as_table
+from emulator.inference.recognise.graph import Graph, Output, box_form, metadata_literal
 from emulator.inference.recognise.guess import (
     IMAGENET,
     ULTRALYTICS_INPUT,
@@ -34,6 +36,9 @@ ULTRALYTICS_RTDETR = "RTDETRDecoder"
 FAR_BELOW = -2
 #: How far rounding may put a corner past its opposite, in parts of the picture or in pixels.
 CORNER_SLACK = 1e-3
+NO_CORNERS = "in a made-up picture the second pair is smaller than the first"
+#: A set prediction has at most so many boxes, and needs no suppression.
+MOST_QUERIES = 1000
 NOTHING_SEEN = "no box was found in a made-up picture; check it with `models check`"
 ROLES = ("boxes", "scores", "classes", "count")
 HINTS = {
@@ -58,13 +63,15 @@ def detr(graph: Graph) -> Guess | str:
         return "it has outputs [1, queries, classes] and [1, queries, 4]"
     logits, boxes = pair
     names = {"names": [logits.name, boxes.name]}
-    columns = logits.value.shape[2]
-    if boxes.value.size and boxes.value.max() > 2:
-        if boxes.value.max() < min(graph.input.width, graph.input.height) / 4:
-            return f"its boxes, up to {boxes.value.max():.3g}, are neither relative nor in pixels"
-        return _boxes_and_scores(logits, boxes)
-    if logits.fractions:
-        return "its logits are probabilities already"
+    columns = logits.value.shape[-1]
+    far = float(np.abs(boxes.value).max(initial=0))
+    pixels = far > 2
+    if (pixels and far < min(graph.input.width, graph.input.height) / 4) or boxes.value.min(
+        initial=0
+    ) < -far / 2:
+        return f"its boxes, up to {far:.3g}, are neither relative nor in pixels"
+    if pixels or logits.fractions or graph.answer("output.background", "last") != "last":
+        return _boxes_and_scores(graph, logits, boxes, pixels=pixels)
     told = _classes_of(graph, logits)
     if told is None:
         return (
@@ -83,10 +90,10 @@ def detr(graph: Graph) -> Guess | str:
             **names,
             "activation": activation,
             "first_class": first,
-            "box": "cxcywh",
+            "box": box_form(as_rows(boxes)),
             "box_unit": "relative",
             "nms_iou": 1.0,
-            "max_detections": logits.value.shape[1],
+            "max_detections": min(len(as_rows(boxes)), 10_000),
         },
         findings=(f"{kind}: {logits} and {boxes}", f"{classes} classes, {scores_are(False)}"),
         assumptions=(
@@ -94,11 +101,13 @@ def detr(graph: Graph) -> Guess | str:
             "label more)"
             if activation == "softmax"
             else "activation sigmoid; softmax where the last class is no object (and a label less)",
-            f"first_class {first}: 1 where class 0 is unused",
-            "mean and std of ImageNet; RT-DETR and D-FINE are trained without, [0.0] and [1.0]"
+            f"first_class {first}: "
+            f"{'0 where the first label is class 0' if first else '1 where class 0 is unused'}",
+            "scale 0.00392157, mean and std of ImageNet; RT-DETR and D-FINE are trained with mean [0.0], std "
+            "[1.0]; scale 1.0 where 0 to 255 was trained"
             if imagenet
-            else "mean [0.0], std [1.0]; DETR and RF-DETR want mean [0.485, 0.456, 0.406], "
-            "std [0.229, 0.224, 0.225]",
+            else "scale 0.00392157, mean [0.0], std [1.0]; DETR and RF-DETR want mean [0.485, 0.456, 0.406], "
+            "std [0.229, 0.224, 0.225]; scale 1.0 where 0 to 255 was trained",
             "fit stretch: letterbox-top-left with pad 0 where the aspect ratio was kept in training",
         ),
     )
@@ -118,7 +127,7 @@ def detections(graph: Graph) -> Guess | str:
     relative, reason = _relative(graph, boxes, scores)
     first, why = _first_class(graph, boxes, scores, classes)
     form, why_form = "xyxy", "as all but TensorFlow has it; yxyx would fit too"
-    if relative and _is_of_tensorflow(graph, boxes):
+    if _unnumbered(boxes.name) in TF_NAMES or (relative and _is_of_tensorflow(graph, boxes)):
         form, why_form = "yxyx", "as TensorFlow has it; xyxy would fit too"
     return Guess(
         head="detections",
@@ -136,29 +145,35 @@ def detections(graph: Graph) -> Guess | str:
         ),
         assumptions=(
             f"box {form}, {why_form}",
-            f"box_unit {'relative' if relative else 'pixels'}: {reason}",
+            f"box_unit {'relative' if relative else 'pixels'}: {reason}; "
+            f"{'pixels' if relative else 'relative'} "
+            "would fit too",
             f"first_class {first}: {why}",
             *_finished_assumptions(graph, relative=relative),
         ),
     )
 
 
+def as_rows(output: Output) -> NDArray[Any]:
+    """Boxes (N, 4), whatever other axes there are."""
+    return output.value.reshape(-1, output.value.shape[-1])
+
+
 def _logits_and_boxes(graph: Graph) -> tuple[Output, Output] | None:
+    """The two outputs, one row a query each; the first axis may be missing."""
     flat = [
-        output
+        replace(output, value=table)
         for output in graph.outputs
-        if output.value.ndim == 3 and output.value.shape[0] == 1 and "int" not in output.dtype
+        if "int" not in output.dtype and (table := as_table(output.value)) is not None
     ]
-    boxes = [output for output in flat if output.value.shape[2] == 4]
+    if "output.names" in graph.answers and len(flat) == 2 == len(graph.outputs):
+        return (flat[0], flat[1]) if flat[1].value.shape == (len(flat[0].value), 4) else None
+    boxes = [output for output in flat if output.value.shape[1] == 4]
     if len(boxes) > 1:
         boxes = [output for output in boxes if "box" in output.name]
     if len(boxes) != 1:
         return None
-    rest = [
-        output
-        for output in flat
-        if output is not boxes[0] and output.value.shape[1] == boxes[0].value.shape[1]
-    ]
+    rest = [output for output in flat if output is not boxes[0] and len(output.value) == len(boxes[0].value)]
     if len(rest) > 1:
         rest = [output for output in rest if "logit" in output.name or "score" in output.name]
     return (rest[0], boxes[0]) if len(rest) == 1 else None
@@ -166,8 +181,8 @@ def _logits_and_boxes(graph: Graph) -> tuple[Output, Output] | None:
 
 def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
     """Activation, and first_class; the labels decide where they can, else the values do if they are clear."""
-    columns = logits.value.shape[2]
-    last_wins = float((logits.value[0].argmax(axis=1) == columns - 1).mean())
+    columns = logits.value.shape[-1]
+    last_wins = float((logits.value.argmax(axis=1) == columns - 1).mean())
     # A DETR is sure of no object in most queries; trained with focal loss, all logits are far below 0.
     sure_of_nothing = last_wins > 0.5 and float(np.median(logits.value[..., -1])) > FAR_BELOW
     softmax_likely = columns > 1 and (sure_of_nothing or columns == COCO_DETR)
@@ -186,41 +201,73 @@ def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
     return (activations[0], int(graph.answer("output.first_class", 0))) if clear else None
 
 
-def _boxes_and_scores(scores: Output, boxes: Output) -> Guess | str:
-    """Decoded corners and class scores for every cell, as YOLO-NAS exports them."""
-    if not scores.fractions:
-        return "its boxes are in pixels, but its scores are not probabilities"
-    classes = scores.value.shape[2]
+def _boxes_and_scores(graph: Graph, scores: Output, boxes: Output, *, pixels: bool) -> Guess | str:
+    """Decoded boxes and class scores for every cell, as YOLO-NAS, YOLOv4 and SSD export them."""
+    activation = str(graph.answer("output.activation", "none"))
+    if activation == "none" and not scores.fractions:
+        return (
+            "its boxes are decoded, but its scores are not probabilities; if so: --set "
+            "output.activation=sigmoid"
+        )
+    background, why = _background(graph, scores)
+    first = int(graph.answer("output.first_class", 0))
+    classes = scores.value.shape[-1] - (background != "none") - first
+    form, unit = box_form(as_rows(boxes)), "pixels" if pixels else "relative"
+    few = len(boxes.value) <= MOST_QUERIES
     return Guess(
         head="detr",
         classes=classes,
-        input=ULTRALYTICS_INPUT,
+        input={**ULTRALYTICS_INPUT, **({} if pixels else {"fit": "stretch"})},
         output={
             "names": [scores.name, boxes.name],
-            "activation": "none",
-            "box": "xyxy",
-            "box_unit": "pixels",
-            "nms_iou": 0.65,
+            "activation": activation,
+            "background": background,
+            "box": form,
+            "box_unit": unit,
+            "nms_iou": 1.0 if few and not pixels else 0.65,
         },
         findings=(
-            f"boxes in pixels and class scores, not yet suppressed: {scores}, {boxes}",
-            f"{classes} classes, {scores_are(True)}",
+            f"boxes and class scores, not yet suppressed: {scores}, {boxes}",
+            f"{classes} classes, {scores_are(activation == 'none')}",
         ),
-        assumptions=("color RGB, scale 1/255, fit letterbox-center; box xyxy: cxcywh would fit too",),
+        assumptions=(
+            f"background {background}: {why}",
+            f"box_unit {unit}: {'relative' if pixels else 'pixels'} would fit too; none is larger than "
+            f"{float(boxes.value.max(initial=0)):.3g}",
+        ),
     )
+
+
+def _background(graph: Graph, scores: Output) -> tuple[str, str]:
+    """Which column of probabilities means nothing: a softmax adds up to 1, and nearly all cells are empty."""
+    columns = scores.value.shape[-1]
+    asked = "; --set output.background=first, last or none says otherwise"
+    sums_to_1 = columns > 1 and bool(np.allclose(scores.value.sum(axis=-1), 1, atol=0.01))
+    means = scores.value.mean(axis=0)
+    fuller = "first" if means[0] >= means[-1] else "last"
+    if graph.labels is not None and columns != len(graph.labels) + (1 if sums_to_1 else 0):
+        if columns == len(graph.labels) + 1:
+            return fuller, f"there is a column more than labels{asked}"
+        return "none", f"there is a column for each label{asked}"
+    if sums_to_1:
+        return fuller, f"the scores of a box add up to 1, and the {fuller} column is the fullest{asked}"
+    return "none", f"the scores of a box do not add up to 1{asked}"
 
 
 def _only_table(graph: Graph) -> Output | None:
     """The output that holds all there is of the detections: the only one, or beside their number."""
-    rest = [output for output in graph.outputs if output.value.size != 1]
-    if len(graph.outputs) == 1 or (len(rest) == 1 and rest[0].value.shape[-1] in COLUMNS):
-        return rest[0] if rest else graph.outputs[0]
-    return None
+    if len(graph.outputs) == 1:
+        return graph.outputs[0]
+    told = "output.names" in graph.answers
+    rest = [one for one in graph.outputs if one.value.size != 1 and (told or one.value.ndim < 4)]
+    masks = any(one.value.ndim == 4 for one in graph.outputs)
+    return rest[0] if len(rest) == 1 and (masks or rest[0].value.shape[-1] in COLUMNS) else None
 
 
 def _in_one_tensor(graph: Graph, output: Output) -> Guess | str:
     value, width = output.value, output.value.shape[-1]
-    if value.ndim not in (2, 3) or width not in COLUMNS or value.shape[:-2] not in ((), (1,)):
+    orders = _orders(graph, width)
+    if value.ndim not in (2, 3) or not orders or value.shape[:-2] not in ((), (1,)):
         return f"its output is [1, N, 6] (box, score, class), here it is {output}"
     rows = value.reshape(-1, width)
     rows = rows[(rows > 0).any(axis=1)]  # what fills a table up is 0 or -1 throughout
@@ -232,34 +279,120 @@ def _in_one_tensor(graph: Graph, output: Output) -> Guess | str:
             "no row of its output was seen; say what its columns are: --set 'output.columns="
             f"{json.dumps(fitting[0])}' (YOLOv7) or {json.dumps(fitting[1])} (YOLO-NAS)"
         )
-    columns = fitting[0]
-    box = rows[:, _start(columns, "box") :][:, :4]
-    relative = bool(box.size and box.max() <= 1.5)
-    ordered = bool((box[:, 2:] >= box[:, :2] - CORNER_SLACK).all())
-    fit = "stretch" if metadata_literal(graph.model, "head") == ULTRALYTICS_RTDETR else "letterbox-center"
-    named = {"names": [output.name]} if len(graph.model.outputs) > 1 else {}
-    shown = f"output {output} has the columns {', '.join(columns)}"
-    return Guess(
-        head="detections",
-        classes=None,
-        input={**ULTRALYTICS_INPUT, "fit": fit},
-        output={
-            **named,
-            "columns": columns,
-            "box": "xyxy" if ordered else "cxcywh",
-            "box_unit": "relative" if relative else "pixels",
-            "nms_iou": 1.0,
-        },
-        findings=(f"end-to-end detections: {shown if len(rows) else output}",),
-        assumptions=(
-            f"color RGB{'' if graph.takes_pixels else ', scale 1/255'}, fit {fit} as "
-            f"{'RT-DETR is' if fit == 'stretch' else 'YOLO models are'} trained",
-            *([] if len(rows) else [f"columns {', '.join(columns)}, box_unit pixels: {NOTHING_SEEN}"]),
-            "box xyxy: two corners; cxcywh would fit too"
-            if ordered
-            else "box cxcywh: in a made-up picture the second pair is smaller than the first, so no corner",
-        ),
-    )
+    table = _Table(graph, output, tuple(fitting[0]), rows)
+    if table.form is None:
+        return (
+            "its colours come last, as in TensorFlow, whose boxes have y first, or x as everywhere "
+            "else; nothing "
+            "in the graph tells: say --set output.box=yxyx (EfficientDet and others of TensorFlow) or "
+            "output.box=xyxy (YOLO models)"
+        )
+    return table.guess()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Finished detections in one tensor; `rows` are those of the made-up picture."""
+
+    graph: Graph
+    output: Output
+    columns: tuple[str, ...]
+    rows: NDArray[Any]
+
+    @property
+    def boxes(self) -> NDArray[Any]:
+        """(N, 4) as they are."""
+        return self.rows[:, _start(self.columns, "box") :][:, :4]
+
+    @property
+    def scored(self) -> NDArray[Any]:
+        """The rows that hold a detection."""
+        return self.rows[self.rows[:, _start(self.columns, "score")] > 0]
+
+    @property
+    def is_efficientdet(self) -> bool:
+        """Whether it is TensorFlow's EfficientDet: number, box with y first, score, class from 1."""
+        return self.columns == COLUMNS[7][1] and self.graph.input.layout.endswith("C")
+
+    @property
+    def form(self) -> str | None:
+        """What the four numbers of a box are; None where only the user can know."""
+        box, layout = self.boxes, self.graph.input.layout
+        if "output.box" in self.graph.answers:
+            return str(self.graph.answers["output.box"])
+        if not (box[:, 2:] >= box[:, :2] - CORNER_SLACK).all():
+            return "cxcywh"
+        if self.is_efficientdet:
+            return "yxyx"
+        made_by_ultralytics = metadata_literal(self.graph.model, "task") is not None
+        return "xyxy" if not layout.endswith("C") or made_by_ultralytics else None
+
+    def first_class(self) -> tuple[int, str]:
+        """`[output] first_class`, and how that is known."""
+        labels, seen = self.graph.labels, self.scored[:, _start(self.columns, "class")]
+        if labels is not None and labels[0].lower() in BACKGROUND:
+            return 0, "the first label means background; 1 where it is not in the graph"
+        if (seen == 0).any():
+            return 0, "class 0 was found in a made-up picture; 1 where that means background"
+        if labels is not None and (seen == len(labels)).any():
+            return 1, "the number after the last label's was found in a made-up picture; 0 would not fit"
+        if self.is_efficientdet:
+            return 1, "TensorFlow's EfficientDet counts from 1; 0 where the first label is class 0"
+        return 0, "as YOLO models count; 1 where the graph's class 0 means background"
+
+    def guess(self) -> Guess:
+        """The reading."""
+        box, shown = self.boxes, ", ".join(_short(self.columns))
+        relative = bool(box.size and box.max() <= 1.5)
+        unit, other_unit = ("relative", "pixels") if relative else ("pixels", "relative")
+        first, why = self.first_class()
+        rtdetr = metadata_literal(self.graph.model, "head") == ULTRALYTICS_RTDETR
+        fit = "stretch" if rtdetr else "letterbox-center"
+        trained = "RT-DETR is" if rtdetr else "YOLO models are"
+        seen = f"output {self.output} has the columns {shown}" if len(self.rows) else str(self.output)
+        return Guess(
+            head="detections",
+            classes=None,
+            input={**ULTRALYTICS_INPUT, "fit": fit},
+            output={
+                **({"names": [self.output.name]} if len(self.graph.model.outputs) > 1 else {}),
+                "columns": list(self.columns),
+                "box": self.form,
+                "box_unit": unit,
+                "first_class": first,
+                "nms_iou": 1.0,
+            },
+            findings=(f"end-to-end detections: {seen}",),
+            assumptions=(
+                f"fit {fit} as {trained} trained; {'letterbox-center' if rtdetr else 'stretch'} would "
+                "fit too",
+                *(
+                    []
+                    if len(self.rows)
+                    else [f"columns {shown}, box_unit {unit}: {NOTHING_SEEN}; relative would fit too"]
+                ),
+                f"box_unit {unit}: as in a made-up picture; {other_unit} would fit too",
+                f"first_class {first}: {why}",
+                *([f"box cxcywh: {NO_CORNERS}; xyxy would not fit"] if self.form == "cxcywh" else []),
+            ),
+        )
+
+
+def _short(columns: Sequence[str]) -> list[str]:
+    """The columns for people: a run of others as one."""
+    others = sum(column == "other" for column in columns)
+    if others <= 1:
+        return list(columns)
+    return [column for column in columns if column != "other"] + [f"{others} others"]
+
+
+def _orders(graph: Graph, width: int) -> Sequence[Sequence[str]]:
+    """The orders that so many columns may have; masks or key points may follow those of a detection."""
+    if "output.columns" in graph.answers or width in COLUMNS:
+        return COLUMNS.get(width, ((),))
+    task = metadata_literal(graph.model, "task") in ("segment", "pose")
+    masks = any(output.value.ndim == 4 and output.value.shape[1] == width - 6 for output in graph.outputs)
+    return [(*COLUMNS[6][0], *["other"] * (width - 6))] if width > 7 and (task or masks) else ()
 
 
 def _fitting_columns(graph: Graph, output: Output, rows: NDArray[Any]) -> Sequence[Sequence[str]]:
@@ -267,7 +400,8 @@ def _fitting_columns(graph: Graph, output: Output, rows: NDArray[Any]) -> Sequen
     if "output.columns" in graph.answers:
         told: Sequence[str] = graph.answers["output.columns"]
         return [told] if sum(4 if column == "box" else 1 for column in told) == output.value.shape[-1] else []
-    fitting = [columns for columns in COLUMNS[output.value.shape[-1]] if _columns_fit(rows, columns)]
+    orders = _orders(graph, output.value.shape[-1])
+    fitting = [columns for columns in orders if _columns_fit(rows, columns)]
     return fitting[-1:] if SCORE_FIRST in output.name else fitting
 
 
@@ -373,12 +507,12 @@ def _relative(graph: Graph, boxes: Output, scores: Output) -> tuple[bool, str]:
 
 def _first_class(graph: Graph, boxes: Output, scores: Output, classes: Output) -> tuple[int, str]:
     if graph.labels is not None and graph.labels[0].lower() in BACKGROUND:
-        return 0, "the first label means background"
+        return 0, "the first label means background; 1 where the graph leaves that out"
     seen = classes.value.reshape(-1)[scores.value.reshape(-1) > 0]
     if (seen == 0).any():
-        return 0, "class 0 was found in a made-up picture"
+        return 0, "class 0 was found in a made-up picture; 1 where that means background"
     if graph.labels is not None and (seen == len(graph.labels)).any():
-        return 1, "the number after the last label's was found in a made-up picture"
+        return 1, "the number after the last label's was found in a made-up picture; 0 would not fit"
     if _unnumbered(boxes.name) in TF_NAMES:
         return 1, "the TF detection API counts from 1; 0 where the first label is class 0"
     if boxes.value.ndim == 2 and "int" in classes.dtype:
@@ -410,5 +544,6 @@ def _finished_input(graph: Graph, *, relative: bool) -> dict[str, object]:
 def _finished_assumptions(graph: Graph, *, relative: bool) -> tuple[str, ...]:
     if graph.takes_pixels:
         return ("fit stretch: letterbox-center where the aspect ratio was kept in training",)
-    scale = "scale 1/127.5, mean [1.0] (-1 to 1)" if relative else "scale 1/255 (0 to 1)"
-    return (f"color RGB, {scale}, as the model was trained",)
+    scale = f"scale {1 / 127.5 if relative else 1 / 255:.6g}"
+    others = "0.00392157 (0 to 1)" if relative else "0.00784314 with mean [1.0] (-1 to 1)"
+    return (f"{scale}, as such models are trained; {others}, or mean and std of ImageNet would fit too",)

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from emulator.inference.recognise.graph import Graph
 from emulator.inference.recognise.guess import Guess
-
-TRACKER: Mapping[str, object] = {"high": 0.5, "low": 0.1, "new": 0.6, "buffer": 1.0}
+from emulator.inference.recognise.scales import MIN_SCORE, scale_of
 
 
 def manifest_text(
     graph: Graph, guess: Guess, name: str, findings: Sequence[str], assumptions: Sequence[str]
 ) -> str:
     """model.toml with a comment for each finding and assumption."""
-    lines = ["# Written by `vertex-emulator models add`. Every key is explained in docs/models.md."]
+    lines = ["# Written by `vertex-emulator models add`. Try it: `vertex-emulator models check`."]
     lines += [f"# Seen: {finding}." for finding in findings]
     lines += [f"# Assumed: {assumption}." for assumption in assumptions]
     for section, values in _sections(graph, guess, name).items():
@@ -36,11 +35,11 @@ def _sections(graph: Graph, guess: Guess, name: str) -> dict[str, dict[str, obje
         "model": {"objective": guess.objective, "display_name": name},
         # Whole numbers are taken as they are, whatever is usual for this kind of model.
         "input": {**graph.input_keys, **(found | pixels if graph.takes_pixels else usual)},
-        "output": {"head": guess.head, **guess.output, **({"min_score": 0.1} if tracking else {})},
+        "output": {"head": guess.head, **guess.output, **({"min_score": MIN_SCORE} if tracking else {})},
     }
     sections |= {section: dict(values) for section, values in guess.others.items()}
     if tracking:
-        sections["tracker"] = dict(TRACKER)
+        sections["tracker"] = {**scale_of(guess).tracker, "buffer": 1.0}
     for answer, value in graph.answers.items():
         section, _, key = answer.partition(".")
         sections.setdefault(section, {})[key] = value

@@ -1,0 +1,165 @@
+"""Looks at a video file before any decoder may: what container it is, what is in it, whether it is whole.
+
+Only files that start like a video container reach FFmpeg, which would also take playlists and scripts that
+name other files or hosts.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from emulator.files import open_regular
+from emulator.inference.container import matroska, mp4, streams
+from emulator.inference.container.tracks import VideoTrack, best
+
+__all__ = ["Container", "VideoTrack", "VideoUnreadable", "identify"]
+
+_REMEDY = "Convert it, for example with: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+_SECOND_DECODER = "have it decoded by PyAV: install the extra av and set decoder to av"
+#: Brands (ISO/IEC 23008-12) of files that hold pictures, not videos.
+_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+
+
+class VideoUnreadable(Exception):
+    """The file cannot be read as video. The message names cause and remedy, but never the file's path."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container and its video tracks.
+
+    `can_seek`: whether checked seeks are exact in it. `cut_short`: how it is known to be incomplete. `tracks`
+    are in the file's order, or None where only a decoder can tell. `opencv` says whether OpenCV may read it,
+    `asked` why it is only read by the second decoder if that was asked for by name.
+    """
+
+    name: str
+    can_seek: bool
+    cut_short: str | None = None
+    tracks: tuple[VideoTrack, ...] | None = None
+    opencv: bool = True
+    asked: str = ""
+
+    @property
+    def chosen(self) -> int:
+        """The number of the video track that is read."""
+        return best(self.tracks or ())
+
+    @property
+    def track(self) -> VideoTrack:
+        """The video track that is read; one that says nothing where only a decoder can tell."""
+        return self.tracks[self.chosen] if self.tracks else VideoTrack()
+
+
+def identify(path: Path) -> Container:
+    """Tells the container of a local file; raises `VideoUnreadable` for whatever is none."""
+    # A FIFO or a device would block or never end.
+    if not path.is_file():
+        cause = (
+            "is a folder"
+            if path.is_dir()
+            else "does not exist"
+            if not path.exists()
+            else "is not a regular file"
+        )
+        raise VideoUnreadable(f"The video {cause}: name the file or object that holds the video itself.")
+    size = path.stat().st_size
+    if size == 0:
+        raise VideoUnreadable("The video is empty (0 bytes): upload it again.")
+    with open_regular(path) as file:
+        container = _look(file, size)
+    if container.tracks == ():
+        raise VideoUnreadable(f"The file has no video track: it holds only audio or text. {_REMEDY}")
+    if container.track.encryption:
+        raise VideoUnreadable(
+            f"The video is encrypted, {container.track.encryption}: decrypt it with its key first, or upload "
+            "a copy that is not protected."
+        )
+    return container
+
+
+def _look(file: BinaryIO, size: int) -> Container:
+    head = file.read(400)
+    if len(head) >= 8 and head[4:8] in mp4.BOXES:
+        return _mp4(file, size, head)
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        length = int.from_bytes(head[4:8], "little")
+        # All bits are set where the writer could not go back to fill it in.
+        shortage = _shortage(8 + length, size) if length != 0xFFFFFFFF else None
+        return Container("avi", can_seek=True, cut_short=shortage)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        segment = matroska.read_segment(file, size)
+        shortage = None if segment.promised is None else _shortage(segment.promised, size)
+        return Container("matroska", can_seek=True, cut_short=shortage, tracks=segment.tracks)
+    # A GIF begins as a packet does, with a G.
+    if streams.is_transport_stream(head) and not head.startswith(b"GIF8"):
+        return Container("mpegts", can_seek=False, tracks=streams.encrypted_track(file))
+    for start, name in ((b"\x00\x00\x01\xba", "mpeg"), (b"FLV\x01", "flv")):
+        if head.startswith(start):
+            return Container(name, can_seek=False)
+    if head.startswith(streams.ASF):
+        return Container("asf", can_seek=False, tracks=streams.protected_track(file))
+    return _for_second_decoder(head)
+
+
+def _for_second_decoder(head: bytes) -> Container:
+    """What only PyAV reads; some of it has no times of its own, or is seldom meant as a video."""
+    if head.startswith(b"OggS") and (codec := streams.ogg_video(head)):
+        return Container("ogg", can_seek=False, opencv=False, tracks=(VideoTrack(codec=codec),))
+    if head.startswith(b"GIF8"):
+        return Container("gif", can_seek=False, opencv=False, asked=_describe(head))
+    if head.startswith((b"\x00\x00\x00\x01\x67", b"\x00\x00\x00\x01\x09", b"\x00\x00\x01\x67")):
+        return Container("h264", can_seek=False, opencv=False, asked=_describe(head))
+    raise VideoUnreadable(f"The file is not a video: {_describe(head)}. {_REMEDY}")
+
+
+def _mp4(file: BinaryIO, size: int, head: bytes) -> Container:
+    """Without `moov` nothing can be decoded, so that is an error at once."""
+    index = mp4.read_index(file, size)
+    shortage = _shortage(index.promised, size)
+    if b"moov" not in index.kinds:
+        if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
+            raise VideoUnreadable(f"The file is not a video: it is a picture (HEIF or AVIF). {_REMEDY}")
+        cause = shortage or "its recording was probably interrupted"
+        raise VideoUnreadable(
+            f"The mp4 has no index (moov box): {cause}. Upload the whole file again, or repair it before."
+        )
+    return Container("mp4", can_seek=True, cut_short=shortage, tracks=index.tracks)
+
+
+def _describe(head: bytes) -> str:
+    if head.startswith(b"#EXTM3U"):
+        return "it is a playlist, which only names the video"
+    if head.startswith((b"\x00\x00\x00\x01", b"\x00\x00\x01\x67", b"\x00\x00\x01\xb3")):
+        return "it is a bare video stream without the timestamps of a container"
+    if head.startswith((b"ID3", b"fLaC", b"OggS")) or head[8:12] == b"WAVE":
+        return "it is audio"
+    if head.startswith(b"GIF8"):
+        return "it is a GIF, a picture that may be animated"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")) or head[8:12] == b"WEBP":
+        return "it is a picture"
+    try:
+        # Incremental, because the last character may be cut in two.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return f"it starts with {head[:8].hex(' ')}, like no video container known here"
+    return f"it is text that starts with {text[:20]!r}"
+
+
+def refusal_without(container: Container) -> str:
+    """Why OpenCV does not read a container that only the second decoder does, and what to do."""
+    if container.asked:
+        return f"The file is not a video: {container.asked}. {_REMEDY}. Or {_SECOND_DECODER}."
+    return (
+        f"The video is {container.track.codec} in Ogg, which OpenCV does not read here. {_REMEDY}. Or "
+        f"{_SECOND_DECODER}."
+    )
+
+
+def _shortage(promised: int, size: int) -> str | None:
+    if promised <= size:
+        return None
+    return f"the file is cut short: it has {size:,} of at least {promised:,} bytes"

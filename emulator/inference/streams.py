@@ -1,0 +1,68 @@
+"""Streams: models that carry states from clip to clip, so that each segment is shown its clips in order.
+
+A segment begins with states of zero. Clips of one segment cannot be run at a time; segments can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.inference.clips import Clip, Scored
+from emulator.inference.heads import ClipHead
+from emulator.inference.loaded import LoadedModel
+
+Other = TypeVar("Other")
+
+#: A segment's states by the name of the graph's input; empty before its first clip.
+States = dict[str, NDArray[Any]]
+
+
+class Streams:
+    """Shows a clip to several segments at a time. `with Streams(model) as streams: …`"""
+
+    def __init__(self, model: LoadedModel[ClipHead]) -> None:
+        self._model = model
+        self._threads = ThreadPoolExecutor(model.threads, "stream")
+
+    def __enter__(self) -> Streams:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def scores(self, clip: Clip | Scored, segments: Sequence[States]) -> list[NDArray[np.float32]]:
+        """The clip's scores for each segment, whose states become those after the clip.
+
+        A clip that is scored already is no stream's: its scores are those of every segment.
+
+        Raises:
+            ModelUnusable: the graph failed, or gave numbers that are none.
+        """
+        if isinstance(clip, Scored):
+            return [clip.scores] * len(segments)
+        return list(self._threads.map(lambda states: self._advance(clip, states), segments))
+
+    def _advance(self, clip: Clip, states: States) -> NDArray[np.float32]:
+        outputs, after = self._model.advance(clip.pictures, states)
+        states.update(after)
+        return self._model.head.decode(outputs)
+
+
+def scored(ones: Sequence[Clip | Other], model: LoadedModel[ClipHead], size: int) -> list[Any]:
+    """The same with the scores of each clip in its place; a stream's clips are left as they are."""
+    clips = [one for one in ones if isinstance(one, Clip)]
+    if model.is_stream or not clips:
+        return list(ones)
+    computed = iter(model.batches.run([clip.pictures for clip in clips], size))
+    return [
+        Scored(one.number, model.head.decode(next(computed))) if isinstance(one, Clip) else one
+        for one in ones
+    ]
