@@ -3,11 +3,14 @@
 No row object of SQLAlchemy leaves this package. Every change of a job's state is one guarded UPDATE.
 """
 
-from emulator.database.connection import DATABASE_OUTAGES, DatabaseUnusable, now_us
+from emulator.database.cached import Cached
+from emulator.database.connection import DatabaseUnusable, now_us
 from emulator.database.control import Control
 from emulator.database.jobs import Jobs
+from emulator.database.migrations import SCHEMA_VERSION
 from emulator.database.models import Models
 from emulator.database.operations import Operations
+from emulator.database.outages import DATABASE_OUTAGES
 from emulator.database.rows import (
     UNKNOWN_TOTAL,
     FaultRow,
@@ -21,9 +24,10 @@ from emulator.database.rows import (
     StepRow,
     VersionRow,
 )
-from emulator.database.schema import SCHEMA_VERSION
+from emulator.database.transfer import TABLES, RowRefused, row_from_json, row_to_json
 
 __all__ = [
+    "Cached",
     "DATABASE_OUTAGES",
     "SCHEMA_VERSION",
     "Database",
@@ -35,11 +39,15 @@ __all__ = [
     "NewJob",
     "NewModel",
     "OperationRow",
+    "RowRefused",
     "ShardRow",
     "StepRow",
+    "TABLES",
     "UNKNOWN_TOTAL",
     "VersionRow",
     "now_us",
+    "row_from_json",
+    "row_to_json",
 ]
 
 

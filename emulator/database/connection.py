@@ -1,27 +1,37 @@
 """Opens the database, and gives the queries their two ways in: a read and a write transaction."""
 
+from __future__ import annotations
+
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
-from emulator.database import schema
+from emulator.database import migrations
+from emulator.database.outages import DATABASE_OUTAGES, WAIT_S, DatabaseUnavailable, Outages
+from emulator.database.schema import schema_versions
+from emulator.database.watchdog import Watchdog
 
-_BUSY_TIMEOUT_MS = 10_000
+_BUSY_TIMEOUT_MS = int(WAIT_S * 1000)
+# At the start another server may be at work on the tables for longer, so many times.
+_PATIENCE = 5
+# PostgreSQL: a statement that takes longer is not one of ours, but for those that touch every row.
+_STATEMENT_TIMEOUT_MS = 8000
+# A server that has not answered by then is taken to be gone.
+_TRANSACTION_S = 9.0
+# A look at SQLite's file costs a read a tenth of its time: reads take it to be there for so long.
+_READ_ON_S = 0.05
 #: Where a transaction keeps the ids of the jobs that it changes.
 CHANGED = "changed jobs"
-
-
-#: What queries raise when the database cannot answer now: locked by another program, full, gone for a moment.
-DATABASE_OUTAGES = (OperationalError, InterfaceError, sqlite3.OperationalError)
 
 
 class DatabaseUnusable(Exception):
@@ -43,6 +53,8 @@ class Connected:
         self._writer: Connection | None = None
         self._probe: Any = None
         self._writing = False
+        # The transaction that a thread has opened with `all_or_nothing`.
+        self._joint = threading.local()
         #: Another number after each change of models that was made here.
         self._models_changed = 0
         self._url = _parse(url)
@@ -51,15 +63,25 @@ class Connected:
         # SQLite takes one writer at a time and makes the others sleep in growing steps; queueing here
         # keeps the wait as short as the write. In memory there is one connection for all threads.
         self._lock = threading.RLock()
-        self._write_lock: AbstractContextManager[Any] = self._lock if self._sqlite else nullcontext()
-        self._read_lock: AbstractContextManager[Any] = self._write_lock if in_memory else nullcontext()
+        self._write_lock = self._lock if self._sqlite else None
+        self._read_lock = self._lock if in_memory else None
+        told: set[str] = set()
+        self._reads, self._writes = Outages(told), Outages(told)
+        self._file: tuple[int, int] | None = None
+        self._look_again = 0.0
         try:
             self._engine = create_engine(self._url, **self._engine_options(in_memory))
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise self._unusable(f"{error}; install the driver that the URL names, or correct it") from error
-        if self._sqlite:
-            event.listen(self._engine, "connect", _set_pragmas)
+        event.listen(self._engine, "connect", _set_pragmas if self._sqlite else _set_timeouts)
+        self._closed = False
+        event.listen(self._engine, "checkin", self._close_late)
+        self._watchdog = None if self._sqlite else Watchdog()
+        if self._watchdog is not None:
+            event.listen(self._engine, "checkout", self._checked_out)
+            event.listen(self._engine, "checkin", self._checked_in)
         self._prepare()
+        self._file = self._identity()
 
     @property
     def is_shared(self) -> bool:
@@ -77,12 +99,41 @@ class Connected:
         )
 
     def close(self) -> None:
-        """Close every connection."""
-        with self._write_lock:
+        """Close every connection; one that another thread still uses, when that is done with it."""
+        self._closed = True
+        with self._lock:
             for connection in (self._writer, self._probe):
                 if connection is not None:
                     connection.close()
             self._engine.dispose()
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def _close_late(self, connection: Any, _record: object) -> None:
+        if self._closed and connection is not None:
+            connection.close()
+
+    def _checked_out(self, connection: Any, _record: object, _proxy: object) -> None:
+        """Find out whether a server's connection works, within bounds; have others made where it does not."""
+        assert self._watchdog is not None
+        self._watchdog.limit(connection, WAIT_S)
+        dialect = self._engine.dialect
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            self._watchdog.leave(connection)
+            raise InvalidatePoolError from error
+        self._watchdog.limit(connection, _TRANSACTION_S)
+
+    def _checked_in(self, connection: Any, _record: object) -> None:
+        assert self._watchdog is not None
+        self._watchdog.leave(connection)
+
+    def _take_time(self, connection: Connection) -> None:
+        """Let a transaction's statements take as long as they need."""
+        if self._watchdog is not None:
+            self._watchdog.leave(connection.connection.driver_connection)
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
     def _no_program_writes(self) -> bool:
         """Whether no other process holds SQLite's lock: taking it for an instant takes microseconds."""
@@ -100,17 +151,80 @@ class Connected:
             self._lock.release()
         return True
 
+    @property
+    def problem(self) -> str:
+        """Why the database cannot be used now; empty when it can."""
+        try:
+            with self._read() as connection:
+                connection.scalar(select(schema_versions.c.version))
+            if self._writes.problem:
+                with self._write():
+                    pass
+        except DATABASE_OUTAGES as error:
+            return error.message
+        return ""
+
+    @contextmanager
+    def _turn(self, outages: Outages, lock: threading.RLock | None) -> Iterator[None]:
+        """A caller's turn to use the database. Raises DATABASE_OUTAGES, also for what happens in it."""
+        outages.check()
+        seen = outages.failures
+        if lock is not None and not lock.acquire(timeout=WAIT_S):
+            raise DatabaseUnavailable(f"Another call writes to the database for {WAIT_S:g} s now. Try again.")
+        try:
+            outages.check(seen)
+            with outages.attempt():
+                if lock is not None or time.monotonic() >= self._look_again:
+                    self._check_file()
+                yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _check_file(self) -> None:
+        """Raise when SQLite's file is gone: what is written to it now is lost."""
+        if self._file is not None and self._identity() != self._file:
+            raise DatabaseUnavailable(
+                f"The database file {self._url.database} was removed or replaced while the server runs."
+                " Restart the server."
+            )
+        self._look_again = time.monotonic() + _READ_ON_S
+
+    def _identity(self) -> tuple[int, int] | None:
+        path = self._url.database or ""
+        if not self._sqlite or path in ("", ":memory:") or path.startswith("file:"):
+            return None
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return 0, 0
+        return status.st_dev, status.st_ino
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Make one transaction of all that this thread reads and writes inside, however long that takes."""
+        with self._write_all() as connection:
+            self._joint.connection = connection
+            try:
+                yield
+            finally:
+                self._joint.connection = None
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._read_lock, self._engine.connect() as connection:
+        if joint := self._joint_connection:
+            yield joint
+            return
+        with self._turn(self._reads, self._read_lock), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _read_one_moment(self) -> Iterator[Connection]:
         """As `_read`; all that is read is of the same moment, while others go on writing."""
-        with self._read_lock, self._engine.connect() as connection:
+        with self._read() as connection:
             if not self._sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
+                self._take_time(connection)
                 yield connection
                 return
             # The driver opens a transaction for what writes only.
@@ -121,9 +235,18 @@ class Connected:
             finally:
                 driver.execute("ROLLBACK")
 
+    @property
+    def _joint_connection(self) -> Connection | None:
+        return getattr(self._joint, "connection", None)
+
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._write_lock, self._begin() as connection:
+        if joint := self._joint_connection:
+            # Whoever writes inside may fail and go on.
+            with _savepoint(joint):
+                yield joint
+            return
+        with self._turn(self._writes, self._write_lock), self._begin() as connection:
             changed: set[int] = set()
             connection.info[CHANGED] = changed
             yield connection
@@ -132,7 +255,14 @@ class Connected:
                 listener(changed)
 
     @contextmanager
-    def _begin(self) -> Iterator[Connection]:
+    def _write_all(self) -> Iterator[Connection]:
+        """As `_write_models`, for what touches every row, however long that takes."""
+        with self._write_models() as connection:
+            self._take_time(connection)
+            yield connection
+
+    @contextmanager
+    def _begin(self, patience: int = 1) -> Iterator[Connection]:
         if not self._sqlite:
             with self._engine.begin() as connection:
                 yield connection
@@ -144,7 +274,11 @@ class Connected:
         self._writing = True
         try:
             # Taken at once: a transaction that reads first and writes later could fail halfway.
+            if patience > 1:
+                driver.execute(f"PRAGMA busy_timeout = {patience * _BUSY_TIMEOUT_MS}")
             driver.execute("BEGIN IMMEDIATE")
+            if patience > 1:
+                driver.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
             yield self._writer
             driver.execute("COMMIT")
         finally:
@@ -163,7 +297,12 @@ class Connected:
 
     def _engine_options(self, in_memory: bool) -> dict[str, Any]:
         if not self._sqlite:
-            return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+            return {
+                "pool_size": 10,
+                "max_overflow": 20,
+                "pool_timeout": WAIT_S,
+                "connect_args": self._connect_arguments(),
+            }
         options: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
         if in_memory:
             options["poolclass"] = StaticPool
@@ -173,15 +312,23 @@ class Connected:
             options |= {"pool_size": 16, "max_overflow": -1, "pool_use_lifo": True}
         return options
 
+    def _connect_arguments(self) -> dict[str, Any]:
+        """Limits for a network that swallows everything, where the URL has none."""
+        if not self._url.drivername.startswith("postgresql+psycopg"):
+            return {}
+        limits = {"connect_timeout": int(WAIT_S), "tcp_user_timeout": _STATEMENT_TIMEOUT_MS}
+        return {name: limit for name, limit in limits.items() if name not in self._url.query}
+
     def _prepare(self) -> None:
         try:
             if self._sqlite and self._url.database and not self._url.database.startswith("file:"):
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-            with self._write() as connection:
-                schema.prepare(connection)
-        except schema.SchemaMismatch as error:
+            with self._begin(patience=_PATIENCE) as connection:
+                self._take_time(connection)
+                migrations.prepare(connection)
+        except migrations.SchemaMismatch as error:
             self.close()
-            raise self._unusable(f"{error}; {self._remedy()}") from error
+            raise self._unusable(f"{error}; {self._other()}") from error
         except (DBAPIError, sqlite3.Error, OSError) as error:
             self.close()
             cause = str(getattr(error, "orig", None) or error).strip()
@@ -197,7 +344,24 @@ class Connected:
             return "another program holds the file; stop it, or name another database"
         if any(symptom in cause for symptom in ("readonly", "unable to open", "[Errno")):
             return "make the file and its folder writable, or name another database"
+        return self._other()
+
+    def _other(self) -> str:
+        if not self._sqlite:
+            return "name another database"
         return "move the file away to start with an empty database, or name another one"
+
+
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    connection.exec_driver_sql("SAVEPOINT inside")
+    try:
+        yield
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT inside")
+        raise
+    finally:
+        connection.exec_driver_sql("RELEASE SAVEPOINT inside")
 
 
 def _parse(url: str) -> URL:
@@ -208,6 +372,14 @@ def _parse(url: str) -> URL:
             f"{url!r} is not a database URL; write one as in sqlite:////data/emulator.db or"
             " postgresql+psycopg://user@host/name."
         ) from None
+
+
+def _set_timeouts(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:

@@ -1,9 +1,25 @@
 """Queries behind the control surface: faults and their accounts, notes, removal, dump and restore of rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    union,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
 
 from emulator.database.connection import Connected
 from emulator.database.rows import FaultRow
@@ -14,16 +30,18 @@ from emulator.database.schema import (
     models,
     notes,
     operations,
-    schema_versions,
     seeded,
     shards,
     steps,
     versions,
 )
+from emulator.database.transfer import TABLES, RowRefused
 
 _FAULT_COLUMNS = [faults.c[name] for name in FaultRow.__dataclass_fields__]
+_BATCH = 500
 # Versions before the models that they belong to.
 _OF_PROJECTS = (jobs, versions, models, seeded, operations, steps, faults)
+_CREATED = (jobs, models, operations)
 
 
 class Control(Connected):
@@ -96,7 +114,7 @@ class Control(Connected):
 
     def delete_project(self, project: str | None) -> None:
         """Remove every row of a project's jobs, models, operations and faults; of all projects, notes too."""
-        with self._write_models() as connection:
+        with self._write_all() as connection:
             of_project = select(jobs.c.id)
             if project is not None:
                 of_project = of_project.where(jobs.c.project == project)
@@ -108,6 +126,33 @@ class Control(Connected):
                 connection.execute(statement)
             if project is None:
                 connection.execute(delete(notes))
+
+    def delete_after(self, moment_us: int, project: str | None) -> list[str]:
+        """Remove the jobs, models and operations created after a moment, of a project or of all; the projects
+        that have nothing any more. A version that was added to an older model stays."""
+
+        def new(table: Table) -> list[ColumnElement[bool]]:
+            of_project = [] if project is None else [table.c.project == project]
+            return [table.c.create_time_us > moment_us, *of_project]
+
+        def projects(*narrow: Callable[[Table], list[ColumnElement[bool]]]) -> set[str]:
+            found = (
+                select(t.c.project).where(*(each for one in narrow for each in one(t))) for t in _CREATED
+            )
+            return set(connection.scalars(union(*found)))
+
+        with self._write_all() as connection:
+            touched = projects(new)
+            gone = select(jobs.c.id).where(*new(jobs))
+            for of_jobs in (shards, steps):
+                connection.execute(delete(of_jobs).where(of_jobs.c.job_id.in_(gone)))
+            of_model = and_(
+                *(versions.c[name] == models.c[name] for name in ("project", "location", "model_id"))
+            )
+            connection.execute(delete(versions).where(exists().where(of_model, *new(models))))
+            for table in _CREATED:
+                connection.execute(delete(table).where(*new(table)))
+            return sorted(touched - projects())
 
     def has_id(self, number: int) -> bool:
         """Whether a job or an operation has this id."""
@@ -125,18 +170,49 @@ class Control(Connected):
                 for table in metadata.sorted_tables
             }
 
-    def restore(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    @contextmanager
+    def all_rows(self) -> Iterator[Mapping[str, Iterable[Mapping[Any, Any]]]]:
+        """The rows of every table but the schema's version, by table, read as they are iterated over and all
+        of one moment."""
+        with self._read_one_moment() as connection:
+            yield {
+                name: connection.execute(select(table).execution_options(yield_per=_BATCH)).mappings()
+                for name, table in TABLES.items()
+            }
+
+    def add_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Add rows of any tables, each with its table's name, in any order; all of them or none.
+
+        Raises:
+            RowRefused: one is there twice, or belongs to one that is not there.
+        """
+        try:
+            with self._write_models() as connection:
+                _add(connection, iter(rows))
+        except (IntegrityError, sqlite3.IntegrityError) as error:
+            raise RowRefused(f"the rows do not fit together: {getattr(error, 'orig', error)}") from None
+
+    def restore(self, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
         """Put these rows in place of all there are."""
-        with self._write_models() as connection:
-            tables = [table for table in metadata.sorted_tables if table is not schema_versions]
-            for table in reversed(tables):
+        with self._write_all() as connection:
+            for table in reversed(list(TABLES.values())):
                 connection.execute(delete(table))
-            for table in tables:
-                if rows.get(table.name):
-                    connection.execute(insert(table), list(rows[table.name]))
+            for name, table in TABLES.items():
+                remaining = iter(rows.get(name, ()))
+                while batch := [dict(row) for row in islice(remaining, _BATCH)]:
+                    connection.execute(insert(table), batch)
             if connection.dialect.name == "postgresql":
                 for table in (steps, faults):
                     # Numbers that were given by hand are not known to the sequence.
                     newest = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
                     sequence = func.pg_get_serial_sequence(table.name, "number")
                     connection.execute(select(func.setval(sequence, newest + 1, False)))
+
+
+def _add(connection: Connection, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    while batch := list(islice(rows, _BATCH)):
+        for name, table in TABLES.items():
+            if of_table := [dict(row) for table_name, row in batch if table_name == name]:
+                connection.execute(insert(table), of_table)

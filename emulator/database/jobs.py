@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from emulator.database.connection import CHANGED, Connected, now_us
 from emulator.database.prepared import Prepared, spelled_out
-from emulator.database.rows import FilterRow, JobRow, NewJob, ShardRow, StepRow
+from emulator.database.rows import UNKNOWN_TOTAL, FilterRow, JobRow, NewJob, ShardRow, StepRow
 from emulator.database.schema import jobs, shards, steps
 from emulator.instructions.pace import FOREVER_US, Pace, parse_pace
 from emulator.vertex.job_state import TERMINAL, JobState, allowed, sources
@@ -46,6 +46,8 @@ _STEP_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
 _FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
 _SHARD_COLUMNS = [shards.c[name] for name in ShardRow.__dataclass_fields__]
 _SCAN_CHUNK = 1000
+#: So many videos of a job become steps; the counts and the output tell of the others.
+MAX_VIDEO_STEPS = 10_000
 
 _IS_ITS_OWNERS = and_(
     jobs.c.id == bindparam("job_id"),
@@ -97,6 +99,8 @@ def _finishing(state: JobState) -> Prepared:
             update_time_us=_CHANGE_TIME,
             owner=None,
             lease_expires_us=None,
+            ending=None,
+            staged_errors=None,
             **_NO_HOLD,
             **counts,
         )
@@ -124,12 +128,19 @@ _CLAIM = Prepared(
         update_time_us=_CHANGE_TIME,
     )
 )
-_SET_OUTPUT = _changing(output_directory=bindparam("its_directory"))
+_SET_OUTPUT = _changing(
+    output_directory=bindparam("its_directory"),
+    input_digest=bindparam("its_input"),
+    model_digest=bindparam("its_model"),
+)
+_SET_ENDING = _changing(ending=bindparam("its_ending"), staged_errors=bindparam("its_staged"))
 _SET_PROVIDER = _changing(provider=bindparam("its_provider"))
 _SET_PROGRESS = _changing(
     successful=bindparam("its_successful"),
     failed=bindparam("its_failed"),
     incomplete=bindparam("its_incomplete"),
+    frames_done=bindparam("its_frames_done"),
+    frames_left=bindparam("its_frames_left"),
     update_time_us=func.coalesce(bindparam("at", type_=BigInteger), jobs.c.update_time_us),
 )
 _FINISH = {state: _finishing(state) for state in TERMINAL}
@@ -142,6 +153,11 @@ _SELECT_SHARDS = Prepared(
     select(*_SHARD_COLUMNS).where(shards.c.job_id == bindparam("job_id")).order_by(shards.c.index)
 )
 _INSERT_SHARD = _inserting(shards, ("job_id", *ShardRow.__dataclass_fields__))
+_NUMBER_SHARD = Prepared(
+    update(shards)
+    .where(shards.c.job_id == bindparam("its_job"), shards.c.index == bindparam("its_index"))
+    .values(file_number=bindparam("its_number"))
+)
 _DELETE_SHARD = Prepared(
     delete(shards).where(shards.c.job_id == bindparam("job_id"), shards.c.index == bindparam("index"))
 )
@@ -217,12 +233,14 @@ class Jobs(Connected):
     def delete_job(self, job_id: int) -> bool:
         """Remove a finished job; False when there is none of that id, or it has not finished."""
         with self._write() as connection:
-            # Explicit, because SQLite cascades only where the connection asks for it.
+            # Locked: a job that ends between two of these statements would leave its shards and steps.
             finished = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
-            connection.execute(delete(shards).where(shards.c.job_id.in_(finished)))
-            connection.execute(delete(steps).where(steps.c.job_id.in_(finished)))
-            statement = delete(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
-            return connection.execute(statement).rowcount == 1
+            if connection.scalar(finished.with_for_update()) is None:
+                return False
+            # Explicit, because SQLite cascades only where the connection asks for it.
+            connection.execute(delete(shards).where(shards.c.job_id == job_id))
+            connection.execute(delete(steps).where(steps.c.job_id == job_id))
+            return connection.execute(delete(jobs).where(jobs.c.id == job_id)).rowcount == 1
 
     def request_cancel(self, job_id: int) -> JobState | None:
         """Move a job that waits to CANCELLED and one that has started to CANCELLING.
@@ -255,13 +273,14 @@ class Jobs(Connected):
         with self._write() as connection:
             self._leave_queue(connection, now)
 
-    def claim_job(self, owner: str, lease_us: int) -> JobRow | None:
+    def claim_job(self, owner: str, lease_us: int, now_us: int | None = None) -> JobRow | None:
         """Take the next job, or None when there is nothing to do.
 
         First comes a started job whose lease has run out or was released: it keeps its state and its start
-        time. Then the oldest PENDING job, which becomes RUNNING. No two callers get the same job.
+        time. Then the oldest PENDING job, which becomes RUNNING. No two callers get the same job. Leases are
+        judged by `now_us`, by default the present time.
         """
-        now = {"now": self.now()}
+        now = {"now": self.now() if now_us is None else now_us}
         with self._write() as connection:
             self._leave_queue(connection, now["now"])
             for oldest in (_OLDEST_ORPHAN, _OLDEST_PENDING):
@@ -372,19 +391,44 @@ class Jobs(Connected):
             connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(free))
             return len(found)
 
-    def start_output(self, job_id: int, owner: str, output_directory: str) -> bool:
-        """Fix the job's output directory. False when the job is no longer this owner's."""
-        note = ("output", output_directory)
-        return self._change_own(_SET_OUTPUT, job_id, owner, {"its_directory": output_directory}, note)
+    def start_output(
+        self,
+        job_id: int,
+        owner: str,
+        output_directory: str,
+        *,
+        input_digest: str = "",
+        model_digest: str = "",
+    ) -> bool:
+        """Fix the job's output directory, and what the job began with. False when the job is no longer this
+        owner's."""
+        values = {"its_directory": output_directory, "its_input": input_digest, "its_model": model_digest}
+        return self._change_own(_SET_OUTPUT, job_id, owner, values, ("output", output_directory))
 
     def set_provider(self, job_id: int, owner: str, provider: str) -> bool:
         """Note what really ran the model. False when the job is no longer this owner's."""
         note = ("provider", provider)
         return self._change_own(_SET_PROVIDER, job_id, owner, {"its_provider": provider}, note)
 
-    def set_progress(self, job_id: int, owner: str, *, successful: int, failed: int, incomplete: int) -> bool:
-        """Publish the counts of instances. False when the job is no longer this owner's."""
-        counts = {"its_successful": successful, "its_failed": failed, "its_incomplete": incomplete}
+    def set_progress(
+        self,
+        job_id: int,
+        owner: str,
+        *,
+        successful: int,
+        failed: int,
+        incomplete: int,
+        frames_done: int = 0,
+        frames_left: int = UNKNOWN_TOTAL,
+    ) -> bool:
+        """Publish the counts of instances and of frames. False when the job is no longer this owner's."""
+        counts = {
+            "its_successful": successful,
+            "its_failed": failed,
+            "its_incomplete": incomplete,
+            "its_frames_done": frames_done,
+            "its_frames_left": frames_left,
+        }
         at = self.clock() if self.tick_us is None else None
         return self._change_own(_SET_PROGRESS, job_id, owner, {**counts, "at": at})
 
@@ -404,22 +448,54 @@ class Jobs(Connected):
         with self._read() as connection:
             return [StepRow(*row) for row in connection.execute(statement)]
 
+    def all_steps(self, job_id: int) -> list[StepRow]:
+        """Every step of one job, in the order in which they happened."""
+        found: list[StepRow] = []
+        while page := self.steps(job_id=job_id, after=found[-1].number if found else 0):
+            found += page
+        return found
+
     def last_step(self) -> int:
         """The number of the newest step; 0 when there is none."""
         with self._read() as connection:
             return connection.scalar(select(func.max(steps.c.number))) or 0
 
-    def record_shard(self, job_id: int, owner: str, shard: ShardRow, note: str = "") -> bool:
-        """Keep a finished shard, in place of what the same index had, and tell it as a step. False when the
-        job is no longer this owner's."""
+    def record_shard(
+        self, job_id: int, owner: str, shard: ShardRow, note: str = "", numbered: Sequence[ShardRow] = ()
+    ) -> bool:
+        """Keep a finished shard, in place of what the same index had, and tell it as a step; `numbered` are
+        earlier ones that get their number with it. False when the job is no longer this owner's."""
         with self._write() as connection:
             row = _get_own(connection, job_id, owner)
             if row is None:
                 return False
             _DELETE_SHARD.run(connection, {"job_id": job_id, "index": shard.index})
             _INSERT_SHARD.run(connection, {"job_id": job_id, **vars(shard)})
-            self._add_step(connection, row, "video", note)
+            _number(connection, job_id, numbered)
+            if shard.index < MAX_VIDEO_STEPS:
+                self._add_step(connection, row, "video", note)
+            else:
+                connection.info[CHANGED].add(row.id)
+            if shard.index == MAX_VIDEO_STEPS:
+                self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
             return True
+
+    def decide_ending(
+        self,
+        job_id: int,
+        owner: str,
+        ending: bytes,
+        staged_errors: str | None = None,
+        numbered: Sequence[ShardRow] = (),
+    ) -> bool:
+        """Decide how a job ends, before it has: whoever owns it from now on only carries that out. `numbered`
+        are the shards that get their number with it. False when the job is no longer this owner's."""
+        values = {"its_ending": ending, "its_staged": staged_errors}
+        with self._write() as connection:
+            owned = _SET_ENDING.run(connection, {"job_id": job_id, "its_owner": owner, **values}) == 1
+            if owned:
+                _number(connection, job_id, numbered)
+            return owned
 
     def shards(self, job_id: int) -> list[ShardRow]:
         """The finished shards of a job, by index."""
@@ -473,11 +549,35 @@ class Jobs(Connected):
         with self._read() as connection:
             return [JobRow(*row) for row in connection.execute(statement)]
 
+    def has_paced_jobs(self) -> bool:
+        """Whether a job that has not ended has a pace."""
+        paced = select(jobs.c.id).where(jobs.c.state.in_(_UNFINISHED), jobs.c.pace != "").limit(1)
+        with self._read() as connection:
+            return connection.scalar(paced) is not None
+
     def count_jobs(self) -> dict[JobState, int]:
         """How many jobs there are in each state."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._read() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def frames(self) -> list[tuple[str, int, int]]:
+        """The unfinished jobs that have sampled frames: resource name, frames done and frames left."""
+        columns = jobs.c.project, jobs.c.location, jobs.c.id, jobs.c.frames_done, jobs.c.frames_left
+        active = jobs.c.state.in_(spelled_out([JobState.RUNNING, JobState.CANCELLING]))
+        with self._read() as connection:
+            found = connection.execute(select(*columns).where(active, jobs.c.frames_done > 0)).all()
+        return [
+            (f"projects/{project}/locations/{location}/batchPredictionJobs/{number}", done, left)
+            for project, location, number, done, left in found
+        ]
+
+    def count_by_place(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are in each project and location."""
+        place = jobs.c.project, jobs.c.location
+        with self._read() as connection:
+            found = connection.execute(select(*place, func.count()).group_by(*place))
+            return {(project, location): count for project, location, count in found}
 
     def folders_in_use(self) -> set[str]:
         """The model folders that unfinished jobs will still read."""
@@ -561,6 +661,12 @@ def _get_own(connection: Connection, job_id: int, owner: str) -> JobRow | None:
     """The job, locked, if it is still this owner's."""
     row = _LOCK_OWN_JOB.first(connection, {"job_id": job_id, "its_owner": owner})
     return None if row is None else JobRow(*row)
+
+
+def _number(connection: Connection, job_id: int, numbered: Sequence[ShardRow]) -> None:
+    for shard in numbered:
+        its = {"its_job": job_id, "its_index": shard.index, "its_number": shard.file_number}
+        _NUMBER_SHARD.run(connection, its)
 
 
 def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Prepared, Prepared]:

@@ -6,7 +6,7 @@ the service's.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    func,
     insert,
     literal,
     or_,
@@ -30,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 from emulator.database.connection import Connected, now_us
 from emulator.database.prepared import Prepared
 from emulator.database.rows import ModelRow, NewModel, VersionRow
-from emulator.database.schema import models, seeded, versions
+from emulator.database.schema import jobs, models, seeded, versions
 
 DEFAULT_ALIAS = "default"
 _SEED_ATTEMPTS = 3
@@ -77,7 +78,7 @@ class Models(Connected):
         the last second may not show yet. What this one has changed does."""
         key, now, changed = (project, location, model_id), time.monotonic(), self._models_changed
         known = self._known.get(key)
-        if known is not None and known.changed == changed and now - known.read_at < _MAX_AGE_S:
+        if known is not None and self._is_current(known):
             return known.model
         model = self.get_model(*key)
         if len(self._known) >= _REMEMBERED:
@@ -85,6 +86,14 @@ class Models(Connected):
         if model is not None:
             self._known[key] = _Known(model, changed, now)
         return model
+
+    def is_known_model(self, project: str, location: str, model_id: str) -> bool:
+        """Whether `known_model` would have it from memory."""
+        known = self._known.get((project, location, model_id))
+        return known is not None and self._is_current(known)
+
+    def _is_current(self, known: _Known) -> bool:
+        return known.changed == self._models_changed and time.monotonic() - known.read_at < _MAX_AGE_S
 
     def list_models(self, project: str, location: str) -> list[ModelRow]:
         """Every model of a location with all its versions, newest first."""
@@ -212,10 +221,32 @@ class Models(Connected):
                 if attempt == _SEED_ATTEMPTS - 1:
                     raise
 
+    def has_seeded(self, project: str, location: str, names: Collection[str]) -> bool:
+        """Whether a location has seen all these folder models."""
+        query = select(seeded.c.source).where(seeded.c.project == project, seeded.c.location == location)
+        with self._read() as connection:
+            return set(names).issubset(connection.scalars(query))
+
+    def count_models_by_place(self) -> dict[tuple[str, str], int]:
+        """How many models there are in each project and location."""
+        place = models.c.project, models.c.location
+        with self._read() as connection:
+            found = connection.execute(select(*place, func.count()).group_by(*place))
+            return {(project, location): count for project, location, count in found}
+
     def version_folders(self) -> set[str]:
         """The folders that any model version points to."""
         with self._read() as connection:
             return set(connection.scalars(select(versions.c.folder).distinct()))
+
+    def move_folders(self, moved: Callable[[str], str]) -> None:
+        """Put another path for each that a model version or a job has for its model's folder."""
+        with self._write_models() as connection:
+            for column in (versions.c.folder, jobs.c.model_folder):
+                for path in connection.scalars(select(column).distinct()).all():
+                    if (new := moved(path)) != path:
+                        change = update(column.table).where(column == path)
+                        connection.execute(change.values({column.name: new}))
 
 
 def _key(table: Any, project: str, location: str, model_id: str) -> tuple[ColumnElement[bool], ...]:

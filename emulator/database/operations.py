@@ -2,23 +2,34 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Delete, delete, insert, select, update
 
 from emulator.database.connection import Connected
 from emulator.database.rows import OperationRow
 from emulator.database.schema import operations
 
 _COLUMNS = [operations.c[name] for name in OperationRow.__dataclass_fields__]
+#: So many operations that are done are kept.
+MAX_DONE = 10_000
+
+
+def _forget_old() -> Delete:
+    """Remove the operations that are done and older than the newest ones."""
+    done = operations.c.done.is_(True)
+    newest = select(operations.c.create_time_us).where(done).order_by(operations.c.create_time_us.desc())
+    oldest_kept = newest.offset(MAX_DONE - 1).limit(1).scalar_subquery()
+    return delete(operations).where(done, operations.c.create_time_us < oldest_kept)
 
 
 class Operations(Connected):
-    """Long-running operations: kept until a client deletes them."""
+    """Long-running operations: kept until a client deletes them, and of those that are done the newest."""
 
     def insert_operation(self, operation: OperationRow) -> None:
         """Add an operation."""
         values = {name: getattr(operation, name) for name in OperationRow.__dataclass_fields__}
         with self._write() as connection:
             connection.execute(insert(operations).values(values))
+            connection.execute(_forget_old())
 
     def get_operation(self, operation_id: int) -> OperationRow | None:
         """The operation of that id, or None."""

@@ -15,7 +15,10 @@ class JobRow:
     """A job as it stands. `incomplete` is -1 until the number of instances is known; `model_folder` holds
     the model's files; `provider` is the execution provider that really ran it, once known; `attempts` counts
     how often a runner has claimed it. `pace`, `stage` and `hold_…` say what keeps the job where it is (see
-    `emulator.instructions.pace`), `faults` what fails in it, as JSON."""
+    `emulator.instructions.pace`), `faults` what fails in it, as JSON. The digests are those of the input and
+    the model it began with, "" before that. `ending` is how it will end, once that is decided: a serialized
+    v1 BatchPredictionJob; `staged_errors` names its errors file until that is published. `frames_done` are
+    those that its runner has sampled; `frames_left` is an estimate, -1 while there is none."""
 
     id: int
     project: str
@@ -46,6 +49,12 @@ class JobRow:
     hold_reads: int | None = None
     hold_until_us: int | None = None
     faults: str = "[]"
+    input_digest: str = ""
+    model_digest: str = ""
+    ending: bytes | None = None
+    staged_errors: str | None = None
+    frames_done: int = 0
+    frames_left: int = UNKNOWN_TOTAL
 
     def held(self, now_us: int) -> bool:
         """Whether the pace keeps the job where it is."""
@@ -127,14 +136,16 @@ class FilterRow(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardRow:
-    """A finished piece of a job: its counts and the file it wrote (None when it wrote none). `errors` is
-    whatever text the runner wants back after a restart."""
+    """A finished piece of a job: its counts, the number of its file (None as long as it has none), and the
+    name under which the file is staged until it is published. `errors` is whatever text the runner wants back
+    after a restart."""
 
     index: int
     file_number: int | None
     successful: int
     failed: int
     errors: str
+    staged: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tables, and the check that a database holds just these."""
+"""The tables. A change to one needs a migration; see `emulator.database.migrations`."""
 
 import struct
 from typing import Any
@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Dialect,
     ForeignKey,
     ForeignKeyConstraint,
@@ -19,26 +18,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    inspect,
-    select,
-    text,
 )
 from sqlalchemy.types import TypeDecorator
 
 from emulator.vertex.job_state import JobState
 
-#: Raise it whenever a table changes: databases of another number are refused, not guessed at.
-SCHEMA_VERSION = 2
-# PostgreSQL: one key for the lock that lets only one of several starting servers create the tables.
-_CREATE_LOCK = 0x76626574
-
 _STATES = {int(state): state for state in JobState}
 
 metadata = MetaData()
-
-
-class SchemaMismatch(Exception):
-    """The database holds other tables than this version of the emulator uses."""
 
 
 class Frames(TypeDecorator[tuple[bytes, ...]]):
@@ -60,6 +47,16 @@ class Frames(TypeDecorator[tuple[bytes, ...]]):
         return tuple(frames)
 
 
+class Words(TypeDecorator[str]):
+    """A text of any length. NUL, which PostgreSQL's texts cannot hold, becomes U+FFFD on every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        return value.replace("\0", "\ufffd") if value and "\0" in value else value
+
+
 class State(TypeDecorator[JobState]):
     """A JobState by its number in the proto."""
 
@@ -79,14 +76,14 @@ jobs = Table(
     "batch_prediction_jobs",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("project", String(64), nullable=False),
-    Column("location", String(64), nullable=False),
-    Column("display_name", String(128), nullable=False),
-    Column("model_id", String(128), nullable=False),
+    Column("project", Words, nullable=False),
+    Column("location", Words, nullable=False),
+    Column("display_name", Words, nullable=False),
+    Column("model_id", Words, nullable=False),
     Column("model_version", Integer, nullable=False),
-    Column("model_display_name", String(128), nullable=False),
-    Column("model_objective", String(32), nullable=False),
-    Column("model_folder", Text, nullable=False),
+    Column("model_display_name", Words, nullable=False),
+    Column("model_objective", Words, nullable=False),
+    Column("model_folder", Words, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("state", State, nullable=False),
@@ -97,20 +94,28 @@ jobs = Table(
     Column("successful", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("incomplete", BigInteger, nullable=False),
-    Column("output_directory", Text),
-    Column("provider", String(32)),
+    Column("output_directory", Words),
+    Column("provider", Words),
     Column("error", LargeBinary),
     Column("partial_failures", Frames, nullable=False),
-    Column("owner", String(128)),
+    Column("owner", Words),
     Column("lease_expires_us", BigInteger),
     Column("attempts", Integer, nullable=False),
     # The pace's text, the stage of it that the job is in, and what holds it there: reads, or a time.
-    Column("pace", Text, nullable=False),
+    Column("pace", Words, nullable=False),
     Column("stage", Integer, nullable=False),
     Column("hold_reads", Integer),
     Column("hold_until_us", BigInteger),
     # Failures on demand that the job takes along, as JSON.
-    Column("faults", Text, nullable=False),
+    Column("faults", Words, nullable=False),
+    # What the job began with, and how it ends once that is decided: a serialized BatchPredictionJob.
+    Column("input_digest", String(64), nullable=False),
+    Column("model_digest", String(64), nullable=False),
+    Column("ending", LargeBinary),
+    Column("staged_errors", String(64)),
+    # Frames of the videos under way and done, and those left; -1 where that is not known.
+    Column("frames_done", BigInteger, nullable=False),
+    Column("frames_left", BigInteger, nullable=False),
 )
 # Newest first within a parent, which is how lists read; a list of ten costs the same with 20,000 jobs.
 Index("jobs_by_parent", jobs.c.project, jobs.c.location, jobs.c.create_time_us, jobs.c.id)
@@ -126,7 +131,8 @@ shards = Table(
     Column("file_number", Integer),
     Column("successful", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
-    Column("errors", Text, nullable=False),
+    Column("errors", Words, nullable=False),
+    Column("staged", String(64)),
 )
 
 # What happened to jobs, one row a step, in the order of its numbers.
@@ -135,10 +141,10 @@ steps = Table(
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("job_id", BigInteger, nullable=False),
-    Column("project", String(64), nullable=False),
+    Column("project", Words, nullable=False),
     Column("time_us", BigInteger, nullable=False),
-    Column("step", String(32), nullable=False),
-    Column("text", Text, nullable=False),
+    Column("step", Words, nullable=False),
+    Column("text", Words, nullable=False),
     sqlite_autoincrement=True,
 )
 Index("steps_by_job", steps.c.job_id, steps.c.number)
@@ -148,8 +154,8 @@ faults = Table(
     "faults",
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("project", String(64), nullable=False),
-    Column("plan", Text, nullable=False),
+    Column("project", Words, nullable=False),
+    Column("plan", Words, nullable=False),
     Column("matched", Integer, nullable=False),
     Column("used", Integer, nullable=False),
     Column("fired", Integer, nullable=False),
@@ -160,18 +166,18 @@ faults = Table(
 notes = Table(
     "control_notes",
     metadata,
-    Column("name", String(128), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", Words, primary_key=True),
+    Column("value", Words, nullable=False),
 )
 
 models = Table(
     "models",
     metadata,
-    Column("project", String(64), primary_key=True),
-    Column("location", String(64), primary_key=True),
-    Column("model_id", String(128), primary_key=True),
-    Column("display_name", String(128), nullable=False),
-    Column("description", Text, nullable=False),
+    Column("project", Words, primary_key=True),
+    Column("location", Words, primary_key=True),
+    Column("model_id", Words, primary_key=True),
+    Column("display_name", Words, nullable=False),
+    Column("description", Words, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
@@ -182,19 +188,19 @@ models = Table(
 versions = Table(
     "model_versions",
     metadata,
-    Column("project", String(64), primary_key=True),
-    Column("location", String(64), primary_key=True),
-    Column("model_id", String(128), primary_key=True),
+    Column("project", Words, primary_key=True),
+    Column("location", Words, primary_key=True),
+    Column("model_id", Words, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("aliases", JSON, nullable=False),
-    Column("description", Text, nullable=False),
+    Column("description", Words, nullable=False),
     Column("labels", JSON, nullable=False),
-    Column("folder", Text, nullable=False),
-    Column("digest", String(128), nullable=False),
+    Column("folder", Words, nullable=False),
+    Column("digest", Words, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
-    Column("source", String(128)),
+    Column("source", Words),
     ForeignKeyConstraint(
         ["project", "location", "model_id"],
         ["models.project", "models.location", "models.model_id"],
@@ -206,42 +212,21 @@ versions = Table(
 seeded = Table(
     "seeded_models",
     metadata,
-    Column("project", String(64), primary_key=True),
-    Column("location", String(64), primary_key=True),
-    Column("source", String(128), primary_key=True),
+    Column("project", Words, primary_key=True),
+    Column("location", Words, primary_key=True),
+    Column("source", Words, primary_key=True),
 )
 
 operations = Table(
     "operations",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("project", String(64), nullable=False),
-    Column("location", String(64), nullable=False),
-    Column("model", String(128)),
+    Column("project", Words, nullable=False),
+    Column("location", Words, nullable=False),
+    Column("model", Words),
     Column("create_time_us", BigInteger, nullable=False),
     Column("done", Boolean, nullable=False),
     Column("document", LargeBinary, nullable=False),
 )
 Index("operations_by_parent", operations.c.project, operations.c.location)
-
-
-def prepare(connection: Connection) -> None:
-    """Create the tables in an empty database; raise SchemaMismatch when others are there."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
-    present = set(inspect(connection).get_table_names())
-    if schema_versions.name in present:
-        found = connection.scalar(select(schema_versions.c.version))
-        if found != SCHEMA_VERSION:
-            raise SchemaMismatch(
-                f"it has schema version {found}, and this version of the emulator uses {SCHEMA_VERSION}"
-            )
-        # A file that can only be read is found out now, not by the first client that creates something.
-        connection.execute(schema_versions.update().values(version=SCHEMA_VERSION))
-        return
-    if ours := sorted(present & set(metadata.tables)):
-        raise SchemaMismatch(f"its table {ours[0]} was not made by the emulator")
-    if present and connection.dialect.name == "sqlite":
-        raise SchemaMismatch(f"it belongs to another program (it has a table {min(present)})")
-    metadata.create_all(connection, checkfirst=False)
-    connection.execute(schema_versions.insert().values(version=SCHEMA_VERSION))
+Index("operations_by_age", operations.c.done, operations.c.create_time_us)

@@ -9,6 +9,7 @@ from emulator.storage.object_store import (
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
+    Staged,
     StorageError,
     StorageUnavailable,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectNotFound",
     "ObjectStore",
+    "Staged",
     "StorageError",
     "StorageUnavailable",
     "open_store",

@@ -22,7 +22,9 @@ from emulator.storage.object_store import (
     ObjectNotFound,
     StorageError,
 )
+from emulator.storage.retention import check_unprotected
 from emulator.storage.uri import GcsUri, check_bucket
+from emulator.storage.versions import Versions
 
 # Looks at what is there (None: nothing) and raises when the caller's conditions do not hold.
 Check = Callable[[StoredObject | None], None]
@@ -47,6 +49,7 @@ class Buckets:
     def __init__(self, store: LocalStore, clock: Callable[[], int] = _now_us) -> None:
         self._store = store
         self._metadata = Metadata(store)
+        self._versions = Versions(store, clock)
         self._clock = clock
         self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
 
@@ -54,17 +57,17 @@ class Buckets:
 
     def buckets(self) -> Iterator[StoredBucket]:
         """All buckets by name."""
-        return map(self._metadata.bucket, self._store.buckets())
+        return map(self._metadata.recorded_bucket, self._store.buckets())
 
     def bucket(self, name: str) -> StoredBucket:
         """Look at one bucket."""
         self._require(name)
-        return self._metadata.bucket(name)
+        return self._metadata.recorded_bucket(name)
 
     def create_bucket(self, name: str, attributes: Attributes) -> StoredBucket:
         """Make a bucket. Raises NameTaken when there is one of that name."""
         check_bucket(name, f"gs://{name}")
-        folder = self._store.root / name
+        folder = self._store.top / name
         bucket = StoredBucket(name, self._clock(), attributes=attributes)
         with self._lock(name):
             try:
@@ -93,24 +96,37 @@ class Buckets:
         """Remove an empty bucket. Raises BucketNotEmpty."""
         with self._lock(name):
             check(self.bucket(name))
-            if next(self._store.list(name), None):
+            if next(self._store.list(name), None) or self.list_versions(name, soft_deleted=False):
                 raise BucketNotEmpty(f"The bucket {name} is not empty.")
             self._store.remove_bucket(name)
 
     # Objects: looking
 
-    def find(self, uri: GcsUri) -> StoredObject:
-        """Look at an object; its checksums may be missing. Raises ObjectNotFound."""
+    def find(self, uri: GcsUri, generation: int | None = None, *, soft_deleted: bool = False) -> StoredObject:
+        """Look at an object, or at one version of it; its checksums may be missing. Raises ObjectNotFound."""
         self._require(uri.bucket)
-        return self._metadata.describe(self._store.stat(uri))
+        current = None if soft_deleted else self._current(uri, missing_ok=generation is not None)
+        if current and generation in (None, current.generation):
+            return current
+        stored = self._versions.find(uri, generation or 0)
+        if (stored.gone_us is not None) != soft_deleted:
+            raise ObjectNotFound(f"{uri} has no version {generation}.")
+        return stored
 
-    def open(self, uri: GcsUri) -> tuple[StoredObject, BinaryIO]:
-        """Open an object, described as it is in that moment. Raises ObjectNotFound."""
+    def open(self, uri: GcsUri, generation: int | None = None) -> tuple[StoredObject, BinaryIO]:
+        """Open an object, or one version of it, described as it is in that moment. Raises ObjectNotFound."""
         self._require(uri.bucket)
-        file = self._store.open_read(uri)
+        if generation is not None:
+            stored = self.find(uri, generation)
+            if stored.deleted_us is not None:
+                return stored, self._versions.open(stored)
+        file = self._store.open_stored(uri)
         status = os.fstat(file.fileno())
-        info = ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
-        return self._metadata.describe(info), file
+        stored = self._metadata.describe(ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000))
+        if generation not in (None, stored.generation):  # replaced between the two looks
+            file.close()
+            return self.open(uri, generation)
+        return stored, file
 
     def list(
         self, bucket: str, prefix: str = "", *, start: str = "", shallow: bool = False
@@ -118,6 +134,12 @@ class Buckets:
         """Objects by name, as `LocalStore.list` has them."""
         self._require(bucket)
         return self._store.list(bucket, prefix, start=start, shallow=shallow)
+
+    def list_versions(self, bucket: str, prefix: str = "", *, soft_deleted: bool) -> Sequence[StoredObject]:
+        """The noncurrent versions of objects, or those that are soft-deleted, by name and generation."""
+        self._require(bucket)
+        kept = self._versions.list(bucket, prefix)
+        return [stored for stored in kept if (stored.gone_us is not None) == soft_deleted]
 
     def describe(self, info: ObjectInfo) -> StoredObject:
         """Add what is recorded of a listed object."""
@@ -128,6 +150,9 @@ class Buckets:
         replaced in the meantime they stay missing. Raises ObjectNotFound."""
         if stored.checksums:
             return stored
+        if stored.deleted_us is not None:
+            with self._versions.open(stored) as file:
+                return replace(stored, checksums=checksums_of(file))
         opened, file = self.open(stored.uri)
         with file:
             return self.hashed(stored, file) if opened.version == stored.version else stored
@@ -165,11 +190,15 @@ class Buckets:
         try:
             draft.seal()
             with self._lock(uri.bucket):
-                current = self._current(uri)
+                current = self._current(uri, missing_ok=True)
                 check(current)
+                self._require(uri.bucket)
+                bucket = self._metadata.bucket(uri.bucket)
+                if current:
+                    self._set_aside(current, bucket)
                 stored = StoredObject(
                     self._stamp(draft, uri, current),
-                    attributes=attributes,
+                    attributes={**bucket.object_defaults, **attributes},
                     checksums=draft.checksums(),
                     component_count=component_count,
                 )
@@ -183,25 +212,40 @@ class Buckets:
             draft.discard()
         return stored
 
-    def update(self, uri: GcsUri, change: ObjectChange) -> StoredObject:
+    def update(self, uri: GcsUri, change: ObjectChange, generation: int | None = None) -> StoredObject:
         """Give an object other attributes; `change` returns them, or raises. Raises ObjectNotFound."""
         with self._lock(uri.bucket):
-            stored = self.find(uri)
+            stored = self.find(uri, generation)
+            attributes = change(stored)
+            released = stored.attributes.get("eventBasedHold") and not attributes.get("eventBasedHold")
             changed = replace(
                 stored,
                 metageneration=stored.metageneration + 1,
                 metadata_updated_us=self._clock(),
-                attributes=change(stored),
+                attributes=attributes,
+                retained_from_us=self._clock() if released else stored.retained_from_us,
             )
-            self._metadata.write([changed])
+            if changed.deleted_us is None:
+                self._metadata.write([changed])
+            else:
+                self._versions.write(changed)
         return changed
 
-    def delete(self, uri: GcsUri, check: Check) -> None:
-        """Remove an object. Raises ObjectNotFound."""
+    def delete(self, uri: GcsUri, check: Check, generation: int | None = None) -> None:
+        """Remove an object, or for good one version of it. Raises ObjectNotFound."""
         with self._lock(uri.bucket):
-            check(self.find(uri))
-            self._store.delete(uri)
-            self._metadata.forget(uri)
+            stored = self.find(uri, generation)
+            check(stored)
+            self._remove(stored, for_good=generation is not None)
+
+    def restore(self, uri: GcsUri, generation: int, check: Check) -> StoredObject:
+        """Make a soft-deleted version the object again. Raises ObjectNotFound."""
+        stored = self.find(uri, generation, soft_deleted=True)
+        with self._versions.open(stored) as file:
+            restored = self._publish_copy(stored, file, uri, stored.attributes, check)
+        with self._lock(uri.bucket):
+            self._versions.remove(stored)
+        return restored
 
     def copy(
         self,
@@ -210,9 +254,11 @@ class Buckets:
         check_source: Check,
         check: Check,
         change: ObjectChange = lambda source: source.attributes,
+        generation: int | None = None,
     ) -> StoredObject:
-        """Copy an object's bytes; `change` gives the copy's attributes. Raises ObjectNotFound."""
-        return self._copy(source, destination, check_source, check, change)[1]
+        """Copy the bytes of an object, or of one version; `change` gives the copy's attributes.
+        Raises ObjectNotFound."""
+        return self._copy(source, destination, check_source, check, change, generation)[1]
 
     def move(
         self,
@@ -221,15 +267,16 @@ class Buckets:
         check_source: Check,
         check: Check,
         change: ObjectChange = lambda source: source.attributes,
+        generation: int | None = None,
     ) -> StoredObject:
         """Copy an object, and remove it unless it has been changed since. Raises ObjectNotFound."""
-        moved, copied = self._copy(source, destination, check_source, check, change)
+        self._check_unprotected(self.find(source, generation))
+        moved, copied = self._copy(source, destination, check_source, check, change, generation)
         with self._lock(source.bucket):
-            current = self._current(source)
+            current = self._current(source, missing_ok=True)
             # What was written in the meantime was not moved: it stays, as if it had been written just after.
             if source != destination and current and current.revision == moved.revision:
-                self._store.delete(source)
-                self._metadata.forget(source)
+                self._remove(current, for_good=False)
         return copied
 
     def _copy(
@@ -239,25 +286,30 @@ class Buckets:
         check_source: Check,
         check: Check,
         change: ObjectChange,
+        generation: int | None,
     ) -> tuple[StoredObject, StoredObject]:
         """The object that was copied, and the copy."""
-        stored, file = self.open(source)
+        stored, file = self.open(source, generation)
         with file:
             check_source(stored)
-            draft = self.draft(destination.bucket)
-            try:
-                if stored.checksums:
-                    draft.copy(file, stored.checksums)
-                else:
-                    draft.append_file(file)
-                copied = self.publish(draft, destination, change(stored), check, stored.component_count)
-                return stored, copied
-            finally:
-                draft.discard()
+            return stored, self._publish_copy(stored, file, destination, change(stored), check)
+
+    def _publish_copy(
+        self, stored: StoredObject, file: BinaryIO, uri: GcsUri, attributes: Attributes, check: Check
+    ) -> StoredObject:
+        draft = self.draft(uri.bucket)
+        try:
+            if stored.checksums:
+                draft.copy(file, stored.checksums)
+            else:
+                draft.append_file(file)
+            return self.publish(draft, uri, attributes, check, stored.component_count)
+        finally:
+            draft.discard()
 
     def compose(
         self,
-        sources: Sequence[tuple[GcsUri, Check]],
+        sources: Sequence[tuple[GcsUri, int | None, Check]],
         destination: GcsUri,
         attributes: Attributes,
         check: Check,
@@ -266,8 +318,8 @@ class Buckets:
         draft = self.draft(destination.bucket)
         components = 0
         try:
-            for uri, check_source in sources:
-                stored, file = self.open(uri)
+            for uri, generation, check_source in sources:
+                stored, file = self.open(uri, generation)
                 with file:
                     check_source(stored)
                     draft.append_file(file)
@@ -280,11 +332,43 @@ class Buckets:
         if not self._store.has_bucket(bucket):
             raise BucketNotFound(f"There is no bucket {bucket}.")
 
-    def _current(self, uri: GcsUri) -> StoredObject | None:
+    def _current(self, uri: GcsUri, *, missing_ok: bool) -> StoredObject | None:
         try:
-            return self.find(uri)
+            return self._metadata.describe(self._store.stat(uri))
         except ObjectNotFound:
-            return None
+            if missing_ok:
+                return None
+            raise
+
+    def _check_unprotected(self, stored: StoredObject) -> None:
+        bucket = self._metadata.bucket(stored.uri.bucket)
+        check_unprotected(stored, bucket, self._clock, is_kept=False)
+
+    def _set_aside(self, current: StoredObject, bucket: StoredBucket) -> None:
+        """Keep what is about to be replaced or deleted, where the bucket is configured so."""
+        check_unprotected(current, bucket, self._clock, is_kept=bucket.keeps_versions)
+        if bucket.keeps_versions:
+            self._versions.keep(replace(current, deleted_us=self._clock()))
+        elif bucket.soft_delete_us:
+            now = self._clock()
+            self._versions.keep(replace(current, deleted_us=now, gone_us=now + bucket.soft_delete_us))
+
+    def _remove(self, stored: StoredObject, *, for_good: bool) -> None:
+        """Delete an object or a version, as far as the bucket's configuration lets it."""
+        bucket = self._metadata.bucket(stored.uri.bucket)
+        if for_good:  # a version that is named is not kept as a noncurrent one
+            versioning = {**bucket.attributes, "versioning": {"enabled": False}}
+            bucket = replace(bucket, attributes=versioning)
+        if stored.deleted_us is None:
+            self._set_aside(stored, bucket)
+            self._store.delete(stored.uri)
+            self._metadata.forget(stored.uri)
+            return
+        check_unprotected(stored, bucket, self._clock, is_kept=False)
+        if bucket.soft_delete_us:
+            self._versions.write(replace(stored, gone_us=self._clock() + bucket.soft_delete_us))
+        else:
+            self._versions.remove(stored)
 
     def _stamp(self, draft: Draft, uri: GcsUri, current: StoredObject | None) -> ObjectInfo:
         """Give the file the time that is to be the object's generation, later than that of what is there."""

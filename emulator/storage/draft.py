@@ -38,10 +38,13 @@ class Draft:
         self.size += len(data)
         self._hasher.update(data)
 
-    def restart(self) -> None:
-        """Forget what came in: what is added next comes first."""
-        self.size = 0
+    def cut(self, size: int) -> None:
+        """Forget what came in behind that many bytes: what is added next comes there."""
         self._hasher = Hasher()
+        with self._file() as file:
+            while (at := file.tell()) < size:
+                self._hasher.update(file.read(min(_PIECE, size - at)))
+        self.size = size
 
     def append_file(self, source: BinaryIO) -> None:
         """Add all bytes of a file."""
@@ -68,9 +71,9 @@ class Draft:
 
     def stamp(self, time_us: int) -> int:
         """Set the file's time; returns what it is then: some file systems store less than microseconds."""
-        with self._file():
-            os.utime(self.path, ns=(time_us * 1000, time_us * 1000))
-            return self.path.stat().st_mtime_ns // 1000
+        with self._file() as file:
+            os.utime(file.fileno(), ns=(time_us * 1000, time_us * 1000))
+            return os.fstat(file.fileno()).st_mtime_ns // 1000
 
     def discard(self) -> None:
         """Remove what came in; harmless when it is gone or has become an object."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,15 @@ from emulator.storage.cache import FileCache
 from emulator.storage.checksums import Hasher, checksums_of
 from emulator.storage.endpoint import Endpoint
 from emulator.storage.gcs_client import TIMEOUT_S, GcsClient, ObjectChanged
-from emulator.storage.object_store import AccessDenied, ObjectInfo, ObjectNotFound, ObjectStore, StorageError
+from emulator.storage.gzipped import unpacked
+from emulator.storage.object_store import (
+    AccessDenied,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStore,
+    Staged,
+    StorageError,
+)
 from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
 
 T = TypeVar("T")
@@ -23,6 +33,8 @@ T = TypeVar("T")
 # How much is asked for at a time, and so held in memory for each open object.
 _PIECE = 4 << 20
 _SPOOLED_IN_MEMORY = 1 << 20
+# Staged bytes are objects below this prefix of the bucket.
+_STAGED = ".vertex-emulator/staged"
 # Against others that replace an object between a look and an act.
 _ATTEMPTS = 5
 # The library would try for two minutes; `GcsClient.call` tries.
@@ -38,6 +50,7 @@ class _Found:
     size: int
     updated_us: int
     crc32c: str | None  # None where the endpoint keeps none
+    is_gzipped: bool
 
     @property
     def info(self) -> ObjectInfo:
@@ -64,7 +77,9 @@ class GcsStore(ObjectStore):
         return replace(self, check=check)
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
-        return io.BufferedReader(_Reader(self, self._find(uri)), _PIECE)
+        found = self._find(uri)
+        reader = io.BufferedReader(_Reader(self, found), _PIECE)
+        return unpacked(uri, reader, found.size) if found.is_gzipped else reader
 
     def stat(self, uri: GcsUri) -> ObjectInfo:
         return self._find(uri).info
@@ -76,6 +91,36 @@ class GcsStore(ObjectStore):
             file = cast("BinaryIO", spool)
             yield file
             self._upload(uri, file, file.seek(0, io.SEEK_END))
+
+    def write_staged(self, staged: Staged) -> AbstractContextManager[BinaryIO]:
+        return self.write(_staged_uri(staged))
+
+    def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
+        generation = 0
+        for _ in range(_ATTEMPTS):
+            origin = self._find(_staged_uri(staged))
+            try:
+                self._call(uri, partial(_rewrite, origin, uri, generation))
+                break
+            except ObjectChanged:
+                there = self._current(uri)
+                # Ours: from a call whose answer was lost, or from before a restart.
+                if there and (there.size, there.crc32c) == (origin.size, origin.crc32c):
+                    break
+                generation = there.generation if there else 0
+        else:
+            raise self._contested(uri)
+        self.discard_staged(staged)
+
+    def discard_staged(self, staged: Staged) -> None:
+        # Who may write objects may not always delete them; the object that matters is there.
+        with contextlib.suppress(ObjectNotFound, AccessDenied):
+            self.delete(_staged_uri(staged))
+
+    def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
+        folder = f"{_STAGED}/{group}/"
+        found = self.list(prefix.bucket, folder)
+        return [Staged(prefix, group, info.uri.object.removeprefix(folder)) for info in found]
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
         check_bucket(bucket, f"gs://{bucket}")
@@ -147,10 +192,20 @@ class GcsStore(ObjectStore):
             raise ObjectChanged(f"{found.uri} became shorter while it was read. Try again.")
         return data
 
-    def _cached(self, uri: GcsUri) -> contextlib.AbstractContextManager[Path]:
+    @contextlib.contextmanager
+    def _cached(self, uri: GcsUri) -> Iterator[Path]:
         found = self._find(uri)
         key = f"{self.endpoint} {found}"
-        return self.cache.file(key, uri.object, found.size, partial(self._fetch, found), self.check)
+        cached = self.cache.file(key, uri.object, found.size, partial(self._fetch, found), self.check)
+        with contextlib.ExitStack() as using:
+            path = using.enter_context(cached)
+            if found.is_gzipped:
+                folder = Path(using.enter_context(tempfile.TemporaryDirectory(prefix="vbe-")))
+                unzipped = unpacked(uri, path.open("rb"), found.size)
+                path = folder / path.name
+                with unzipped, path.open("wb") as file:
+                    shutil.copyfileobj(unzipped, file, _PIECE)
+            yield path
 
     def _fetch(self, found: _Found, file: BinaryIO) -> None:
         hasher = Hasher(md5=False)
@@ -186,7 +241,10 @@ class GcsStore(ObjectStore):
                 if there and there.size == size and there.crc32c == _crc32c_of(file):
                     return
                 generation = there.generation if there else 0
-        raise StorageError(
+        raise self._contested(uri)
+
+    def _contested(self, uri: GcsUri) -> StorageError:
+        return StorageError(
             f"{uri} cannot be written: somebody else keeps replacing it at {self.endpoint}. Choose another"
             " output prefix, or stop the other writer."
         )
@@ -258,6 +316,14 @@ class _Reader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._found.size}[whence]
+        self._position = min(max(0, origin + offset), self._found.size)
+        return self._position
+
     def readinto(self, buffer: Any) -> int:
         end = min(self._position + len(buffer), self._found.size)
         if end == self._position:
@@ -282,7 +348,25 @@ def _found(uri: GcsUri, blob: Any) -> _Found:
     if blob.generation is None or blob.size is None or blob.updated is None:
         raise ValueError(f"{uri} has no generation, size or time")
     updated_us = round(blob.updated.timestamp() * 1_000_000)
-    return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c)
+    is_gzipped = (blob.content_encoding or "").lower() == "gzip"
+    return _Found(uri, blob.generation, blob.size, updated_us, blob.crc32c, is_gzipped)
+
+
+def _rewrite(origin: _Found, uri: GcsUri, generation: int, client: Any) -> None:
+    """Copy one version of an object at the endpoint, over that generation of the target."""
+    source = client.bucket(origin.uri.bucket).blob(origin.uri.object)
+    target = client.bucket(uri.bucket).blob(uri.object)
+    conditions = {
+        "if_generation_match": generation,
+        "if_source_generation_match": origin.generation,
+    }
+    token, _, _ = target.rewrite(source, **conditions, **_PATIENCE)
+    while token:
+        token, _, _ = target.rewrite(source, token=token, **conditions, **_PATIENCE)
+
+
+def _staged_uri(staged: Staged) -> GcsUri:
+    return GcsUri(staged.bucket, f"{_STAGED}/{staged.group}/{staged.name}")
 
 
 def _crc32c_of(file: BinaryIO) -> str:

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import logging
 import os
 import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import BinaryIO
 
+from emulator.storage import aside
+from emulator.storage.confined import ConfinedPath, LeadsOut
+from emulator.storage.gzipped import unpacked
+from emulator.storage.metadata import Metadata
 from emulator.storage.object_store import (
     AccessDenied,
     BucketNotEmpty,
@@ -26,6 +32,7 @@ from emulator.storage.object_store import (
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
+    Staged,
     StorageError,
 )
 from emulator.storage.uri import MAX_OBJECT_BYTES, GcsUri, InvalidUri, check_bucket
@@ -36,9 +43,15 @@ _log = logging.getLogger(__name__)
 _TEMPORARY = ".vbe-tmp"
 # What is recorded of objects beside their bytes (metadata.py) lies in <bucket>/.vbe-meta.
 _METADATA = ".vbe-meta"
-_HIDDEN = (_TEMPORARY, _METADATA)
+# Noncurrent and soft-deleted versions (versions.py) lie in <bucket>/.vbe-versions.
+_VERSIONS = ".vbe-versions"
+_HIDDEN = (_TEMPORARY, _METADATA, _VERSIONS, aside.FOLDER)
+# Where an open file has a path, on Linux.
+_DESCRIPTORS = Path("/proc/self/fd")
 _LEFTOVER_AGE_S = 3600
-_MAX_SEGMENT_BYTES = 255
+# Staged bytes lie there too, under names that begin so. They wait for a server to go on with their job.
+_STAGED = "staged."
+_STAGED_AGE_S = 7 * 86400
 _ATTEMPTS = 50  # against other threads that prune folders
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -63,6 +76,7 @@ _WRITE_CAUSES = {
     errno.ENOTDIR: "an object stands where a folder is needed; choose another name",
     errno.EEXIST: "an object stands where a folder is needed; choose another name",
     errno.ELOOP: "a link that leads nowhere stands where a folder is needed; choose another name",
+    errno.EXDEV: "a link there leads out of the storage folder; remove it",
     errno.ENAMETOOLONG: "the name is too long for this file system; shorten it",
 }
 
@@ -77,9 +91,9 @@ class _Walk:
 
     def wants(self, name: str) -> bool:
         """Whether the object of that name, or one in the folder (its name ends in a slash), may be listed."""
-        on_the_way = name.endswith("/") and self.start.startswith(name)
-        return (name >= self.start or on_the_way) and (
-            name.startswith(self.prefix) or self.prefix.startswith(name)
+        is_folder = name.endswith("/")
+        return (name >= self.start or (is_folder and self.start.startswith(name))) and (
+            name.startswith(self.prefix) or (is_folder and self.prefix.startswith(name))
         )
 
     def share(self, folder: str) -> int | None:
@@ -93,13 +107,23 @@ class LocalStore(ObjectStore):
 
     root: Path
 
+    @property
+    def top(self) -> ConfinedPath:
+        """The root, for all that is done below it: no link leads out of it."""
+        return ConfinedPath(self.root)
+
     def open_read(self, uri: GcsUri) -> BinaryIO:
-        path = self._path(uri)
+        file = self.open_stored(uri)
+        if not self._is_gzipped(uri, file):
+            return file
+        return unpacked(uri, file, os.fstat(file.fileno()).st_size)
+
+    def open_stored(self, uri: GcsUri) -> BinaryIO:
+        """Open an object's bytes as they are stored, gzipped or not. Raises ObjectNotFound."""
+        path = self.path_of(uri)
         try:
             # Non-blocking, or a named pipe dropped into the bucket would hang the reader.
-            descriptor = os.open(
-                path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            )
+            descriptor = path.descriptor(os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise self._unreadable(uri, path, error) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -108,7 +132,7 @@ class LocalStore(ObjectStore):
         return os.fdopen(descriptor, "rb", buffering=1 << 16)
 
     def stat(self, uri: GcsUri) -> ObjectInfo:
-        path = self._path(uri)
+        path = self.path_of(uri)
         try:
             status = path.stat()
         except OSError as error:
@@ -119,23 +143,33 @@ class LocalStore(ObjectStore):
 
     @contextlib.contextmanager
     def local_path(self, uri: GcsUri) -> Iterator[Path]:
-        # Opened, not only looked at: who decodes the file could not say that it may not be read.
-        self.open_read(uri).close()
-        yield self._path(uri)
+        # Opened, not only looked at: who decodes the file could not say that it may not be read. Its path
+        # could lead elsewhere by then, so the decoder gets the open file where the system can name it.
+        with self.open_stored(uri) as file:
+            if not self._is_gzipped(uri, file):
+                yield _path_of_open(file, self.path_of(uri))
+                return
+        temporary = self.stage(uri.bucket)
+        try:
+            with self.open_read(uri) as unzipped, temporary.open("r+b") as file:
+                shutil.copyfileobj(unzipped, file, 1 << 20)
+                file.flush()
+                yield _path_of_open(file, temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def write(self, uri: GcsUri) -> Iterator[BinaryIO]:
-        path = self._path(uri)
-        temporary = self.root / uri.bucket / _TEMPORARY / secrets.token_hex(16)
+        path = self._destination(uri)
+        temporary = self.top / uri.bucket / _TEMPORARY / secrets.token_hex(16)
         try:
             self._make_folder(temporary.parent)
-            self._make_folder(path.parent)
+            self._make_way(uri, path)
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            self._publish(temporary, path)
-            _settle(path.parent)
+            _settle(self._give_name(temporary, uri).parent)
         except OSError as error:
             if error.errno not in _WRITE_CAUSES:
                 raise
@@ -146,11 +180,58 @@ class LocalStore(ObjectStore):
                 temporary.unlink(missing_ok=True)
             self._prune(path.parent)
 
+    @contextlib.contextmanager
+    def write_staged(self, staged: Staged) -> Iterator[BinaryIO]:
+        path = self._staged_path(staged)
+        try:
+            self._make_folder(path.parent)
+            with path.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _WRITE_CAUSES:
+                raise self.unwritable(staged.prefix, error) from error
+            raise
+
+    def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
+        path = self._staged_path(staged)
+        try:
+            if path.exists():
+                self.publish(path, uri)
+                self.settle(uri)
+                return
+        except StorageError:
+            if path.exists():
+                raise
+        raise ObjectNotFound(f"What was to become {uri} is not, or no longer, at {path}.")
+
+    def discard_staged(self, staged: Staged) -> None:
+        with contextlib.suppress(OSError):
+            self._staged_path(staged).unlink(missing_ok=True)
+
+    def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
+        start = self._staged_path(Staged(prefix, group, ""))
+        try:
+            names = sorted(start.parent.names())
+        except OSError:
+            return []
+        return [
+            Staged(prefix, group, name.removeprefix(start.name))
+            for name in names
+            if name.startswith(start.name)
+        ]
+
     def delete(self, uri: GcsUri) -> None:
-        path = self._path(uri)
+        path = self.path_of(uri)
         self.stat(uri)
         try:
             path.unlink()
+            self._drop_aside(uri)
         except OSError as error:
             raise self._unreadable(uri, path, error, "deleted") from error
         self._prune(path.parent)
@@ -161,49 +242,59 @@ class LocalStore(ObjectStore):
         """As the protocol says. Only names from `start` on; with `shallow`, of each folder below the prefix
         its first object only, which tells that the folder is there."""
         check_bucket(bucket, f"gs://{bucket}")
-        top = self.root / bucket
-        if not self._inside(top) or "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
+        top = self.top / bucket
+        if "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
             return
-        folder, _, _ = prefix.rpartition("/")
-        if folder and not all(map(_is_folder_name, folder.split("/"))):
+        walk = _Walk(prefix, start, shallow)
+        both = heapq.merge(self._in_folder(top, walk), self._aside(top, walk), key=_by_name)
+        for _, same in groupby(both, key=_by_name):
+            yield next(same)
+
+    def _in_folder(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
+        """The objects of a bucket that are files by their own names."""
+        bucket = top.name
+        folder, _, _ = walk.prefix.rpartition("/")
+        if folder and not aside.is_path(folder, _HIDDEN):
             return
         below = top / folder if folder else top
-        if self._inside(below):
-            walk = _Walk(prefix, start, shallow)
-            yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), below, walk, ())
+        yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), below, walk, ())
 
-    def stage(self, bucket: str) -> Path:
+    def _aside(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
+        """The objects of a bucket whose names the folder cannot hold."""
+        for name in aside.names(top, walk.prefix, walk.start):
+            with contextlib.suppress(ObjectNotFound, InvalidUri):  # deleted in the meantime
+                yield self.stat(GcsUri(top.name, name))
+
+    def stage(self, bucket: str) -> ConfinedPath:
         """Make an empty file on the bucket's file system, for `publish` to give a name."""
-        temporary = self.root / bucket / _TEMPORARY / secrets.token_hex(16)
+        temporary = self.top / bucket / _TEMPORARY / secrets.token_hex(16)
         try:
             self._make_folder(temporary.parent)
-            temporary.touch(exist_ok=False)
+            temporary.open("xb").close()
         except OSError as error:
             raise self.unwritable(GcsUri(bucket, ""), error) from error
         return temporary
 
-    def publish(self, staged: Path, uri: GcsUri) -> None:
+    def publish(self, staged: ConfinedPath, uri: GcsUri) -> None:
         """Turn a staged file into the object, replacing what was there. Its bytes are on the disk before, its
         name is after `settle`."""
-        path = self._path(uri)
         try:
-            self._make_folder(path.parent)
-            self._publish(staged, path)
+            self._give_name(staged, uri)
         except OSError as error:
-            self._prune(path.parent)
+            self._prune(self._path(uri).parent)
             raise self.unwritable(uri, error) from error
 
     def settle(self, uri: GcsUri) -> None:
         """Bring the name of a published object to the disk."""
         try:
-            _settle(self._path(uri).parent)
+            _settle(self.path_of(uri).parent)
         except OSError as error:
             raise self.unwritable(uri, error) from error
 
     def buckets(self) -> Iterator[str]:
         """Names of the folders that are buckets, sorted."""
         try:
-            names = sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+            names = sorted(self.top.names()) if self.root.is_dir() else []
         except OSError as error:
             raise _refused("The buckets", "listed", self.root, error) from error
         yield from filter(self.has_bucket, names)
@@ -214,37 +305,45 @@ class LocalStore(ObjectStore):
             check_bucket(bucket, f"gs://{bucket}")
         except InvalidUri:
             return False
-        path = self.root / bucket
-        return self._inside(path) and _certainly(path.is_dir)
+        return (self.top / bucket).is_dir()
 
     def remove_bucket(self, bucket: str) -> None:
         """Remove a bucket's folder. Raises BucketNotEmpty when it holds anything but empty folders."""
-        top = self.root / bucket
-        for folder, _, _ in os.walk(top, topdown=False):
-            parts = Path(folder).relative_to(top).parts
-            if parts and parts[0] not in _HIDDEN:
-                with contextlib.suppress(OSError):  # what is left is reported below
-                    Path(folder).rmdir()
+        top = self.top / bucket
         try:
-            if any(path.name not in _HIDDEN for path in top.iterdir()):
+            for name in top.names():
+                if name not in _HIDDEN:
+                    _remove_empty(top / name)
+            if any(name not in _HIDDEN for name in top.names()):
                 raise BucketNotEmpty(f"The bucket {bucket} is not empty; delete the files in {top} first.")
             for hidden in _HIDDEN:
-                shutil.rmtree(top / hidden, ignore_errors=True)
+                with contextlib.suppress(OSError):  # what is left keeps the folder from going
+                    (top / hidden).remove_tree()
             top.rmdir()
         except OSError as error:
-            raise _refused(f"The bucket {bucket}", "deleted", top, error) from error
+            raise _refused(f"The bucket {bucket}", "deleted", top.path, error) from error
 
     def metadata_folder(self, bucket: str) -> Path:
+        """Where a bucket's metadata lies, for people; may not exist yet."""
+        return self.records(bucket).path
+
+    def records(self, bucket: str) -> ConfinedPath:
         """Where a bucket's metadata lies; may not exist yet."""
-        return self.root / bucket / _METADATA
+        return self.top / bucket / _METADATA
+
+    def versions_folder(self, bucket: str) -> ConfinedPath:
+        """Where a bucket's noncurrent versions lie; may not exist yet."""
+        return self.top / bucket / _VERSIONS
 
     def check_writable(self, prefix: GcsUri) -> None:
-        folder = self._path(prefix / "probe").parent
-        while not _certainly(folder.exists) and folder != folder.parent:
+        folder = self._destination(prefix / "probe").parent
+        while folder.parts and not folder.exists():
             folder = folder.parent
-        if not _certainly(folder.is_dir):
+        if not folder.parts and not folder.exists():
+            folder = _nearest(self.root)
+        if not folder.is_dir():
             raise self.unwritable(prefix, OSError(errno.ENOTDIR, ""))
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not folder.access(os.W_OK | os.X_OK):
             raise self.unwritable(prefix, OSError(errno.EACCES, ""))
 
     def interruptible(self, check: Callable[[], None]) -> ObjectStore:  # noqa: ARG002
@@ -259,55 +358,97 @@ class LocalStore(ObjectStore):
 
     def remove_leftovers(self) -> None:
         """Remove what killed writers left behind. Files younger than an hour may still be in use."""
-        oldest = time.time() - _LEFTOVER_AGE_S
-        for leftover in self.root.glob(f"*/{_TEMPORARY}/*"):
+        now = time.time()
+        for bucket in self.buckets():
+            folder = self.top / bucket / _TEMPORARY
             with contextlib.suppress(OSError):
-                if leftover.stat().st_mtime < oldest:
-                    leftover.unlink()
+                for leftover in map(folder.__truediv__, folder.names()):
+                    age_s = _STAGED_AGE_S if leftover.name.startswith(_STAGED) else _LEFTOVER_AGE_S
+                    if leftover.lstat().st_mtime < now - age_s:
+                        leftover.unlink()
 
-    def _path(self, uri: GcsUri) -> Path:
-        """The file of an object. Raises InvalidUri for names a folder cannot hold or that leave the root."""
+    def _staged_path(self, staged: Staged) -> ConfinedPath:
+        check_bucket(staged.bucket, str(staged.prefix))
+        return self.top / staged.bucket / _TEMPORARY / f"{_STAGED}{staged.group}.{staged.name}"
+
+    def _is_gzipped(self, uri: GcsUri, file: BinaryIO) -> bool:
+        """Whether whoever stored these bytes said that they are gzipped."""
+        status = os.fstat(file.fileno())
+        info = ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
+        return Metadata(self).describe(info).content_encoding == "gzip"
+
+    def path_of(self, uri: GcsUri) -> ConfinedPath:
+        """The file in which an object lies, or would. Raises InvalidUri."""
+        path, beside = self._path(uri), self._beside(uri)
+        return beside if not path.is_file() and beside.is_file() else path
+
+    def _path(self, uri: GcsUri) -> ConfinedPath:
+        """The file of an object by its own name. Raises InvalidUri: it is no name, or leaves the root."""
         GcsUri.parse(str(uri))  # a GcsUri built by hand has not been checked yet
-        segments = uri.object.split("/")
-        if segments[-1] == "":
-            raise InvalidUri(f'"{uri}" names a folder, not an object; name an object in it.')
-        for segment in segments:
-            self._check_segment(segment, uri)
-        path = self.root.joinpath(uri.bucket, *segments)
-        if not self._inside(path):
-            raise InvalidUri(f'"{uri}" leads out of the storage folder {self.root} through a symbolic link.')
+        if not aside.is_path(uri.object, _HIDDEN):
+            return self._beside(uri)
+        return self._within(uri, self.top / uri.bucket / uri.object)
+
+    def _beside(self, uri: GcsUri) -> ConfinedPath:
+        """The file of an object whose name the folder cannot hold. Raises InvalidUri."""
+        return self._within(uri, aside.path_of(self.top / uri.bucket, uri.object))
+
+    def _within(self, uri: GcsUri, path: ConfinedPath) -> ConfinedPath:
+        """Say at once when a path leads out. What becomes a link later is found by the operation itself."""
+        try:
+            path.stat()
+        except LeadsOut as error:
+            raise self._outside(uri) from error
+        except OSError:
+            pass
         return path
 
-    def _check_segment(self, segment: str, uri: GcsUri) -> None:
-        if segment in ("", ".", ".."):
-            raise InvalidUri(
-                f'"{uri}" holds an empty, "." or ".." segment, which a local folder cannot store.'
-            )
-        if segment in _HIDDEN:
-            raise InvalidUri(f'"{uri}": the name {segment} is reserved.')
-        if len(segment.encode()) > _MAX_SEGMENT_BYTES:
-            raise InvalidUri(f'"{uri}" holds a segment of over {_MAX_SEGMENT_BYTES} bytes; shorten it.')
-        if os.name == "nt" and any(character in segment for character in '\\:*?"<>|'):
-            raise InvalidUri(f'"{uri}" holds a character that a Windows folder cannot store.')
+    def _outside(self, uri: GcsUri) -> InvalidUri:
+        return InvalidUri(f'"{uri}" leads out of the storage folder {self.root} through a symbolic link.')
 
-    def _inside(self, path: Path) -> bool:
-        """Whether a path of checked names below the root stays there: only links could lead elsewhere.
+    def _destination(self, uri: GcsUri) -> ConfinedPath:
+        """Where an object is written: aside when a folder has its name, or a file that of its folder."""
+        path = self._path(uri)
+        taken, folder = path.is_dir(), path.parent
+        while not taken and len(folder.parts) > 1:
+            taken, folder = folder.is_file(), folder.parent
+        return self._beside(uri) if taken else path
 
-        What cannot be told, such as what lies behind a folder that may not be entered, is reported by the
-        operation that follows, which that stops as well.
-        """
-        below = takewhile(lambda at: at != self.root, (path, *path.parents))
-        return not any(_certainly(at.is_symlink) for at in below) or self._resolves_inside(path)
-
-    def _resolves_inside(self, path: Path) -> bool:
+    def _give_name(self, staged: ConfinedPath, uri: GcsUri) -> ConfinedPath:
+        """Rename a staged file to the object's; returns the path."""
+        path, beside = self._destination(uri), self._beside(uri)
         try:
-            return path.resolve().is_relative_to(self.root.resolve())
-        except RuntimeError:  # links in a loop lead nowhere, so not outside either
-            return True
-        except OSError:
-            return False
+            self._make_folder(path.parent)
+            self._publish(staged, path)
+        except OSError as error:
+            # Another thread has just written `a` where this one writes `a/b`, or the reverse.
+            if path == beside or error.errno not in _NAME_ERRORS:
+                raise
+            self._prune(path.parent)
+            self._make_folder(beside.parent)
+            self._publish(staged, beside)
+            return beside
+        if path != beside:
+            self._drop_aside(uri)
+        return path
 
-    def _make_folder(self, folder: Path) -> None:
+    def _drop_aside(self, uri: GcsUri) -> None:
+        """Remove what lies aside of an object that has its own name again, or is gone."""
+        beside = self._beside(uri)
+        if beside.exists():
+            beside.unlink(missing_ok=True)
+            self._prune(beside.parent)
+
+    def _make_way(self, uri: GcsUri, path: ConfinedPath) -> None:
+        """Make the folder where an object is to be written, so that one that cannot be is found out first."""
+        try:
+            self._make_folder(path.parent)
+        except OSError:
+            # Another thread has just written `a` where this one writes `a/b`; it goes aside.
+            if self._destination(uri) == path:
+                raise
+
+    def _make_folder(self, folder: ConfinedPath) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             # A folder may vanish in between: another thread's delete prunes empty ones.
             try:
@@ -318,7 +459,7 @@ class LocalStore(ObjectStore):
             else:
                 return
 
-    def _publish(self, temporary: Path, path: Path) -> None:
+    def _publish(self, temporary: ConfinedPath, path: ConfinedPath) -> None:
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):
                 temporary.replace(path)
@@ -328,51 +469,51 @@ class LocalStore(ObjectStore):
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
 
-    def _prune(self, folder: Path) -> None:
+    def _prune(self, folder: ConfinedPath) -> None:
         """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
-        bucket_depth = len(self.root.parts) + 1
         with contextlib.suppress(OSError):
-            while len(folder.parts) > bucket_depth:
+            while len(folder.parts) > 1:
                 folder.rmdir()
                 folder = folder.parent
 
     def _walk(
-        self, parent: GcsUri, folder: Path, walk: _Walk, ancestors: tuple[tuple[int, int], ...]
+        self,
+        parent: GcsUri,
+        folder: ConfinedPath,
+        walk: _Walk,
+        ancestors: tuple[tuple[int, int], ...],
     ) -> Iterator[ObjectInfo]:
-        try:
-            identity, entries = _scan(folder)
-        except OSError as error:
-            if error.errno in _ABSENT:
+        with contextlib.ExitStack() as open_folder:
+            try:
+                descriptor = open_folder.enter_context(folder.opened())
+                names = _scan(folder, descriptor)
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    return
+                refused = _refused(parent, "listed", folder.path, error)
+                if not ancestors or not isinstance(refused, AccessDenied):
+                    raise refused from error
+                # A folder that only root may read, such as `lost+found`, must not hide the rest.
+                _log.warning("%s It is left out of the list.", refused)
                 return
-            refused = _refused(parent, "listed", folder, error)
-            if not ancestors or not isinstance(refused, AccessDenied):
-                raise refused from error
-            # A folder that only root may read, such as `lost+found`, must not hide the rest of the bucket.
-            _log.warning("%s It is left out of the list.", refused)
-            return
-        if identity in ancestors:  # a symbolic link to a folder above itself
-            return
-        for name in sorted(filter(_is_storable, entries), key=str.encode):
-            uri = parent / name
-            if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
-                continue
-            if not name.endswith("/"):
-                yield from self._listed(uri, entries[name])
-            elif self._holds_names(uri, entries[name]):
-                below = self._walk(uri, folder / name, walk, (*ancestors, identity))
-                yield from islice(below, walk.share(uri.object))
+            status = os.fstat(descriptor)
+            identity = status.st_dev, status.st_ino
+            if identity in ancestors:  # a symbolic link to a folder above itself
+                return
+            for name in sorted(filter(_is_storable, names), key=str.encode):
+                uri = parent / name
+                if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
+                    continue
+                if not name.endswith("/"):
+                    yield from self._listed(uri, name, descriptor)
+                elif len(uri.object.encode()) < MAX_OBJECT_BYTES:  # names below it are short enough
+                    below = self._walk(uri, folder / name.rstrip("/"), walk, (*ancestors, identity))
+                    yield from islice(below, walk.share(uri.object))
 
-    def _holds_names(self, folder: GcsUri, entry: os.DirEntry[str]) -> bool:
-        """Whether a folder can hold objects: names below it are short enough, and it lies inside the root."""
-        # What is no link lies where the folder above it does.
-        return len(folder.object.encode()) < MAX_OBJECT_BYTES and (
-            not entry.is_symlink() or self._inside(Path(entry.path))
-        )
-
-    def _listed(self, uri: GcsUri, entry: os.DirEntry[str]) -> Iterator[ObjectInfo]:
-        """The object of that name, if the entry is one that can be read."""
+    def _listed(self, uri: GcsUri, name: str, folder: int) -> Iterator[ObjectInfo]:
+        """The object of that name in an open folder, if it is one that can be read."""
         try:
-            found = self._stat_entry(uri, entry)
+            found = self._stat_entry(uri, name, folder)
         except AccessDenied as error:  # a link into a folder that may not be entered
             _log.warning("%s It is left out of the list.", error)
         except (ObjectNotFound, InvalidUri, FileNotFoundError, PermissionError):
@@ -380,26 +521,31 @@ class LocalStore(ObjectStore):
         else:
             yield found
 
-    def _stat_entry(self, uri: GcsUri, entry: os.DirEntry[str]) -> ObjectInfo:
-        if entry.is_symlink() or len(uri.object.encode()) > MAX_OBJECT_BYTES:
+    def _stat_entry(self, uri: GcsUri, name: str, folder: int) -> ObjectInfo:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode) or len(uri.object.encode()) > MAX_OBJECT_BYTES:
             return self.stat(uri)
-        # A plain file of a folder that was found inside the root needs no further look at its path.
-        status = entry.stat(follow_symlinks=False)
+        # A plain file of an open folder needs no further look at its path.
         if not stat.S_ISREG(status.st_mode):
-            raise self._not_a_file(uri, Path(entry.path))
+            raise ObjectNotFound(f"{uri} is not a regular file.")
         return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
 
-    def _not_a_file(self, uri: GcsUri, path: Path) -> ObjectNotFound:
-        if _certainly(path.is_dir):
+    def _not_a_file(self, uri: GcsUri, path: ConfinedPath) -> ObjectNotFound:
+        if path.is_dir():
             return ObjectNotFound(f"{uri} is a folder, not an object; name a file in it or use {uri}/*.")
         return ObjectNotFound(f"{uri} is not a regular file.")
 
-    def _unreadable(self, uri: GcsUri, path: Path, error: OSError, done: str = "read") -> StorageError:
-        if _certainly(path.is_dir):
+    def _unreadable(
+        self, uri: GcsUri, path: ConfinedPath, error: OSError, done: str = "read"
+    ) -> StorageError | InvalidUri:
+        if isinstance(error, LeadsOut):
+            return self._outside(uri)
+        if path.is_dir() or error.errno == errno.ENXIO:  # a socket, or a device that is none
             return self._not_a_file(uri, path)
         if error.errno in _ABSENT:
-            return ObjectNotFound(f"{uri} does not exist; put the file at {path}.")
-        return _refused(uri, done, path, error)
+            remedy = "upload it" if path == self._beside(uri) else f"put the file at {path}"
+            return ObjectNotFound(f"{uri} does not exist; {remedy}.")
+        return _refused(uri, done, path.path, error)
 
 
 def _refused(what: object, done: str, path: Path, error: OSError) -> StorageError:
@@ -411,14 +557,32 @@ def _refused(what: object, done: str, path: Path, error: OSError) -> StorageErro
     return AccessDenied(f"{what} cannot be {done}: permission is denied; {remedy}.")
 
 
-def _scan(folder: Path) -> tuple[tuple[int, int], dict[str, os.DirEntry[str]]]:
-    """What tells a folder from all others, and what lies in it by name; folders' names end in a slash."""
-    with os.scandir(folder) as found:
-        entries = {f"{entry.name}/" if _certainly(entry.is_dir) else entry.name: entry for entry in found}
-    if not os.access(folder, os.X_OK):  # its names may be read, but nothing about them
+def _scan(folder: ConfinedPath, descriptor: int) -> list[str]:
+    """What lies in an open folder, by name; folders' names end in a slash."""
+    with os.scandir(descriptor) as found:
+        names = [f"{entry.name}/" if _leads_to_folder(folder, entry) else entry.name for entry in found]
+    if not folder.access(os.X_OK):  # its names may be read, but nothing about them
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    status = folder.stat()
-    return (status.st_dev, status.st_ino), entries
+    return names
+
+
+def _leads_to_folder(folder: ConfinedPath, entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():
+        return (folder / entry.name).is_dir()
+    return _certainly(partial(entry.is_dir, follow_symlinks=False))
+
+
+def _remove_empty(folder: ConfinedPath) -> None:
+    """Remove a folder and those in it that hold no file."""
+    with contextlib.suppress(OSError):
+        for name in folder.names():
+            _remove_empty(folder / name)
+        folder.rmdir()
+
+
+def _nearest(folder: Path) -> ConfinedPath:
+    """The folder that is there nearest above one that is not."""
+    return ConfinedPath(next(filter(Path.exists, folder.absolute().parents)))
 
 
 def _certainly(holds: Callable[[], bool]) -> bool:
@@ -436,22 +600,17 @@ def _is_storable(name: str) -> bool:
         return False
 
 
-def _is_folder_name(segment: str) -> bool:
-    return segment not in ("", ".", "..", *_HIDDEN) and len(segment.encode()) <= _MAX_SEGMENT_BYTES
+def _by_name(info: ObjectInfo) -> bytes:
+    return info.uri.object.encode()
 
 
-def _settle(folder: Path) -> None:
+def _path_of_open(file: BinaryIO, path: ConfinedPath) -> Path:
+    by_descriptor = _DESCRIPTORS / str(file.fileno())
+    return by_descriptor if by_descriptor.exists() else path.path
+
+
+def _settle(folder: ConfinedPath) -> None:
     """Bring the names in a folder to the disk."""
-    if os.name != "nt":
-        # Suppressed: another thread may have deleted the object already, and its folder.
-        with contextlib.suppress(FileNotFoundError), _opened(folder) as descriptor:
-            os.fsync(descriptor)
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    # Suppressed: another thread may have deleted the object already, and its folder.
+    with contextlib.suppress(FileNotFoundError), folder.opened() as descriptor:
+        os.fsync(descriptor)

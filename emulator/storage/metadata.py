@@ -6,21 +6,37 @@ from them. A record belongs to one version of a file, told by time and size: it 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
 
 from emulator.storage.checksums import Checksums
-from emulator.storage.local import LocalStore
-from emulator.storage.object_store import ObjectInfo
+from emulator.storage.confined import ConfinedPath
+from emulator.storage.object_store import ObjectInfo, StorageError
 from emulator.storage.uri import GcsUri
+
+if TYPE_CHECKING:
+    from emulator.storage.local import LocalStore
 
 Attributes = Mapping[str, Any]
 _BUCKET_RECORD = "bucket.json"
+_MOST_RECORD_BYTES = 4 << 20
+_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
+# Attributes that are no text.
+_FLAGS = ("temporaryHold", "eventBasedHold", "defaultEventBasedHold", "objectRetention")
+_LISTS = ("acl", "defaultObjectAcl", "cors")
+_MAPS = (
+    *("autoclass", "billing", "contexts", "customPlacementConfig", "customerEncryption", "encryption"),
+    *("hierarchicalNamespace", "iamConfiguration", "iamPolicy", "ipFilter", "labels", "lifecycle", "logging"),
+    *("metadata", "retention", "retentionPolicy", "softDeletePolicy", "versioning", "website"),
+)
+# Members that the emulator goes by.
+_NUMBERS_IN = {"retentionPolicy": "retentionPeriod", "softDeletePolicy": "retentionDurationSeconds"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,9 @@ class StoredObject:
     attributes: Attributes = field(default_factory=dict)
     checksums: Checksums | None = None  # None: not computed yet
     component_count: int | None = None  # of a composed object
+    retained_from_us: int | None = None  # when an event-based hold was released: retention counts from then
+    deleted_us: int | None = None  # of a version that is not the current one
+    gone_us: int | None = None  # of a soft-deleted version: when it is deleted for good
 
     @property
     def uri(self) -> GcsUri:
@@ -55,6 +74,11 @@ class StoredObject:
         return self.metadata_updated_us or self.info.updated_us
 
     @property
+    def content_encoding(self) -> str:
+        """`gzip`, mostly, or nothing."""
+        return str(self.attributes.get("contentEncoding") or "").lower()
+
+    @property
     def version(self) -> str:
         """What the record belongs to."""
         return f"{self.info.updated_us}-{self.info.size}"
@@ -73,12 +97,21 @@ class StoredObject:
             "crc32c": self.checksums and self.checksums.crc32c,
             "md5": self.checksums and self.checksums.md5,
             "componentCount": self.component_count,
+            "retainedFromUs": self.retained_from_us,
+            "deletedUs": self.deleted_us,
+            "goneUs": self.gone_us,
         }
 
     @classmethod
     def from_record(cls, info: ObjectInfo, record: Mapping[str, Any]) -> Self:
-        """Read what `record` wrote."""
+        """Read what `record` wrote. Raises KeyError, TypeError or ValueError for what it would not write."""
         crc32c = record["crc32c"]
+        for name in ("updatedUs", "componentCount", "retainedFromUs", "deletedUs", "goneUs"):
+            _check(record.get(name) is None or _is_number(record[name]))
+        _check(_is_number(record["metageneration"]))
+        _check_attributes(record["attributes"])
+        _check(crc32c is None or len(base64.b64decode(crc32c, validate=True)) == 4)
+        _check(record["md5"] is None or len(base64.b64decode(record["md5"], validate=True)) == 16)
         return cls(
             info,
             record["metageneration"],
@@ -86,6 +119,9 @@ class StoredObject:
             record["attributes"],
             Checksums(crc32c, record["md5"]) if crc32c else None,
             record["componentCount"],
+            record.get("retainedFromUs"),
+            record.get("deletedUs"),
+            record.get("goneUs"),
         )
 
 
@@ -99,6 +135,43 @@ class StoredBucket:
     updated_us: int | None = None
     attributes: Attributes = field(default_factory=dict)
 
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether an object that is replaced or deleted stays as a noncurrent version."""
+        return self._flag("versioning", "enabled")
+
+    @property
+    def soft_delete_us(self) -> int:
+        """How long what is deleted can be restored; 0 for not at all."""
+        return self._seconds("softDeletePolicy", "retentionDurationSeconds")
+
+    @property
+    def retention_us(self) -> int:
+        """How long an object must be kept, from its creation; 0 for not at all."""
+        return self._seconds("retentionPolicy", "retentionPeriod")
+
+    @property
+    def object_defaults(self) -> Attributes:
+        """What an object gets whose writer does not say otherwise."""
+        key = self._part("encryption").get("defaultKmsKeyName")
+        defaults = {
+            "storageClass": self.attributes.get("storageClass"),
+            "eventBasedHold": self.attributes.get("defaultEventBasedHold") or None,
+            "kmsKeyName": key and f"{key}/cryptoKeyVersions/1",
+            "acl": self.attributes.get("defaultObjectAcl"),
+        }
+        return {name: value for name, value in defaults.items() if value is not None}
+
+    def _part(self, name: str) -> Attributes:
+        value = self.attributes.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    def _flag(self, part: str, name: str) -> bool:
+        return self._part(part).get(name) is True
+
+    def _seconds(self, part: str, name: str) -> int:
+        return int(self._part(part).get(name) or 0) * 1_000_000
+
 
 class Metadata:
     """Reads and writes the records of a store's buckets. A record that cannot be read counts as none."""
@@ -111,7 +184,7 @@ class Metadata:
         versions = self._read(self._path(info.uri)).get("versions", {})
         try:
             return StoredObject.from_record(info, versions[StoredObject(info).version])
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             return StoredObject(info)
 
     def write(self, versions: Sequence[StoredObject]) -> None:
@@ -131,9 +204,11 @@ class Metadata:
 
     def bucket(self, name: str) -> StoredBucket:
         """Describe a bucket whose folder exists."""
-        created_us = (self._store.root / name).stat().st_mtime_ns // 1000
-        record = self._read(self._store.metadata_folder(name) / _BUCKET_RECORD)
+        record = self._read(self._store.records(name) / _BUCKET_RECORD)
         try:
+            _check(_is_number(record["createdUs"]) and _is_number(record["metageneration"]))
+            _check(record["updatedUs"] is None or _is_number(record["updatedUs"]))
+            _check_attributes(record["attributes"])
             return StoredBucket(
                 name,
                 record["createdUs"],
@@ -141,39 +216,95 @@ class Metadata:
                 record["updatedUs"],
                 record["attributes"],
             )
-        except (KeyError, TypeError):
-            return StoredBucket(name, created_us)
+        except (KeyError, TypeError, ValueError):
+            return StoredBucket(name, (self._store.top / name).stat().st_mtime_ns // 1000)
 
-    def write_bucket(self, bucket: StoredBucket) -> None:
-        """Record a bucket's metadata. Raises StorageError."""
+    def recorded_bucket(self, name: str) -> StoredBucket:
+        """The same, and record it: a folder says when it was changed last, not when it was made."""
+        path = self._store.records(name) / _BUCKET_RECORD
+        bucket = self.bucket(name)
+        # Of a folder that may not be written nothing changes either.
+        with contextlib.suppress(StorageError, OSError):
+            if not path.exists():
+                self.write_bucket(bucket, create_only=True)
+        return bucket
+
+    def write_bucket(self, bucket: StoredBucket, *, create_only: bool = False) -> None:
+        """Record a bucket's metadata; `create_only` leaves a record that is there. Raises StorageError."""
         record = {
             "createdUs": bucket.created_us,
             "metageneration": bucket.metageneration,
             "updatedUs": bucket.updated_us,
             "attributes": dict(bucket.attributes),
         }
-        self._write(bucket.name, self._store.metadata_folder(bucket.name) / _BUCKET_RECORD, record)
+        path = self._store.records(bucket.name) / _BUCKET_RECORD
+        self._write(bucket.name, path, record, create_only=create_only)
 
-    def _path(self, uri: GcsUri) -> Path:
+    def _path(self, uri: GcsUri) -> ConfinedPath:
         # An object's name can be longer than a file's, and must not be a path here.
         digest = hashlib.sha256(uri.object.encode()).hexdigest()
-        return self._store.metadata_folder(uri.bucket) / f"{digest}.json"
+        return self._store.records(uri.bucket) / f"{digest}.json"
 
     @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _read(path: ConfinedPath) -> dict[str, Any]:
         try:
-            value = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            with path.open("rb") as file:
+                value = json.loads(file.read(_MOST_RECORD_BYTES))
+        except (OSError, ValueError, TypeError, RecursionError):  # None is what an idle pipe has
             return {}
         return value if isinstance(value, dict) else {}
 
-    def _write(self, bucket: str, path: Path, value: Mapping[str, Any]) -> None:
+    def _write(
+        self, bucket: str, path: ConfinedPath, value: Mapping[str, Any], *, create_only: bool = False
+    ) -> None:
         temporary = self._store.stage(bucket)
         try:
-            temporary.write_text(json.dumps(value, separators=(",", ":")), encoding="utf-8")
+            with temporary.open("wb") as file:
+                file.write(json.dumps(value, separators=(",", ":")).encode())
             path.parent.mkdir(exist_ok=True)
-            temporary.replace(path)
+            if create_only:
+                path.hardlink_to(temporary)
+            else:
+                temporary.replace(path)
         except OSError as error:
             raise self._store.unwritable(GcsUri(bucket, ""), error) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _check(fits: bool) -> None:
+    if not fits:
+        raise ValueError("a record that this emulator did not write")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_US
+
+
+def _check_attributes(attributes: object) -> None:
+    """Raise ValueError or TypeError for attributes of other kinds than clients can set."""
+    _check(isinstance(attributes, dict))
+    assert isinstance(attributes, dict)
+    for name, value in attributes.items():
+        if name in _FLAGS:
+            _check(isinstance(value, bool | dict))
+        elif name in _LISTS:
+            _check(isinstance(value, list) and all(isinstance(entry, dict) for entry in value))
+        else:
+            _check(isinstance(value, dict if name in _MAPS else str))
+    _check_members(attributes)
+
+
+def _check_members(attributes: Attributes) -> None:
+    for name, member in _NUMBERS_IN.items():
+        int(attributes.get(name, {}).get(member) or 0)
+    for name in ("acl", "defaultObjectAcl"):
+        for entry in attributes.get(name, ()):
+            _check(isinstance(entry.get("entity"), str) and isinstance(entry.get("role"), str))
+    _check(all(isinstance(text, str) for text in attributes.get("metadata", {}).values()))
+    if encryption := attributes.get("customerEncryption"):
+        _check(isinstance(encryption.get("encryptionAlgorithm"), str))
+        _check(isinstance(encryption.get("keySha256"), str))
+    if retention := attributes.get("retention"):
+        _check(datetime.fromisoformat(retention.get("retainUntilTime")).tzinfo is not None)
+        _check(isinstance(retention.get("mode"), str))

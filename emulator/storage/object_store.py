@@ -48,6 +48,20 @@ class ObjectInfo:
     updated_us: int
 
 
+@dataclass(frozen=True)
+class Staged:
+    """The name of bytes that wait to become an object below `prefix`; `group` tells whose they are."""
+
+    prefix: GcsUri
+    group: str
+    name: str
+
+    @property
+    def bucket(self) -> str:
+        """The bucket they lie in."""
+        return self.prefix.bucket
+
+
 class ObjectStore(Protocol):
     """Objects by name. Implementations are picklable and safe to use from many threads.
 
@@ -55,12 +69,30 @@ class ObjectStore(Protocol):
     """
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
-        """Open an object for streaming. Raises ObjectNotFound."""
+        """Open an object for streaming, unpacked when its contentEncoding is gzip. Raises ObjectNotFound."""
         ...
 
     def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
         """Write an object, replacing what was there. It appears complete when the block ends without an
         exception, and not at all otherwise. A bucket that is missing is created, unless it is a real one."""
+        ...
+
+    def write_staged(self, staged: Staged) -> AbstractContextManager[BinaryIO]:
+        """Write bytes that are no object yet. They are complete when the block ends without an exception, and
+        gone otherwise. Nothing of that name may be staged already."""
+        ...
+
+    def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
+        """Turn staged bytes into the object, in one step and in place of what was there; nothing is staged
+        under that name afterwards. Raises ObjectNotFound when nothing is: then nothing has changed."""
+        ...
+
+    def discard_staged(self, staged: Staged) -> None:
+        """Remove staged bytes, if they are there."""
+        ...
+
+    def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
+        """What a group has staged in that prefix's bucket, sorted."""
         ...
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -98,4 +130,6 @@ class ObjectStore(Protocol):
                 return []
         pattern = wildcard_pattern(uri.object)
         candidates = self.list(uri.bucket, uri.wildcard_free_prefix)
-        return [info for info in candidates if pattern.fullmatch(info.uri.object)]
+        # Consoles make empty objects that end in a slash, to show a folder.
+        files = (info for info in candidates if not info.uri.object.endswith("/"))
+        return [info for info in files if pattern.fullmatch(info.uri.object)]

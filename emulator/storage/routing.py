@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ from typing import BinaryIO
 from emulator.config import LOCAL, STORAGE_VARIABLE, SettingError, Settings, flag_name
 from emulator.storage.endpoint import Endpoint, InvalidEndpoint
 from emulator.storage.local import LocalStore
-from emulator.storage.object_store import ObjectInfo, ObjectStore
+from emulator.storage.object_store import ObjectInfo, ObjectStore, Staged
 from emulator.storage.uri import GcsUri
 
 _ENDPOINT = f"gcs_endpoint (or {STORAGE_VARIABLE})"
@@ -39,6 +39,18 @@ class RoutingStore(ObjectStore):
 
     def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
         return self._store_of(uri.bucket).write(uri)
+
+    def write_staged(self, staged: Staged) -> AbstractContextManager[BinaryIO]:
+        return self._store_of(staged.bucket).write_staged(staged)
+
+    def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
+        self._store_of(staged.bucket).publish_staged(staged, uri)
+
+    def discard_staged(self, staged: Staged) -> None:
+        self._store_of(staged.bucket).discard_staged(staged)
+
+    def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
+        return self._store_of(prefix.bucket).list_staged(prefix, group)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
         return self._store_of(bucket).list(bucket, prefix)

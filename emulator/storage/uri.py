@@ -158,6 +158,8 @@ def check_bucket(bucket: str, text: str) -> None:
 def _check_object(name: str, text: str) -> None:
     if any(character in name for character in "\0\r\n"):
         raise InvalidUri(f"{text!r}: an object name must not hold NUL or line breaks.")
+    if name in (".", "..") or name.startswith(".well-known/acme-challenge/"):
+        raise InvalidUri(f'"{text[:80]}": Cloud Storage has no object of that name; choose another.')
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

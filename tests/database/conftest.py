@@ -1,20 +1,15 @@
 """The database under test: SQLite in a file and in memory, and PostgreSQL where a server is named."""
 
-import os
-import uuid
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from emulator.database import Database, NewJob
 from tests.database.job_rows import Clock, MakeJob
-
-POSTGRESQL_VARIABLE = "EMULATOR_TEST_POSTGRESQL_URL"
+from tests.postgresql import postgresql_schema
 
 
 @pytest.fixture
@@ -29,23 +24,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     elif request.param == "sqlite-memory":
         yield "sqlite://"
     else:
-        yield from _postgresql_schema()
-
-
-def _postgresql_schema() -> Iterator[str]:
-    """A schema of its own for each test, so that tests can run at the same time on one server."""
-    server = os.environ.get(POSTGRESQL_VARIABLE)
-    if not server:
-        pytest.skip(f"{POSTGRESQL_VARIABLE} names no server, as in postgresql+psycopg://user@host/name")
-    schema = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(server)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    url = make_url(server).update_query_dict({"options": f"-csearch_path={schema}"})
-    yield url.render_as_string(hide_password=False)
-    with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+        with postgresql_schema() as url:
+            yield url
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
 """Holds, steps and faults of jobs, and the removal, dump and restore of rows."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
-from emulator.database import Database
+import pytest
+from sqlalchemy import String
+
+from emulator.database import TABLES, Database, NewModel, RowRefused
+from emulator.database.schema import Words
 from emulator.vertex.job_state import JobState
 from tests.database.job_rows import Clock, MakeJob
 
@@ -165,3 +171,48 @@ def test_seeded_times_follow_the_states(database: Database, make_job: MakeJob, c
     assert row is not None
     assert (row.start_time_us, row.end_time_us) == (created + 1_000_000, created + 2_000_000)
     assert [step.time_us for step in database.steps()] == [created, created + 1_000_000, created + 2_000_000]
+
+
+def test_all_or_nothing_is_one_transaction(database: Database, make_job: MakeJob) -> None:
+    heard: list[int] = []
+    database.listeners.append(heard.extend)
+    kept = make_job()
+    model = NewModel("m", "M", "folder", "digest", b"")
+    with suppress(RuntimeError), database.all_or_nothing():
+        make_job(id=50)
+        database.set_note("a", "1")
+        assert database.get_note("a") == "1"  # what is written inside can be read there
+        raise RuntimeError
+    assert database.get_note("a") is None
+    assert database.get_job(50) is None
+    with database.all_or_nothing():
+        assert database.insert_model("1", "here", model, ["default"])
+        assert not database.insert_model("1", "here", model, ["default"])  # fails, and the rest goes on
+        database.set_note("a", "2")
+        make_job(id=51)
+        assert 51 not in heard
+    assert database.get_note("a") == "2"
+    assert database.get_model("1", "here", "m") is not None
+    assert {kept, 51} <= set(heard)
+    assert 50 not in heard
+
+
+def test_rows_that_do_not_fit_are_not_added(database: Database, tmp_path: Path, make_job: MakeJob) -> None:
+    make_job()
+    with database.all_rows() as tables:
+        rows = [(name, dict(row)) for name, of_table in tables.items() for row in of_table]
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    with pytest.raises(RowRefused, match="UNIQUE constraint failed"):
+        other.add_rows([*rows, *rows])
+    shard = {one.name: "" if isinstance(one.type, (String, Words)) else 99 for one in TABLES["shards"].c}
+    with pytest.raises(RowRefused, match="FOREIGN KEY constraint failed"):
+        other.add_rows([("shards", shard)])
+    assert not any(other.dump()[name] for name in TABLES)
+    other.add_rows(reversed(rows))
+    with other.all_rows() as tables:
+        database.restore(tables)
+    with database.all_rows() as tables:
+        assert sorted((name, str(row)) for name, of_table in tables.items() for row in of_table) == sorted(
+            (name, str(row)) for name, row in rows
+        )
+    other.close()

@@ -1,5 +1,7 @@
 """The life of a job's row: every move is guarded, whoever comes second changes nothing."""
 
+from collections.abc import Collection
+
 import pytest
 
 from emulator.database import Database, NewJob, ShardRow
@@ -210,3 +212,17 @@ def test_folders_in_use_are_those_of_unfinished_jobs(database: Database, make_jo
     database.request_cancel(finished)
     make_job(model_folder="/pending")
     assert database.folders_in_use() == {"/pending"}
+
+
+def test_steps_of_videos_end_and_say_so(
+    database: Database, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.database.jobs.MAX_VIDEO_STEPS", 3)
+    job, heard = make_job(), list[Collection[int]]()
+    database.claim_job("me", LEASE_US)
+    database.listeners.append(heard.append)
+    for index in range(6):
+        assert database.record_shard(job, "me", ShardRow(index, None, 1, 0, "[]"), f"video {index}")
+    assert len(heard) == 6, "whoever waits hears of each"
+    steps = [step.text for step in database.all_steps(job) if step.step.startswith("video")]
+    assert steps == ["video 0", "video 1", "video 2", "no steps from video 4 on"]

@@ -204,3 +204,15 @@ def test_memory_of_a_model_is_short(database: Database, monkeypatch: pytest.Monk
     found = database.known_model(*PLACE, "m")
     assert found is not None
     assert found.display_name == "New"
+
+
+def test_names_of_any_length_and_with_nul_are_kept(database: Database) -> None:
+    long = "ä" * 5000
+    model = NewModel(
+        "m", long, f"/{long}", long, b"", description="a\0b", labels={"a": long}, source="s" * 500
+    )
+    database.seed_models("1" * 128, "l" * 128, [model])
+    found = database.get_model("1" * 128, "l" * 128, "m")
+    assert found is not None
+    assert (found.display_name, found.description) == (long, "a\ufffdb")
+    assert (found.versions[0].digest, found.versions[0].folder) == (long, f"/{long}")

@@ -136,3 +136,13 @@ def test_file_that_another_program_writes_to_is_named(
         Database(url)
     other.close()
     Database(url).close()
+
+
+def test_connection_that_is_in_use_is_closed_when_it_is_given_back(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    with database._read() as connection:
+        raw = connection.connection.driver_connection
+        database.close()
+    assert raw is not None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        raw.execute("SELECT 1")

@@ -1,4 +1,6 @@
-"""Operations are kept until a client deletes them."""
+"""Operations are kept until a client deletes them; of those that are done, the newest."""
+
+import pytest
 
 from emulator.database import Database, OperationRow
 
@@ -26,3 +28,16 @@ def test_deleted_operation_cannot_be_finished(database: Database) -> None:
     assert not database.delete_operation(1)
     assert not database.finish_operation(1, b"")
     assert database.get_operation(1) is None
+
+
+def test_only_the_newest_operations_that_are_done_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.database.operations.MAX_DONE", 3)
+    database.insert_operation(operation(1))
+    for number in range(2, 9):
+        database.insert_operation(operation(number, done=True))
+    assert {row.id for row in database.list_operations("1", "l")} == {1, 6, 7, 8}
+    assert database.finish_operation(1, b"done")
+    database.insert_operation(operation(9))
+    assert {row.id for row in database.list_operations("1", "l")} == {6, 7, 8, 9}

@@ -105,7 +105,18 @@ def test_delete_against_claim_never_removes_a_running_job(database: Database, ma
         )
         assert deleted is False
         assert claimed is not None
-        database.finish_job(job_id, "runner", JobState.FAILED)
+        assert database.record_shard(job_id, "runner", ShardRow(0, 1, 1, 0, "[]"))
+        # It runs, so that nothing of it may go; and its end makes it one that may.
+        assert not database.delete_job(job_id)
+        assert [shard.index for shard in database.shards(job_id)] == [0]
+        deleted, finished = at_once(
+            partial(database.delete_job, job_id),
+            partial(database.finish_job, job_id, "runner", JobState.FAILED),
+        )
+        assert finished is True
+        assert (database.get_job(job_id) is None) is deleted
+        assert (database.steps(job_id=job_id) == []) is deleted
+        assert database.delete_job(job_id) is not deleted
 
 
 def test_readers_and_writers_do_not_block_each_other(database: Database, make_job: MakeJob) -> None:

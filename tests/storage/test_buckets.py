@@ -1,8 +1,10 @@
 """What is kept of objects beside their bytes survives, never outlives the bytes, and is not seen."""
 
+import hashlib
 import json
 import os
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -176,13 +178,18 @@ def test_one_of_many_wins_a_name(buckets: Buckets, store: LocalStore) -> None:
     assert list((store.root / "bucket" / ".vbe-tmp").iterdir()) == []
 
 
-def test_read_only_bucket_is_read_all_the_same(
-    buckets: Buckets, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (store.root / "bucket" / "large").write_bytes(bytes(2 << 20))
+def test_read_only_bucket_is_read_all_the_same(buckets: Buckets, store: LocalStore) -> None:
+    data = bytes(2 << 20)
+    (store.root / "bucket" / "large").write_bytes(data)
     # A file where the folder should be: as root, permissions would not stop the record.
     store.metadata_folder("bucket").touch()
-    assert buckets.with_checksums(buckets.find(GcsUri("bucket", "large"))).checksums
+    found = buckets.find(GcsUri("bucket", "large"))
+    assert found.checksums is None, "they are computed, and cannot be kept"
+    computed = buckets.with_checksums(found).checksums
+    assert computed is not None
+    assert computed.md5 == b64encode(hashlib.md5(data).digest()).decode()
+    assert buckets.find(GcsUri("bucket", "large")).checksums is None
+    assert store.metadata_folder("bucket").read_bytes() == b""
 
 
 def test_checksums_of_large_files_are_computed_once(buckets: Buckets, store: LocalStore) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.storage import GcsUri, InvalidUri, LocalStore, ObjectNotFound, ObjectStore
+from emulator.storage import GcsUri, InvalidUri, LocalStore, ObjectNotFound, ObjectStore, Staged
 from emulator.storage.routing import RoutingStore
 from tests.gcs_endpoint.servers import another_emulator, fake_gcs_server, store_at
 
@@ -186,3 +186,55 @@ def test_bucket_with_an_impossible_name_is_refused(store: ObjectStore) -> None:
             list(store.list(bucket))
         with pytest.raises(InvalidUri):
             store.stat(GcsUri(bucket, "x"))
+
+
+# Staged bytes
+
+PREFIX = GcsUri.parse_prefix("gs://bucket/out")
+
+
+def stage(store: ObjectStore, name: str, data: bytes = b"x", group: str = "1") -> Staged:
+    staged = Staged(PREFIX, group, name)
+    with store.write_staged(staged) as file:
+        file.write(data)
+    return staged
+
+
+def below(store: ObjectStore) -> list[str]:
+    return names(store, "out/")
+
+
+def test_staged_bytes_become_an_object_once(store: ObjectStore) -> None:
+    staged, uri = stage(store, "a", b"new"), PREFIX / "1"
+    assert below(store) == []
+    assert store.list_staged(PREFIX, "1") == [staged]
+    store.publish_staged(staged, uri)
+    assert read(store, uri) == b"new"
+    assert store.list_staged(PREFIX, "1") == []
+    store.delete(uri)
+    with pytest.raises(ObjectNotFound):
+        store.publish_staged(staged, uri)
+    assert below(store) == []
+
+
+def test_staged_bytes_replace_an_object(store: ObjectStore) -> None:
+    uri = put(store, "gs://bucket/out/1", b"old")
+    store.publish_staged(stage(store, "a", b"new"), uri)
+    assert read(store, uri) == b"new"
+
+
+def test_staging_that_fails_leaves_nothing(store: ObjectStore) -> None:
+    with contextlib.suppress(RuntimeError), store.write_staged(Staged(PREFIX, "1", "a")) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert store.list_staged(PREFIX, "1") == []
+
+
+def test_what_is_staged_is_told_by_group_and_discarded(store: ObjectStore) -> None:
+    first, second, other = stage(store, "a"), stage(store, "b"), stage(store, "a", group="11")
+    assert store.list_staged(PREFIX, "1") == [first, second]
+    for staged in (first, first, other):
+        store.discard_staged(staged)
+    assert store.list_staged(PREFIX, "1") == [second]
+    assert store.list_staged(PREFIX, "11") == []
+    store.discard_staged(second)

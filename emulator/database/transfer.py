@@ -1,0 +1,108 @@
+"""Rows as JSON and back, checked against the tables: what a snapshot holds of the database.
+
+Everything here follows from the tables, so that a new table or column is in the next snapshot.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Integer, LargeBinary, String, Table
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeDecorator
+
+from emulator.database.schema import Frames, metadata, schema_versions
+
+#: What a snapshot holds, by name; tables before those that refer to them.
+TABLES: Mapping[str, Table] = {
+    table.name: table for table in metadata.sorted_tables if table is not schema_versions
+}
+_DIALECT: Dialect = sqlite.dialect()
+
+
+class RowRefused(ValueError):
+    """A value is no row of the table; the message names the column and what it must be."""
+
+
+def row_to_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a row's values as JSON has them."""
+    return {name: _to_json(value) for name, value in row.items()}
+
+
+def row_from_json(table: Table, value: object) -> dict[str, Any]:
+    """Read what `row_to_json` wrote. Raises RowRefused unless it has just the table's columns, each with a
+    value that its type takes."""
+    if not isinstance(value, dict):
+        raise RowRefused("it is no object")
+    if unknown := sorted(set(value) - set(table.c.keys())):
+        raise RowRefused(f"it has an unknown column {unknown[0][:100]!r}")
+    if missing := [name for name in table.c.keys() if name not in value]:  # noqa: SIM118 - a collection
+        raise RowRefused(f"its column {missing[0]} is missing")
+    return {column.name: _from_json(column, value[column.name]) for column in table.c}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
+    if isinstance(value, tuple):
+        return {"frames": [base64.b64encode(frame).decode() for frame in value]}
+    return value
+
+
+def _from_json(column: Column[Any], value: Any) -> Any:
+    if value is None:
+        if not column.nullable:
+            raise RowRefused(f"its column {column.name} is null")
+        return None
+    try:
+        return _read(column.type, value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise RowRefused(f"its column {column.name} does not fit: {error}") from None
+
+
+def _read(kind: Any, value: Any) -> Any:
+    if isinstance(kind, Frames):
+        return tuple(map(_bytes, _member(value, "frames")))
+    if isinstance(kind, TypeDecorator):
+        # There and back: what could not be read later is found out now.
+        stored, reader = _read(kind.impl_instance, value), kind.result_processor(_DIALECT, None)
+        return stored if reader is None else reader(stored)
+    if isinstance(kind, LargeBinary):
+        return _bytes(_member(value, "bytes"))
+    if isinstance(kind, JSON):
+        return value
+    if isinstance(kind, Integer):
+        return _integer(value, 63 if isinstance(kind, BigInteger) else 31)
+    if isinstance(kind, String):
+        return _text(value, kind.length)
+    wanted = bool if isinstance(kind, Boolean) else kind.python_type
+    if not isinstance(value, wanted):
+        raise ValueError(f"it must be of the type {wanted.__name__}")
+    return value
+
+
+def _member(value: Any, name: str) -> Any:
+    if not isinstance(value, dict) or list(value) != [name]:
+        raise ValueError(f'it must be an object with a member "{name}"')
+    return value[name]
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("it must be a text in base64")
+    return base64.b64decode(value, validate=True)
+
+
+def _integer(value: Any, bits: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**bits) <= value < 2**bits:
+        raise ValueError(f"it must be a whole number of {bits + 1} bits")
+    return value
+
+
+def _text(value: Any, length: int | None) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("it must be a text without NUL")
+    value.encode()  # half a character cannot be stored
+    if length is not None and len(value) > length:
+        raise ValueError(f"it must be a text of at most {length} characters")
+    return value

@@ -1,0 +1,53 @@
+"""Holds and retention: objects that may not be replaced or deleted yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from emulator.storage.metadata import StoredBucket, StoredObject
+from emulator.storage.object_store import StorageError
+
+_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
+
+
+class ObjectProtected(StorageError):
+    """A hold or a retention period keeps the object as it is."""
+
+
+def retained_until_us(stored: StoredObject, bucket: StoredBucket) -> int | None:
+    """When the object may be deleted; None when nothing retains it, or an event-based hold has no end yet."""
+    ends = [_own_retention_us(stored)]
+    if bucket.retention_us and not stored.attributes.get("eventBasedHold"):
+        start = stored.retained_from_us or stored.generation
+        ends.append(min(start + bucket.retention_us, _LAST_US))
+    return max(ends) or None
+
+
+def check_unprotected(
+    stored: StoredObject, bucket: StoredBucket, clock: Callable[[], int], *, is_kept: bool
+) -> None:
+    """Raise ObjectProtected when the object may not go.
+
+    Args:
+        is_kept: it only becomes noncurrent, which retention allows and a hold does not.
+    """
+    name = f"{stored.uri.bucket}/{stored.uri.object}"
+    for field, kind in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):
+        if stored.attributes.get(field):
+            raise ObjectProtected(
+                f"Object '{name}' is under active {kind} hold and cannot be deleted, overwritten or archived"
+                " until hold is removed."
+            )
+    end_us = retained_until_us(stored, bucket)
+    if end_us is not None and not is_kept and end_us > clock():
+        when = datetime.fromtimestamp(end_us // 1_000_000, UTC)
+        raise ObjectProtected(
+            f"Object '{name}' is subject to bucket's retention policy or object retention and cannot be"
+            f" deleted or overwritten until {when:%Y-%m-%dT%H:%M:%SZ}."
+        )
+
+
+def _own_retention_us(stored: StoredObject) -> int:
+    until = (stored.attributes.get("retention") or {}).get("retainUntilTime")
+    return int(datetime.fromisoformat(until).timestamp() * 1_000_000) if until else 0
