@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emulator.execution.shards import ModelUse, Outcome, Shard
+from emulator.inference.decoding import Decoding
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class Warmed:
 
 @dataclass(frozen=True)
 class Alive:
-    """The shard under way has reached this time of its video."""
+    """The shard under way goes on. So many frames of its video are sampled, of so many; None where the video
+    does not say how long it is."""
 
-    time_us: int
+    frames: int = 0
+    of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,14 @@ class Fired:
 @dataclass(frozen=True)
 class Finished:
     """The shard is done or given up; `provider` is the execution provider that ran the model, `batches` what
-    became of those that the job asks for."""
+    became of those that the job asks for, `frames` how many were sampled, `decoding` how the video was
+    decoded, if it was."""
 
     provider: str
     model: ModelUse
     batches: str = ""
+    frames: int = 0
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True)

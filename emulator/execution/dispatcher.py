@@ -12,10 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-from emulator.database import Database, JobRow
-from emulator.execution.owner import Owner
+from emulator.database import DATABASE_OUTAGES, Database, JobRow
+from emulator.execution.owner import Lease, Owner, steady_s
 from emulator.execution.runner import Runner, RunnerSettings, Stop
 from emulator.execution.workers import WorkerPool
+from emulator.inference.model_files import ModelDigests
 from emulator.storage import ObjectStore
 from emulator.vertex.job_state import JobState
 
@@ -48,6 +49,7 @@ class Dispatcher:
         self._owner = Owner(owners)
         self._max_running_jobs = max_running_jobs
         self._settings = settings or RunnerSettings()
+        self._digests = ModelDigests()
         self._claims = 0
         self._runners: dict[str, tuple[Runner, threading.Thread]] = {}  # by what the job's row has as owner
         self._lock = threading.Lock()
@@ -96,17 +98,22 @@ class Dispatcher:
         self._woken.set()
         if self._thread.is_alive():
             self._thread.join()
-        released = self._database.release(self._owner.token)
-        if released:
-            log.info("Handed back %d unfinished jobs; the next start resumes them.", released)
-        self._owner.close()
+        try:
+            if released := self._database.release(self._owner.token):
+                log.info("Handed back %d unfinished jobs; the next start resumes them.", released)
+        except DATABASE_OUTAGES:
+            pass  # the log has it; the next start finds this server dead
+        finally:
+            self._owner.close()
 
     def _serve(self) -> None:
         while not self._stopping or self._running():
             try:
                 self._look()
+            except DATABASE_OUTAGES:
+                # The log has it; until the database is back nothing is claimed.
+                self._woken.clear()
             except Exception:
-                # The database may be back in a moment; until then nothing is claimed.
                 log.exception("The dispatcher could not look at the database.")
                 self._woken.clear()
             self._woken.wait(self._pause_s())
@@ -143,15 +150,19 @@ class Dispatcher:
             self._claim()
 
     def _claim(self) -> None:
-        if self._database.now() - self._renewed_us > _LEASE_US // 2 and self._running():
-            self._heartbeat()  # the clock was set forward: our own jobs must not look abandoned
         while not self._stopping and self._busy() < self._max_running_jobs:
+            # Leases are renewed and judged at the same reading of the clock: if it is set forward, our own
+            # jobs must not look abandoned.
+            now_us = self._database.now()
+            if now_us - self._renewed_us > _LEASE_US // 2 and self._running():
+                self._heartbeat()
             # A name for each claim: a runner that lost its job must not take the next one's for its own.
             self._claims += 1
-            job = self._database.claim_job(f"{self._owner.token}.{self._claims}", _LEASE_US)
+            lease = Lease(_LEASE_US, steady_s())
+            job = self._database.claim_job(f"{self._owner.token}.{self._claims}", _LEASE_US, now_us)
             if job is None:
                 break
-            self._run(job)
+            self._run(job, lease)
         else:
             self._database.leave_queue()
         self._release_us = self._database.next_release_us()
@@ -160,7 +171,7 @@ class Dispatcher:
         """How many jobs use anything; those that their pace holds do not count."""
         return sum(not runner.parked for runner, _ in self._running())
 
-    def _run(self, job: JobRow) -> None:
+    def _run(self, job: JobRow, lease: Lease) -> None:
         again = f" (attempt {job.attempts})" if job.attempts > 1 else ""
         log.info("%s %s%s", job.name, job.state.proto_name, again)
         with self._lock:
@@ -172,6 +183,8 @@ class Dispatcher:
                 store=self._store,
                 pool=self._pool,
                 settings=self._settings,
+                lease=lease,
+                digests=self._digests,
                 on_park=self.wake,
             )
             if job.state is JobState.CANCELLING:
@@ -193,10 +206,13 @@ class Dispatcher:
     def _heartbeat(self) -> None:
         runners = [runner for runner, _ in self._running()]
         # Only theirs: a job whose runner could not finish it is taken up again when its lease runs out.
+        asked_s, asked_us = steady_s(), self._database.now()
         states = self._database.heartbeat([runner.owner for runner in runners], _LEASE_US)
-        self._renewed_us = self._database.now()
+        self._renewed_us = asked_us
         for runner in runners:
             state = states.get(runner.owner)
+            if state is not None:
+                runner.lease.renew(asked_s)
             if state is JobState.CANCELLING:
                 runner.stop(Stop.CANCEL)
             elif state is None:

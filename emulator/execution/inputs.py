@@ -5,6 +5,7 @@ The lines themselves go to a temporary file, so that memory grows by a few numbe
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import threading
@@ -87,6 +88,7 @@ class JobInput:
         self.problems: list[Problem] = []
         self.empty: list[str] = []
         self.complete = False
+        self._digest = hashlib.sha256()
         self._warnings = 0
         self._lines = Spool()
         self._starts = array("q")
@@ -109,6 +111,11 @@ class JobInput:
     def close(self) -> None:
         """Give the space back."""
         self._lines.close()
+
+    @property
+    def digest(self) -> str:
+        """What tells this input from any other: its lines in their order, and which of them are instances."""
+        return self._digest.hexdigest()
 
     @property
     def summary(self) -> str:
@@ -157,8 +164,12 @@ class JobInput:
         """Read one open file; `name` is what messages call it. `require_instances` ends the reading."""
         before = len(self)
         self._sources.append((before, name))
-        for number, line in _lines(file, check):
+        for number, line in _lines(file, check, self._digest.update):
             self._add(number, line, strict)
+            # Another version of the emulator, or `strict`, may read a line otherwise.
+            self._digest.update(
+                b"\0" if self.problems and self.problems[-1].instance == len(self) - 1 else b"\1"
+            )
             if len(self) % _LINES_BETWEEN_CHECKS == 0:
                 check()
         if len(self) == before:
@@ -242,8 +253,11 @@ def _nothing_in(names: Sequence[str]) -> str:
     )
 
 
-def _lines(file: BinaryIO, check: Callable[[], None]) -> Iterator[tuple[int, bytes | _TooLong]]:
-    """Number and content, without line break, of each line that is not blank; at most one line is held."""
+def _lines(
+    file: BinaryIO, check: Callable[[], None], hash_bytes: Callable[[bytes], None]
+) -> Iterator[tuple[int, bytes | _TooLong]]:
+    """Number and content, without line break, of each line that is not blank; at most one line is held.
+    `hash_bytes` gets all their bytes."""
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 2):
         number += 1
@@ -251,9 +265,12 @@ def _lines(file: BinaryIO, check: Callable[[], None]) -> Iterator[tuple[int, byt
             line = line.removeprefix(_BOM)
         content = line.removesuffix(b"\n").removesuffix(b"\r")
         if len(content) > MAX_LINE_BYTES:
+            hash_bytes(line)
             yield number, _TooLong(content[:_SHOWN_OF_LONG_LINE])
             while line and not line.endswith(b"\n"):
                 check()
                 line = file.readline(1 << 16)
+                hash_bytes(line)
         elif content.strip():
+            hash_bytes(content + b"\n")
             yield number, content

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from emulator.execution.inputs import JobInput, Problem
 from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Predictors, Shard, ShardItem, run
+from emulator.files import open_regular
+from emulator.inference.decoding import Decoding
 from emulator.storage import GcsUri, ObjectStore
 from emulator.storage.uri import SCHEME
 from emulator.vertex.parameters import ModelParameters
@@ -33,13 +35,20 @@ class LocalOutcome:
 
 @dataclass(frozen=True)
 class LocalRun:
-    """What to predict with, and how. `advance` hears (number of the video, number of videos, time in µs)."""
+    """What to predict with, and how. `advance` hears (number of the video, number of videos, frames of it
+    that were sampled, frames to sample or None), `warn` what is worth knowing about a video, `recalled` for
+    how many grid points of a video a result came from the prediction cache, and of how many, if there is
+    one."""
 
     model: ModelUse
     parameters: ModelParameters
     store: ObjectStore
     strict: bool = False
-    advance: Callable[[int, int, int], None] = field(default=lambda _video, _videos, _time_us: None)
+    advance: Callable[[int, int, int, int | None], None] = field(
+        default=lambda _video, _videos, _done, _total: None
+    )
+    warn: Callable[[str], None] = field(default=lambda _: None)
+    recalled: Callable[[int, int], None] = field(default=lambda _kept, _of: None)
 
     def predict(self, source: str, segment: tuple[int, int | None] = (0, None)) -> Iterator[LocalOutcome]:
         """Predict the instances of a JSONL file, or a `segment` (µs) of a video.
@@ -60,7 +69,7 @@ class LocalRun:
             if source.startswith(SCHEME):
                 job_input.read(self.store, [GcsUri.parse(source)], strict=self.strict)
             else:
-                with Path(source).open("rb") as file:
+                with open_regular(Path(source)) as file:
                     job_input.read_file(file, source, strict=self.strict)
                 job_input.require_instances()
             yield from self._predict_instances(job_input, predictors)
@@ -99,7 +108,11 @@ class LocalRun:
         predictors: Predictors,
     ) -> Iterator[LocalOutcome]:
         shard = Shard("predict", self.model, video, self.store, items, self.parameters)
-        progress = _Progress(lambda time_us: self.advance(number, videos, time_us))
+        progress = _Progress(
+            lambda done, total: self.advance(number, videos, done, total),
+            lambda text: self.warn(f"{video}: {text}"),
+            self.recalled,
+        )
         outcomes = {outcome.instance: outcome for outcome in run(shard, predictors.get(self.model), progress)}
         for item in items:
             yield _local(number, item, outcomes[item.instance])
@@ -107,13 +120,24 @@ class LocalRun:
 
 @dataclass(frozen=True)
 class _Progress:
-    advance: Callable[[int], None]
+    sampled: Callable[[int, int | None], None]
+    warn: Callable[[str], None]
+    recalled: Callable[[int, int], None]
 
     def cancelled(self) -> bool:
         return False
 
+    def advance(self, time_us: int) -> None:
+        pass
+
     def alive(self) -> None:
         pass
+
+    def decoded(self, decoding: Decoding) -> None:
+        for warning in decoding.warnings:
+            self.warn(warning)
+        if decoding.of:
+            self.recalled(decoding.kept, decoding.of)
 
 
 def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable
+import secrets
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from emulator.storage import GcsUri, ObjectNotFound, ObjectStore
+from emulator.storage import GcsUri, ObjectNotFound, ObjectStore, Staged, StorageError
 
 ERRORS_FILE = "errors_00001.jsonl"
 
@@ -37,10 +38,14 @@ def directory_name(model_display_name: str, create_time_us: int) -> str:
 
 @dataclass(frozen=True)
 class OutputDirectory:
-    """The directory `prefix`, a name that ends in `/`, and the files the emulator writes there."""
+    """The directory `prefix`, a name that ends in `/`, and the files the emulator writes there.
+
+    A file is staged first and published second; `group` tells what one job has staged from all else.
+    """
 
     store: ObjectStore
     prefix: GcsUri
+    group: str
 
     @property
     def uri(self) -> str:
@@ -51,29 +56,59 @@ class OutputDirectory:
         """Whether something lies in it already."""
         return next(self.store.list(self.prefix.bucket, self.prefix.object), None) is not None
 
-    def write_predictions(self, number: int, lines: Iterable[bytes]) -> None:
-        """Write `predictions_<number>.jsonl`, complete or not at all."""
-        self._write(predictions_file(number), lines)
-
-    def write_errors(self, lines: Iterable[bytes]) -> None:
-        """Write `errors_00001.jsonl`, complete or not at all."""
-        self._write(ERRORS_FILE, lines)
-
-    def remove_others(self, known: Collection[str]) -> None:
-        """Remove files that look like the emulator's but are not among the `known` ones.
-
-        A server that was killed may have written a file and died before it could record it.
-        """
-        for info in list(self.store.list(self.prefix.bucket, self.prefix.object)):
-            name = info.uri.object.removeprefix(self.prefix.object)
-            if _FILE.fullmatch(name) and name not in known:
-                with contextlib.suppress(ObjectNotFound):
-                    self.store.delete(info.uri)
-
-    def _write(self, name: str, lines: Iterable[bytes]) -> None:
-        with self.store.write(self.prefix / name) as file:
+    def stage(self, lines: Iterable[bytes]) -> str:
+        """Write lines that are to become a file here, complete or not at all; the name to publish them by."""
+        name = secrets.token_hex(16)
+        with self.store.write_staged(self._staged(name)) as file:
             for line in lines:
                 file.write(line)
+        return name
+
+    def publish(self, staged: str, file: str) -> None:
+        """Turn staged lines into a file, unless somebody has done so. Only for what the job's rows say: then
+        nobody can tell who does it. Raises StorageError."""
+        try:
+            self.store.publish_staged(self._staged(staged), self.prefix / file)
+        except ObjectNotFound as error:
+            if not self._has(file):
+                message = f"The lines of {self.prefix / file}, which were ready, have been removed"
+                raise StorageError(f"{message} by somebody else ({error}). Create the job again.") from error
+
+    def discard(self, staged: str) -> None:
+        """Remove staged lines, as far as that is possible."""
+        with contextlib.suppress(StorageError):
+            self.store.discard_staged(self._staged(staged))
+
+    def staged(self) -> set[str]:
+        """What is staged, by name."""
+        return {staged.name for staged in self.store.list_staged(self.prefix, self.group)}
+
+    def files(self) -> set[str]:
+        """The names of the files that are here and look like the emulator's."""
+        found = self.store.list(self.prefix.bucket, self.prefix.object)
+        names = (info.uri.object.removeprefix(self.prefix.object) for info in found)
+        return {name for name in names if _FILE.fullmatch(name)}
+
+    def remove_others(self, known: Collection[str], check: Callable[[], None]) -> None:
+        """Remove files that look like the emulator's but are not among the `known` ones. Only once the job's
+        rows say for good which these are. `check` is called before the first is removed, and may raise.
+        """
+        # Earlier versions of the emulator wrote files first and recorded them second.
+        if others := self.files() - {*known}:
+            check()
+        for name in others:
+            with contextlib.suppress(ObjectNotFound):
+                self.store.delete(self.prefix / name)
+
+    def _staged(self, name: str) -> Staged:
+        return Staged(self.prefix, self.group, name)
+
+    def _has(self, file: str) -> bool:
+        try:
+            self.store.stat(self.prefix / file)
+        except ObjectNotFound:
+            return False
+        return True
 
 
 def predictions_file(number: int) -> str:
@@ -83,12 +118,12 @@ def predictions_file(number: int) -> str:
 
 
 def output_directory(
-    store: ObjectStore, prefix: GcsUri, display_name: str, create_time_us: int
+    store: ObjectStore, prefix: GcsUri, display_name: str, create_time_us: int, group: str
 ) -> OutputDirectory:
     """A directory below `prefix` that nothing lies in yet."""
     while True:
         name = directory_name(display_name, create_time_us)
-        directory = OutputDirectory(store, prefix / f"{name}/")
+        directory = OutputDirectory(store, prefix / f"{name}/", group)
         if not directory.is_taken():
             return directory
         # Two jobs created in the same microsecond; the service's time differs from createTime as well.

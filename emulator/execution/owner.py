@@ -1,4 +1,4 @@
-"""Who holds a lease, and whether it is still alive: a locked file per server in a shared folder.
+"""Who holds a lease, for how long, and whether it is alive: a locked file per server in a shared folder.
 
 The lock goes when its process does, however it ends, so a restarted server knows at once that its
 predecessor is dead and takes its jobs over; process ids would mislead it inside containers. Where files
@@ -12,12 +12,44 @@ import os
 import secrets
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from emulator.files import open_regular
+
 if sys.platform != "win32":
     import fcntl
+
+
+def steady_s() -> float:
+    """Seconds on a clock that nobody sets; on Linux it goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
+class Lease:
+    """How long a claim holds, as its holder measures it: the row has a time of day, and that may jump.
+
+    `begun_s` is the time before the claim was asked for. Safe to use from many threads.
+    """
+
+    def __init__(self, length_us: int, begun_s: float) -> None:
+        self.length_us = length_us
+        self._length_s = length_us / 1_000_000
+        self._ends_s = begun_s + self._length_s
+        self._lock = threading.Lock()
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether another server may have taken the job over."""
+        return steady_s() >= self._ends_s
+
+    def renew(self, asked_s: float) -> None:
+        """Extend it by a renewal that was asked for at that time."""
+        with self._lock:
+            self._ends_s = max(self._ends_s, asked_s + self._length_s)
 
 
 class Owner:
@@ -36,7 +68,7 @@ class Owner:
 
     def the_dead(self) -> Iterator[str]:
         """Tokens of servers that are no more; each is forgotten after its turn."""
-        for path in sorted(self._folder.iterdir()):
+        for path in sorted(self._folder.glob("*")):  # none where the folder was deleted
             if path == self._path or path.suffix == ".new":
                 continue
             with contextlib.suppress(OSError), path.open("r+b") as file:
@@ -65,7 +97,7 @@ def _is_held(path: Path) -> bool:
     if sys.platform == "win32":
         return False
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # Shared: two that look at the same time must not take each other for the owner.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

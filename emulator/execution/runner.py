@@ -1,7 +1,14 @@
 """Runs one job: reads its input, has its videos predicted, writes its files, finishes its row.
 
 What is recorded in the database is done, whatever happens to the server: a runner that takes a job over
-skips it. A video's file is written first and recorded second; files that nobody recorded are removed.
+skips it. A lease is a fence: others never see what a runner does after it has lost its job. Each change of a
+row names the owner, and each file is
+
+1. staged, where nobody looks and under a name that nobody else uses,
+2. recorded, if the job is still the runner's own, with the number that follows from the rows,
+3. published, that is, renamed as the row says: the result is the same whoever does it, and it works once.
+
+A runner records how its job ends before it acts on that, so that the next owner ends the job in the same way.
 """
 
 from __future__ import annotations
@@ -19,13 +26,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from emulator.config import DecoderChoice
 from emulator.database import DATABASE_OUTAGES, UNKNOWN_TOTAL, Database, JobRow, ShardRow
-from emulator.execution.channel import Finished, Fired, Refused
+from emulator.execution.channel import Alive, Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
+from emulator.execution.ledger import Ledger
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
+from emulator.execution.owner import Lease, steady_s
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem, storage_code
 from emulator.execution.slow_store import SlowStore
 from emulator.execution.workers import Died, Event, WorkerPool
+from emulator.inference.decoding import Decoding, VideoOptions
+from emulator.inference.model_files import ModelDigests
+from emulator.inference.prediction_cache import CachePlace
 from emulator.instructions.faults import JobFault, load_faults
 from emulator.instructions.pace import parse_pace
 from emulator.storage import GcsUri, InvalidUri, ObjectStore, StorageError
@@ -52,6 +65,8 @@ class RunnerSettings:
     provider: str = "auto"
     threads: int = 0
     strict: bool = False
+    decoder: DecoderChoice = "auto"
+    cache: CachePlace | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,19 @@ class _Outcome:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """How a job is to end: a v1 BatchPredictionJob with the final state, error, failures and counts, and the
+    name under which the errors file is staged."""
+
+    message: Any
+    errors: str | None
+
+
 # CANCELLING leads only to what the real service has.
 _IF_CANCELLED_MEANWHILE = {
-    JobState.PARTIALLY_SUCCEEDED: ((JobState.SUCCEEDED, 0, ""),),
-    JobState.EXPIRED: ((JobState.CANCELLED, errors.Cancelled.code, "CANCELED"),),
+    JobState.PARTIALLY_SUCCEEDED: [_Outcome(JobState.SUCCEEDED)],
+    JobState.EXPIRED: [_Outcome(JobState.CANCELLED, errors.Cancelled.code, "CANCELED")],
 }
 
 
@@ -100,6 +124,47 @@ class _Task:
     video: int
     instances: Sequence[int]
     attempt: int = 1
+
+
+class _Frames:
+    """How many frames of a job's videos are sampled, and how many are left as far as that can be told."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._known: list[int] = []  # of the shares that are finished
+        self._running: dict[tuple[int, int], tuple[int, int | None]] = {}
+
+    def advance(self, task: _Task, done: int, total: int | None) -> None:
+        """Hear how far a worker is with a task."""
+        self.done += done - self._running.get(_key(task), (0, None))[0]
+        self._running[_key(task)] = done, total
+
+    def finish(self, task: _Task, done: int) -> None:
+        """Hear that a task is done."""
+        self.advance(task, done, done)
+        self._known.append(done)
+        del self._running[_key(task)]
+
+    def abandon(self, task: _Task) -> None:
+        """Hear that a task has to be done again."""
+        done, _ = self._running.pop(_key(task), (0, None))
+        self.done -= done
+
+    def left(self, tasks: int) -> int:
+        """How many frames are left in so many tasks that are not finished: those that wait are taken to be as
+        long as the others. UNKNOWN_TOTAL as long as nothing is known of any."""
+        totals = [total for _, total in self._running.values() if total is not None]
+        known = [*self._known, *totals]
+        if tasks and not known:
+            return UNKNOWN_TOTAL
+        mean = sum(known) / len(known) if known else 0.0
+        unknown = tasks - len(totals)
+        under_way = sum(max(0, total - done) for done, total in self._running.values() if total is not None)
+        return under_way + round(max(0, unknown) * mean)
+
+
+def _key(task: _Task) -> tuple[int, int]:
+    return task.video, task.instances[0]
 
 
 @dataclass
@@ -138,9 +203,12 @@ class Runner:
         store: ObjectStore,
         pool: WorkerPool,
         settings: RunnerSettings,
+        lease: Lease,
+        digests: ModelDigests,
         on_park: Callable[[], None] = lambda: None,
     ) -> None:
         self.job = job
+        self.lease = lease
         self.parked = False
         self._on_park = on_park
         self.owner = job.owner or ""
@@ -150,19 +218,30 @@ class Runner:
         self._store = SlowStore(store, delay_s) if delay_s else store
         self._pool = pool
         self._settings = settings
-        self._model = ModelUse(Path(job.model_folder), settings.provider, settings.threads)
+        self._model = ModelUse(
+            Path(job.model_folder),
+            settings.provider,
+            settings.threads,
+            VideoOptions(settings.decoder, settings.strict),
+            settings.cache,
+        )
+        self._model_digest = job.model_digest
+        self._digests = digests
         self._stop: Stop | None = None
         self._let_go = False
         self._events: queue.SimpleQueue[tuple[_Task | None, Event] | None] = queue.SimpleQueue()
         self._input = JobInput()
         self._parameters = ModelParameters()
         self._batch_size = 0
-        self._batches = ""
+        self._batches = self._decoder = ""
+        self._kept = self._of = 0
         self._output: OutputDirectory | None = None
         self._videos: dict[int, _Video] = {}
-        self._recorded: list[ShardRow] = []
-        self._files = 0
+        self._ledger = Ledger()
+        self._published: set[str] = set()
         self._counts = Counter[str]()
+        self._frames = _Frames()
+        self._videos_left = 0
         self._provider = job.provider
         self._published_at = 0.0
 
@@ -180,9 +259,14 @@ class Runner:
     def run(self) -> None:
         """Run the job to its end. Never raises."""
         try:
-            outcome = self._outcome()
-            if outcome is not None:
-                self._finish(outcome)
+            self._restore()
+            ending = self._decided()
+            if ending is None and (outcome := self._outcome()) is not None:
+                ending = self._decide(outcome)
+            if ending is not None:
+                self._carry_out(ending)
+        except _Stopped:
+            log.info("%s is let go.", self.job.name)
         except DATABASE_OUTAGES as error:
             log.error("%s is taken up again when its lease runs out: %s", self.job.name, error)
         except Exception:
@@ -201,7 +285,6 @@ class Runner:
         """
         try:
             self._run()
-            self._tidy()
             return self._conclusion()
         except _Stopped:
             if self._stop is Stop.LET_GO:
@@ -219,14 +302,11 @@ class Runner:
             outcome = _Outcome(JobState.FAILED, *_job_status(error))
             if outcome.code == errors.Internal.code:
                 log.error("%s failed.", self.job.name, exc_info=error)
-        try:
-            self._tidy()
-        except (StorageError, InvalidUri, OSError) as error:
-            log.warning("%s: %s", self.job.name, error)
         return outcome
 
     def _run(self) -> None:
         request = self._read_request()
+        self._find_files()
         if self.job.state is JobState.CANCELLING and self.job.output_directory:
             self._look_back(request)
         self._check_stop()
@@ -235,8 +315,8 @@ class Runner:
         self._fire("slow-storage", "slow-model")
         store = self._store.interruptible(self._check_stop)
         self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_stop)
-        # Before there is an output to tidy: what was recorded is what is kept of it.
-        self._resume()
+        self._check_input()
+        self._count_recorded()
         self._open_output(store, request.prefix)
         self._publish()
         self._note("input", self._input.summary)  # who waits for the counts hears of it by this
@@ -327,62 +407,99 @@ class Runner:
         )
 
     def _open_output(self, store: ObjectStore, prefix: GcsUri) -> None:
-        if self.job.output_directory:
-            self._output = OutputDirectory(store, GcsUri.parse_prefix(self.job.output_directory))
+        if self._output is not None:
+            self._output = replace(self._output, store=store)
         else:
             self._output = output_directory(
-                store, prefix, self.job.model_display_name, self.job.create_time_us
+                store, prefix, self.job.model_display_name, self.job.create_time_us, str(self.job.id)
             )
+        self._model_digest = self._model_digest or self._digests.get(self._model.folder)
         # Named before it is tried: a job that fails at output says where (recorded batch traffic).
-        self._must_own(self._database.start_output(self.job.id, self.owner, self._output.uri))
+        self._must_own(
+            self._database.start_output(
+                self.job.id,
+                self.owner,
+                self._output.uri,
+                input_digest=self._input.digest,
+                model_digest=self._model_digest,
+            )
+        )
         store.check_writable(self._output.prefix)
+
+    def _restore(self) -> None:
+        """Take over what earlier runners of this job recorded."""
+        if self.job.output_directory:
+            prefix = GcsUri.parse_prefix(self.job.output_directory)
+            self._output = OutputDirectory(self._store, prefix, str(self.job.id))
+            self._ledger = Ledger(self._database.shards(self.job.id))
+
+    def _find_files(self) -> None:
+        """Publish what earlier runners recorded and could not publish; what is gone has to be done again."""
+        if self._output is None or not any(self._ledger):
+            return
+        # In this order: one that is stopped between the two may yet publish.
+        staged, published = self._output.staged(), self._output.files()
+        recorded: list[ShardRow] = []
+        lost: list[ShardRow] = []
+        for shard in self._ledger:
+            is_there = shard.file_number is not None and predictions_file(shard.file_number) in published
+            is_kept = shard.staged is None or shard.staged in staged or is_there
+            (recorded if is_kept else lost).append(shard)
+        if lost:
+            log.warning("%s: %d files are gone and are made again.", self.job.name, len(lost))
+        self._ledger = Ledger(recorded, lost)
+        self._publish_files(shard for shard in self._ledger.files() if shard.staged in staged)
 
     def _look_back(self, request: _Request) -> None:
         """Learn what a runner whose server died has done of a job that is to end as cancelled."""
         store = self._store.interruptible(self._check_let_go)
         try:
             self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_let_go)
-            self._resume()
-            self._output = OutputDirectory(store, GcsUri.parse_prefix(self.job.output_directory or ""))
+            self._check_input()
         except (StorageError, InvalidUri, InputError, OSError, _JobFailed) as error:
             log.warning("%s: what it had done by then cannot be told: %s", self.job.name, error)
 
-    def _resume(self) -> None:
-        """Take over what an earlier runner of this job recorded. Raises _JobFailed: its input is another."""
-        recorded = self._database.shards(self.job.id)
+    def _check_input(self) -> None:
+        """Raise _JobFailed when the input is not the one that the job began with."""
         counts = (self.job.successful, self.job.failed, self.job.incomplete)
-        if recorded and self.job.incomplete != UNKNOWN_TOTAL and sum(counts) != len(self._input):
-            self._input.complete = False  # it tells nothing of this job
-            raise _JobFailed(
-                errors.FailedPrecondition.code,
-                f"The input has changed since the job began: it had {sum(counts)} instances, and has"
-                f" {len(self._input)} now, so what was predicted does not fit it. Create the job again.",
-            )
-        self._recorded = recorded
+        counted = self.job.incomplete != UNKNOWN_TOTAL
+        if counted and any(self._ledger) and sum(counts) != len(self._input):
+            change = f"it had {sum(counts)} instances, and has {len(self._input)} now"
+        elif self.job.input_digest not in ("", self._input.digest):
+            change = "its lines are others now, or in another order"
+        else:
+            return
+        self._input.complete = False  # it tells nothing of this job
+        raise _JobFailed(
+            errors.FailedPrecondition.code,
+            f"The input has changed since the job began: {change}, so what was predicted does not fit it."
+            " Create the job again.",
+        )
+
+    def _count_recorded(self) -> None:
         self._counts["failed"] = len(self._input.problems)
-        for shard in self._recorded:
+        for shard in self._ledger:
             self._counts["successful"] += shard.successful
             self._counts["failed"] += shard.failed
-            self._files += shard.file_number is not None
 
     def _predict(self) -> None:
-        done = {shard.index for shard in self._recorded}
         tasks = [
             _Task(index, instances)
             for index, (content, instances) in enumerate(self._input.videos)
-            if index not in done and not self._is_made_unreadable(index, content)
+            if index not in self._ledger and not self._is_made_unreadable(index, content)
         ]
-        left = len(tasks)
+        self._videos_left = len(tasks)
         lane = self._pool.lane(self._build, lambda task, event: self._events.put((task, event)))
         try:
             lane.add(tasks)
-            while left:
+            while self._videos_left:
                 event = self._next_event()
                 if event is not None:
                     task, happened = event
                     retries = self._handle(task, happened)
                     lane.add(retries)
-                    left -= task is not None and self._complete(task.video)
+                    self._videos_left -= task is not None and self._complete(task.video)
+            self._note_cache()
         finally:
             lane.close()
 
@@ -426,6 +543,7 @@ class Runner:
             attempt=task.attempt,
             faults=self._faults,
             batch_size=self._batch_size,
+            model_digest=self._model_digest,
         )
 
     def _handle(self, task: _Task | None, event: Event) -> list[_Task]:
@@ -435,6 +553,7 @@ class Runner:
         if task is None:
             return []
         video = self._video(task.video)
+        self._count_frames(task, event)
         if isinstance(event, Predicted | Failed) and event.instance in video.waiting:
             event = self._spoilt(event)
         if isinstance(event, Predicted) and event.instance in video.waiting:
@@ -446,6 +565,7 @@ class Runner:
         elif isinstance(event, Finished):
             self._note_provider(event.provider)
             self._note_batches(event.batches)
+            self._note_decoding(self._input.videos[task.video][0], event.decoding)
             video.tasks -= 1
         elif isinstance(event, Fired):
             self._account(event.plan, "the worker is made to fail")
@@ -455,6 +575,14 @@ class Runner:
             video.tasks += len(retries) - 1
             return retries
         return []
+
+    def _count_frames(self, task: _Task, event: Event) -> None:
+        if isinstance(event, Alive):
+            self._frames.advance(task, event.frames, event.of)
+        elif isinstance(event, Finished):
+            self._frames.finish(task, event.frames)
+        elif isinstance(event, Died):
+            self._frames.abandon(task)
 
     def _spoilt(self, event: Predicted | Failed) -> Predicted | Failed:
         for fault in self._fire("fail-instance", instance=event.instance):
@@ -498,33 +626,71 @@ class Runner:
             self._batches = batches
             self._note("batches", batches)
 
+    def _note_decoding(self, content: str, decoding: Decoding | None) -> None:
+        """Tell the decoder of the job's first video, of each that another one decoded, and all warnings."""
+        if decoding is None:
+            return
+        if not self._decoder:
+            self._note("decoder", decoding.decoder)
+        elif decoding.decoder != self._decoder:
+            self._note("decoder", f"{content}: {decoding.decoder}")
+        self._decoder = self._decoder or decoding.decoder
+        for warning in decoding.warnings:
+            self._note("warning", f"{content}: {warning}")
+        self._kept += decoding.kept
+        self._of += decoding.of
+
+    def _note_cache(self) -> None:
+        """Tell how much of the job's videos was known, if anything was."""
+        if self._kept:
+            self._note("cache", f"{self._kept:,} of {self._of:,} grid points from the cache")
+
     def _video(self, index: int) -> _Video:
         if index not in self._videos:
             self._videos[index] = _Video(set(self._input.videos[index][1]))
         return self._videos[index]
 
     def _complete(self, index: int) -> bool:
-        """Write and record a video that has nothing outstanding; False when it has."""
+        """Record a video that has nothing outstanding, and publish what is ready; False when it has."""
         video = self._videos.get(index)
         if video is None or video.tasks:
             return False
-        assert self._output is not None
         assert not video.waiting, "a worker finished without an answer for each instance"
-        number = None
-        if video.lines:
-            self._refuse_output()
-            number = self._files = self._files + 1
-            lines = (video.spool.get(line) for _, line in sorted(video.lines.items()))
-            self._output.write_predictions(number, lines)
         found = [[problem.instance, problem.code, problem.message] for problem in video.problems]
-        shard = ShardRow(index, number, len(video.lines), len(found), json.dumps(found))
+        staged = self._stage(video) if video.lines else None
+        done = ShardRow(index, None, len(video.lines), len(found), json.dumps(found), staged)
+        shard, numbered = self._ledger.add(done)
         note = f"{self._input.videos[index][0]}: {shard.successful} predicted, {shard.failed} failed"
-        if number is not None:
-            note += f", in {predictions_file(number)}"
-        self._must_own(self._database.record_shard(self.job.id, self.owner, shard, note))
-        self._recorded.append(shard)
+        if shard.file_number is not None:
+            note += f", in {predictions_file(shard.file_number)}"
+        if not self._database.record_shard(self.job.id, self.owner, shard, note, numbered):
+            self._discard(staged)
+            self._must_own(False)
+        self._publish_files([shard, *numbered])
+        for later in numbered:
+            file = predictions_file(later.file_number or 0)
+            self._note("video", f"{self._input.videos[later.index][0]}: in {file}")
         self._videos.pop(index).spool.close()
         return True
+
+    def _stage(self, video: _Video) -> str:
+        assert self._output is not None
+        self._refuse_output()
+        return self._output.stage(video.spool.get(line) for _, line in sorted(video.lines.items()))
+
+    def _discard(self, staged: str | None) -> None:
+        if staged is not None and self._output is not None:
+            # A runner that has lost its job is stopped, which must not keep it from this.
+            replace(self._output, store=self._store).discard(staged)
+
+    def _publish_files(self, shards: Iterable[ShardRow]) -> None:
+        """Publish the files of recorded shards, as far as they have a number."""
+        assert self._output is not None
+        for shard in shards:
+            if shard.staged is not None and shard.file_number is not None:
+                name = predictions_file(shard.file_number)
+                self._output.publish(shard.staged, name)
+                self._published.add(name)
 
     def _refuse_output(self) -> None:
         assert self._output is not None
@@ -553,57 +719,133 @@ class Runner:
             JobState.FAILED, codes.pop() if len(codes) == 1 else errors.InvalidArgument.code, message
         )
 
-    def _finish(self, outcome: _Outcome) -> None:
+    def _decided(self) -> _Ending | None:
+        """How an earlier runner decided that the job ends."""
+        if self.job.ending is None:
+            return None
+        document = contract.load().v1.BatchPredictionJob.FromString(self.job.ending)
+        return _Ending(document, self.job.staged_errors)
+
+    def _decide(self, outcome: _Outcome) -> _Ending | None:
+        """Decide in the job's row how it ends; None when it is no longer this runner's."""
         problems = self._problems()
-        successful = sum(shard.successful for shard in self._recorded)
-        counted = self._input.complete
-        ends = [
-            (outcome.state, outcome.code, outcome.message),
-            *_IF_CANCELLED_MEANWHILE.get(outcome.state, ()),
-        ]
+        staged = None
+        try:
+            staged = self._stage_errors(problems)
+        except (StorageError, InvalidUri, OSError) as error:
+            log.warning("%s: %s", self.job.name, error)
+            if outcome.code == 0:
+                outcome = _Outcome(JobState.FAILED, *_job_status(error))
+        ending = _Ending(self._ending_message(outcome, problems), staged)
+        # Where all is done and published there is nothing to decide: the row is finished in one go.
+        if (staged is None and self._is_all_done()) or self._put_on_record(ending):
+            return ending
+        self._discard(staged)
+        log.warning("%s is no longer this server's; it is left alone.", self.job.name)
+        return None
+
+    def _is_all_done(self) -> bool:
+        return self._input.complete and all(index in self._ledger for index in range(len(self._input.videos)))
+
+    def _stage_errors(self, problems: Sequence[Problem]) -> str | None:
+        if self._output is None or not problems or not self._input.complete:
+            return None
+        raw = self._input.raw
+        # A cancelled job has an errors file, too: nothing interrupts that.
+        return replace(self._output, store=self._store).stage(
+            f"{error_line(raw(problem.instance), problem.code, problem.message)}\n".encode()
+            for problem in problems
+        )
+
+    def _ending_message(self, outcome: _Outcome, problems: Sequence[Problem]) -> Any:
+        """The job as it ends, as far as that differs from its request."""
+        message = contract.load().v1.BatchPredictionJob(state=int(outcome.state))
+        if outcome.code:
+            message.error.MergeFrom(_status(outcome.code, outcome.message))
+        if self._input.complete:
+            successful = sum(shard.successful for shard in self._ledger)
+            message.partial_failures.extend(self._partial_failures(problems))
+            message.completion_stats.successful_count = successful
+            message.completion_stats.failed_count = len(problems)
+            message.completion_stats.incomplete_count = len(self._input) - successful - len(problems)
+        return message
+
+    def _put_on_record(self, ending: _Ending) -> bool:
+        return self._database.decide_ending(
+            self.job.id, self.owner, ending.message.SerializeToString(), ending.errors, self._ledger.close()
+        )
+
+    def _carry_out(self, ending: _Ending) -> None:
+        """Publish the last files, tidy up, and finish the row."""
+        if self._output is not None:
+            self._output = replace(self._output, store=self._store)
+            try:
+                self._publish_rest(ending)
+            except (StorageError, InvalidUri, OSError) as error:
+                log.warning("%s: %s", self.job.name, error)
+                ending = self._without_output(ending, error)
+        self._finish(ending.message)
+
+    def _publish_rest(self, ending: _Ending) -> None:
+        assert self._output is not None
+        known = {predictions_file(shard.file_number or 0) for shard in self._ledger.files()}
+        if self.job.attempts > 1:
+            self._published |= self._output.files()
+        self._publish_files(
+            shard
+            for shard in self._ledger.files()
+            if predictions_file(shard.file_number or 0) not in self._published
+        )
+        if ending.errors is not None:
+            known.add(ERRORS_FILE)
+            self._output.publish(ending.errors, ERRORS_FILE)
+        self._output.remove_others(known, self._renew)
+        # A job's first runner leaves nothing behind while it lives.
+        if self.job.attempts > 1:
+            for staged in self._output.staged():
+                self._output.discard(staged)
+
+    def _without_output(self, ending: _Ending, error: Exception) -> _Ending:
+        """How a job ends whose files cannot be published."""
+        if ending.message.state in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED):
+            message = type(ending.message)()
+            message.CopyFrom(ending.message)
+            message.state = int(JobState.FAILED)
+            message.error.MergeFrom(_status(*_job_status(error)))
+            ending = _Ending(message, ending.errors)
+            self._must_own(self._put_on_record(ending))
+        return ending
+
+    def _finish(self, message: Any) -> None:
+        stats = message.completion_stats if message.HasField("completion_stats") else None
+        outcome = _Outcome(JobState(message.state), message.error.code, message.error.message)
+        ends = [outcome, *_IF_CANCELLED_MEANWHILE.get(outcome.state, ())]
         finished = any(
             self._database.finish_job(
                 self.job.id,
                 self.owner,
-                state,
-                error=_status(code, message) if code else None,
-                partial_failures=self._partial_failures(problems) if counted else (),
-                successful=successful if counted else None,
-                failed=len(problems) if counted else None,
-                incomplete=len(self._input) - successful - len(problems) if counted else None,
+                end.state,
+                error=_status(end.code, end.message).SerializeToString() if end.code else None,
+                partial_failures=[status.SerializeToString() for status in message.partial_failures],
+                successful=stats.successful_count if stats else None,
+                failed=stats.failed_count if stats else None,
+                incomplete=stats.incomplete_count if stats else None,
             )
-            for state, code, message in ends
+            for end in ends
         )
         if finished:
             log.info("%s %s %s", self.job.name, outcome.state.proto_name, outcome.message)
         else:
             log.warning("%s is no longer this server's; it is left alone.", self.job.name)
 
-    def _tidy(self) -> None:
-        """Write the errors file and remove what nobody recorded."""
-        if self._output is None:
-            return
-        # A cancelled job tidies up, too: nothing interrupts that.
-        output = replace(self._output, store=self._store)
-        problems = self._problems()
-        known = {predictions_file(shard.file_number) for shard in self._recorded if shard.file_number}
-        if problems:
-            known.add(ERRORS_FILE)
-            raw = self._input.raw
-            output.write_errors(
-                f"{error_line(raw(problem.instance), problem.code, problem.message)}\n".encode()
-                for problem in problems
-            )
-        output.remove_others(known)
-
     def _problems(self) -> list[Problem]:
         """Every failed instance that is recorded, in the order of the input."""
         found = list(self._input.problems)
-        for shard in self._recorded:
+        for shard in self._ledger:
             found.extend(Problem(*entry) for entry in json.loads(shard.errors))
         return sorted(found, key=lambda problem: problem.instance)
 
-    def _partial_failures(self, problems: Iterable[Problem]) -> list[bytes]:
+    def _partial_failures(self, problems: Iterable[Problem]) -> list[Any]:
         statuses = [
             _status(errors.InvalidArgument.code, f"{name} holds no instance; it was passed over.")
             for name in self._input.empty
@@ -625,6 +867,8 @@ class Runner:
                 successful=successful,
                 failed=failed,
                 incomplete=len(self._input) - successful - failed,
+                frames_done=self._frames.done,
+                frames_left=self._frames.left(self._videos_left),
             )
         )
 
@@ -636,10 +880,20 @@ class Runner:
     def _check_stop(self) -> None:
         if self._stop is not None:
             raise _Stopped
+        if self.lease.has_run_out:
+            self._renew()
 
     def _check_let_go(self) -> None:
         if self._let_go:
             raise _Stopped
+        if self.lease.has_run_out:
+            self._renew()
+
+    def _renew(self) -> None:
+        """Renew the lease now; the job is another's when that cannot be done."""
+        asked_s = steady_s()
+        self._must_own(self.owner in self._database.heartbeat([self.owner], self.lease.length_us))
+        self.lease.renew(asked_s)
 
 
 def _job_status(error: Exception) -> tuple[int, str]:
@@ -659,6 +913,5 @@ def _job_status(error: Exception) -> tuple[int, str]:
     return errors.Internal.code, f"The job failed with {cause}. This is a defect; see the server's log."
 
 
-def _status(code: int, message: str) -> bytes:
-    serialized: Any = contract.load().rpc.Status(code=code, message=message).SerializeToString()
-    return bytes(serialized)
+def _status(code: int, message: str) -> Any:
+    return contract.load().rpc.Status(code=code, message=message)

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from emulator.inference.canned import CannedModel, Failure, file_digest, load_canned
-from emulator.inference.manifest import ModelUnusable, load_manifest
+from emulator.inference.canned import CannedModel, Failure, Recorded, file_digest, load_canned
+from emulator.inference.decoding import USUAL, VideoOptions
+from emulator.inference.manifest import ModelUnusable, load_manifest, model_files
+from emulator.inference.model_files import ModelDigests
+from emulator.inference.prediction_cache import CachePlace, PredictionCache
 from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment, open_predictor
 from emulator.instructions.faults import JobFault
 from emulator.storage import (
@@ -38,11 +41,13 @@ _KEPT_PREDICTORS = 4
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model folder and how to run what is in it."""
+    """A model folder, how to run what is in it, how to decode videos for it, and where results are kept."""
 
     folder: Path
     provider: str = "auto"
     threads: int = 0
+    video: VideoOptions = USUAL
+    cache: CachePlace | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class ShardItem:
 @dataclass(frozen=True)
 class Shard:
     """Instances of one video, predicted in one sweep. `attempt` counts from 1; `faults` are those that the
-    worker makes happen; `batch_size` is what the job asks for, 0 if it does not."""
+    worker makes happen; `batch_size` is what the job asks for, 0 if it does not; `model_digest` is the one
+    that the job began with, "" where any model will do."""
 
     job: str
     model: ModelUse
@@ -69,6 +75,7 @@ class Shard:
     attempt: int = 1
     faults: tuple[JobFault, ...] = ()
     batch_size: int = 0
+    model_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,19 @@ class Predictors:
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[ModelUse, object], Model] = OrderedDict()
+        self._digests = ModelDigests()
+        self._caches: dict[CachePlace, PredictionCache] = {}
 
-    def get(self, model: ModelUse) -> Model:
-        """The predictor of that model as its files are now. Raises ModelUnusable."""
+    def get(self, model: ModelUse, digest: str = "") -> Model:
+        """The predictor of that model as its files are now. Raises ModelUnusable, also where the model is
+        another than that of the digest."""
+        predictor = self._load(model)
+        # After it was loaded: the files were those before that as well, or a stamp tells the next time.
+        if digest and self._digests.get(model.folder) != digest:
+            raise ModelUnusable(model_changed(model.folder))
+        return predictor
+
+    def _load(self, model: ModelUse) -> Model:
         key = (model, _stamp(model.folder))
         predictor = self._open.pop(key, None)
         if predictor is None:
@@ -113,11 +130,24 @@ class Predictors:
             if manifest.is_canned:
                 predictor = load_canned(manifest)
             else:
-                predictor = open_predictor(manifest, provider=model.provider, threads=model.threads)
+                predictor = open_predictor(
+                    manifest,
+                    provider=model.provider,
+                    threads=model.threads,
+                    video=model.video,
+                    cache=self._cache(model.cache),
+                )
+            self._digests.get(model.folder)  # now, and not when the first job waits for it
         self._open[key] = predictor
         while len(self._open) > _KEPT_PREDICTORS:
             self._open.popitem(last=False)
         return predictor
+
+    def _cache(self, place: CachePlace | None) -> PredictionCache | None:
+        """The one of that place, which knows the digests of videos that it has seen."""
+        if place is None:
+            return None
+        return self._caches.setdefault(place, PredictionCache(place))
 
 
 def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]:
@@ -149,6 +179,14 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
     if not progress.cancelled():
         for instance in waiting:
             yield Failed(instance, *problem)
+
+
+def model_changed(folder: Path) -> str:
+    """Why a job does not go on with the model in `folder`."""
+    return (
+        f"The model has changed since the job began: the files in {folder} are others now, and predictions of"
+        " two models do not belong in one output. Create the job again."
+    )
 
 
 def batches_of(shard: Shard, model: Model) -> str:
@@ -184,7 +222,10 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
         if isinstance(result, Failure):
             yield Failed(item.instance, result.code, result.message)
         else:
-            yield Predicted(item.instance, prediction_line(item.raw, result).encode() + b"\n")
+            line = (
+                result.line(item.raw) if isinstance(result, Recorded) else prediction_line(item.raw, result)
+            )
+            yield Predicted(item.instance, line.encode() + b"\n")
 
 
 def storage_code(error: StorageError) -> int:
@@ -235,8 +276,4 @@ def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
 
 def _stamp(folder: Path) -> object:
     """Changes when a file of the model does, so that an edited model is loaded again."""
-    try:
-        files = sorted((path.name, path.stat()) for path in folder.rglob("*"))
-    except OSError:
-        return None
-    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in model_files(folder))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from emulator.storage import GcsUri, ObjectStore
-from emulator.storage.object_store import ObjectInfo
+from emulator.storage.object_store import ObjectInfo, Staged
+
+#: How often one that waits looks whether it should go on.
+_LOOK_S = 0.1
+
+
+def _never() -> None:
+    """Interrupt nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +26,41 @@ class SlowStore(ObjectStore):
 
     store: ObjectStore
     delay_s: float
+    check: Callable[[], None] = _never
 
     def interruptible(self, check: Callable[[], None]) -> ObjectStore:
-        return replace(self, store=self.store.interruptible(check))
+        return replace(self, store=self.store.interruptible(check), check=check)
+
+    def _wait(self) -> None:
+        until = time.monotonic() + self.delay_s
+        while (left_s := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left_s, _LOOK_S))
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
-        time.sleep(self.delay_s)
+        self._wait()
         return self.store.open_read(uri)
 
     def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
-        time.sleep(self.delay_s)
+        self._wait()
         return self.store.write(uri)
 
     def local_path(self, uri: GcsUri) -> AbstractContextManager[Path]:
-        time.sleep(self.delay_s)
+        self._wait()
         return self.store.local_path(uri)
+
+    def write_staged(self, staged: Staged) -> AbstractContextManager[BinaryIO]:
+        self._wait()
+        return self.store.write_staged(staged)
+
+    def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
+        self.store.publish_staged(staged, uri)
+
+    def discard_staged(self, staged: Staged) -> None:
+        self.store.discard_staged(staged)
+
+    def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
+        return self.store.list_staged(prefix, group)
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
         return self.store.list(bucket, prefix)

@@ -1,10 +1,12 @@
-"""The worker process: `python -m emulator.execution.worker FD LOG_LEVEL`, started by `workers.py`.
+"""The worker process: `python -m emulator.execution.worker FD LOG_LEVEL LOG_FORMAT`, started by `workers.py`.
 
-It runs one shard at a time on its main thread while another thread listens for messages.
+It runs one shard at a time on its main thread while another thread listens for messages. With a fourth
+argument, `look`, it takes pictures of videos for `looker.py` instead, and loads nothing that models need.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -16,6 +18,7 @@ import time
 from collections import deque
 from multiprocessing.connection import Connection
 
+from emulator import logs
 from emulator.execution.channel import (
     Alive,
     Cancel,
@@ -38,6 +41,8 @@ from emulator.execution.shards import (
     run,
     storage_code,
 )
+from emulator.execution.stills import look_at
+from emulator.inference.decoding import Decoding
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.predictor import missing_packages
 from emulator.storage import StorageUnavailable
@@ -59,18 +64,23 @@ class _Progress:
         self._worker = worker
         self._ticket = work.ticket
         self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
-        # Wherever the video is; guarded, as the decoding thread says so too.
-        self._said_at, self._time_us = 0.0, 0
+        #: Frames that are sampled, and of how many.
+        self.frames: tuple[int, int | None] = (0, None)
+        # Guarded, as the decoding thread says so too.
+        self._said_at = 0.0
         self._lock = threading.Lock()
+        self.decoding: Decoding | None = None
 
     def cancelled(self) -> bool:
         return self._worker.cancelled_ticket >= self._ticket
 
-    def advance(self, time_us: int) -> None:
+    def advance(self, time_us: int) -> None:  # noqa: ARG002
         for fault in self._slow:
             time.sleep(fault.delay_s)
-        self._time_us = time_us
         self.alive()
+
+    def sampled(self, done: int, total: int | None) -> None:
+        self.frames = (done, total)
 
     def alive(self) -> None:
         with self._lock:
@@ -78,7 +88,10 @@ class _Progress:
             if now - self._said_at < _ALIVE_INTERVAL_S:
                 return
             self._said_at = now
-        self._worker.say(Alive(self._time_us))
+        self._worker.say(Alive(*self.frames))
+
+    def decoded(self, decoding: Decoding) -> None:
+        self.decoding = decoding
 
 
 class Worker:
@@ -148,11 +161,12 @@ class Worker:
     def _work(self, work: Work) -> None:
         shard = work.shard
         try:
-            predictor = self._open(shard.model)
-            for outcome in run(shard, predictor, _Progress(self, work)):
+            predictor, progress = self._open(shard.model, shard.model_digest), _Progress(self, work)
+            for outcome in run(shard, predictor, progress):
                 self._misbehave(shard, outcome)
                 self.say(outcome)
-            self.say(Finished(predictor.provider, shard.model, batches_of(shard, predictor)))
+            batches, (frames, _) = batches_of(shard, predictor), progress.frames
+            self.say(Finished(predictor.provider, shard.model, batches, frames, progress.decoding))
         except _Unfit as error:
             self.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:
@@ -165,10 +179,10 @@ class Worker:
             message = f"The worker failed with {cause}. This is a defect; see the server's log."
             self.say(Refused(errors.Internal.code, message))
 
-    def _open(self, model: ModelUse) -> Model:
+    def _open(self, model: ModelUse, digest: str = "") -> Model:
         if self._complaint and not load_manifest(model.folder).is_canned:
             raise _Unfit(self._complaint)
-        return self._predictors.get(model)
+        return self._predictors.get(model, digest)
 
     def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
         """Die or fall silent if the job is told to just before it hands in this instance."""
@@ -186,13 +200,31 @@ class Worker:
 
 def main() -> None:
     """Run the worker on the inherited socket."""
-    descriptor, level = int(sys.argv[1]), sys.argv[2]
+    descriptor, level, form = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     faulthandler.enable()
     # Ctrl-C, and a service manager's SIGTERM, reach all processes; the server decides when a worker ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s worker[%(process)d] %(message)s")
-    Worker(Connection(descriptor)).serve()
+    logs.set_up(
+        level,
+        "%(asctime)s %(levelname)s worker[%(process)d] %(message)s",
+        "json" if form == "json" else "text",
+    )
+    if sys.argv[4:] == ["look"]:
+        _take_pictures(Connection(descriptor))
+    else:
+        Worker(Connection(descriptor)).serve()
+
+
+def _take_pictures(connection: Connection) -> None:
+    """Answer looks until the server closes the channel."""
+    import emulator.inference.video
+
+    emulator.inference.video.quiet_decoder()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            for answer in look_at(connection.recv()):
+                connection.send(answer)
 
 
 def _import_everything() -> None:

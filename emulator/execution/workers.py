@@ -23,7 +23,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from emulator import logs
 from emulator.execution.channel import (
+    Alive,
     Cancel,
     Finished,
     Fired,
@@ -59,7 +61,7 @@ class Died:
     cause: str
 
 
-Event = Predicted | Failed | Fired | Finished | Refused | Died
+Event = Predicted | Failed | Fired | Alive | Finished | Refused | Died
 
 
 class Lane(Generic[T]):
@@ -128,6 +130,7 @@ class WorkerPool:
         self._warm = tuple(warm)
         self._problems: dict[str, str] = {}
         self._providers: dict[str, str] = {}
+        self._points_kept = self._points = 0
         self._log_level = log_level.upper()
         self._slots = [_Slot(number) for number in range(size)]
         self._lanes: list[Lane[Any]] = []
@@ -165,21 +168,46 @@ class WorkerPool:
 
     @property
     def warm(self) -> bool:
-        """Whether a worker is up and has tried every model that it was to load beforehand."""
+        """Whether a worker is up, and every model that is to be loaded beforehand has been tried."""
         with self._changed:
-            return any(slot.ready and not slot.cold for slot in self._slots)
+            return self._is_warm()
+
+    def wait_until_warm(self) -> bool:
+        """Wait until the pool is warm; False when it is stopped first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_warm() or self._stopping.is_set())
+            return not self._stopping.is_set()
+
+    def _is_warm(self) -> bool:
+        return any(slot.ready for slot in self._slots) and not any(slot.cold for slot in self._slots)
 
     @property
     def problems(self) -> dict[str, str]:
-        """The models that could not be loaded beforehand, by folder, and why."""
+        """The models that could not be loaded when that was last tried beforehand, by folder, and why."""
         with self._changed:
             return dict(self._problems)
+
+    def reload(self, model: ModelUse) -> bool:
+        """Have a worker that is up load a model whose files have changed; False when none is up."""
+        with self._changed:
+            slot = next((slot for slot in self._slots if slot.ready), None)
+            connection = slot.connection if slot else None
+        if slot is None or connection is None:
+            return False
+        self._send(slot, connection, Warm((model,)))
+        return True
 
     @property
     def providers(self) -> dict[str, str]:
         """The execution providers that models were last loaded on, by folder."""
         with self._changed:
             return dict(self._providers)
+
+    @property
+    def cache_counts(self) -> tuple[int, int]:
+        """For how many grid points a result came from the prediction cache, and for how many it did not."""
+        with self._changed:
+            return self._points_kept, self._points - self._points_kept
 
     def processes(self) -> list[int]:
         """The process ids of the workers that are up."""
@@ -280,27 +308,7 @@ class WorkerPool:
                 self._stopping.wait(min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**failures))
 
     def _spawn(self, slot: _Slot, warm: Sequence[ModelUse]) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as undone:
-            undone.callback(ours.close)
-            connection = undone.enter_context(Connection(os.dup(ours.fileno())))
-            package_parent = str(Path(__file__).resolve().parents[2])
-            path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
-            process = subprocess.Popen(
-                # -P: a file cv2.py in the current folder must not be taken for OpenCV.
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "emulator.execution.worker",
-                    str(theirs.fileno()),
-                    self._log_level,
-                ],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            undone.pop_all()
+        process, ours, connection = start_process(self._log_level)
         with self._changed:
             slot.process, slot.socket, slot.cause_of_death = process, ours, ""
             slot.cold = len(warm)
@@ -327,22 +335,36 @@ class WorkerPool:
             if isinstance(message, Ready):
                 slot.ready = True
             if isinstance(message, Warmed):
-                slot.cold -= 1
-                if message.problem:
-                    self._problems[str(message.model.folder)] = message.problem
-            if isinstance(message, Warmed | Finished) and message.provider:
-                self._providers[str(message.model.folder)] = message.provider
+                slot.cold = max(0, slot.cold - 1)
+            if isinstance(message, Ready | Warmed):
+                self._changed.notify_all()
+            if isinstance(message, Warmed | Finished):
+                self._learn(message)
+            if isinstance(message, Finished) and message.decoding is not None:
+                self._points_kept += message.decoding.kept
+                self._points += message.decoding.of
             if isinstance(message, Finished | Refused):
                 self._free(slot)
             wanted = lane is not None and lane in self._lanes
         if (
             wanted
             and lane is not None
-            and isinstance(message, Predicted | Failed | Fired | Finished | Refused)
+            and isinstance(message, Predicted | Failed | Fired | Alive | Finished | Refused)
         ):
             lane.deliver(task, message)
         if isinstance(message, Ready | Finished | Refused):
             self._assign()
+
+    def _learn(self, message: Warmed | Finished) -> None:
+        """Keep whether a model can be loaded: what was said last counts."""
+        folder = str(message.model.folder)
+        if isinstance(message, Warmed) and message.problem:
+            if self._problems.get(folder) != message.problem:
+                log.warning("The model in %s cannot be run: %s", folder, message.problem)
+            self._problems[folder] = message.problem
+        elif message.provider:
+            self._problems.pop(folder, None)
+            self._providers[folder] = message.provider
 
     def _free(self, slot: _Slot) -> None:
         if slot.lane is not None:
@@ -365,7 +387,7 @@ class WorkerPool:
             slot.connection.close()
             slot.socket.close()
             slot.connection, slot.socket = None, None
-        return slot.cause_of_death or _ending(slot.process.returncode)
+        return slot.cause_of_death or ending(slot.process.returncode)
 
     def _bury(self, slot: _Slot, cause: str) -> None:
         with self._changed:
@@ -410,7 +432,32 @@ class WorkerPool:
         self._threads.append(thread)
 
 
-def _ending(returncode: int) -> str:
+def start_process(
+    log_level: str, *arguments: str
+) -> tuple[subprocess.Popen[bytes], socket.socket, Connection]:
+    """Start a process of the worker module; it with our end of its channel. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.ExitStack() as undone:
+        undone.callback(ours.close)
+        connection = undone.enter_context(Connection(os.dup(ours.fileno())))
+        package_parent = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            # -P: a file cv2.py in the current folder must not be taken for OpenCV.
+            [
+                *(sys.executable, "-P", "-m", _WORKER_MODULE),
+                *(str(theirs.fileno()), log_level, logs.form_in_use(), *arguments),
+            ],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        undone.pop_all()
+    return process, ours, connection
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, in words."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     with contextlib.suppress(ValueError):

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from emulator.database import Database
-from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
 from emulator.storage import LocalStore
-from tests.execution.workplace import Workplace, write_tiny_model
+from tests.execution.workplace import Workplace, warm_pool, write_tiny_model
+from tests.postgresql import database_url
 
 
 @pytest.fixture(scope="session")
@@ -18,19 +18,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pool(tiny_model: Path) -> Iterator[WorkerPool]:
     """Two warm workers for all tests; those that kill workers get new ones from the pool itself."""
-    pool = WorkerPool(2, timeout_s=60, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
-    pool.start()
-    yield pool
-    pool.stop()
+    with warm_pool(tiny_model) as pool:
+        yield pool
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, tiny_model: Path, pool: WorkerPool) -> Iterator[Workplace]:
-    database = Database(f"sqlite:///{tmp_path / 'emulator.db'}")
+    database = Database(database_url(tmp_path))
     store = LocalStore(tmp_path / "buckets")
     (tmp_path / "buckets" / "bucket").mkdir(parents=True)
     workplace = Workplace(tmp_path, tiny_model, pool, database, store)
     yield workplace
     for dispatcher in workplace.dispatchers:
         dispatcher.stop()
-    database.close()
+    workplace.database.close()  # a test may have put another in its place

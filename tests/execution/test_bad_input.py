@@ -49,7 +49,7 @@ def run_with_good_line(workplace: Workplace, bad: str) -> tuple[int, str]:
         pytest.param(line("/etc/passwd"), "/etc/passwd", id="traversal by absolute name"),
         pytest.param(line("http://example.com/a.mp4"), "http://example.com/a.mp4", id="another scheme"),
         pytest.param(line("gs://Bad_Bucket/a.mp4"), "Bad_Bucket", id="impossible bucket"),
-        pytest.param(line("gs://bucket/../../etc/passwd"), "segment", id="traversal"),
+        pytest.param(line("gs://bucket/../../etc/passwd"), "../../etc/passwd does not exist", id="traversal"),
         pytest.param(line("gs://bucket/a\0b.mp4"), "NUL|content", id="NUL"),
         pytest.param(line("good.mp4", mimeType="video/webm"), "video/webm", id="mime type"),
         pytest.param(line("good.mp4", "2s", "1s"), "before", id="start after end"),
@@ -62,7 +62,8 @@ def run_with_good_line(workplace: Workplace, bad: str) -> tuple[int, str]:
 )
 def test_bad_line_becomes_an_error_line(workplace: Workplace, bad: str, said: str) -> None:
     code, message = run_with_good_line(workplace, bad)
-    assert code in (3, 11)
+    # Names that no folder can hold are names all the same: such objects are not there.
+    assert code in ((5,) if "passwd" in bad else (3, 11))
     assert any(text in message for text in said.split("|")), message
 
 
@@ -249,10 +250,13 @@ def test_missing_input_fails_the_job(workplace: Workplace, uri: str, said: str) 
     assert said in message
 
 
-def test_input_outside_the_storage_folder_fails_the_job(workplace: Workplace) -> None:
+def test_input_outside_the_storage_folder_is_not_read(workplace: Workplace) -> None:
+    (workplace.folder / "secret").write_text(GOOD)
     workplace.start()
     row = workplace.finish(workplace.submit("gs://bucket/../../secret"))
-    assert error_of(row)[0] == 3
+    code, message = error_of(row)
+    assert code == 5
+    assert "gs://bucket/../../secret does not exist" in message
     assert row.state is JobState.FAILED
 
 
@@ -329,16 +333,13 @@ def test_model_is_read_again_when_its_files_change(workplace: Workplace, tmp_pat
     assert workplace.run([GOOD], model=model).state is JobState.FAILED
 
 
-def test_object_in_place_of_the_output_folder_fails_the_job(workplace: Workplace) -> None:
+def test_object_in_place_of_the_output_folder_stays(workplace: Workplace) -> None:
     workplace.video("good.mp4", 0.3)
     workplace.put("out", "an object, not a folder")
     row = workplace.run([GOOD])
-    assert row.state is JobState.FAILED
-    code, message = error_of(row)
-    assert code == 9
-    assert "an object stands where a folder is needed" in message
-    assert row.output_directory is not None
-    assert row.incomplete == 1
+    assert row.state is JobState.SUCCEEDED
+    assert sorted(workplace.files(row)) == ["predictions_00001.jsonl"]
+    assert (workplace.bucket / "out").read_text() == "an object, not a folder"
 
 
 FULL_DISK = """
@@ -346,13 +347,14 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2].split(":")
 from tests.execution.workplace import *
+from tests.postgresql import database_url
 from emulator.execution.shards import ModelUse
 
 folder = Path(sys.argv[1])
 store = LocalStore(folder / "buckets")
 pool = WorkerPool(1)
 pool.start()
-place = Workplace(folder, folder / "model", pool, Database(f"sqlite:///{folder / 'db'}"), store)
+place = Workplace(folder, folder / "model", pool, Database(database_url(folder)), store)
 place.start()
 row = place.run([line("good.mp4")], prefix="gs://small/out")
 print(row.state.name, *error_of(row))

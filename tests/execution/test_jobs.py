@@ -1,6 +1,7 @@
 """A job from its row to its files."""
 
 import json
+import threading
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_same_input_gives_the_same_bytes(workplace: Workplace) -> None:
     workplace.video("b.mp4", 0.5)
     lines = [line("a.mp4"), line("b.mp4"), line("a.mp4", "0.3s"), line("missing.mp4")]
     first, second = (workplace.files(workplace.run(lines)) for _ in range(2))
-    assert sorted(first.values()) == sorted(second.values())
+    assert first == second
 
 
 def test_model_parameters_reach_the_model(workplace: Workplace) -> None:
@@ -72,6 +73,13 @@ def test_what_became_of_batches_that_were_asked_for_is_a_step(workplace: Workpla
     why = "batchSize 4: one by one: the provider is cpu, on which a batch costs more than it helps"
     assert [step.text for step in steps_of(workplace, asked, "batches")] == [why]
     assert steps_of(workplace, plain, "batches") == []
+
+
+def test_a_batch_of_one_is_as_asked(workplace: Workplace) -> None:
+    workplace.video("a.mp4")
+    asked = workplace.run([line("a.mp4")], batch_size=1)
+    assert [step.text for step in steps_of(workplace, asked, "batches")] == ["batchSize 1: as asked"]
+    assert workplace.files(asked) == workplace.files(workplace.run([line("a.mp4")]))
 
 
 def steps_of(workplace: Workplace, row: JobRow, kind: str) -> list[StepRow]:
@@ -165,6 +173,51 @@ def test_only_so_many_jobs_run_at_a_time(workplace: Workplace) -> None:
     assert workplace.job(first).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize(("of_second", "of_job"), [(5, 5), (7, 3)])
+def test_a_job_without_predictions_has_the_code_of_all_its_instances_or_the_general_one(
+    workplace: Workplace, of_second: int, of_job: int
+) -> None:
+    workplace.video("a.mp4")
+    workplace.start(fault=JobFault("fail-instance", instance=2, code=of_second))
+    row = workplace.run([line("missing.mp4"), line("a.mp4")])
+    assert row.state is JobState.FAILED
+    assert [entry["error"]["code"] for entry in workplace.errors(row)] == [5, of_second]
+    assert error_of(row)[0] == of_job
+
+
+def test_a_job_leaves_the_queue_while_every_place_is_taken(workplace: Workplace) -> None:
+    workplace.video("long.mp4", 60)
+    workplace.start(max_running_jobs=1, fault=JobFault("slow-model", delay_s=1))
+    running = workplace.submit_lines([line("long.mp4")])
+    workplace.wait_until(running, lambda row: row.state is JobState.RUNNING, timeout_s=120)
+    queued = workplace.submit_lines([line("long.mp4")], pace="queued=50ms")
+    row = workplace.wait_until(queued, lambda row: row.state is not JobState.QUEUED, timeout_s=120)
+    assert row.state is JobState.PENDING
+    assert workplace.job(running).state is JobState.RUNNING, "it gave up its place"
+    for job in (queued, running):
+        workplace.database.request_cancel(job)
+    workplace.dispatchers[0].look_after_all()
+    assert workplace.finish(running, timeout_s=120).state is JobState.CANCELLED
+
+
+def test_a_job_whose_storage_is_slow_can_be_cancelled_and_handed_back(workplace: Workplace) -> None:
+    """Each read would take an hour."""
+    workplace.video("a.mp4")
+    dispatcher = workplace.start(fault=JobFault("slow-storage", delay_s=3600))
+    jobs = [workplace.submit_lines([line("a.mp4")]) for _ in range(2)]
+    for job in jobs:
+        workplace.wait_until(job, lambda row: bool(steps_of(workplace, row, "fault")), timeout_s=120)
+    workplace.database.request_cancel(jobs[0])
+    dispatcher.look_after_all()
+    assert workplace.finish(jobs[0], timeout_s=120).state is JobState.CANCELLED
+    stopping = threading.Thread(target=dispatcher.stop, daemon=True)
+    stopping.start()
+    stopping.join(120)
+    assert not stopping.is_alive()
+    row = workplace.job(jobs[1])
+    assert (row.state, row.owner) == (JobState.RUNNING, None)
+
+
 def test_files_that_are_not_the_emulators_stay(workplace: Workplace) -> None:
     workplace.video("a.mp4")
     workplace.start(fault=JobFault("slow-model", delay_s=0.05))
@@ -178,11 +231,28 @@ def test_files_that_are_not_the_emulators_stay(workplace: Workplace) -> None:
     assert sorted(workplace.files(row)) == ["notes.txt", "predictions_00001.jsonl"]
 
 
-@pytest.mark.parametrize("prefix", ["gs://", "gs:///out", "/tmp/out", "gs://bucket/../../tmp"])
+@pytest.mark.parametrize("prefix", ["gs://", "gs:///out", "/tmp/out", "gs://../tmp", "gs://bucket/\0"])
 def test_unusable_output_prefix_fails_the_job(workplace: Workplace, prefix: str) -> None:
     workplace.video("a.mp4")
     row = workplace.run([line("a.mp4")], prefix=prefix)
     assert row.state is JobState.FAILED
     code, message = error_of(row)
     assert code == 3
-    assert prefix in message
+    assert repr(prefix)[1:-1] in message
+
+
+@pytest.mark.parametrize(
+    "prefix", ["gs://bucket/../../tmp", "gs://bucket/a//b/", "gs://bucket/./x", "gs://bucket/.vbe-tmp"]
+)
+def test_output_whose_names_no_folder_can_hold_stays_in_the_bucket(workplace: Workplace, prefix: str) -> None:
+    """Cloud Storage takes such names; what stands for them lies inside the bucket's folder."""
+    workplace.video("a.mp4")
+    row = workplace.run([line("a.mp4"), line("missing.mp4")], prefix=prefix)
+    assert row.state is JobState.SUCCEEDED
+    assert row.output_directory is not None
+    assert row.output_directory.startswith(f"{prefix.removesuffix('/')}/prediction-")
+    assert sorted(workplace.files(row)) == ["errors_00001.jsonl", "predictions_00001.jsonl"]
+    written = [path for path in workplace.folder.rglob("*.o") if workplace.bucket in path.parents]
+    assert len(written) == 2
+    assert not list(workplace.folder.parent.glob("tmp"))
+    assert list((workplace.bucket / ".vbe-tmp").iterdir()) == []

@@ -28,6 +28,11 @@ def test_directory_name_keeps_its_six_digits() -> None:
         ("日本語 [1]*?#", "日本語 [1]*?#"),
         ("x" * 128, "x" * 128),
         ("é" * 128, "é" * 108),
+        ("x" * 216, "x" * 216),
+        ("x" * 217, "x" * 216),
+        ("x" + "é" * 127, "x" + "é" * 107),
+        ("日" * 128, "日" * 72),
+        ("🎬" * 64, "🎬" * 54),
     ],
 )
 def test_display_name_is_made_to_fit_a_folder(display_name: str, expected: str) -> None:
@@ -39,8 +44,8 @@ def test_display_name_is_made_to_fit_a_folder(display_name: str, expected: str) 
 def test_two_jobs_of_one_microsecond_get_two_directories(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     prefix = GcsUri.parse_prefix("gs://bucket/out")
-    first = output_directory(store, prefix, "m", RECORDED_US)
-    first.write_predictions(1, [b"{}\n"])
-    second = output_directory(store, prefix, "m", RECORDED_US)
+    first = output_directory(store, prefix, "m", RECORDED_US, "1")
+    first.publish(first.stage([b"{}\n"]), "predictions_00001.jsonl")
+    second = output_directory(store, prefix, "m", RECORDED_US, "2")
     assert first.uri == "gs://bucket/out/prediction-m-2021-03-10T14:23:59.650333Z"
     assert second.uri == "gs://bucket/out/prediction-m-2021-03-10T14:23:59.650334Z"

@@ -24,11 +24,12 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from tests.execution.workplace import *
+from tests.postgresql import database_url
 
 folder = Path(sys.argv[1])
 pool = WorkerPool(2)
 store = LocalStore(folder / "buckets")
-place = Workplace(folder, folder, pool, Database(f"sqlite:///{folder / 'emulator.db'}"), store)
+place = Workplace(folder, folder, pool, Database(database_url(folder)), store)
 pool.start()
 place.start()
 while True:
@@ -159,7 +160,8 @@ def test_runner_that_lost_its_lease_changes_nothing(workplace: Workplace) -> Non
     job = workplace.submit_lines([line("long.mp4")])
     row = workplace.wait_until(job, lambda row: row.incomplete == 1)
     assert row.owner is not None
-    with workplace.database._write_lock:  # or its own server takes it first
+    # Or its own server takes it first.
+    with workplace.database._lock, workplace.dispatchers[0]._lock:
         workplace.database.release(row.owner)
         taken = workplace.database.claim_job("another server", 60_000_000)
     assert taken is not None

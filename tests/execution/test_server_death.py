@@ -3,50 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.execution.servers import JOBS, call, job_body, serving, wait_for
 from tests.execution.workplace import line, write_tiny_model, write_video
 
-JOBS = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
 VIDEOS = 8
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process on a free port and its address; killed at the end."""
-    command = [sys.executable, "-m", "emulator", "serve", "--port", "0", "--data-dir", str(folder / "data")]
-    command += ["--models-dirs", str(folder / "models"), "--no-bundled-models", "--log-level", "warning"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-    assert server.stdout is not None
-    with server:
-        try:
-            yield server, server.stdout.readline().split()[-1]
-        finally:
-            server.kill()
-
-
-def call(url: str, body: dict[str, Any] | None = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
-
-
-def wait_for(url: str, holds: Callable[[Any], bool]) -> Any:
-    deadline = time.monotonic() + 60
-    while not holds(job := call(url)):
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
-    return job
 
 
 def create(url: str, folder: Path) -> str:
@@ -56,19 +21,7 @@ def create(url: str, folder: Path) -> str:
     for number in range(VIDEOS):
         write_video(bucket / f"{number}.mp4", 100)
     (bucket / "in.jsonl").write_text("\n".join([*lines, "{"]))
-    job = call(
-        url + JOBS,
-        {
-            "displayName": "job",
-            "model": "projects/p/locations/us-central1/models/tiny",
-            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": ["gs://bucket/in.jsonl"]}},
-            "outputConfig": {
-                "predictionsFormat": "jsonl",
-                "gcsDestination": {"outputUriPrefix": "gs://bucket/out"},
-            },
-        },
-    )
-    return str(job["name"])
+    return str(call(url + JOBS, job_body())["name"])
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from onnx import TensorProto, helper
 from emulator.database import Database, JobRow, NewJob, now_us
 from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.runner import RunnerSettings
+from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
+from emulator.inference.prediction_cache import CachePlace
 from emulator.instructions.faults import JobFault, dump_faults
 from emulator.storage import GcsUri, LocalStore
 from emulator.vertex import contract
 from emulator.vertex.job_state import TERMINAL
+from tests.conftest import shared_place
 
 SIZE = 32
 MANIFEST = """
@@ -38,6 +42,15 @@ strides = [32]
 [tracker]
 min_frames = 1
 """
+
+
+@contextmanager
+def warm_pool(model: Path) -> Iterator[WorkerPool]:
+    """Two workers that have the model loaded."""
+    pool = WorkerPool(2, timeout_s=60, warm=[ModelUse(model, "cpu", 1)], log_level="warning")
+    pool.start()
+    yield pool
+    pool.stop()
 
 
 def write_tiny_model(folder: Path, label: str = "thing", display_name: str = "tiny") -> Path:
@@ -94,6 +107,7 @@ class Workplace:
     store: LocalStore
     dispatchers: list[Dispatcher] = field(default_factory=list)
     fault: JobFault | None = None
+    cache: CachePlace | None = field(default_factory=shared_place)
 
     @property
     def bucket(self) -> Path:
@@ -110,7 +124,7 @@ class Workplace:
             self.pool,
             owners=self.folder / "owners",
             max_running_jobs=max_running_jobs,
-            settings=RunnerSettings(provider="cpu", threads=1, strict=strict),
+            settings=RunnerSettings(provider="cpu", threads=1, strict=strict, cache=self.cache),
         )
         dispatcher.start()
         self.dispatchers.append(dispatcher)

@@ -1,0 +1,53 @@
+"""Looks at a job's input before there is a job."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from emulator.execution.inputs import InputError, JobInput
+from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
+from emulator.vertex.errors import CATALOGUE, FailedPrecondition, InvalidArgument
+
+_SHOWN = 20
+# Each is a question to the store, which may be far away.
+_VIDEOS_LOOKED_FOR = 100
+
+
+def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False) -> dict[str, Any]:
+    """Read the input as a job would: counts, the first problems, and which of the first videos are missing.
+
+    Raises ApiError for an input that a job would fail on as a whole.
+    """
+    with JobInput() as found:
+        try:
+            found.read(store, [GcsUri.parse(uri) for uri in uris], strict=strict)
+        except InputError as error:
+            raise CATALOGUE[error.code](str(error)) from None
+        except InvalidUri as error:
+            raise InvalidArgument(str(error)) from None
+        except StorageError as error:
+            raise FailedPrecondition(str(error)) from None
+        missing = [uri for uri, _ in found.videos[:_VIDEOS_LOOKED_FOR] if not _is_there(store, uri)]
+        return {
+            "summary": found.summary,
+            "instances": len(found),
+            "videos": len(found.videos),
+            "problemCount": len(found.problems),
+            "problems": [_shown(found.origin(one.instance), one.message) for one in found.problems[:_SHOWN]],
+            "missingVideos": missing[:_SHOWN],
+            "firstVideos": [uri for uri, _ in found.videos[:3]],
+        }
+
+
+def _shown(line: str, message: str) -> dict[str, str]:
+    """A problem with its line; its own words about the line would say it twice."""
+    return {"line": line, "message": message.removeprefix(f"Line {line.rpartition(' ')[2]}: ")}
+
+
+def _is_there(store: ObjectStore, uri: str) -> bool:
+    try:
+        store.stat(GcsUri.parse(uri))
+    except (ObjectNotFound, InvalidUri):
+        return False
+    except StorageError:
+        pass  # It may be there; the job will tell.
+    return True

@@ -1,0 +1,60 @@
+"""Which videos of a job are done, and the numbers of their files.
+
+Files are numbered in the order of the input, over the videos that have a file. A video gets its number as
+soon as all videos before it are done: the number follows from the rows, whoever does the work, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from emulator.database import ShardRow
+
+
+class Ledger:
+    """The recorded shards of a job, as its owner knows them."""
+
+    def __init__(self, recorded: Iterable[ShardRow] = (), lost: Iterable[ShardRow] = ()) -> None:
+        """`lost` are recorded shards whose file is gone: they are to be done again, and keep their number."""
+        self._shards = {shard.index: shard for shard in recorded}
+        self._kept = {shard.index: shard.file_number for shard in lost}
+        numbers = [*(shard.file_number for shard in self), *self._kept.values()]
+        self._last_number = max((number for number in numbers if number is not None), default=0)
+        self._next_index = 0
+
+    def __iter__(self) -> Iterator[ShardRow]:
+        return iter(self._shards.values())
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._shards
+
+    def add(self, shard: ShardRow) -> tuple[ShardRow, list[ShardRow]]:
+        """Add a shard that is done. Returns it, with its number if that is known, and the other shards that
+        get their number now."""
+        kept = self._kept.get(shard.index) if shard.staged is not None else None
+        self._shards[shard.index] = replace(shard, file_number=kept)
+        numbered: list[ShardRow] = []
+        while self._next_index in self._shards:
+            numbered += self._number(self._next_index)
+            self._next_index += 1
+        return self._shards[shard.index], [other for other in numbered if other.index != shard.index]
+
+    def close(self) -> list[ShardRow]:
+        """Number all shards, as nothing more will be done. Returns those that get their number with that."""
+        return [shard for index in sorted(self._shards) for shard in self._number(index)]
+
+    def files(self) -> list[ShardRow]:
+        """The shards that have a numbered file, by number."""
+        return sorted(
+            (shard for shard in self if shard.file_number is not None),
+            key=lambda shard: shard.file_number or 0,
+        )
+
+    def _number(self, index: int) -> list[ShardRow]:
+        shard = self._shards[index]
+        if shard.staged is None or shard.file_number is not None:
+            return []
+        self._last_number += 1
+        shard = self._shards[index] = replace(shard, file_number=self._last_number)
+        return [shard]
