@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from emulator.api.origin import OriginGuard
 from emulator.api.rest import HttpResponse, error_response, in_own_thread, read_body
+from emulator.api.results import Reading, ResultRoutes
 from emulator.api.transcoding import dump_json, parse_body, too_large
-from emulator.database import JobRow, StepRow
+from emulator.database import DATABASE_OUTAGES, JobRow, StepRow
 from emulator.service import Service
 from emulator.service.context import id_number
+from emulator.service.control.moments import microseconds
 from emulator.service.control.state import SeedError
 from emulator.vertex.errors import ApiError, FailedPrecondition, Internal, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
@@ -40,11 +41,13 @@ _SILENCE_S = 15.0
 @dataclass(frozen=True)
 class Probe:
     """What only the one who built the server knows. `ready` tells whether work can be done, and why not;
-    `info` describes the server. Both are JSON objects. `gauges` are numbers for the metrics, by name."""
+    `info` describes the server. Both are JSON objects. `gauges` are numbers for the metrics, by name;
+    `check_input` reads the input of a job to be, given its URIs."""
 
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     info: Callable[[], Mapping[str, Any]]
     gauges: Callable[[], Mapping[str, float]]
+    check_input: Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class AdminSurface:
 
     def explain(self, request: AdminRequest) -> Any:
         """Every step of a job."""
-        return self._service.history.explain(self._job(request))
+        row = self._job(request)
+        return {**self._service.history.explain(row), "pace": self._service.paces.describe(row)}
 
     def add_fault(self, request: AdminRequest) -> Any:
         """Keep a plan for failures."""
@@ -141,6 +145,17 @@ class AdminSurface:
         """Make a canned model."""
         return self._service.canned.add(request.body)
 
+    def check_input(self, request: AdminRequest) -> Any:
+        """Read the input of a job to be."""
+        uris = request.body.get("uris")
+        if not isinstance(uris, list) or not uris or not all(isinstance(uri, str) for uri in uris):
+            raise InvalidArgument('The body must say {"uris": ["gs://…"]}.')
+        return self._probe.check_input(uris)
+
+    def run_example(self, request: AdminRequest) -> Any:
+        """Run the documentation's two examples."""
+        return self._service.examples.run(_text(request.body, "parent"))
+
     def requests(self, request: AdminRequest) -> Any:
         """The calls that fit."""
         wanted = dict(request.query)
@@ -149,21 +164,45 @@ class AdminSurface:
             raise InvalidArgument(f"{unknown[0]!r} is not known here; requests take {', '.join(known)}.")
         return self._service.find_requests(**wanted)
 
+    def scopes(self, _request: AdminRequest) -> Any:
+        """The projects and locations that hold something."""
+        return {"scopes": self._service.scopes.list()}
+
     def forget_requests(self, _request: AdminRequest) -> Any:
         """Empty the journal."""
         self._service.journal.clear()
         return {}
 
+    def now(self, _request: AdminRequest) -> Any:
+        """The time that new resources get, and the number of the newest call."""
+        return self._service.now()
+
     def reset(self, request: AdminRequest) -> Any:
-        """Back to the seed, or to nothing."""
+        """Back to the seed, to nothing, or to what was there at a moment."""
         body = request.body
-        if unknown := [name for name in body if name not in ("project", "to", "buckets")]:
-            raise InvalidArgument(f"{unknown[0]!r} is not known here; there are project, to and buckets.")
+        if unknown := [name for name in body if name not in ("project", "to", "buckets", "after")]:
+            raise InvalidArgument(
+                f"{unknown[0]!r} is not known here; there are project, to, buckets and after."
+            )
+        if "after" in body:
+            return self._reset_after(body)
         to, buckets = body.get("to", "seed"), body.get("buckets")
         if to not in ("seed", "empty") or not isinstance(buckets, bool | None):
             raise InvalidArgument('"to" must be seed or empty, "buckets" true or false.')
         project = check_project(_text(body, "project")) if body.get("project") is not None else None
         return self._service.state.reset(project, to_seed=to == "seed", buckets=buckets)
+
+    def _reset_after(self, body: Mapping[str, Any]) -> Any:
+        if "to" in body or body.get("buckets"):
+            raise InvalidArgument('With "after" nothing is seeded and no bucket is emptied; leave out "to".')
+        try:
+            moment_us = microseconds(_text(body, "after"))
+        except ValueError as error:
+            raise InvalidArgument(
+                f"after is {body['after']!r}; {error}, as GET /_emulator/now says."
+            ) from None
+        project = check_project(_text(body, "project")) if body.get("project") is not None else None
+        return self._service.state.reset_after(moment_us, project)
 
     def metrics(self, _request: AdminRequest) -> Any:
         """Prometheus metrics."""
@@ -203,16 +242,20 @@ class AdminSurface:
         return self._service.history.event(step)
 
     def _job(self, request: AdminRequest) -> JobRow:
-        text = request.path["job"].rpartition("/")[2]
+        return self.find_job(request.path["job"])
+
+    def find_job(self, name: str) -> JobRow:
+        """A job by its resource name or the id at its end. Raises NotFound."""
+        text = name.rpartition("/")[2]
         number = id_number(text)
         if number is None:
             raise NotFound(f"{text[:100]!r} is no job id; give the last part of the job's resource name.")
         return self._service.paces.row(number)
 
 
-def mount(app: Any, service: Service, probe: Probe, guard: OriginGuard) -> "Admin":
+def mount(app: Any, service: Service, probe: Probe, reading: Reading) -> "Admin":
     """Add the surface to an application; close what is returned."""
-    admin = Admin(AdminSurface(service, probe), guard)
+    admin = Admin(AdminSurface(service, probe), reading)
     app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
     return admin
 
@@ -220,8 +263,7 @@ def mount(app: Any, service: Service, probe: Probe, guard: OriginGuard) -> "Admi
 class Admin:
     """The surface on its routes: reads bodies, works in threads."""
 
-    def __init__(self, surface: AdminSurface, guard: OriginGuard) -> None:
-        self._guard = guard
+    def __init__(self, surface: AdminSurface, reading: Reading) -> None:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="admin")
         table: list[tuple[str, str, Callable[[AdminRequest], Any]]] = [
             ("GET", "/health", surface.health),
@@ -244,12 +286,16 @@ class Admin:
             ("GET", "/faults/{fault}", surface.get_fault),
             ("DELETE", "/faults/{fault}", surface.remove_faults),
             ("POST", "/canned", surface.add_canned),
+            ("GET", "/scopes", surface.scopes),
+            ("POST", "/check-input", surface.check_input),
+            ("POST", "/example", surface.run_example),
             ("GET", "/requests", surface.requests),
             ("DELETE", "/requests", surface.forget_requests),
+            ("GET", "/now", surface.now),
             ("POST", "/reset", surface.reset),
             ("GET", "/metrics", surface.metrics),
         ]
-        waiting = (surface.wait, surface.release, surface.reset)
+        waiting = (surface.wait, surface.release, surface.reset, surface.check_input, surface.run_example)
         self._surface = surface
         self.routes = [
             Route(path, self._endpoint(handler, handler in waiting), methods=[method])
@@ -259,15 +305,15 @@ class Admin:
             Route("/snapshot", self._save, methods=["GET"]),
             Route("/snapshot", self._load, methods=["PUT"]),
             Route("/events", self._events, methods=["GET"]),
+            *ResultRoutes(surface.find_job, reading).routes,
         ]
 
     def close(self) -> None:
         """End the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _save(self, request: Request) -> Response:
-        if refused := self._refused(request):
-            return refused
+    async def _save(self, _request: Request) -> Response:
+        """Everything that the emulator holds, as a file."""
         try:
             path = await in_own_thread(self._surface.save, _EMPTY)
         except Exception as error:
@@ -280,8 +326,7 @@ class Admin:
         )
 
     async def _load(self, request: Request) -> Response:
-        if refused := self._refused(request):
-            return refused
+        """Put a saved file in place of everything."""
         loop = asyncio.get_running_loop()
         with tempfile.TemporaryFile() as file:
             async for piece in request.stream():
@@ -290,8 +335,7 @@ class Admin:
             return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
 
     async def _events(self, request: Request) -> Response:
-        if refused := self._refused(request):
-            return refused
+        """A stream of what happens to jobs."""
         query = request.query_params
         after = request.headers.get("last-event-id") or query.get("after")
         number = None if after is None else id_number(after)
@@ -300,7 +344,10 @@ class Admin:
         project = self._surface.number_of(query["project"]) if query.get("project") else ""
         wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
         if number is None:
-            number = await in_own_thread(self._surface.last_step, None)
+            try:
+                number = await in_own_thread(self._surface.last_step, None)
+            except DATABASE_OUTAGES as error:
+                return _response(error_response(error))
         stream = self._stream(number, wanted)
         return StreamingResponse(
             stream, media_type="text/event-stream", headers={"cache-control": "no-store"}
@@ -310,7 +357,11 @@ class Admin:
         yield ": connected\n\n"
         more = True
         while more:
-            events, number, more = await in_own_thread(self._surface.steps_after, number)
+            try:
+                events, number, more = await in_own_thread(self._surface.steps_after, number)
+            except DATABASE_OUTAGES as error:
+                yield f": {error.message}\n\n"  # the client connects again, from the last event on
+                return
             if not events:
                 yield ": nothing new\n\n"
             for event in events:
@@ -319,17 +370,10 @@ class Admin:
                     kind = "state" if event["step"] == "state" else "step"
                     yield f"id: {event['id']}\nevent: {kind}\ndata: {json.dumps(event)}\n\n"
 
-    def _refused(self, request: Request) -> Response | None:
-        try:
-            self._guard.check(request.headers)
-        except ApiError as error:
-            return _response(error_response(error))
-        return None
-
     def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
         async def endpoint(request: Request) -> Response:
             body = await read_body(request.receive)
-            call = _Call(handler, request, body, self._guard)
+            call = _Call(handler, request, body)
             if waits:
                 answer = await in_own_thread(_Call.answer, call)
             else:
@@ -337,6 +381,7 @@ class Admin:
                 answer = await loop.run_in_executor(self._executor, call.answer)
             return _response(answer)
 
+        endpoint.__doc__ = handler.__doc__
         return endpoint
 
 
@@ -347,13 +392,11 @@ class _Call:
     handler: Callable[[AdminRequest], Any]
     request: Request
     body: bytes | None
-    guard: OriginGuard
 
     def answer(self) -> HttpResponse:
         return _answered(self._handle)
 
     def _handle(self) -> Any:
-        self.guard.check(self.request.headers)
         if self.body is None:
             raise too_large()
         # Whatever the content type says it is: curl calls it a form.

@@ -26,8 +26,8 @@ class ServiceMethods(Protocol):
     def rest_extras(self, message: Any) -> dict[str, str]:
         """Return what REST shows of a job beside the fields of its message."""
 
-    def is_brief(self, key: str) -> bool:
-        """Say whether a call of `Service/Method` is over before it could be handed to a thread."""
+    def is_brief(self, key: str, body: bytes) -> bool:
+        """Say whether a call of `Service/Method` with this JSON is over before a thread could have it."""
 
     @property
     def gate(self) -> Gate:
@@ -55,9 +55,9 @@ class Calls:
         """Say whether the service has this RPC."""
         return _key(rpc) in self._methods
 
-    def are_brief(self, rpc: Rpc) -> bool:
-        """Say whether calls of this RPC are over before they could be handed to a thread, just now."""
-        return self._service.is_brief(_key(rpc))
+    def is_brief(self, rpc: Rpc, body: bytes) -> bool:
+        """Say whether a call with this JSON is over before it could be handed to a thread, just now."""
+        return self._service.is_brief(_key(rpc), body)
 
     def check(self, rpc: Rpc) -> None:
         """Raise Unimplemented for an RPC that the service does not have."""
@@ -111,8 +111,8 @@ class Calls:
 def not_emulated(what: str) -> Unimplemented:
     """Return the error of a call that leads to another part of Vertex AI."""
     return Unimplemented(
-        f"{what} is not emulated. This emulator serves batch prediction for video models; docs/fidelity.md"
-        " lists what it covers."
+        f"{what} is not emulated. This emulator serves batch prediction for video models: jobs, models,"
+        " their operations and locations."
     )
 
 

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 import socket
 import ssl
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from emulator.api.auth import Auth
 from emulator.api.calls import ServiceMethods
 
 if TYPE_CHECKING:
@@ -37,6 +41,11 @@ _HTTP_2 = b"PRI"
 _NO_HTTP_1 = (_TLS_HELLO, b"PRI * HTTP/2")
 # How a client says that it does not know the CA.
 _DISTRUST = ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN")
+#: Bytes of a request line with the headers.
+MAX_HEAD = 64 * 1024
+_HEAD_TOO_LARGE = 431
+_LONGEST_URL = 65535  # httptools takes no longer one
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 _PATIENCE_S = 10.0
 _PARTIAL_PAUSE_S = 0.02
 _ACCEPT_PAUSE_S = 0.5
@@ -101,8 +110,9 @@ class Addresses:
 class LazyGrpc:
     """The gRPC server behind the fronts, on a socket file of its own; `path` loads and starts it."""
 
-    def __init__(self, service: ServiceMethods) -> None:
+    def __init__(self, service: ServiceMethods, auth: Auth) -> None:
         self._service = service
+        self._auth = auth
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._server: GrpcServer | None = None
@@ -123,7 +133,7 @@ class LazyGrpc:
             if self._server is None:
                 from emulator.api.grpc_server import GrpcServer
 
-                server = GrpcServer(self._service)
+                server = GrpcServer(self._service, self._auth)
                 server.listen(f"unix:{path}")
                 server.start()
                 self._server = server
@@ -395,6 +405,12 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
 
     class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         _is_new = True
+        # The heads that have begun, whether one is incomplete, and how many bytes of it have come in.
+        _heads = 0
+        _in_head = False
+        _head_bytes = 0
+        _is_idle = True
+        _data = b""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -412,7 +428,45 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
                 if data.startswith(_NO_HTTP_1):
                     self._refuse(data)
                     return
+            if self._is_idle:
+                data = _without_upgrade(data)
+            heads, was_idle, self._data = self._heads, self._is_idle, data
             super().data_received(data)
+            # A head that begins behind another message in the same data counts from the next data on.
+            if self._in_head and (was_idle or heads == self._heads):
+                self._head_bytes += len(data)
+                # httptools, unlike h11, would collect it without end.
+                if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+                    self._refuse_head()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._heads, self._head_bytes = self._heads + 1, 0
+            self._in_head, self._is_idle = True, False
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._is_idle = True
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what the parser gave up on: h11 a head, httptools a URL, that is too long."""
+            hint = getattr(sys.exc_info()[1], "error_status_hint", 400)
+            if hint == _HEAD_TOO_LARGE or len(getattr(self, "url", b"")) >= _LONGEST_URL:
+                self._refuse_head()
+            elif not self._data.partition(b"\r\n")[0].isascii():
+                # Newer parsers refuse it, older ones let it pass: the guard refuses what they let pass.
+                self.transport.write(_bad_request(not_ascii()))
+                self.transport.close()
+            else:
+                super().send_400_response(msg)
+
+        def _refuse_head(self) -> None:
+            self.transport.write(_plain_answer(_HEAD_TOO_LARGE, head_too_large()))
+            self.transport.close()
 
         def _refuse(self, data: bytes) -> None:
             hint = addresses.tls_on_http if data.startswith(_TLS_HELLO) else addresses.grpc_on_http
@@ -423,6 +477,27 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
             self.transport.close()
 
     return HttpProtocol
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return the data without a head's `Upgrade`, which no surface grants: httptools would drop the body.
+
+    Java's HttpClient asks for HTTP/2 in this way.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    if b"\r\nupgrade:" not in head.lower():
+        return data
+    return _UPGRADE.sub(b"", head) + data[len(head) :]
+
+
+async def reset_connection(scope: Any, receive: Any) -> None:
+    """Drop the connection of a request without a word, as a broken network does."""
+    reset = scope.get("extensions", {}).get(RESET)
+    if reset is not None:
+        reset()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 def _reset(transport: Any) -> None:
@@ -470,9 +545,27 @@ async def _refuse(connection: socket.socket, text: str) -> None:
                 left -= len(data)
 
 
-def _bad_request(text: str) -> bytes:
-    body = f"{text}\n".encode()
+def not_ascii() -> str:
+    """What to tell a client whose path is not percent-encoded."""
     return (
-        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        "The request line holds characters outside ASCII; percent-encode them as UTF-8, as in %C3%A9 for é"
+        " (RFC 3986, section 2)."
     )
+
+
+def head_too_large() -> str:
+    """What to tell a client whose request line and headers are too long."""
+    return f"The request line and the headers exceed {MAX_HEAD} bytes; send fewer or shorter headers."
+
+
+def _bad_request(text: str) -> bytes:
+    return _plain_answer(400, text)
+
+
+def _plain_answer(status: int, text: str) -> bytes:
+    body = f"{text}\n".encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

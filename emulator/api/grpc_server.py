@@ -5,7 +5,8 @@ their `google.rpc.Status` in `grpc-status-details-bin`. The standard health and 
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,8 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import DecodeError
 
+from emulator.api import access
+from emulator.api.auth import Auth
 from emulator.api.calls import Calls, ServiceMethods, not_emulated
 from emulator.service.control import Incoming
 from emulator.service.control.paces import MAX_HELD
@@ -27,6 +30,7 @@ _MAX_MESSAGE = 10 * 1024 * 1024
 # A client refuses metadata over 8 KB, and then shows nothing of the error.
 _MAX_ERROR = 7000
 _VERTEX = "/google.cloud.aiplatform."
+_HEALTH = "/grpc.health.v1.Health/"
 _MAX_ERROR_TEXT = 2500
 _CUT = "... The rest is too long for gRPC; over REST all of it is told."
 _SENT_AS_THEY_ARE = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
@@ -46,7 +50,10 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
         """Return the handler of a method, or None for one that belongs to another API."""
         method = handler_call_details.method
         handler = self._handlers.get(method)
-        return _refusing(method) if handler is None and method.startswith(_VERTEX) else handler
+        if handler is None and method.startswith(_VERTEX):
+            name = method.removeprefix("/")
+            return _refusing(not_emulated(name.replace("/", ".")), name)
+        return handler
 
     def _handler(self, rpc: Rpc) -> Any:
         # Requests are parsed inside the call: bytes that are no message then get a message that says so.
@@ -56,15 +63,19 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
 
     def _behavior(self, rpc: Rpc) -> Callable[[bytes, Any], Any]:
         def answer(data: bytes, context: Any) -> Any:
+            incoming = _incoming(context)
+            call = _LoggedCall(rpc.full_name, incoming.headers or {})
             try:
-                return self._calls.call(
-                    rpc, lambda: _parse(rpc, data), rpc.version, _incoming(context)
-                ).message
+                message = self._calls.call(rpc, lambda: _parse(rpc, data), rpc.version, incoming).message
             except ApiError as error:
                 status = _fitting(error.to_status())
                 details = ("grpc-status-details-bin", status.SerializeToString())
-                context.set_trailing_metadata((details,))
+                context.set_trailing_metadata((details, call.metadata))
+                call.log(error.status, error.message)
                 context.abort(_STATUS_CODES[status.code], status.message)
+            context.set_trailing_metadata((call.metadata,))
+            call.log("OK")
+            return message
 
         return answer
 
@@ -72,11 +83,12 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
 class GrpcServer:
     """The listening server: surface, health and reflection at one address."""
 
-    def __init__(self, service: ServiceMethods) -> None:
+    def __init__(self, service: ServiceMethods, auth: Auth | None = None) -> None:
         self._surface = GrpcSurface(service)
         self._server: Any = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"),
             handlers=(self._surface,),
+            interceptors=(_AuthInterceptor(auth),) if auth and auth.token else (),
             options=(("grpc.max_receive_message_length", _MAX_MESSAGE),),
         )
         self._add_standard_services()
@@ -114,11 +126,49 @@ class GrpcServer:
         )
 
 
-def _refusing(method: str) -> Any:
-    """The handler of a method, of whatever kind, of a part of Vertex AI that is not emulated."""
-    error = not_emulated(method.removeprefix("/").replace("/", "."))
+class _AuthInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Asks for the token in the metadata of every call but those of the health service."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Let a call pass, or refuse it."""
+        if not details.method.startswith(_HEALTH):
+            metadata = dict(details.invocation_metadata)
+            try:
+                self._auth.check(metadata.get("authorization", ""))
+            except ApiError as error:
+                return _refusing(error, details.method.removeprefix("/"))
+        return continuation(details)
+
+
+class _LoggedCall:
+    """One call, from when it comes in to its line in the log."""
+
+    def __init__(self, method: str, headers: Mapping[str, str]) -> None:
+        self._method = method
+        self._id = access.request_id(headers.get(access.REQUEST_ID, ""))
+        self._began = time.perf_counter()
+
+    @property
+    def metadata(self) -> tuple[str, str]:
+        """What tells the client the call's id."""
+        return access.ANSWERED_ID, self._id
+
+    def log(self, status: str, reason: str = "") -> None:
+        """Tell how the call was answered."""
+        seconds = time.perf_counter() - self._began
+        access.log_call("grpc", self._method, status, seconds, self._id, reason=reason)
+
+
+def _refusing(error: ApiError, method: str) -> Any:
+    """A handler that refuses calls of whatever kind."""
 
     def refuse(_requests: Any, context: Any) -> Any:
+        call = _LoggedCall(method, _incoming(context).headers or {})
+        context.set_trailing_metadata((call.metadata,))
+        call.log(error.status, error.message)
         context.abort(_STATUS_CODES[error.code], error.message)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

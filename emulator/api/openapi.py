@@ -3,6 +3,7 @@
 Both are made on first use: nobody who only runs jobs pays for them at start-up.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -13,6 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 
 from emulator.api import openapi_text
+from emulator.api.leads import control_routes
 from emulator.api.routing import Route
 from emulator.vertex.messages import is_repeated, load
 
@@ -64,8 +66,9 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
             title=app.title, version=app.version, description=openapi_text.DESCRIPTION, routes=app.routes
         )
         vertex = describe(described)
-        found["tags"] = vertex["tags"]
-        found["paths"] = {**vertex["paths"], **found["paths"]}
+        own = _control_paths(control_routes(app.routes))
+        found["tags"] = [*vertex["tags"], *([{"name": openapi_text.CONTROL_TAG}] if own else [])]
+        found["paths"] = {**vertex["paths"], **found["paths"], **own}
         schemas = found.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(vertex["components"]["schemas"])
         return found
@@ -87,6 +90,27 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
     app.add_route("/docs", docs, include_in_schema=False)
     for name, media_type in _ASSETS.items():
         app.add_route(f"/docs/{name}", _asset(name, media_type), include_in_schema=False)
+
+
+def _control_paths(routes: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, Any]]:
+    """The emulator's own routes. docs/control.md has their parameters and bodies."""
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, text in routes:
+        names = re.findall(r"{(\w+)}", path)
+        operation: dict[str, Any] = {
+            "operationId": f"emulator.{method.lower()}{re.sub(r'[^A-Za-z]+', '.', path)}".rstrip("."),
+            "tags": [openapi_text.CONTROL_TAG],
+            "summary": text,
+            "parameters": [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+                for name in names
+            ],
+            "responses": {"default": {"description": "JSON, or an error as Vertex has them."}},
+        }
+        if method in ("POST", "PUT"):
+            operation["requestBody"] = {"content": {"application/json": {"schema": {"type": "object"}}}}
+        paths.setdefault(path, {})[method.lower()] = operation
+    return paths
 
 
 def _asset(name: str, media_type: str) -> Any:

@@ -12,6 +12,9 @@ Every call also takes the parameters of all Google APIs: `prettyPrint=false` wri
 are accepted and have no effect.
 """
 
+#: The section of the emulator's own routes.
+CONTROL_TAG = "Emulator: the control surface (not part of Vertex AI)"
+
 TAGS = (
     "JobService v1",
     "ModelService v1",

@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from emulator import __version__
-from emulator.api import openapi
+from emulator.api import leads, openapi
 from emulator.api.calls import Answer, Calls, ServiceMethods, not_emulated
-from emulator.api.front import RESET
+from emulator.api.front import reset_connection
+from emulator.api.gcs.addressing import bucket_of_host
 from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
     MAX_BODY,
@@ -51,6 +52,11 @@ R = TypeVar("R")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
+#: What lies below `/_emulator/`, for those who ask for something else there.
+OWN_ROUTES = (
+    "canned", "check-input", "events", "example", "faults", "health", "info", "jobs", "metrics", "now",
+    "pace", "projects", "ready", "requests", "reset", "scopes", "session", "snapshot",
+)  # fmt: skip
 _THREADS = 16
 # Texts of listed jobs, of some 2 KB each.
 _REMEMBERED = 1000
@@ -61,6 +67,7 @@ _COLLECTION = re.compile(r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/([A-Za-z
 _WAIT = (":wait", "%3Await", "%3await")
 # The documentation shows them in a job's JSON; they are no fields of the message.
 _JOB_EXTRAS = ("modelDisplayName", "modelObjective", "model_display_name", "model_objective")
+_FORM = "application/x-www-form-urlencoded"
 _HEADERS = {
     "content-type": "application/json; charset=UTF-8",
     # Vertex: recorded headers of the front end.
@@ -80,6 +87,19 @@ class HttpRequest:
     query: str
     headers: Mapping[str, str]
     body: bytes | None  # None: longer than MAX_BODY
+
+    def as_meant(self) -> "HttpRequest":
+        """The request that X-HTTP-Method-Override says. Google's API clients post what their HTTP library
+        cannot send, and the parameters of a GET as a form where the URL would be too long."""
+        override = self.headers.get("x-http-method-override")
+        if override is None or self.method != "POST":
+            return self
+        meant = replace(self, method=override.strip().upper())
+        is_form = self.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+        if meant.method != "GET" or not is_form or self.body is None:
+            return meant
+        query = "&".join(filter(None, (self.query, self.body.decode(errors="replace"))))
+        return replace(meant, query=query, body=b"")
 
 
 @dataclass(frozen=True)
@@ -101,7 +121,7 @@ class RestSurface:
         self._service = service
         self._strict = strict
         self._collections = {route.segments[5] for route in self.table.routes if len(route.segments) > 5}
-        self._listed: dict[tuple[type, bytes, bool], Written] = {}
+        self._listed: dict[tuple[object, ...], Written] = {}
         self._job_type = contract.v1.BatchPredictionJob
         self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
 
@@ -119,7 +139,7 @@ class RestSurface:
         route = match.routes.get(request.method) if match else None
         if route is None or request.body is None or len(request.body) > _BRIEF_BODY:
             return False
-        return self.calls.are_brief(route.rpc)
+        return self.calls.is_brief(route.rpc, request.body)
 
     def answer(self, request: HttpRequest) -> HttpResponse | None:
         """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
@@ -161,6 +181,9 @@ class RestSurface:
         return HttpResponse(200, dump_json(value, pretty=query.options.pretty))
 
     def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:
+        if not route.body and not query.parameters:
+            # The usual read: nothing has to be parsed. Only routes with a body have nested variables.
+            return route.rpc.input(**{path[0]: text for path, text in match.values(route)})
         value: dict[str, Any] = {}
         if route.body:
             if request.body is None:
@@ -190,12 +213,12 @@ class RestSurface:
     def _listed_job(self, v1: Any, job: Any, options: ResponseOptions) -> Any:
         if not options.pretty:
             return to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1)
-        # Clients list again and again what has mostly not changed. The same bytes are the same text: what
-        # REST shows beside the message never changes in a job's life.
-        key = type(job), job.SerializeToString(), options.int_enums
+        # Clients list again and again what has mostly not changed. The same bytes are the same text.
+        extras = self._service.rest_extras(v1)
+        key = type(job), job.SerializeToString(), options.int_enums, *extras.values()
         text = self._listed.get(key)
         if text is None:
-            text = write_member(to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1))
+            text = write_member(to_json(job, int_enums=options.int_enums) | extras)
             if len(self._listed) >= _REMEMBERED:
                 self._listed.clear()
             self._listed[key] = text
@@ -211,7 +234,7 @@ class RestSurface:
         """Answer a path that leads nowhere."""
         if path.startswith("/_emulator/"):
             return plain_error(
-                404, f"There is nothing at {method} {path}. docs/control.md has what there is."
+                404, f"There is nothing at {method} {path}. Below /_emulator/ are {', '.join(OWN_ROUTES)}."
             )
         if collection := self._other_collection(path):
             return error_response(not_emulated(f"{method} {path} ({collection} of Vertex AI)"))
@@ -279,6 +302,9 @@ class VertexApp(FastAPI):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer, in a thread unless that is the longer way, and send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if bucket_of_host(headers.get("host", "")):
+            await super().__call__(scope, receive, send)  # an object whose name begins as Vertex's paths do
+            return
         body = await read_body(receive)
         request = HttpRequest(
             method=scope["method"],
@@ -286,7 +312,7 @@ class VertexApp(FastAPI):
             query=scope["query_string"].decode(errors="replace"),
             headers=headers,
             body=body,
-        )
+        ).as_meant()
         if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
             response = await in_own_thread(self._surface.answer, request)
         elif self._surface.is_brief(request):
@@ -302,15 +328,6 @@ class VertexApp(FastAPI):
         await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
         shown = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": shown})
-
-
-async def reset_connection(scope: Scope, receive: Receive) -> None:
-    """Drop the connection of a request without a word, as a broken network does."""
-    reset = scope.get("extensions", {}).get(RESET)
-    if reset is not None:
-        reset()
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
 
 async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
@@ -372,6 +389,8 @@ def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan |
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == HTTPStatus.NOT_FOUND:
+            if (lead := leads.follow(request)) is not None:
+                return lead
             return _response(surface.not_found(request.method, request.url.path), None)
         return _response(plain_error(error.status_code, str(error.detail)), error.headers)
 

@@ -8,8 +8,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from emulator.database import JobRow
+from emulator.instructions.faults import STORAGE_METHODS
 from emulator.service.context import Call, Context, Place
-from emulator.service.control import Canned, Faults, Gate, History, Journal, Metrics, Paces, Watch
+from emulator.service.control import (
+    Canned,
+    Examples,
+    Faults,
+    Gate,
+    History,
+    Journal,
+    Metrics,
+    Paces,
+    Scopes,
+    StorageGate,
+    Watch,
+)
+from emulator.service.control.faults import check_method
+from emulator.service.control.journal import SURFACES
+from emulator.service.control.moments import moment
 from emulator.service.control.state import Folders, State
 from emulator.service.identities import SeededClock, SeededIds
 from emulator.service.jobs import JobService, job_message
@@ -17,8 +34,8 @@ from emulator.service.locations import LocationService
 from emulator.service.model_registry import ModelRegistry
 from emulator.service.models import ModelService
 from emulator.service.operations import Operations, OperationService
-from emulator.vertex.errors import InvalidArgument
-from emulator.vertex.names import project_number
+from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument
+from emulator.vertex.names import ModelName, project_number
 
 __all__ = ["Call", "Context", "Method", "Place", "Service"]
 
@@ -26,21 +43,27 @@ Method = Callable[[Any, Call], Any]
 
 # What is read may be long, however short the request.
 _BRIEF = "JobService/CreateBatchPredictionJob"
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
 
 
 class Service:
     """Every RPC that the emulator has, over one database, registry and store."""
 
     def __init__(self, context: Context, folders: Folders | None = None) -> None:
-        self._operations = operations = Operations(context)
         self.model_registry = ModelRegistry(context)
         self.watch = Watch(context.database)
+        self._operations = operations = Operations(context, self.watch)
         self.paces = Paces(context, self.watch)
         self.faults = Faults(context)
         self.journal = Journal()
-        self.gate = Gate(context, self.paces, self.faults, self.journal)
+        self.gate = Gate(context, self.watch, self.paces, self.faults, self.journal)
+        self.storage_gate = StorageGate(context, self.watch, self.faults, self.journal)
         self.metrics = Metrics(context, self.journal, self.faults)
-        self.jobs = JobService(context, self.model_registry, operations, self.paces, self.faults)
+        self.scopes = Scopes(context)
+        self.jobs = JobService(
+            context, self.model_registry, operations, self.paces, self.faults, on_created=self._created
+        )
+        self.examples = Examples(context, self.jobs.create_batch_prediction_job, self.model_registry.resolve)
         self.history = History(context, self.watch, lambda row: job_message(context, row))
         self.models = ModelService(context, self.model_registry, operations)
         self.canned = Canned(context, self.models.install)
@@ -51,9 +74,11 @@ class Service:
             self.watch,
             folders or Folders(Path(), None),
             forget=self._forget,
+            forget_rows=self._forget_rows,
             create_job=self.jobs.create_batch_prediction_job,
             keep_job=self.jobs.keep,
             control=self.apply,
+            sweep=self.models.sweep,
         )
         self._context = context
 
@@ -76,15 +101,25 @@ class Service:
         for fault in faults:
             self.faults.add(fault)
 
+    def _created(self, row: JobRow) -> None:
+        self.scopes.remember(row.project)
+        if self._context.on_created is not None:
+            self._context.on_created(row.name)
+
     def _forget(self, project: str | None) -> None:
         """Know nothing any more of rows that have gone: of a project (a number) or of all."""
         if project is not None:
             self.paces.set(None, project)
-        self.faults.forget()
-        self.paces.forget()
         self.journal.clear(project or "")
-        self.model_registry.forget_seeds()
+        self._forget_rows(project)
         self.models.sweep()
+
+    def _forget_rows(self, project: str | None) -> None:
+        """Keep nothing in memory of rows that have gone."""
+        self.faults.forget()
+        self.scopes.forget()
+        self.paces.forget()
+        self.model_registry.forget_seeds()
         for part in (self._context.new_id, self._context.database.clock):
             if isinstance(part, SeededIds):
                 part.begin_anew(project)
@@ -94,12 +129,13 @@ class Service:
     def recover(self) -> None:
         """Tidy up after a server that was killed; call it before the first request."""
         self._operations.abort_unfinished()
-        self.state.remove_leftovers()
+        self.state.recover()
         self.models.sweep()
 
     def close(self) -> None:
         """Let no call wait any longer, and wait for uploads that are under way."""
         self.watch.close()
+        self.examples.close()
         self.models.close()
 
     def methods(self) -> Mapping[str, Method]:
@@ -118,18 +154,48 @@ class Service:
                 found[f"{rpc.service}/{rpc.name}"] = method
         return found
 
-    def is_brief(self, key: str) -> bool:
+    def is_brief(self, key: str, body: bytes) -> bool:
         """Whether a call of that method, with a request of the usual size, would be over before it is handed
         to a thread: it writes a row or two into the database of this process, and asks nobody else."""
-        return key == _BRIEF and self._context.database.answers_at_once and self.model_registry.is_current
+        return key == _BRIEF and self._knows_models(body) and self._context.database.answers_at_once
+
+    def _knows_models(self, body: bytes) -> bool:
+        """Whether every model that a request names can be found in memory."""
+        names = _MODEL.findall(body)
+        if not names or len(names) != body.count(b'"model"'):
+            return False
+        try:
+            parsed = [ModelName.parse(name.decode()) for name in names]
+        except (ApiError, UnicodeDecodeError):
+            return False
+        return all(map(self.model_registry.is_known, parsed))
 
     def number_of(self, project: str) -> str:
         """The number of a project, given its id or number."""
         return project_number(project, self._context.project_numbers)
 
     def find_requests(self, project: str = "", **wanted: str) -> dict[str, Any]:
-        """The calls in the journal that fit; `project` is an id or a number."""
+        """The calls in the journal that fit; `project` is an id or a number.
+
+        Raises InvalidArgument for what no call can have.
+        """
+        self._check_question(wanted)
         return self.journal.find(self.number_of(project) if project else "", **wanted)
+
+    def _check_question(self, wanted: Mapping[str, str]) -> None:
+        if method := wanted.get("method"):
+            keys = (*self.faults.rpcs, *STORAGE_METHODS)
+            check_method(method, keys, "call", "GetBatchPredictionJob or storage.objects.insert")
+        statuses = ("OK", *(error.status for error in CATALOGUE.values()))
+        for name, known in (("status", statuses), ("surface", SURFACES)):
+            if (value := wanted.get(name)) and value not in known:
+                raise InvalidArgument(f"{name} is {value[:80]!r}; use one of {', '.join(known)}.")
+
+    def now(self) -> dict[str, Any]:
+        """The time that new resources get, and the number of the newest call: what `after` takes."""
+        clock = self._context.database.clock
+        time_us = clock.time_us if isinstance(clock, SeededClock) else clock()
+        return {"time": moment(time_us), "request": self.journal.last}
 
     def rest_extras(self, message: Any) -> dict[str, str]:
         """What REST responses show beyond the message; see JobService.rest_extras."""

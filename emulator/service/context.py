@@ -19,6 +19,8 @@ from emulator.vertex.names import (
     project_number,
 )
 
+_PROJECT_IDS = 10_000
+
 Name = LocationName | BatchPredictionJobName | ModelName | OperationName
 
 
@@ -54,9 +56,10 @@ class Place:
 @dataclass(frozen=True)
 class Context:
     """The parts below the service. `on_work` is called after a commit that leaves something to run,
-    `on_change` after one that cancels or lets go of a job there is; `new_id` gives ids to a project's
-    resources. `pace` is that of jobs which have no other, `hold_timeout_s` how long a call may be held at the
-    most."""
+    `on_change` after one that cancels or lets go of a job there is, `on_created` with the name of each new
+    job; `new_id` gives ids to a project's resources. `pace` is that of jobs which have no other,
+    `hold_timeout_s` how long a call may be held at the most; `project_ids` are the ids that callers use, by
+    number."""
 
     database: Database
     registry: Registry
@@ -65,9 +68,11 @@ class Context:
     strict: bool = False
     on_work: Callable[[], None] = lambda: None
     on_change: Callable[[], None] = lambda: None
+    on_created: Callable[[str], None] | None = None
     new_id: Callable[[str], int] = random_id
     pace: str = ""
     hold_timeout_s: float = 4.0
+    project_ids: dict[str, str] = field(default_factory=dict)
     contract: Contract = field(default_factory=load_contract)
 
     @property
@@ -76,7 +81,10 @@ class Context:
 
     def place(self, name: Name) -> Place:
         """Where a name points: a project's id and its number are the same project."""
-        return Place(project_number(name.project, self.project_numbers), name.location)
+        number = project_number(name.project, self.project_numbers)
+        if number not in self.project_ids and number != name.project and len(self.project_ids) < _PROJECT_IDS:
+            self.project_ids[number] = name.project
+        return Place(number, name.location)
 
 
 def timestamp(message: Any, microseconds: int | None) -> None:

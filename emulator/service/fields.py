@@ -103,7 +103,7 @@ def apply_fidelity(
 def refuse_unimplemented(paths: list[str]) -> None:
     """Raise Unimplemented that names the fields, if there are any."""
     if paths:
-        raise Unimplemented(f"Not emulated: {', '.join(paths)}. Leave it out; see docs/fidelity.md.")
+        raise Unimplemented(f"Not emulated: {', '.join(paths)}. Leave it out.")
 
 
 def _is_label(text: str) -> bool:

@@ -62,6 +62,12 @@ class SeededClock:
             self._time_us += TICK_US
             return self._time_us
 
+    @property
+    def time_us(self) -> int:
+        """The time that it gave last; asking does not move it."""
+        with self._lock:
+            return self._time_us
+
     def begin_anew(self, after_us: int = 0) -> None:
         """Go back to the beginning, or to behind a time."""
         with self._lock:

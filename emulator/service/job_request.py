@@ -26,6 +26,9 @@ from emulator.vertex.names import ModelName
 from emulator.vertex.parameters import Objective, parse_parameters
 
 _JOB = "batch_prediction_job"
+_DIRECTORY = "prediction-{}-2030-01-31T00:00:00.000000Z"
+_MAX_DIRECTORY_BYTES = 255
+_FILE = b"/predictions_00001.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class JobRequest:
         name = self._check_model_name(job, violations)
         resolved, missing = self._find_model(name)
         _check_input(job.input_config, violations)
-        _check_output(job.output_config, violations)
+        _check_output(job.output_config, violations, resolved.model.display_name if resolved else "")
         check_labels(violations, f"{_JOB}.labels", job.labels)
         found = set_paths(job, JOB_FIELDS)
         notes = not_honoured(found)
@@ -146,7 +149,7 @@ def _check_input(config: Any, violations: Violations) -> None:
                 violations.add(f"{path}.gcs_source.uris[{index}]", str(error))
 
 
-def _check_output(config: Any, violations: Violations) -> None:
+def _check_output(config: Any, violations: Violations, model_display_name: str) -> None:
     path = f"{_JOB}.output_config"
     _check_format(violations, f"{path}.predictions_format", config.predictions_format)
     if config.WhichOneof("destination") is None:
@@ -157,7 +160,10 @@ def _check_output(config: Any, violations: Violations) -> None:
             if not prefix:
                 violations.add(f"{path}.gcs_destination.output_uri_prefix", REQUIRED)
             else:
-                GcsUri.parse_prefix(prefix)
+                # The longest name that the job's output has below the prefix.
+                directory = _DIRECTORY.format(model_display_name).encode()[:_MAX_DIRECTORY_BYTES]
+                name = GcsUri.parse_prefix(prefix) / ("x" * len(directory + _FILE))
+                GcsUri.parse(str(name))
         except InvalidUri as error:
             violations.add(f"{path}.gcs_destination.output_uri_prefix", str(error))
 

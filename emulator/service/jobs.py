@@ -3,6 +3,8 @@
 Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +16,17 @@ from emulator.service.job_request import JobRequest
 from emulator.service.listing import Paging, masked
 from emulator.service.model_registry import ModelRegistry
 from emulator.service.operations import Operations
-from emulator.vertex.errors import FailedPrecondition, NotFound
+from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.listing import JOB_FILTER_FIELDS, mask_paths, parse_filter
 from emulator.vertex.names import BatchPredictionJobName, LocationName, ModelName
 
+_log = logging.getLogger(__name__)
+
 _CANCELLED_CODE = 1
 _REMEMBERED = 10_000
+# What the column of a version holds.
+_LAST_VERSION = 2**31 - 1
 
 
 class JobService:
@@ -33,12 +39,14 @@ class JobService:
         operations: Operations,
         paces: Paces,
         faults: Faults,
+        on_created: Callable[[JobRow], None],
     ) -> None:
         self._context = context
         self._models = models
         self._operations = operations
         self._paces = paces
         self._faults = faults
+        self._on_created = on_created
         self._extras: dict[str, dict[str, str]] = {}
 
     def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
@@ -48,6 +56,10 @@ class JobService:
         job = preparation.prepare(request.batch_prediction_job)
         job = replace(job, pace=self._paces.of_new_job(job.project, call.instructions.pace))
         row = self._context.database.insert_job(self._faults.equip(job, call.instructions.job_faults))
+        if row.pace:
+            self._paces.expect_holds()
+        _log.info("%s created: %r with model %s", row.name, row.display_name, row.model_id)
+        self._on_created(row)
         # A pace may hold it where its time runs from now on.
         (self._context.on_change if row.pace else self._context.on_work)()
         return self._message(row)
@@ -69,7 +81,7 @@ class JobService:
             location=place.location,
             display_name=job.display_name,
             model_id=model.model,
-            model_version=int(job.model_version_id or 1),
+            model_version=_version(job.model_version_id),
             model_display_name=known.display_name if known else model.model,
             model_objective=objective,
             model_folder="",
@@ -126,6 +138,7 @@ class JobService:
                 " finished can be cancelled."
             )
         self._context.on_change()
+        _log.info("%s is cancelled: it was %s.", row.name, row.state.proto_name)
         return self._context.contract.protobuf.Empty()
 
     def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:
@@ -137,6 +150,7 @@ class JobService:
                 f"The BatchPredictionJob {row.name} is in state {state.proto_name}; only a finished job can"
                 " be deleted. Cancel it first."
             )
+        _log.info("%s is deleted.", row.name)
         return self._operations.deleted(self._context.place(LocationName(row.project, row.location)), call)
 
     def rest_extras(self, message: Any) -> dict[str, str]:
@@ -173,6 +187,14 @@ class JobService:
             self._extras.clear()
         self._extras[row.name] = _extras(row)
         return job_message(self._context, row)
+
+
+def _version(text: str) -> int:
+    """The number of a model version, 1 where none is given; raises InvalidArgument."""
+    number = id_number(text or "1")
+    if number is None or number > _LAST_VERSION:
+        raise InvalidArgument(f"modelVersionId is {text[:80]!r}; it is a number up to {_LAST_VERSION}.")
+    return number
 
 
 def _extras(row: JobRow) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Models as the other services see them: seeded on first use, found by name, resolved to a version."""
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from emulator.vertex.parameters import Objective
 DEFAULT_ALIAS = "default"
 # Looking at the folders takes longer than the rest of a call. A model that is not found is looked for anew.
 _MAX_AGE_S = 1.0
+# How long other servers on the database may remove a location's models unnoticed.
+_SEED_AGE_S = 5.0
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class ModelRegistry:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._seeded: dict[Place, Catalogue] = {}
+        self._seeded: dict[Place, tuple[Catalogue, float]] = {}
         self._lock = threading.Lock()
 
     def find(self, name: ModelName, *, from_memory: bool = False) -> ModelRow:
@@ -37,9 +41,10 @@ class ModelRegistry:
         memory may hold."""
         database = self._context.database
         read_first = database.known_model if from_memory else database.get_model
-        place = self._context.place(name)
-        for read, max_age_s in ((read_first, _MAX_AGE_S), (database.get_model, 0.0)):
-            self._seed(place, max_age_s)
+        place, began = self._context.place(name), time.monotonic()
+        for read, fresh in ((read_first, False), (database.get_model, True)):
+            # Fresh is what was looked at since the call began: the folders are not walked twice.
+            self._seed(place, time.monotonic() - began if fresh else _MAX_AGE_S)
             model = read(place.project, place.location, name.model)
             if model is not None:
                 return model
@@ -76,10 +81,12 @@ class ModelRegistry:
         """The stored v1 Model of a version: what never changes."""
         return self._context.v1.Model.FromString(version.document)
 
-    @property
-    def is_current(self) -> bool:
-        """Whether a model can be found without a look at the folders."""
-        return self._context.registry.is_current(_MAX_AGE_S)
+    def is_known(self, name: ModelName) -> bool:
+        """Whether a model can be found without a look at the folders and the database."""
+        place = self._context.place(name)
+        return self._context.registry.is_current(_MAX_AGE_S) and self._context.database.is_known_model(
+            place.project, place.location, name.model
+        )
 
     def forget_seeds(self) -> None:
         """Look at every location again, as after rows were removed."""
@@ -87,19 +94,37 @@ class ModelRegistry:
             self._seeded.clear()
 
     def _what_there_is(self, place: Place) -> str:
-        known = [model.model_id for model in self.list(place)]
+        known = [
+            model.model_id for model in self._context.database.list_models(place.project, place.location)
+        ]
         text = f"Models there: {', '.join(known)}." if known else "There are no models there."
-        problems = self._context.registry.catalogue().problems
+        problems = self._context.registry.catalogue(max_age_s=_MAX_AGE_S).problems
         return " Left out: ".join([text, *problems[:3]])
 
     def _seed(self, place: Place, max_age_s: float = 0.0) -> None:
         catalogue = self._context.registry.catalogue(max_age_s=max_age_s)
-        if self._seeded.get(place) == catalogue:
+        if self._is_seeded(place, catalogue):
             return
         with self._lock:
             sources = [folder_model(source) for source in catalogue.sources]
+            now = time.monotonic()
             self._context.database.seed_models(place.project, place.location, sources)
-            self._seeded[place] = catalogue
+            if len(self._seeded) >= _REMEMBERED:
+                self._seeded.clear()
+            self._seeded[place] = catalogue, now
+
+    def _is_seeded(self, place: Place, catalogue: Catalogue) -> bool:
+        seeded = self._seeded.get(place)
+        if seeded is None or seeded[0] != catalogue:
+            return False
+        if time.monotonic() - seeded[1] < _SEED_AGE_S:
+            return True
+        # Another server may have removed the rows, by a reset or a snapshot, on SQLite too.
+        database, names = self._context.database, [source.id for source in catalogue.sources]
+        if database.is_shared or not database.has_seeded(place.project, place.location, names):
+            return False
+        self._seeded[place] = catalogue, time.monotonic()
+        return True
 
 
 def resolve_default(model: ModelRow) -> ResolvedModel:

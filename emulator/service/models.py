@@ -170,9 +170,10 @@ class ModelService:
         folders = self._context.registry.uploads()
         database = self._context.database
         in_progress = {str(operation.id) for operation in database.unfinished_operations()}
-        in_use = {Path(folder) for folder in database.version_folders() | database.folders_in_use()}
+        # By name: the rows of a shared database may have another path for this folder.
+        in_use = {Path(folder).name for folder in database.version_folders() | database.folders_in_use()}
         for folder in folders:
-            if folder.name not in in_progress and folder.resolve() not in in_use:
+            if folder.name not in in_progress | in_use:
                 self._context.registry.remove_upload(folder)
 
     def close(self) -> None:

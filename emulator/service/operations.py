@@ -9,6 +9,7 @@ from typing import Any
 
 from emulator.database import OperationRow
 from emulator.service.context import Call, Context, Place, id_number
+from emulator.service.control.watch import Watch
 from emulator.service.listing import Ordering, Paging
 from emulator.vertex.errors import Aborted, ApiError, FailedPrecondition, NotFound
 from emulator.vertex.listing import FieldKind, OrderKey, parse_filter
@@ -24,8 +25,9 @@ _LONGEST_WAIT_S = 60.0
 class Operations:
     """Makes and finishes operations, and tells waiting calls."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, watch: Watch) -> None:
         self._context = context
+        self._watch = watch
         self._finished = threading.Condition()
 
     def deleted(self, place: Place, call: Call) -> Any:
@@ -78,15 +80,17 @@ class Operations:
         return row
 
     def wait(self, text: str, seconds: float) -> OperationRow:
-        """The operation of a name once it is done, or as it stands after so many seconds."""
+        """The operation of a name once it is done, or as it stands after so many seconds, or when the server
+        is about to end."""
         deadline = time.monotonic() + min(seconds, _LONGEST_WAIT_S)
         with self._finished:
             while True:
                 row = self.find(text)
                 left = deadline - time.monotonic()
-                if row.done or left <= 0:
+                if row.done or left <= 0 or self._watch.closed:
                     return row
-                # Another server that shares the database cannot notify this one: look now and then.
+                # Another server that shares the database cannot notify this one, nor does the end of this
+                # one: look now and then.
                 self._finished.wait(min(left, _POLL_S))
 
     def _new(self, metadata_type: str, call: Call) -> Any:

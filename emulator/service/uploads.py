@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, BinaryIO
 
 from emulator.database import NewModel, OperationRow
@@ -158,7 +159,7 @@ class Uploads:
             self._operations.succeed(row, response)
 
     def _copy(self, upload: _Upload, row: OperationRow) -> ModelSource:
-        files = list(self._files(upload.artifacts))
+        files = list(islice(self._files(upload.artifacts), _MAX_FILES + 1))
         if not files:
             raise NotFound(
                 f"There are no objects below {upload.artifacts}; put model.toml and its ONNX file there."

@@ -9,11 +9,14 @@ from typing import Self
 
 from emulator.vertex.errors import Violations
 
+CONSOLE = "/console"
+"""The path of the web console."""
+
 _SHOWN_CHARACTERS = 200
-_PROJECT = r"(?P<project>[a-z0-9][a-z0-9.:-]*)"
-_PROJECT_RULE = "a project id or number has a-z, 0-9, '-', '.' and ':' alone"
-_LOCATION = r"(?P<location>[a-z0-9][a-z0-9-]*)"
-_LOCATION_RULE = "a location has a-z, 0-9 and '-' alone, as us-central1"
+_PROJECT = r"(?P<project>[a-z0-9][a-z0-9.:-]{0,127})"
+_PROJECT_RULE = "a project id or number has a-z, 0-9, '-', '.' and ':' alone, at most 128 of them"
+_LOCATION = r"(?P<location>[a-z0-9][a-z0-9-]{0,127})"
+_LOCATION_RULE = "a location has a-z, 0-9 and '-' alone, at most 128 of them, as us-central1"
 _PREFIX = rf"projects/{_PROJECT}/locations/{_LOCATION}"
 # Letters, digits, "_" and "-"; the SDK's own check of a resource id.
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
@@ -118,6 +121,12 @@ class OperationName:
     def __str__(self) -> str:
         model = "" if self.model is None else f"/models/{self.model}"
         return f"{self.parent}{model}/operations/{self.operation}"
+
+
+def console_path(job: str) -> str:
+    """The page of a job in the web console, given the job's resource name."""
+    name = BatchPredictionJobName.parse(job)
+    return f"{CONSOLE}/{name.parent}/batch-predictions/{name.batch_prediction_job}"
 
 
 def check_project(text: str, *, field: str = "project") -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -57,6 +57,8 @@ class ModelParameters:
     segment_classification: bool = True
     shot_classification: bool = False
     one_sec_interval_classification: bool = False
+    asks_threshold: bool = field(default=False, compare=False)
+    """Whether the job gives the confidence threshold itself, be it 0."""
 
 
 _COMMON = ("confidence_threshold", "max_predictions")
@@ -109,7 +111,8 @@ def parse_parameters(objective: Objective, value: Any, violations: Violations) -
             violations.add(f"{_FIELD}.{key}", problem)
         elif member.WhichOneof("kind") not in (None, "null_value"):
             _set(found, name, member, f"{_FIELD}.{key}", violations)
-    return ModelParameters(**{**vars(defaults), **found})
+    asked = {"asks_threshold": "confidence_threshold" in found}
+    return ModelParameters(**{**vars(defaults), **found, **asked})
 
 
 def _set(found: dict[str, Any], name: str, member: Any, field: str, violations: Violations) -> None:

@@ -16,14 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.alias.network import SERVER_ADDRESS, Network, network
-from tests.docs.clients_page import snippets
+from tests.docs.pages import blocks, runs
 from tests.sdk.conftest import write_input, write_model
 
 ASKED = "EMULATOR_TEST_NAMESPACES"
-PAGE = Path(__file__).parents[2] / "docs" / "alias-mode.md"
+(PROGRAM,) = blocks("docs/alias-mode.md", "python")
 CLIENTS = Path(__file__).parents[1] / "clients"
 CACHE = Path(os.environ.get("CLIENTS_CACHE", Path(__file__).parents[2] / ".clients-cache"))
-HOSTS = "us-central1-aiplatform.googleapis.com", "storage.googleapis.com"
+HOSTS = tuple(
+    f"{name}.googleapis.com"
+    for name in ("us-central1-aiplatform", "storage", "aiplatform", "oauth2", "my-bucket.storage")
+)
 COLLECTION = "projects/my-project/locations/us-central1/models"
 
 pytestmark = [
@@ -87,7 +90,7 @@ def client(hosts_on_one_cable: Network, tmp_path_factory: pytest.TempPathFactory
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        assert server.stdout.readline().startswith("Vertex emulator ready")
+        assert server.stdout.readline().startswith("Vertex emulator listening")
         yield Client(hosts_on_one_cable, *_client_side(folder))
     finally:
         server.terminate()
@@ -103,16 +106,12 @@ def _client_side(folder: Path) -> tuple[Path, dict[str, str]]:
     return hosts, {"PATH": os.environ["PATH"], "HOME": str(folder), **printed}
 
 
-def program() -> str:
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return str(snippet)
-
-
+@runs(PROGRAM)
 def test_documented_program_runs_with_nothing_but_its_environment_set(client: Client) -> None:
     known = ("emulator", "endpoint", "credentials", "transport", "localhost", "127.", "192.", "environ")
-    assert not [word for word in known if word in program().lower()]
+    assert not [word for word in known if word in PROGRAM.text.lower()]
     assert not [value for value in client.environment.values() if "://" in value or SERVER_ADDRESS in value]
-    printed = client.python(program())
+    printed = client.python(PROGRAM.text)
     assert re.search(r"^(4|JobState\.JOB_STATE_SUCCEEDED)$", printed, re.MULTILINE)
     name, line = printed.strip().splitlines()[-1].split(" ", 1)
     assert name.startswith("output/prediction-Pets-")
@@ -134,6 +133,31 @@ def test_curl_reaches_both_names(client: Client) -> None:
     assert [model["displayName"] for model in json.loads(models)["models"]] == ["Pets"]
     found = json.loads(client.run("curl", "-sS", f"https://{HOSTS[1]}/storage/v1/b/my-bucket/o/input.jsonl"))
     assert found["mediaLink"].startswith(f"https://{HOSTS[1]}/")
+
+
+def test_account_with_scopes_gets_a_token_at_googles_address(client: Client) -> None:
+    """As gcsfs and Airflow ask for their credentials."""
+    listing = (
+        "import google.auth, google.auth.transport.requests\n"
+        "from google.cloud import storage\n"
+        "credentials, project = google.auth.default(['https://www.googleapis.com/auth/cloud-platform'])\n"
+        "client = storage.Client(project=project, credentials=credentials)\n"
+        "print([blob.name for blob in client.list_blobs('my-bucket', prefix='input')], credentials.token)"
+    )
+    assert client.python(listing) == "['input.jsonl'] vertex-emulator-token\n"
+
+
+def test_bucket_in_the_host_name(client: Client) -> None:
+    """A signed URL of that style, over TLS."""
+    reading = (
+        "import datetime, google.auth, requests\n"
+        "from google.cloud import storage\n"
+        "blob = storage.Client().bucket('my-bucket').blob('input.jsonl')\n"
+        "lasts = datetime.timedelta(minutes=5)\n"
+        "url = blob.generate_signed_url(lasts, version='v4', virtual_hosted_style=True)\n"
+        "print(url.split('?')[0], requests.get(url).status_code)"
+    )
+    assert client.python(reading) == f"https://{HOSTS[4]}/input.jsonl 200\n"
 
 
 NODE = """
@@ -163,7 +187,8 @@ def is_installed(language: str) -> bool:
 
 def with_googles_endpoint(fence: str) -> str:
     """The page's program for TLS, with the endpoint that Google's documentation has."""
-    (program,) = (one.text for one in snippets(fence=fence) if 'Endpoint("localhost:8443")' in one.text)
+    there = blocks(f"docs/clients/{fence}.md", fence)
+    (program,) = (block.text for block in there if 'Endpoint("localhost:8443")' in block.text)
     return program.replace("localhost:8443", f"{HOSTS[0]}:443")
 
 

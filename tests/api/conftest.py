@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,15 @@ class RecordingService:
         self.call: Call | None = None
         self.listed_state = 0
         self.over = threading.Event()
-        database = Database("sqlite://")
-        context = Context(database, Registry([], Path("nowhere")), LocalStore(Path("nowhere")))
-        self.gate = Service(context).gate
+        self._database = Database("sqlite://")
+        context = Context(self._database, Registry([], Path("nowhere")), LocalStore(Path("nowhere")))
+        self._service = Service(context)
+        self.gate = self._service.gate
         self._v1 = load().v1
+
+    def close(self) -> None:
+        self._service.close()
+        self._database.close()
 
     def methods(self) -> Mapping[str, Callable[[Any, Call], Any]]:
         answers = {
@@ -54,7 +59,7 @@ class RecordingService:
     def rest_extras(self, message: Any) -> dict[str, str]:
         return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
 
-    def is_brief(self, key: str) -> bool:
+    def is_brief(self, key: str, body: bytes) -> bool:  # noqa: ARG002
         return key == "JobService/CreateBatchPredictionJob"
 
     def _recording(self, answer: Callable[[Any], Any]) -> Callable[[Any, Call], Any]:
@@ -132,15 +137,15 @@ class Surface:
 
 
 @pytest.fixture
-def surface() -> Surface:
-    service = RecordingService()
-    return Surface(service, RestSurface(service))
+def surface() -> Iterator[Surface]:
+    with closing(RecordingService()) as service:
+        yield Surface(service, RestSurface(service))
 
 
 @pytest.fixture
-def strict_surface() -> Surface:
-    service = RecordingService()
-    return Surface(service, RestSurface(service, strict=True))
+def strict_surface() -> Iterator[Surface]:
+    with closing(RecordingService()) as service:
+        yield Surface(service, RestSurface(service, strict=True))
 
 
 @contextmanager
@@ -162,8 +167,9 @@ def serving(service: ServiceMethods) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def recording() -> RecordingService:
-    return RecordingService()
+def recording() -> Iterator[RecordingService]:
+    with closing(RecordingService()) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

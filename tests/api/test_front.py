@@ -155,6 +155,21 @@ def test_large_body_passes_tls_both_ways(emulator: Emulator, ca: Path) -> None:
     assert requests.get(f"{url}/storage/v1/b/large/o/a?alt=media", verify=str(ca), timeout=60).content == body
 
 
+@pytest.mark.parametrize("padding", [0, 100_000])
+def test_body_is_read_where_the_client_would_like_another_protocol(emulator: Emulator, padding: int) -> None:
+    """As java.net.http.HttpClient asks by default, and `curl --http2`."""
+    wishes = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    content = b"\r\nUpgrade: h2c\r\n" + b"x" * padding
+    requests.post(f"{emulator.url}/storage/v1/b?project=my-project", json={"name": f"upgraded-{padding}"})
+    objects = f"storage/v1/b/upgraded-{padding}/o"
+    with requests.Session() as session:
+        for name in ("first", "second"):
+            sent = f"{emulator.url}/upload/{objects}?uploadType=media&name={name}"
+            assert session.post(sent, content, headers=wishes, timeout=60).status_code == 200
+            read = session.get(f"{emulator.url}/{objects}/{name}?alt=media", headers=wishes, timeout=60)
+            assert read.content == content
+
+
 def test_http_on_the_grpc_port_is_sent_to_rest(emulator: Emulator) -> None:
     answer = exchange(emulator, "grpc", HTTP_REQUEST)
     assert answer.startswith("HTTP/1.1 400 Bad Request\r\n")

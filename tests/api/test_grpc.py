@@ -78,10 +78,20 @@ def test_other_parts_of_vertex_are_unimplemented_by_name(channel: Any) -> None:
 
 def test_value_without_a_kind_means_no_parameters(jobs: aiplatform_v1.JobServiceClient) -> None:
     # What Java's sample of action recognition sends: ValueConverter.EMPTY_VALUE.
-    created = jobs.create_batch_prediction_job(
+    request = aiplatform_v1.CreateBatchPredictionJobRequest(
         parent=PARENT, batch_prediction_job=job(model_parameters=struct_pb2.Value())
     )
-    assert created.name
+    sent = type(request).pb(request).batch_prediction_job
+    assert sent.HasField("model_parameters")
+    assert sent.model_parameters.WhichOneof("kind") is None
+    created = jobs.create_batch_prediction_job(request=request)
+    stored = type(created).pb(jobs.get_batch_prediction_job(name=created.name))
+    assert stored.model_parameters.WhichOneof("kind") is None
+    # A value of another kind is none that parameters can be.
+    with pytest.raises(exceptions.InvalidArgument, match="model_parameters"):
+        jobs.create_batch_prediction_job(
+            parent=PARENT, batch_prediction_job=job(model_parameters=struct_pb2.Value(number_value=1))
+        )
 
 
 def test_errors_are_the_clients_own_with_details(jobs: aiplatform_v1.JobServiceClient) -> None:

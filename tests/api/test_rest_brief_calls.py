@@ -12,6 +12,7 @@ import pytest
 from emulator.api.rest import HttpRequest
 from emulator.app import Emulator
 from emulator.config import Settings
+from emulator.registry import Registry
 from tests.api.conftest import Surface
 from tests.service.service_client import PARENT, write_model
 
@@ -74,3 +75,22 @@ def test_only_a_short_request_is_answered_in_the_event_loop(surface: Surface) ->
     assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, long))
     assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, None))
     assert not surface.rest.is_brief(HttpRequest("GET", f"{path}/1", "", {}, b""))
+
+
+def test_folders_are_not_looked_at_in_the_event_loop(
+    emulator: Emulator, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, real = set[str](), Registry._look
+
+    def look(registry: Registry) -> None:
+        threads.add(threading.current_thread().name)
+        real(registry)
+
+    monkeypatch.setattr(Registry, "_look", look)
+    for module in ("service.model_registry", "database.models"):
+        monkeypatch.setattr(f"emulator.{module}._MAX_AGE_S", 3600.0)
+    for model, status in (("tracker", 200), ("tracker", 200), ("nothing", 404)):
+        body = JOB | {"model": f"{PARENT}/models/{model}"}
+        assert http.post(f"/v1/{PARENT}/batchPredictionJobs", json=body).status_code == status
+    assert threads
+    assert "http" not in threads

@@ -322,6 +322,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         workers=1,
         worker_threads=1,
         max_running_jobs=1,
+        prediction_cache_mb=0,  # the many videos of the job that keeps running are one
     )
     bucket = settings.buckets / "bucket"
     bucket.mkdir(parents=True)
@@ -426,6 +427,81 @@ def test_details_are_compared(place: Place) -> None:
     answer: Any = place.send(nameless, "v1", "rest")
     (detail,) = answer.details
     assert isinstance(packed_message(detail), error_details_pb2.BadRequest)
+
+
+UPPER = "projects/UPPER/locations/us-central1"
+LOW_LINE = "projects/my-project/locations/us_central1"
+EXPECTED_LOCATION = "Invalid Location resource name. Expected projects/PROJECT/locations/LOCATION"
+PROJECT_RULE = "a project id or number has a-z, 0-9, '-', '.' and ':' alone, at most 128 of them"
+LOCATION_RULE = "a location has a-z, 0-9 and '-' alone, at most 128 of them, as us-central1"
+NO_JOB_FIELD = "BatchPredictionJob has no field 'colour'"
+# What is wrong with one field: a request, the field as the protocol names it, and what is said of it.
+VIOLATIONS = [
+    (
+        create("the parent of a new job", job(), UPPER),
+        "parent",
+        f'{EXPECTED_LOCATION}, got "{UPPER}"; {PROJECT_RULE}',
+    ),
+    (
+        list_jobs("the parent of jobs", parent=LOW_LINE),
+        "parent",
+        f'{EXPECTED_LOCATION}, got "{LOW_LINE}"; {LOCATION_RULE}',
+    ),
+    (
+        Case("the parent of models", "ModelService/ListModels", {"parent": UPPER}, f"GET {UPPER}/models"),
+        "parent",
+        f'{EXPECTED_LOCATION}, got "{UPPER}"; {PROJECT_RULE}',
+    ),
+    (
+        Case("a location", "Locations/GetLocation", {"name": LOW_LINE}, f"GET {LOW_LINE}"),
+        "name",
+        f'{EXPECTED_LOCATION}, got "{LOW_LINE}"; {LOCATION_RULE}',
+    ),
+    (
+        get_job("the name of a job", f"{JOBS}/one"),
+        "name",
+        "Invalid BatchPredictionJob resource name. Expected"
+        f' projects/PROJECT/locations/LOCATION/batchPredictionJobs/NUMBER, got "{JOBS}/one"',
+    ),
+    (list_jobs("a mask over jobs", "?readMask=colour", readMask="colour"), "read_mask", NO_JOB_FIELD),
+    (
+        list_jobs("a mask with one good path", "?readMask=name,colour", readMask="name,colour"),
+        "read_mask",
+        NO_JOB_FIELD,
+    ),
+    (
+        Case(
+            "a mask over models",
+            "ModelService/ListModels",
+            {"parent": PARENT, "readMask": "versionId,colour"},
+            f"GET {MODELS}?readMask=versionId,colour",
+        ),
+        "read_mask",
+        "Model has no field 'colour'",
+    ),
+    (
+        update_model("a mask of what cannot be", {"createTime": "2026-01-01T00:00:00Z"}, "createTime"),
+        "update_mask",
+        "create_time cannot be updated; display_name, description, labels can.",
+    ),
+    (list_jobs("a page size", "?pageSize=-1", pageSize=-1), "page_size", "got -1"),
+    (list_jobs("a page token", "?pageToken=x", pageToken="x"), "page_token", "is not one that this list"),
+]
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize(("case", "field", "text"), VIOLATIONS, ids=[case.name for case, _, _ in VIOLATIONS])
+def test_the_field_that_is_wrong_is_named(
+    place: Place, surface: str, case: Case, field: str, text: str
+) -> None:
+    answer: Any = place.send(case, "v1", surface)
+    assert answer.code == code_pb2.INVALID_ARGUMENT
+    (detail,) = answer.details
+    bad_request: Any = packed_message(detail)
+    (violation,) = bad_request.field_violations
+    assert violation.field == field
+    assert text in violation.description
+    assert text in answer.message
 
 
 @pytest.mark.parametrize("uri", ["/bad", "/" + "ü" * 30, "/" + "%" * 90])

@@ -11,6 +11,7 @@ import httpx
 from emulator.app import Emulator
 from emulator.config import Settings
 from tests.execution.workplace import write_tiny_model, write_video
+from tests.postgresql import database_url, on_postgresql
 
 LOCATION = "us-central1"
 _numbers = itertools.count(1)
@@ -115,6 +116,7 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
             "worker_threads": 1,
             # On a busy machine a worker may need longer to start than clients would wait.
             "hold_timeout": 30,
+            "database_url": database_url(folder) if on_postgresql() else None,
             **changes,
         }
     )

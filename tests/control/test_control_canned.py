@@ -104,6 +104,37 @@ def test_output_of_a_real_model_is_given_again_byte_for_byte(project: Project) -
     assert predicted(project, project.finish(project.create("a.mp4", "b.mp4", model="replay"))) == real
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"id":"1","displayName":"cat","timeSegmentStart":"1.2s","timeSegmentEnd":"2s","confidence":0.90000004}]',
+        '[{"displayName":"a","id":7,"mask":"x","confidence":0.1},{"displayName":"b","confidence":0.9}]',
+        '[{"id":"1","displayName":"cat","confidence":1e-7,"frames":[]}, {"new":{"prediction":[{}]}}]',
+        '[{"displayName":"\\u732b","confidence":1.0}]',
+    ],
+)
+@pytest.mark.parametrize("extra", ["", ',"modelVersion":"7","instance_id":[1, 2]'])
+def test_recorded_lines_are_given_again_verbatim(project: Project, answer: str, extra: str) -> None:
+    line = f'{{"instance":{{"content":"gs://bucket/a.mp4"}},"prediction":{answer}{extra}}}'
+    body = {"parent": project.parent, "modelId": "old", "objective": "object_tracking", "lines": [line]}
+    assert project.control("POST", "canned", body)["lines"] == 1
+    files = project.files(project.finish(project.create("a.mp4", model="old")))
+    (written,) = files["predictions_00001.jsonl"].splitlines()
+    instance = written.partition(',"prediction"')[0]
+    assert json.loads(f"{instance}}}")["instance"]["content"] == "gs://bucket/a.mp4"
+    assert written == f'{instance},"prediction":{answer}{extra}}}'
+
+
+def test_instance_may_stand_anywhere_in_a_recorded_line(project: Project) -> None:
+    line = '{"prediction":[{"instance":{}}], "instance" : {"content":"gs://bucket/a.mp4"} ,"n":1}'
+    body = {"parent": project.parent, "modelId": "old", "objective": "object_tracking", "lines": [line]}
+    project.control("POST", "canned", body)
+    files = project.files(project.finish(project.create("a.mp4", model="old")))
+    written = files["predictions_00001.jsonl"]
+    assert written.startswith('{"prediction":[{"instance":{}}], "instance" : {"content":"gs://bucket/a.mp4"')
+    assert written.endswith('} ,"n":1}\n')
+
+
 def test_line_with_a_segment_answers_that_segment_only(project: Project) -> None:
     segment = {"timeSegmentStart": "0s", "timeSegmentEnd": "1s"}
     instance = {"content": "gs://bucket/a.mp4", **segment}
@@ -199,6 +230,11 @@ def test_a_canned_model_may_have_a_number_as_automl_s_have(project: Project) -> 
             "a track begins with its first frame",
         ),
         ({"video": "*", "error": {"code": 0}}, "error.code is 0"),
+        ({"instance": {"content": "gs://b/a"}, "prediction": {}}, "prediction must be a list"),
+        ({"instance": {}, "prediction": []}, "it does not say for which video it is"),
+        ({"instance": [], "prediction": []}, "instance must be a JSON object"),
+        ({"instance": {"content": "gs://b/a"}, "video": "*", "prediction": []}, "either instance or video"),
+        ('{"instance":{"content":"gs://b/a"},"prediction":[{"confidence":NaN}]}', "NaN is no JSON"),
         ({"video": "*", "timeSegmentStart": "x", "prediction": []}, "timeSegmentStart"),
     ],
 )

@@ -132,7 +132,7 @@ def test_instructions_in_grpc_metadata(project: Project, jobs: aiplatform_v1.Job
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({}, 'A fault needs "on": "rpc" or "on": "job"'),
+        ({}, 'A fault needs "on": "rpc", "on": "storage" or "on": "job"'),
         ({"on": "rpc"}, "The fault does nothing"),
         ({"on": "rpc", "code": "X"}, "code is 'X'; write one of CANCELLED"),
         ({"on": "rpc", "code": 503, "kind": "fail-job"}, "no member 'kind'"),

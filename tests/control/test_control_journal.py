@@ -1,6 +1,7 @@
 """The journal of calls, the explanation of a job, metrics and the stream of events."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from typing import Any
 
 import grpc
 import httpx
+import pytest
 from google.cloud import aiplatform_v1
 from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
 from prometheus_client.parser import text_string_to_metric_families
 
 from emulator.app import Emulator
+from tests.conftest import TEST_CACHE
 from tests.control.project import Project, client_of, job_id, make_settings
 
 
@@ -105,11 +108,12 @@ def test_explain_tells_every_step_and_what_was_not_honoured(project: Project) ->
         {"field": "service_account", "fidelity": "ignored", "note": "there is no access control"},
     ]
     steps = explained["steps"]
-    assert [step["step"] for step in steps if step["step"] not in ("provider", "video")] == [
-        "state", "state", "output", "input", "state",
+    assert [step["step"] for step in steps if step["step"] not in ("provider", "video", "cache")] == [
+        "state", "state", "output", "input", "decoder", "state",
     ]  # fmt: skip
     texts = {step["step"]: step["text"] for step in steps}
     assert texts["input"] == "2 instances of 2 videos"
+    assert texts["decoder"].startswith("OpenCV ")
     assert texts["output"] == job["outputInfo"]["gcsOutputDirectory"]
     videos = sorted(step["text"] for step in steps if step["step"] == "video")
     assert videos == [
@@ -119,19 +123,37 @@ def test_explain_tells_every_step_and_what_was_not_honoured(project: Project) ->
     assert steps == sorted(steps, key=lambda step: step["time"])
 
 
-def test_metrics_are_prometheus(project: Project) -> None:
-    project.finish(project.create())
+def metrics(project: Project) -> dict[tuple[str, ...], float]:
     response = project.http.get("/_emulator/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
-    samples = {
+    return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(response.text)
         for sample in family.samples
     }
+
+
+def test_metrics_are_prometheus(project: Project) -> None:
+    project.finish(project.create())
+    samples = metrics(project)
     key = ("vertex_emulator_call_seconds_count", "JobService/CreateBatchPredictionJob", "OK", "rest")
     assert samples[key] >= 1
     assert samples["vertex_emulator_jobs", "SUCCEEDED"] >= 1
     assert samples[("vertex_emulator_workers_ready",)] == 1
+
+
+@pytest.mark.skipif(TEST_CACHE == "off", reason="there is no cache")
+def test_what_was_known_of_videos_is_explained_and_counted(project: Project) -> None:
+    project.finish(project.create("a.mp4"))
+    before = metrics(project)
+    name = project.create("a.mp4")
+    project.finish(name)
+    steps = project.control("GET", f"jobs/{job_id(name)}/explain")["steps"]
+    (text,) = (step["text"] for step in steps if step["step"] == "cache")
+    kept, of = re.fullmatch(r"(\d+) of (\d+) grid points from the cache", text).groups()  # type: ignore[union-attr]
+    assert int(kept) == int(of) > 0
+    hits = ("vertex_emulator_prediction_cache_hits_total",)
+    assert metrics(project)[hits] >= before[hits] + int(kept)
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, str, Any]]:

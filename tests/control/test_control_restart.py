@@ -5,14 +5,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from emulator.app import Emulator
+from emulator.config import Settings
 from tests.control.project import Project, client_of, job_id, make_settings
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Project]:
-    settings = make_settings(folder)
+def running_with(settings: Settings) -> Iterator[Project]:
     with Emulator(settings) as emulator, client_of(emulator) as http:
         yield Project(emulator, http, settings.buckets, id="my-project")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Project]:
+    with running_with(make_settings(folder)) as project:
+        yield project
 
 
 def test_held_jobs_stand_where_they_stood(tmp_path: Path) -> None:

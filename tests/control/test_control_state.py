@@ -1,20 +1,25 @@
 """Reset, seed, snapshot and deterministic mode."""
 
 import errno
+import io
 import json
 import os
 import random
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from emulator.app import CannotStart, Emulator
+from emulator.storage.confined import ConfinedPath
 from tests.control.project import Project, client_of, job_id, make_settings
+from tests.execution.workplace import write_tiny_model
 
 
 @contextmanager
@@ -226,12 +231,12 @@ def test_snapshot_of_what_cannot_be_read_says_so(project: Project, monkeypatch: 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", refuse)
+    monkeypatch.setattr(ConfinedPath, "open", refuse)
     before = set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip"))
     error = project.error("GET", "/_emulator/snapshot")
     assert error["status"] == "FAILED_PRECONDITION"
     assert "cannot be saved (Permission denied)" in error["message"]
-    monkeypatch.setattr(zipfile.ZipFile, "write", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(ConfinedPath, "open", lambda *_: 1 / 0)
     assert project.error("GET", "/_emulator/snapshot")["status"] == "INTERNAL"
     assert set(Path(tempfile.gettempdir()).glob("vertex-emulator-*.zip")) <= before
 
@@ -271,3 +276,98 @@ def test_snapshot_names_the_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
         (project.buckets / os.fsdecode(b"bucket/caf\xe9")).write_bytes(b"x")
         error = project.error("GET", "/_emulator/snapshot")
         assert "caf\\xe9' cannot be saved (its name is not UTF-8)" in error["message"]
+
+
+def test_snapshot_holds_no_byte_from_outside_whoever_swaps_links(tmp_path: Path) -> None:
+    """A file of a bucket, and a folder of it, become links that lead out just before they are opened."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("stolen")
+    with running(tmp_path) as project:
+        bucket = project.buckets / "bucket"
+        for folder in ("file", "folder"):
+            (bucket / folder).mkdir()
+            (bucket / folder / "secret").write_text("mine")
+        swapped: set[Path] = set()
+
+        def swap(event: str, arguments: tuple[Any, ...]) -> None:
+            if event != "open" or arguments[0] not in ("secret", str(bucket / "file" / "secret")):
+                return
+            for path, target in (
+                (bucket / "file" / "secret", outside / "secret"),
+                (bucket / "folder", outside),
+            ):
+                if path not in swapped:
+                    swapped.add(path)
+                    path.rename(tmp_path / f"old-{path.name}")
+                    path.symlink_to(target)
+
+        sys.addaudithook(swap)
+        answer = project.http.get("/_emulator/snapshot")
+        assert swapped
+        if answer.status_code == 200:
+            with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+                assert b"stolen" not in b"".join(map(archive.read, archive.namelist()))
+        else:
+            assert "leads out of the folder" in answer.json()["error"]["message"]
+
+
+def test_snapshot_names_folders_of_the_data_folder_alone(tmp_path: Path) -> None:
+    """A path that merely has the data folder's path in it stays as it is."""
+    lookalike = Path(f"{tmp_path / 'data'}-models")
+    write_tiny_model(lookalike / "beside", label="cat", display_name="Beside")
+    with running(tmp_path, models_dirs=[tmp_path / "models", lookalike]) as project:
+        job = project.finish(project.create(model="beside"))
+        snapshot = project.http.get("/_emulator/snapshot").content
+    with zipfile.ZipFile(io.BytesIO(snapshot)) as archive:
+        rows = json.loads(archive.read("rows.json"))
+    assert [row["model_folder"] for row in rows["batch_prediction_jobs"]] == [str(lookalike / "beside")]
+    with running(tmp_path / "elsewhere", models_dirs=[lookalike]) as other:
+        assert other.http.put("/_emulator/snapshot", content=snapshot).status_code == 200
+        assert other.get(job["name"])["state"] == "JOB_STATE_SUCCEEDED"
+        assert other.finish(other.create(model="beside"))["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_snapshot_keeps_objects_that_no_folder_can_hold(tmp_path: Path) -> None:
+    """Names kept aside, noncurrent versions and metadata come back with the bucket."""
+    names = ["a", "a/b", "a//b", "marker/", "../up", "x" * 1024, "ü" * 300]
+    with running(tmp_path) as project:
+        project.call("POST", "/storage/v1/b?project=p", {"name": "odd", "versioning": {"enabled": True}})
+        for text in ("first", "second"):
+            for name in names:
+                path = f"/upload/storage/v1/b/odd/o?uploadType=media&name={quote(name, safe='')}"
+                assert project.http.post(path, content=f"{text} {name}").status_code == 200
+        versions = _versions(project)
+        snapshot = project.http.get("/_emulator/snapshot").content
+    with running(tmp_path / "elsewhere") as other:
+        response = other.http.put("/_emulator/snapshot", content=snapshot)
+        assert response.status_code == 200, response.text
+        assert _versions(other) == versions
+        for name in names:
+            got = other.http.get(f"/storage/v1/b/odd/o/{quote(name, safe='')}?alt=media")
+            assert got.text == f"second {name}"
+
+
+def _versions(project: Project) -> list[tuple[str, ...]]:
+    items = project.call("GET", "/storage/v1/b/odd/o?versions=true")["items"]
+    assert len(items) == 14
+    return [tuple(item[key] for key in ("name", "generation", "crc32c", "updated")) for item in items]
+
+
+@pytest.mark.parametrize("by", ["reset", "snapshot"])
+def test_folder_models_outlive_what_another_server_on_the_folder_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Two servers on one SQLite file: one has shown the folder's models, the other removes all rows."""
+    monkeypatch.setattr("emulator.service.model_registry._SEED_AGE_S", 0)
+    with running(tmp_path) as one, running(tmp_path) as other:
+        snapshot = other.http.get("/_emulator/snapshot").content
+        one.finish(one.create())
+        if by == "reset":
+            other.control("POST", "reset", {"to": "empty", "buckets": False})
+        else:
+            assert other.http.put("/_emulator/snapshot", content=snapshot).status_code == 200
+        assert [model["displayName"] for model in one.call("GET", f"/v1/{one.parent}/models")["models"]] == [
+            "Tiny"
+        ]
+        assert one.finish(one.create())["state"] == "JOB_STATE_SUCCEEDED"

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from google.oauth2 import service_account
 
 from emulator.app import Emulator
+from emulator.certificates import prepare
 from emulator.config import Settings
 
 
@@ -65,3 +67,10 @@ def folder(server: Server, name: str) -> Path:
 def bucket(client: Any, folder: Path) -> Any:
     """The test's own bucket, as the storage client sees it."""
     return client.bucket(folder.name)
+
+
+@pytest.fixture(scope="session")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The service account that `vertex-emulator env` makes up, which signs without asking anybody."""
+    path = prepare(tmp_path_factory.mktemp("tls")).account
+    return service_account.Credentials.from_service_account_file(str(path))

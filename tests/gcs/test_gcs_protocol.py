@@ -243,11 +243,10 @@ def test_listing_with_odd_parameters(http: httpx.Client, ten: Path, query: str, 
         ("PUT", "/storage/v1/b/{}/o", 405, "methodNotAllowed"),
         ("POST", "/storage/v1/b", 400, "required"),
         ("POST", "/storage/v1/b/{}/o/x/compose", 400, "required"),
-        ("POST", "/storage/v1/b/{}/o/a%2Ften/copyTo/b/{}/o/b%2F", 400, "invalid"),
+        ("POST", "/storage/v1/b/{}/o/a%2Ften/copyTo/b/{}/o/.well-known%2Facme-challenge%2Fx", 400, "invalid"),
         ("POST", "/storage/v1/b/{}/o/a%2Ften/copyTo/b/{}-2/o/b", 404, "notFound"),
-        ("POST", "/storage/v1/b/{}/o/a%2Ften/acl", 501, "notImplemented"),
-        ("POST", "/storage/v1/b/{}/o/a%2Ften/restore", 501, "notImplemented"),
-        ("PUT", "/storage/v1/b/{}/iam", 501, "notImplemented"),
+        ("POST", "/storage/v1/b/{}/o/a%2Ften/acl", 400, "required"),
+        ("PUT", "/storage/v1/b/{}/o/a%2Ften/iam", 501, "notImplemented"),
         ("POST", "/storage/v1/projects/p/hmacKeys", 501, "notImplemented"),
         ("POST", "/batch/storage/v1", 400, "invalid"),
     ],
@@ -304,7 +303,7 @@ def test_plain_read_gives_errors_as_xml(http: httpx.Client, ten: Path) -> None:
     assert (failed.status_code, "<Code>PreconditionFailed</Code>" in failed.text) == (412, True)
     for path, headers in (("caf%E9", {}), ("a/ten", {"x-goog-if-generation-match": "many"})):
         refused = http.get(f"/{ten.name}/{path}", headers=headers)
-        assert (refused.status_code, "<Code>InvalidRequest</Code>" in refused.text) == (400, True)
+        assert (refused.status_code, "<Code>InvalidArgument</Code>" in refused.text) == (400, True)
     # What is no bucket belongs to the other surfaces.
     assert "error" in http.get("/no-such-bucket/x").json()
 
@@ -337,6 +336,44 @@ def test_batch_answers_each_part(http: httpx.Client, ten: Path) -> None:
     assert [str(answer).split()[1] for answer in answers] == ["200", "200", "400", "400", "400", "204", "404"]
     assert str(answers[0]).endswith('{"name":"a/ten"}')
     assert "<response-id+6>" in response.text
+
+
+@pytest.mark.parametrize(
+    "content_id", [b"<1\xbe", b"<1>\x8d\n.", b"\xbc1>", b"\xed\xbf\xbf <1>", "<ü>".encode(), b"<a\n b>"]
+)
+def test_batch_keeps_a_content_id_of_any_bytes(http: httpx.Client, ten: Path, content_id: bytes) -> None:
+    call = b"GET /storage/v1/b/%b HTTP/1.1\r\n\r\n" % ten.name.encode()
+    part = b"--x\r\nContent-Type: application/http\r\nContent-ID: %b\r\n\r\n%b\r\n--x--" % (content_id, call)
+    headers = {"content-type": "multipart/mixed; boundary=x"}
+    response = http.post("/batch/storage/v1", content=part, headers=headers)
+    assert response.status_code == 200, response.text
+    (line,) = [line for line in response.content.split(b"\r\n") if line.startswith(b"content-id: ")]
+    word = content_id.split(b"\n")[0].removeprefix(b"<").split()[0]
+    assert word in line
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=x", "text/plain", "multipart/mixed; boundary=x", None]
+)
+def test_multipart_upload_is_multipart_related(http: httpx.Client, ten: Path, kind: str | None) -> None:
+    """A form of any web page can send the other kinds."""
+    body = b'--x\r\n\r\n{"name": "planted.html"}\r\n--x\r\nContent-Type: text/html\r\n\r\n<p>\r\n--x--'
+    url = f"/upload/storage/v1/b/{ten.name}/o?uploadType=multipart"
+    response = http.post(url, content=body, headers={"content-type": kind} if kind else {})
+    assert response.status_code == 400
+    assert "multipart/related" in response.text
+    assert not (ten / "planted.html").exists()
+    response = http.post(url, content=body, headers={"content-type": "Multipart/Related; boundary=x"})
+    assert response.json()["contentType"] == "text/html"
+
+
+@pytest.mark.parametrize(
+    "path", ["/{0}/a/ten", "/storage/v1/b/{0}/o", "/storage/v1/b/{0}/o/none", "/storage/v1/b"]
+)
+def test_nothing_that_storage_sends_can_run(http: httpx.Client, ten: Path, path: str) -> None:
+    response = http.get(path.format(ten.name))
+    assert response.headers["content-security-policy"] == "sandbox"
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_move_is_a_rename(http: httpx.Client, ten: Path) -> None:

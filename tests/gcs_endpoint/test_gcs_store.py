@@ -3,6 +3,8 @@
 What every store must do is in tests/storage/test_object_store.py.
 """
 
+import gzip
+import hashlib
 import json
 import pickle
 import threading
@@ -13,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from emulator.certificates import prepare
-from emulator.storage import AccessDenied, GcsUri, ObjectNotFound, StorageError, StorageUnavailable
+from emulator.config import Settings
+from emulator.inference.prediction_cache import CachePlace, VideoDigests
+from emulator.storage import (
+    AccessDenied,
+    GcsUri,
+    ObjectNotFound,
+    StorageError,
+    StorageUnavailable,
+    open_store,
+)
 from emulator.storage.gcs_client import ObjectChanged
 from emulator.storage.gcs_store import GcsStore
 from tests.gcs_endpoint.servers import (
@@ -190,6 +201,30 @@ def test_replaced_object_is_seen(store: GcsStore, endpoint: str) -> None:
         client_at(endpoint).bucket(URI.bucket).blob(URI.object).upload_from_string(b"new")
         with store.local_path(URI) as new:
             assert (old.read_bytes(), new.read_bytes()) == (b"old", b"new")
+
+
+def test_a_version_is_read_once_for_its_digest(store: GcsStore, endpoint: str) -> None:
+    reads: list[None] = []
+    digests = VideoDigests(store.cache.folder)
+
+    def digest() -> str:
+        with store.local_path(URI) as path:
+            return digests.get(path, lambda: reads.append(None)).digest
+
+    put(store, b"old")
+    assert digest() == digest() == hashlib.sha256(b"old").hexdigest()
+    assert len(reads) == 1
+    client_at(endpoint).bucket(URI.bucket).blob(URI.object).upload_from_string(b"new")
+    assert digest() == digest() == hashlib.sha256(b"new").hexdigest()
+    assert len(reads) == 2
+
+
+def test_the_prediction_cache_knows_where_downloads_lie(tmp_path: Path, endpoint: str) -> None:
+    store = open_store(Settings(data_dir=tmp_path, gcs_endpoint=endpoint))
+    place = CachePlace.below(tmp_path, 1)
+    assert isinstance(store, GcsStore)
+    assert place is not None
+    assert place.downloads == store.cache.folder
 
 
 def replacing(endpoint: str, data: bytes) -> Callable[[Callable[[], Answer]], Answer]:
@@ -407,3 +442,14 @@ def test_download_asks_whether_to_go_on(store: GcsStore) -> None:
         pass
     with store.local_path(URI) as path:
         assert path.stat().st_size == 2 * PIECE
+
+
+def test_gzipped_object_is_unpacked(store: GcsStore, endpoint: str) -> None:
+    data = b"a line\n" * 100_000
+    blob = client_at(endpoint).bucket(URI.bucket).blob(URI.object)
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(gzip.compress(data), content_type="video/mp4")
+    assert read(store) == data
+    with store.local_path(URI) as path:
+        assert (path.suffix, path.read_bytes()) == (".mp4", data)
+    assert not path.exists()

@@ -10,6 +10,7 @@ from emulator.database import Database
 from emulator.registry import Registry
 from emulator.service import Context, Service
 from emulator.storage import LocalStore
+from tests.postgresql import database_url
 from tests.service.service_client import NUMBER, PROJECT, Client, write_model
 
 
@@ -26,7 +27,7 @@ def make_client(tmp_path: Path, models_folder: Path) -> Iterator[Callable[..., C
     opened: list[Client] = []
 
     def make(**options: Any) -> Client:
-        database = Database(f"sqlite:///{tmp_path / 'emulator.db'}")
+        database = Database(database_url(tmp_path))
         wake_ups: list[None] = []
         registry = Registry([models_folder], tmp_path / "uploads")
         context = Context(

@@ -517,6 +517,25 @@ def test_filtered_list_pages(client: Client) -> None:
     assert "nextPageToken" not in second
 
 
+@pytest.mark.parametrize(("display_name", "directory_bytes"), [("Traffic", 46), ("é" * 128, 255)])
+def test_the_longest_output_prefix_leaves_room_for_the_longest_name(
+    client: Client, display_name: str, directory_bytes: int
+) -> None:
+    """An object's name has at most 1024 bytes; below the prefix come a directory and a file."""
+    write_model(client.models_folder / "named", display_name=display_name)
+    room = 1024 - directory_bytes - len("//predictions_00001.jsonl")
+
+    def create(prefix: str) -> dict[str, Any]:
+        destination = {"gcsDestination": {"outputUriPrefix": f"gs://bucket/{prefix}"}}
+        return client.create(
+            model=f"{PARENT}/models/named", outputConfig={"predictionsFormat": "jsonl", **destination}
+        )
+
+    assert create("p" * room)["state"] == "JOB_STATE_PENDING"
+    with pytest.raises(InvalidArgument, match="output_uri_prefix"):
+        create("p" * (room + 1))
+
+
 def test_page_token_of_another_query_is_invalid(client: Client) -> None:
     for _ in range(2):
         client.create()
@@ -528,10 +547,25 @@ def test_page_token_of_another_query_is_invalid(client: Client) -> None:
         client.call(LIST, {"parent": PARENT, "pageToken": "nonsense"})
 
 
-@pytest.mark.parametrize("request_part", [{"filter": "size=3"}, {"pageSize": -1}, {"readMask": "colour"}])
-def test_wrong_list_request_is_invalid(client: Client, request_part: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgument):
+@pytest.mark.parametrize(
+    ("request_part", "field", "text"),
+    [
+        ({"filter": "size=3"}, "filter", "'size'"),
+        ({"pageSize": -1}, "page_size", "got -1"),
+        ({"readMask": "colour"}, "read_mask", "BatchPredictionJob has no field 'colour'"),
+        ({"readMask": "name,labels.team"}, "read_mask", "BatchPredictionJob has no field 'labels.team'"),
+        ({"pageToken": "x"}, "page_token", "is not one that this list returned"),
+        ({"parent": "projects/p"}, "parent", 'projects/PROJECT/locations/LOCATION, got "projects/p"'),
+    ],
+)
+def test_wrong_list_request_is_invalid(
+    client: Client, request_part: dict[str, Any], field: str, text: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
         client.call(LIST, {"parent": PARENT, **request_part})
+    (violation,) = caught.value.details[0]["fieldViolations"]
+    assert violation["field"] == field
+    assert text in violation["description"]
 
 
 @pytest.mark.parametrize("mask", ["name,createTime", "name,completionStats.incompleteCount", "*"])
@@ -562,3 +596,12 @@ def test_every_error_is_an_api_error(client: Client) -> None:
     for rpc, method in client.service.methods().items():
         with pytest.raises(ApiError):
             method(request_types()[rpc](), Call())
+
+
+@pytest.mark.parametrize("version", ["x", "-1", str(2**31), "9" * 30])
+def test_a_kept_job_with_a_version_that_cannot_be_is_refused(client: Client, version: str) -> None:
+    job = load().v1.BatchPredictionJob(
+        display_name="job", model=f"{PARENT}/models/tracker", model_version_id=version
+    )
+    with pytest.raises(InvalidArgument, match="modelVersionId is"):
+        client.service.jobs.keep(PARENT, job)

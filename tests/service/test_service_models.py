@@ -1,5 +1,6 @@
 """What reading, listing, uploading, updating and deleting models and versions means."""
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -369,6 +370,13 @@ def test_files_of_a_deleted_upload_stay_while_a_job_needs_them(client: Client) -
     assert client.registry.uploads() == []
 
 
+def test_files_of_an_upload_stay_if_its_row_has_another_path(client: Client) -> None:
+    upload(client, modelId="mine")
+    client.database.move_folders(lambda path: path.replace("/uploads/", "/mounted/uploads/"))
+    client.service.models.sweep()
+    assert len(client.registry.uploads()) == 1
+
+
 def test_restart_fails_what_was_under_way(make_client: Callable[..., Client]) -> None:
     client = make_client()
     name = f"{N}/models/mine/operations/77"
@@ -454,3 +462,21 @@ def test_edited_folder_model_is_read_anew(client: Client) -> None:
     assert edited["displayName"] == "Edited"
     assert "video_object_tracking" in edited["predictSchemata"]["predictionSchemaUri"]
     assert edited["createTime"] == before["createTime"]
+
+
+def test_an_unknown_model_is_looked_for_in_the_folders_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, real = list[None](), Registry._look
+
+    def look(registry: Registry) -> None:
+        looks.append(None)
+        real(registry)
+
+    monkeypatch.setattr(Registry, "_look", look)
+    for _ in range(2):
+        client.registry._looked_at = -math.inf
+        looks.clear()
+        with pytest.raises(NotFound, match=r"No .*/models/nothing\. Models there: "):
+            client.create(model=f"{PARENT}/models/nothing")
+        assert len(looks) == 1

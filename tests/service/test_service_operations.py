@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_operation_is_found_with_and_without_its_model(client: Client) -> None:
         assert client.call(GET, {"name": name})["name"] == row.name
 
 
-@pytest.mark.parametrize("operation", ["1", "9" * 19, "9" * 30, "abc"])
+@pytest.mark.parametrize("operation", ["1", str(2**63 - 1), str(2**63), "9" * 19, "9" * 30, "abc"])
 def test_unknown_operation_is_not_found(client: Client, operation: str) -> None:
     for rpc in (GET, WAIT, "Operations/CancelOperation", "Operations/DeleteOperation"):
         with pytest.raises(NotFound, match=r"^The Operation does not exist"):
@@ -90,14 +91,68 @@ def test_wait_returns_when_its_timeout_is_over(client: Client) -> None:
     assert time.monotonic() - began >= 0.05
 
 
-def test_wait_returns_as_soon_as_the_operation_is_done(client: Client) -> None:
-    operations = Operations(client.context)
+class Waiter:
+    """A call that waits for an operation, for an hour if nothing ends it."""
+
+    def __init__(
+        self, operations: Operations, name: str, monkeypatch: pytest.MonkeyPatch, poll_s: float
+    ) -> None:
+        monkeypatch.setattr("emulator.service.operations._LONGEST_WAIT_S", 3600.0)
+        monkeypatch.setattr("emulator.service.operations._POLL_S", poll_s)
+        find, looked = operations.find, threading.Event()
+
+        def find_and_tell(text: str) -> OperationRow:
+            row = find(text)
+            looked.set()
+            return row
+
+        monkeypatch.setattr(operations, "find", find_and_tell)
+        self._found: list[OperationRow] = []
+        self._thread = threading.Thread(
+            target=lambda: self._found.append(operations.wait(name, 3600)), daemon=True
+        )
+        self._thread.start()
+        assert looked.wait(60)
+
+    def found(self) -> OperationRow:
+        """What it was answered."""
+        self._thread.join(60)
+        assert self._found, "it still waits"
+        return self._found[0]
+
+
+def test_wait_returns_as_soon_as_the_operation_is_done(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = Operations(client.context, client.service.watch)
     place = client.context.place(LocationName.parse(PARENT))
     row = operations.started(place, "mine", "UploadModelOperationMetadata", Call())
-    finisher = threading.Timer(0.05, operations.succeed, (row, client.context.v1.UploadModelResponse()))
-    finisher.start()
-    assert operations.wait(row.name, 30).done
-    finisher.join()
+    waiter = Waiter(operations, row.name, monkeypatch, poll_s=3600)
+    operations.succeed(row, client.context.v1.UploadModelResponse())
+    assert waiter.found().done
+
+
+def test_wait_sees_what_another_server_has_finished(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = unfinished(client)
+    waiter = Waiter(Operations(client.context, client.service.watch), row.name, monkeypatch, poll_s=0.01)
+    client.database.finish_operation(row.id, b"")
+    assert waiter.found().done
+
+
+def test_no_wait_is_longer_than_a_minute(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = unfinished(client)
+    clock = iter([100.0, 159.9, 160.0])
+    monkeypatch.setattr("emulator.service.operations.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("emulator.service.operations._POLL_S", 0.001)
+    assert not Operations(client.context, client.service.watch).wait(row.name, 3600).done
+    assert list(clock) == []
+
+
+def test_wait_ends_with_the_server(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = unfinished(client)
+    waiter = Waiter(Operations(client.context, client.service.watch), row.name, monkeypatch, poll_s=0.01)
+    client.service.watch.close()
+    assert not waiter.found().done
 
 
 def test_every_location_that_parses_exists(client: Client) -> None:

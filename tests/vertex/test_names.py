@@ -46,6 +46,8 @@ def test_name_parses_and_prints(kind: Any, text: str, expected: Any) -> None:
         (LocationName, f"{P}\n"),
         (LocationName, "projects/../locations/l"),
         (LocationName, "projects/p/locations/"),
+        (LocationName, f"projects/p/locations/{'l' * 129}"),
+        (LocationName, f"projects/{'1' * 129}/locations/l"),
         (BatchPredictionJobName, f"{P}/batchPredictionJobs/abc"),
         (BatchPredictionJobName, f"{P}/batchPredictionJobs/-1"),
         (BatchPredictionJobName, f"{P}/batchPredictionJobs/\u0661"),

@@ -18,12 +18,12 @@ def answer_batch(request: Request, answer: Callable[[Request], Response]) -> Res
     """Answer every call of a batch, in their order. Raises GcsError when the batch cannot be read."""
     boundary = f"batch_{secrets.token_urlsafe(16)}"
     lines: list[bytes] = []
-    for number, part in enumerate(_parts(request), 1):
+    for number, part in enumerate(list(_parts(request)), 1):  # all are read before the first one acts
         try:
             response = answer(_request(request, part))
         except GcsError as error:
             response = Response(error.code, error.message.encode(), {"content-type": "text/plain"})
-        lines.append(_part(boundary, part.get("content-id") or str(number), response))
+        lines.append(_part(boundary, _content_id(part) or str(number), response))
     body = b"".join([*lines, f"--{boundary}--\r\n".encode()])
     return Response(200, body, {"content-type": f"multipart/mixed; boundary={boundary}"})
 
@@ -77,4 +77,10 @@ def _part(boundary: str, content_id: str, response: Response) -> bytes:
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n{headers}"
         f"content-length: {len(body)}\r\n\r\n"
     )
-    return head.encode() + body + b"\r\n"
+    return head.encode(errors="surrogateescape") + body + b"\r\n"
+
+
+def _content_id(part: Message) -> str:
+    """A part's Content-ID in one line, byte for byte: it may be no ASCII, and no text either."""
+    values = [str(value) for name, value in part.raw_items() if name.lower() == "content-id"]
+    return " ".join(values[0].split()) if values else ""

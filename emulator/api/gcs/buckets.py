@@ -1,14 +1,18 @@
 """Calls about buckets, and about the parts of Cloud Storage that are empty here."""
 
 import itertools
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from emulator.api.gcs.acl import check_lists_allowed, check_public, new_policy, policy_of, predefined
 from emulator.api.gcs.conditions import Conditions
-from emulator.api.gcs.errors import GcsError, required
+from emulator.api.gcs.configuration import bucket_attributes, locked, patched_bucket
+from emulator.api.gcs.errors import GcsError, not_implemented, required
 from emulator.api.gcs.fields import apply_mask, parse_mask
 from emulator.api.gcs.listing import page_size
 from emulator.api.gcs.messages import Request, Response, json_response
-from emulator.api.gcs.resources import bucket_attributes, bucket_json, patched_bucket
+from emulator.api.gcs.resources import bucket_json, time_text
 from emulator.storage import InvalidUri, NameTaken
 from emulator.storage.buckets import Buckets
 from emulator.storage.metadata import Attributes, StoredBucket
@@ -31,7 +35,8 @@ class BucketCalls:
         page = [*itertools.islice(wanted, page_size(request.query))]
         value: dict[str, Any] = {"kind": "storage#buckets"}
         if page:
-            value["items"] = [bucket_json(bucket, request.base) for bucket in page]
+            full = request.query.get("projection") == "full"
+            value["items"] = [bucket_json(bucket, request.base, full=full) for bucket in page]
         if next(wanted, None) is not None:
             value["nextPageToken"] = page[-1].name
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
@@ -42,26 +47,33 @@ class BucketCalls:
         if not isinstance(name, str) or not name:
             raise required("name")
         try:
-            bucket = self._buckets.create_bucket(name, bucket_attributes(body))
+            bucket = self._buckets.create_bucket(name, _new_bucket(request, body))
         except InvalidUri as error:
             raise GcsError(400, "invalid", f"Invalid bucket name: '{name}'. {error}") from error
         except NameTaken as error:
             message = "Your previous request to create the named bucket succeeded and you already own it."
             raise GcsError(409, "conflict", message) from error
-        return self._resource(request, bucket)
+        return self._resource(request, bucket, full="acl" in body or "defaultObjectAcl" in body)
 
     def get(self, request: Request, bucket: str) -> Response:
+        if request.query.flag("softDeleted") or request.query.get("generation"):
+            raise not_implemented("Soft delete of buckets")
         stored = self._buckets.bucket(bucket)
         Conditions.parse(request.query, request.headers).check_bucket(stored, reading=True)
         return self._resource(request, stored)
 
     def update(self, request: Request, bucket: str) -> Response:
         body = request.json()
-        return self._change(request, bucket, lambda _: bucket_attributes(body))
+        return self._change(request, bucket, lambda old: bucket_attributes(body, old, _now()))
 
     def patch(self, request: Request, bucket: str) -> Response:
         body = request.json()
-        return self._change(request, bucket, lambda old: patched_bucket(old, body))
+        return self._change(request, bucket, lambda old: patched_bucket(old, body, _now()))
+
+    def lock_retention_policy(self, request: Request, bucket: str) -> Response:
+        if not request.query.get("ifMetagenerationMatch"):
+            raise required("ifMetagenerationMatch")
+        return self._change(request, bucket, locked)
 
     def delete(self, request: Request, bucket: str) -> Response:
         self._buckets.delete_bucket(bucket, Conditions.parse(request.query, request.headers).check_bucket)
@@ -79,11 +91,24 @@ class BucketCalls:
             }
         )
 
-    def iam_policy(self, _request: Request, bucket: str) -> Response:
-        self._buckets.bucket(bucket)
-        resource = f"projects/_/buckets/{bucket}"
-        policy = {"kind": "storage#policy", "resourceId": resource, "version": 1, "etag": "CAE="}
-        return json_response({**policy, "bindings": []})
+    def get_policy(self, request: Request, bucket: str) -> Response:
+        stored = self._buckets.bucket(bucket)
+        policy = policy_of(bucket, stored.attributes, stored.metageneration)
+        return json_response(apply_mask(parse_mask(request.query.get("fields")), policy))
+
+    def set_policy(self, request: Request, bucket: str) -> Response:
+        body = request.json()
+
+        def change(stored: StoredBucket) -> Attributes:
+            etag = policy_of(bucket, stored.attributes, stored.metageneration)["etag"]
+            return {**stored.attributes, "iamPolicy": new_policy(body, stored.attributes, etag)}
+
+        self._buckets.update_bucket(bucket, change)
+        return self.get_policy(request, bucket)
+
+    def service_account(self, _request: Request, _project: str) -> Response:
+        email = "service-0@gs-project-accounts.iam.gserviceaccount.com"
+        return json_response({"kind": "storage#serviceAccount", "email_address": email})
 
     def test_permissions(self, request: Request, bucket: str) -> Response:
         self._buckets.bucket(bucket)
@@ -105,16 +130,38 @@ class BucketCalls:
 
         return answer
 
-    def _change(self, request: Request, name: str, change: Any) -> Response:
+    def _change(self, request: Request, name: str, change: Callable[[Attributes], Attributes]) -> Response:
         conditions = Conditions.parse(request.query, request.headers)
 
         def checked(bucket: StoredBucket) -> Attributes:
             conditions.check_bucket(bucket)
-            attributes: Attributes = change(bucket.attributes)
-            return attributes
+            return _with_lists(request, change(bucket.attributes))
 
-        return self._resource(request, self._buckets.update_bucket(name, checked))
+        return self._resource(request, self._buckets.update_bucket(name, checked), full=True)
 
-    def _resource(self, request: Request, bucket: StoredBucket) -> Response:
-        value = bucket_json(bucket, request.base)
+    def _resource(self, request: Request, bucket: StoredBucket, *, full: bool = False) -> Response:
+        projection = request.query.get("projection", "full" if full else "noAcl")
+        value = bucket_json(bucket, request.base, full=projection == "full")
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
+
+
+def _new_bucket(request: Request, body: Mapping[str, Any]) -> Attributes:
+    attributes = bucket_attributes(body, {}, _now())
+    if request.query.flag("enableObjectRetention"):
+        attributes["objectRetention"] = {"mode": "Enabled"}
+    return _with_lists(request, attributes)
+
+
+def _with_lists(request: Request, attributes: Attributes) -> Attributes:
+    """Add the lists that `predefinedAcl` and its kin name. Raises GcsError."""
+    lists = {}
+    for parameter, field in (("predefinedAcl", "acl"), ("predefinedDefaultObjectAcl", "defaultObjectAcl")):
+        if name := request.query.get(parameter):
+            check_lists_allowed(attributes)
+            lists[field] = predefined(name, parameter, of_bucket=field == "acl")
+            check_public(lists[field], attributes)
+    return {**attributes, **lists}
+
+
+def _now() -> str:
+    return time_text(time.time_ns() // 1000)

@@ -1,12 +1,13 @@
 """Preconditions: `ifGenerationMatch` and its kin in the query, If-Match and If-None-Match in the headers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlencode
 
 from emulator.api.gcs.errors import NotModified, condition_not_met, not_found
 from emulator.api.gcs.messages import Query
-from emulator.api.gcs.resources import bucket_etag, object_etag
+from emulator.api.gcs.resources import bucket_etag, object_etags
 from emulator.storage import GcsUri
 from emulator.storage.metadata import StoredBucket, StoredObject
 
@@ -50,10 +51,17 @@ class Conditions:
     @classmethod
     def parse_xml(cls, query: Query, headers: Mapping[str, str]) -> Self:
         """Read those of the XML API, which has them in headers."""
-        numbers = Query("&".join(f"{name}={headers.get(name, '')}" for name in _XML_HEADERS))
-        values = [numbers.number(name) for name in _XML_HEADERS]
+        values = _numbers(headers, "x-goog-if-generation-match", "x-goog-if-metageneration-match")
         etags = headers.get("if-match", ""), headers.get("if-none-match", "")
         return cls(query.number("generation"), values[0], None, values[1], None, *etags)
+
+    @classmethod
+    def parse_xml_source(cls, headers: Mapping[str, str]) -> Self:
+        """Read those of the object that the XML API copies."""
+        source = "x-goog-copy-source"
+        conditions = f"{source}-if-generation-match", f"{source}-if-metageneration-match"
+        generation, match, metageneration = _numbers(headers, f"{source}-generation", *conditions)
+        return cls(generation, match, None, metageneration)
 
     def check_read(self, stored: StoredObject) -> None:
         """Raise GcsError 404 or 412, or NotModified."""
@@ -76,14 +84,13 @@ class Conditions:
 
     def check_bucket(self, bucket: StoredBucket, *, reading: bool = False) -> None:
         """Raise GcsError 412, or NotModified, of a bucket."""
-        metageneration, etag = bucket.metageneration, bucket_etag(bucket)
-        if self.metageneration_match not in (None, metageneration) or not _names(self.match, etag, True):
+        metageneration, etags = bucket.metageneration, (bucket_etag(bucket),)
+        if self.metageneration_match not in (None, metageneration) or not _names(self.match, etags, True):
             raise condition_not_met()
-        if self.metageneration_not_match == metageneration or _names(self.none_match, etag, False):
+        if self.metageneration_not_match == metageneration or _names(self.none_match, etags, False):
             raise NotModified if reading else condition_not_met()
 
     def _check_generation(self, stored: StoredObject) -> None:
-        # Emulator: there is one version of each object; all others are gone.
         if self.generation not in (None, stored.generation):
             uri = stored.uri
             raise not_found(GcsUri(uri.bucket, f"{uri.object}#{self.generation}"))
@@ -95,7 +102,7 @@ class Conditions:
         metageneration = stored.metageneration if stored else None
         if self.metageneration_match not in (None, metageneration):
             return False
-        return _names(self.match, object_etag(stored) if stored else None, True)
+        return _names(self.match, object_etags(stored) if stored else (), True)
 
     def _differs(self, stored: StoredObject | None) -> bool:
         if self.generation_not_match == (stored.generation if stored else 0):
@@ -104,15 +111,17 @@ class Conditions:
             return self.metageneration_not_match is None
         if self.metageneration_not_match == stored.metageneration:
             return False
-        return not _names(self.none_match, object_etag(stored), False)
+        return not _names(self.none_match, object_etags(stored), False)
 
 
-_XML_HEADERS = ("x-goog-if-generation-match", "x-goog-if-metageneration-match")
+def _numbers(headers: Mapping[str, str], *names: str) -> list[int | None]:
+    query = Query(urlencode({name: headers[name] for name in names if name in headers}))
+    return [query.number(name) for name in names]
 
 
-def _names(header: str, etag: str | None, default: bool) -> bool:
-    """Whether the list of ETags in a header names this one; `default` when there is no header."""
+def _names(header: str, etags: Collection[str], default: bool) -> bool:
+    """Whether the list of ETags in a header names one of these; `default` when there is no header."""
     if not header:
         return default
-    listed = [entry.strip().removeprefix("W/").strip('"') for entry in header.split(",")]
-    return etag is not None and ("*" in listed or etag in listed)
+    listed = {entry.strip().removeprefix("W/").strip('"') for entry in header.split(",")}
+    return bool(etags) and ("*" in listed or not listed.isdisjoint(etags))

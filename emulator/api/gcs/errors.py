@@ -1,5 +1,6 @@
-"""Errors as Cloud Storage's JSON API words them; its envelope differs from that of Vertex."""
+"""Errors as Cloud Storage's two APIs word them: the JSON API's envelope, and the XML API's document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from emulator.storage import (
@@ -11,6 +12,7 @@ from emulator.storage import (
     ObjectNotFound,
     StorageError,
 )
+from emulator.storage.retention import ObjectProtected
 
 
 class GcsError(Exception):
@@ -29,6 +31,29 @@ class GcsError(Exception):
         if self.location:
             entry |= {"locationType": "parameter", "location": self.location}
         return {"error": {"code": self.code, "message": self.message, "errors": [entry]}}
+
+
+class XmlError(GcsError):
+    """A request to the XML API that fails: the HTTP status, the error's name, its text and what is wrong."""
+
+    def __init__(
+        self, code: int, name: str, text: str, details: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(code, name, f"{text} {details}".rstrip())
+        self.name = name
+        self.text = text
+        self.details = details
+        self.headers = headers or {}
+
+    @classmethod
+    def of(cls, error: GcsError) -> "XmlError":
+        """Return a failure of both APIs as the XML API words it."""
+        if isinstance(error, XmlError):
+            return error
+        name, text = _XML_NAMES.get(error.code, ("InvalidArgument", "Invalid argument."))
+        if "ncryptionKey" in error.reason or "ncryptedWith" in error.reason:
+            name = error.reason[0].upper() + error.reason[1:]
+        return cls(error.code, name, text, error.message if error.message != text else "")
 
 
 class NotModified(Exception):
@@ -58,8 +83,21 @@ def condition_not_met() -> GcsError:
 
 def not_implemented(what: str) -> GcsError:
     """A part of Cloud Storage that is not emulated."""
-    message = f"{what} is not emulated; docs/cloud-storage.md lists what is."
+    message = f"{what} is not emulated; buckets, objects and their metadata are."
     return GcsError(501, "notImplemented", message)
+
+
+def xml_from_storage(error: StorageError | InvalidUri, uri: GcsUri, *, reading: bool) -> XmlError:
+    """Translate what the storage raised, for the XML API."""
+    if isinstance(error, BucketNotFound):
+        return XmlError(404, "NoSuchBucket", "The specified bucket does not exist.")
+    if isinstance(error, BucketNotEmpty):
+        return XmlError(409, "BucketNotEmpty", "The bucket you tried to delete is not empty.")
+    if isinstance(error, InvalidUri) and not uri.object:
+        return XmlError(400, "InvalidBucketName", "The specified bucket is not valid.", str(error))
+    if isinstance(error, NameTaken) and not uri.object:
+        return XmlError(409, "BucketAlreadyOwnedByYou", _OWNED)
+    return XmlError.of(from_storage(error, uri if uri.object else None, reading=reading))
 
 
 def from_storage(error: StorageError | InvalidUri, uri: GcsUri | None, *, reading: bool) -> GcsError:
@@ -74,5 +112,20 @@ def from_storage(error: StorageError | InvalidUri, uri: GcsUri | None, *, readin
         return GcsError(409, "conflict", "The bucket you tried to delete is not empty.")
     if isinstance(error, InvalidUri | NameTaken):
         return invalid(str(error))
+    if isinstance(error, ObjectProtected):
+        return GcsError(403, "forbidden", str(error))
     # Emulator: no 5xx, which clients retry for minutes; the disk will not be better then.
     return GcsError(403, "forbidden", str(error))
+
+
+_OWNED = "Your previous request to create the named bucket succeeded and you already own it."
+_XML_NAMES = {
+    403: ("AccessDenied", "Access denied."),
+    404: ("NoSuchKey", "The specified key does not exist."),
+    405: ("MethodNotAllowed", "The specified method is not allowed against this resource."),
+    409: ("OperationAborted", "Another request is changing the same thing."),
+    412: ("PreconditionFailed", "At least one of the pre-conditions you specified did not hold."),
+    500: ("InternalError", "We encountered an internal error. Please try again."),
+    501: ("NotImplemented", "A header or query you provided requested a function that is not implemented."),
+    503: ("ServiceUnavailable", "The service is temporarily unavailable."),
+}

@@ -1,29 +1,32 @@
 """Listing objects: prefix, delimiter, offsets, glob patterns and pages."""
 
 import base64
+import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Self
 
 from emulator.api.gcs.errors import invalid
 from emulator.api.gcs.messages import Query
 from emulator.storage import ObjectInfo
 from emulator.storage.buckets import Buckets
+from emulator.storage.metadata import StoredObject
 from emulator.storage.uri import wildcard_pattern
 
 _PAGE = 1000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_PATTERNS = 100
 _LONGEST_PATTERN = 4096
-_AFTER_ALL = "\U0010ffff"
+AFTER_ALL = "\U0010ffff"
 
 
 @dataclass(frozen=True)
 class Page:
     """One page of a listing: objects, and the prefixes that stand for whole folders."""
 
-    items: list[ObjectInfo]
+    items: list[ObjectInfo | StoredObject]  # a StoredObject is a version that is not the current one
     prefixes: list[str]
     next_token: str
 
@@ -39,6 +42,9 @@ class Listing:
     globs: tuple[re.Pattern[str], ...]
     limit: int
     resume: str  # where the page before has ended: no name before it is listed
+    versions: bool
+    soft_deleted: bool
+    trailing: bool  # an object that ends in the delimiter is listed beside its prefix
 
     @classmethod
     def parse(cls, query: Query) -> Self:
@@ -51,11 +57,14 @@ class Listing:
             _globs(query.get("matchGlob")),
             page_size(query),
             _read_token(query.get("pageToken")),
+            query.flag("versions"),
+            query.flag("softDeleted"),
+            query.flag("includeTrailingDelimiter"),
         )
 
     def page(self, buckets: Buckets, bucket: str) -> Page:
         """Walk the bucket until the page is full."""
-        items: list[ObjectInfo] = []
+        items: list[ObjectInfo | StoredObject] = []
         prefixes: list[str] = []
         end = ""
         for entry in self._entries(buckets, bucket):
@@ -64,34 +73,58 @@ class Listing:
             # After a folder everything in it is over, after an object its name.
             if isinstance(entry, str):
                 prefixes.append(entry)
-                end = entry + _AFTER_ALL
+                end = entry + AFTER_ALL
             else:
                 items.append(entry)
-                end = entry.uri.object + "\0"
+                end = _place(entry) if self.versions or self.soft_deleted else entry.uri.object
+                end += "\0"
         return Page(items, prefixes, "")
 
-    def _entries(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | str]:
-        start = max(self.start, self.resume)
-        shallow = self.delimiter == "/" and not self.globs
+    def _entries(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | StoredObject | str]:
         last = ""
-        for info in buckets.list(bucket, self.prefix, start=start, shallow=shallow):
+        for info in self._objects(buckets, bucket):
             name = info.uri.object
             if self.end and name >= self.end:
                 return
             if self.globs and not any(glob.fullmatch(name) for glob in self.globs):
                 continue
             folder = self._folder(name)
-            if not folder:
+            if not folder or (self.trailing and name == folder):
                 yield info
-            elif folder != last:
+            if folder and folder != last:
                 last = folder
                 yield folder
+
+    def _objects(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | StoredObject]:
+        """What is to be listed, prefixes and patterns aside, in order."""
+        start = max(self.start, self.resume)
+        shallow = self.delimiter == "/" and not self.globs
+        if not (self.versions or self.soft_deleted):
+            yield from buckets.list(bucket, self.prefix, start=start, shallow=shallow)
+            return
+        kept = buckets.list_versions(bucket, self.prefix, soft_deleted=self.soft_deleted)
+        first_name = start.partition("\0")[0]
+        current = buckets.list(bucket, self.prefix, start=first_name, shallow=shallow)
+        entries: list[Iterable[ObjectInfo | StoredObject]] = [kept]
+        if not self.soft_deleted:
+            entries.insert(0, current)
+        both = heapq.merge(*entries, key=_place)
+        # What a crash left between keeping a version and replacing it is there twice.
+        for place, same in groupby(both, key=_place):
+            if place >= start:
+                yield next(same)
 
     def _folder(self, name: str) -> str:
         rest = name[len(self.prefix) :]
         if not self.delimiter or self.delimiter not in rest:
             return ""
         return self.prefix + rest.partition(self.delimiter)[0] + self.delimiter
+
+
+def _place(entry: ObjectInfo | StoredObject) -> str:
+    """What versions are sorted by: the name, then the generation."""
+    time_us = entry.generation if isinstance(entry, StoredObject) else max(1, entry.updated_us)
+    return f"{entry.uri.object}\0{time_us:020}"
 
 
 def page_size(query: Query) -> int:

@@ -1,20 +1,28 @@
 """Downloads: the headers that go with an object's bytes, and ranges of them."""
 
 import re
+from collections.abc import Mapping
 from email.utils import formatdate
 from typing import BinaryIO
 
 from emulator.api.gcs.messages import Media, Response
 from emulator.api.gcs.resources import content_type, object_etag
+from emulator.storage.gzipped import is_gzip, unpacked
 from emulator.storage.metadata import StoredObject
 
 _RANGE = re.compile(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def media_response(stored: StoredObject, file: BinaryIO, range_header: str) -> Response:
+def media_response(stored: StoredObject, file: BinaryIO, request_headers: Mapping[str, str]) -> Response:
     """Answer with the object's bytes, or the range asked for; takes over the file."""
+    range_header = request_headers.get("range", "")
     headers = _headers(stored)
+    if stored.content_encoding == "gzip":
+        headers["vary"] = "Origin, X-Origin, Accept-Encoding"
+        if not _takes_gzip(request_headers) and (whole := _unpacked_response(stored, file, headers)):
+            return whole
     span = _parse_range(range_header, stored.size)
     if span is None:
         headers["content-length"] = str(stored.size)
@@ -30,6 +38,28 @@ def media_response(stored: StoredObject, file: BinaryIO, range_header: str) -> R
     headers["content-length"] = str(end - start)
     headers["content-range"] = f"bytes {start}-{end - 1}/{stored.size}"
     return Response(206, Media(file, start, end - start), headers)
+
+
+def _takes_gzip(headers: Mapping[str, str]) -> bool:
+    """Whether the client can unpack by itself."""
+    entries = (entry.replace(" ", "").lower() for entry in headers.get("accept-encoding", "").split(","))
+    taken = [name for name, _, quality in (entry.partition(";") for entry in entries) if quality != "q=0"]
+    return "gzip" in taken or "*" in taken
+
+
+def _unpacked_response(stored: StoredObject, file: BinaryIO, headers: Mapping[str, str]) -> Response | None:
+    """Decompressive transcoding: what a gzipped object unpacks to, always from its beginning.
+
+    None where the object forbids it (`no-transform`), or is not gzip whatever it says.
+    """
+    if "no-transform" in str(stored.attributes.get("cacheControl", "")).lower():
+        return None
+    if not is_gzip(file):
+        return None
+    unzipped = unpacked(stored.uri, file, stored.size)
+    left_out = ("content-encoding", "accept-ranges")
+    shown = {name: value for name, value in headers.items() if name not in left_out}
+    return Response(200, Media(unzipped, 0, None), {**shown, "warning": "214 UploadServer gunzipped"})
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:
@@ -67,7 +97,13 @@ def _headers(stored: StoredObject) -> dict[str, str]:
         "x-goog-stored-content-encoding": attributes.get("contentEncoding", "identity"),
         "x-goog-stored-content-length": str(stored.size),
     }
+    if encryption := attributes.get("customerEncryption"):
+        headers["x-goog-encryption-algorithm"] = encryption["encryptionAlgorithm"]
+        headers["x-goog-encryption-key-sha256"] = encryption["keySha256"]
     if stored.checksums:
         md5 = f",md5={stored.checksums.md5}" if stored.checksums.md5 else ""
         headers["x-goog-hash"] = f"crc32c={stored.checksums.crc32c}{md5}"
+    for name, value in attributes.get("metadata", {}).items():
+        if _TOKEN.fullmatch(name):
+            headers[f"x-goog-meta-{name.lower()}"] = value
     return {name: _CONTROL.sub(" ", value) for name, value in headers.items() if value}

@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -14,6 +14,7 @@ from emulator.api.gcs.errors import invalid
 MAX_JSON = 10 << 20
 _JSON = "application/json; charset=UTF-8"
 _LONE_BYTE = re.compile("[\udc80-\udcff]")  # as Python keeps what is not UTF-8
+_FORM = "application/x-www-form-urlencoded"
 _METHOD_OVERRIDE = "x-http-method-override"
 
 
@@ -24,6 +25,13 @@ class Query:
         self._values: dict[str, list[str]] = {}
         for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
             self._values.setdefault(name, []).append(value)
+
+    def joined(self, text: str) -> "Query":
+        """These parameters and those of another text."""
+        joined = Query(text)
+        for name, values in self._values.items():
+            joined._values[name] = values + joined._values.get(name, [])
+        return joined
 
     def check(self) -> None:
         """Raise GcsError when a value is no text: what it should be called cannot be known."""
@@ -39,6 +47,10 @@ class Query:
     def all(self, name: str) -> list[str]:
         """Return every value."""
         return self._values.get(name, [])
+
+    def names(self) -> list[str]:
+        """Return every parameter's name."""
+        return list(self._values)
 
     def flag(self, name: str) -> bool:
         """Return whether the value is true."""
@@ -70,8 +82,17 @@ class Request:
     @property
     def verb(self) -> str:
         """The method meant. Java's HTTP client cannot send PATCH and says so in a header."""
-        method = self.headers.get(_METHOD_OVERRIDE, self.method).upper()
+        override = self.headers.get(_METHOD_OVERRIDE, "") if self.method == "POST" else ""
+        method = override.strip().upper() or self.method
         return "GET" if method == "HEAD" else method
+
+    def with_form_as_query(self) -> "Request":
+        """The same request, with the parameters that Google's Python API client posts where a URL would be
+        too long for them."""
+        is_form = self.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+        if not is_form or _METHOD_OVERRIDE not in self.headers or self.verb != "GET":
+            return self
+        return replace(self, query=self.query.joined(self.body.decode(errors="surrogateescape")), body=b"")
 
     def segments(self) -> list[str]:
         """The decoded segments of the path; an object's name is one, slashes and all."""
@@ -131,7 +152,7 @@ class Media:
 
     file: BinaryIO
     start: int
-    length: int
+    length: int | None  # None: to its end, wherever that is
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from emulator.api.gcs.acl import check_lists_allowed
 from emulator.api.gcs.conditions import Conditions
-from emulator.api.gcs.errors import invalid, required
+from emulator.api.gcs.configuration import (
+    check_bucket_allows,
+    copied_attributes,
+    object_attributes,
+    parameters,
+    replaced_object,
+)
+from emulator.api.gcs.encryption import check_key, encryption_attributes, is_readable, key_digest
+from emulator.api.gcs.errors import invalid, not_implemented, required
 from emulator.api.gcs.fields import apply_mask, parse_mask
 from emulator.api.gcs.listing import Listing
 from emulator.api.gcs.media import media_response
 from emulator.api.gcs.messages import Request, Response, json_response
-from emulator.api.gcs.resources import object_attributes, object_json, patched_object
-from emulator.storage import GcsUri, StorageError
+from emulator.api.gcs.resources import object_json
+from emulator.storage import GcsUri, ObjectInfo, StorageError
 from emulator.storage.buckets import Buckets
 from emulator.storage.metadata import Attributes, StoredObject
 
@@ -28,53 +37,66 @@ class ObjectCalls:
 
     def list(self, request: Request, bucket: str) -> Response:
         mask = parse_mask(request.query.get("fields"))
-        listing = Listing.parse(request.query)
-        if request.query.flag("softDeleted"):
-            listing = replace(listing, end="\0")  # nothing is kept of deleted objects
-        page = listing.page(self._buckets, bucket)
+        if request.query.get("filter"):
+            raise not_implemented("Filtering a list by contexts")
+        page = Listing.parse(request.query).page(self._buckets, bucket)
         value: dict[str, Any] = {"kind": "storage#objects"}
         if page.next_token:
             value["nextPageToken"] = page.next_token
         if page.prefixes:
             value["prefixes"] = page.prefixes
         if page.items:
-            described = (self._quickly(self._buckets.describe(info)) for info in page.items)
-            value["items"] = [object_json(stored, request.base) for stored in described]
+            stored_bucket = self._buckets.bucket(bucket)
+            value["items"] = [
+                object_json(self.described(entry), request.base, stored_bucket, **_shown(request))
+                for entry in page.items
+            ]
         return json_response(apply_mask(mask, value))
 
     def get(self, request: Request, bucket: str, name: str) -> Response:
         conditions = Conditions.parse(request.query, request.headers)
         if request.query.get("alt") == "media":
             return self.download(request, GcsUri(bucket, name), conditions)
-        stored = self._buckets.find(GcsUri(bucket, name))
+        stored = self._buckets.find(
+            GcsUri(bucket, name), conditions.generation, soft_deleted=request.query.flag("softDeleted")
+        )
         conditions.check_read(stored)
         return self._resource(request, self._buckets.with_checksums(stored))
 
     def download(self, request: Request, uri: GcsUri, conditions: Conditions) -> Response:
         """Answer with the bytes."""
-        stored, file = self._buckets.open(uri)
+        key = key_digest(request.headers)
+        stored, file = self._buckets.open(uri, conditions.generation)
         try:
-            conditions.check_read(stored)
+            check_key(stored, key)
             if stored.size <= _QUICKLY_HASHED:
                 # Of the open file: by its name another version may be there by now.
                 stored = self._buckets.hashed(stored, file)
-            return media_response(stored, file, request.headers.get("range", ""))
+            conditions.check_read(stored)
+            return media_response(stored, file, request.headers)
         except BaseException:
             file.close()
             raise
 
     def update(self, request: Request, bucket: str, name: str) -> Response:
-        body = request.json()
-        return self._change(request, GcsUri(bucket, name), lambda _: object_attributes(body))
+        return self._change(request, GcsUri(bucket, name), is_patch=False)
 
     def patch(self, request: Request, bucket: str, name: str) -> Response:
-        body = request.json()
-        return self._change(request, GcsUri(bucket, name), lambda old: patched_object(old, body))
+        return self._change(request, GcsUri(bucket, name), is_patch=True)
 
     def delete(self, request: Request, bucket: str, name: str) -> Response:
         conditions = Conditions.parse(request.query, request.headers)
-        self._buckets.delete(GcsUri(bucket, name), conditions.check_change)
+        self._buckets.delete(GcsUri(bucket, name), conditions.check_change, conditions.generation)
         return Response(204)
+
+    def restore(self, request: Request, bucket: str, name: str) -> Response:
+        conditions = Conditions.parse(request.query, request.headers)
+        if conditions.generation is None:
+            raise required("generation")
+        check = replace(conditions, generation=None).check_write
+        return self._resource(
+            request, self._buckets.restore(GcsUri(bucket, name), conditions.generation, check)
+        )
 
     def copy(self, request: Request, bucket: str, name: str, to_bucket: str, to_name: str) -> Response:
         return self._resource(request, self._copy(request, bucket, name, to_bucket, to_name))
@@ -86,7 +108,7 @@ class ObjectCalls:
             "totalBytesRewritten": str(stored.size),
             "objectSize": str(stored.size),
             "done": True,  # copied in one go, however large
-            "resource": object_json(stored, request.base),
+            "resource": self._json(request, stored),
         }
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
 
@@ -102,11 +124,13 @@ class ObjectCalls:
             raise invalid(
                 f"The number of source components provided ({len(sources)}) exceeds the maximum (32)"
             )
+        key = key_digest(request.headers)
         parts = [_source(bucket, entry) for entry in sources]
+        attributes = object_attributes(_resource(body.get("destination")))
         stored = self._buckets.compose(
-            [(uri, conditions.check_change) for uri, conditions in parts],
+            [(uri, conditions.generation, source_check(conditions, key)) for uri, conditions in parts],
             GcsUri(bucket, name),
-            object_attributes(_resource(body.get("destination"))),
+            self._new_attributes(request, bucket, {**attributes, **encryption_attributes(key)}),
             Conditions.parse(request.query, request.headers).check_write,
         )
         return self._resource(request, stored)
@@ -122,40 +146,85 @@ class ObjectCalls:
     ) -> StoredObject:
         """Copy an object, or move it: `way` is what does that."""
         body = request.json()
+        source_conditions = Conditions.parse_source(request.query)
+        key, source_key = key_digest(request.headers), key_digest(request.headers, of_source=True)
+        if way:  # a move changes nothing of the object, its key included
+            source_key = key
 
         def change(source: StoredObject) -> Attributes:
-            # Vertex: a resource in the body replaces the source's metadata as a whole.
-            return object_attributes(body) if object_attributes(body) else source.attributes
+            kept = source.attributes if way else copied_attributes(source, body)
+            return self._new_attributes(request, to_bucket, {**kept, **encryption_attributes(key)})
 
         return (way or self._buckets.copy)(
             GcsUri(bucket, name),
             GcsUri(to_bucket, to_name),
-            Conditions.parse_source(request.query).check_change,
+            source_check(source_conditions, source_key),
             replace(Conditions.parse(request.query, request.headers), generation=None).check_write,
             change,
+            source_conditions.generation,
         )
 
-    def _change(self, request: Request, uri: GcsUri, change: Any) -> Response:
+    def _new_attributes(self, request: Request, bucket: str, attributes: Attributes) -> Attributes:
+        """Add to what an object is to be what the request's parameters say. Raises GcsError."""
+        stored = self._buckets.bucket(bucket)
+        attributes = {**attributes, **parameters(request.query, stored.attributes)}
+        check_bucket_allows(attributes, stored)
+        return attributes
+
+    def _change(self, request: Request, uri: GcsUri, *, is_patch: bool) -> Response:
         conditions = Conditions.parse(request.query, request.headers)
+        body, bucket = request.json(), self._buckets.bucket(uri.bucket)
+        may_shorten = request.query.flag("overrideUnlockedRetention")
+        if "acl" in body or request.query.get("predefinedAcl"):
+            check_lists_allowed(bucket.attributes)
 
-        def checked(stored: StoredObject) -> Attributes:
+        def change(stored: StoredObject) -> Attributes:
             conditions.check_change(stored)
-            attributes: Attributes = change(stored.attributes)
-            return attributes
+            new = replaced_object(stored, body, may_shorten=may_shorten, is_patch=is_patch)
+            new |= parameters(request.query, bucket.attributes)
+            check_bucket_allows(new, bucket)
+            return new
 
-        return self._resource(request, self._buckets.with_checksums(self._buckets.update(uri, checked)))
+        stored = self._buckets.update(uri, change, conditions.generation)
+        return self._resource(request, self._buckets.with_checksums(stored), full=True)
 
-    def _resource(self, request: Request, stored: StoredObject) -> Response:
-        value = object_json(stored, request.base)
+    def _resource(self, request: Request, stored: StoredObject, *, full: bool = False) -> Response:
+        value = self._json(request, stored, full=full)
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
 
-    def _quickly(self, stored: StoredObject) -> StoredObject:
+    def _json(self, request: Request, stored: StoredObject, *, full: bool = False) -> dict[str, Any]:
+        bucket = self._buckets.bucket(stored.uri.bucket)
+        readable = is_readable(stored, key_digest(request.headers))
+        return object_json(stored, request.base, bucket, **_shown(request, full=full), readable=readable)
+
+    def described(self, entry: ObjectInfo | StoredObject) -> StoredObject:
+        """What a list says of an object; a version is described already."""
+        return self.quickly(entry if isinstance(entry, StoredObject) else self._buckets.describe(entry))
+
+    def quickly(self, stored: StoredObject) -> StoredObject:
+        """Add the checksums unless that takes long."""
         if stored.checksums or stored.size > _QUICKLY_HASHED:
             return stored
         try:
             return self._buckets.with_checksums(stored)
         except StorageError:  # deleted in the meantime; it was there when the listing saw it
             return stored
+
+
+def _shown(request: Request, *, full: bool = False) -> dict[str, bool]:
+    """Whether the access control list belongs to the answer."""
+    return {"full": request.query.get("projection", "full" if full else "noAcl") == "full"}
+
+
+def source_check(conditions: Conditions, key: str) -> Callable[[StoredObject | None], None]:
+    """What must hold of an object that is copied: its conditions, and its key."""
+
+    def check(stored: StoredObject | None) -> None:
+        conditions.check_change(stored)
+        assert stored is not None
+        check_key(stored, key)
+
+    return check
 
 
 def _resource(value: object) -> dict[str, Any]:

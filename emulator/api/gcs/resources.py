@@ -1,51 +1,54 @@
-"""The JSON of buckets and objects, and which of their fields a client may set."""
+"""The JSON of buckets and objects, and of who may do what with them."""
 
 import base64
 import mimetypes
-import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from emulator.api.gcs.errors import invalid
+from emulator.api.gcs.acl import OWNER, entries_of, is_uniform
 from emulator.storage.metadata import Attributes, StoredBucket, StoredObject
+from emulator.storage.retention import retained_until_us
 
 OCTET_STREAM = "application/octet-stream"
-_TEXT_FIELDS = (
-    "cacheControl",
-    "contentDisposition",
-    "contentEncoding",
-    "contentLanguage",
-    "contentType",
-    "customTime",
-    "storageClass",
-)
-_OBJECT_FIELDS = (*_TEXT_FIELDS, "eventBasedHold", "metadata", "temporaryHold")
-# What the server says of a bucket; everything else is kept as the client sent it.
-_BUCKET_OUTPUT = (
-    *("kind", "id", "selfLink", "name", "projectNumber", "timeCreated", "updated", "metageneration", "etag"),
-    *("acl", "defaultObjectAcl", "owner"),
-)
-_BUCKET_DEFAULTS = {"location": "US", "locationType": "multi-region", "storageClass": "STANDARD"}
+_BUCKET_DEFAULTS = {
+    "location": "US",
+    "locationType": "multi-region",
+    "storageClass": "STANDARD",
+    "rpo": "DEFAULT",
+    "iamConfiguration": {
+        "uniformBucketLevelAccess": {"enabled": False},
+        "bucketPolicyOnly": {"enabled": False},
+        "publicAccessPrevention": "inherited",
+    },
+}
+_NOT_SHOWN = ("acl", "defaultObjectAcl", "iamPolicy")
 _LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 # Of the standard library only: the tables of the operating system differ from one to the next.
 _TYPES = mimetypes.MimeTypes()
 
 
-def object_json(stored: StoredObject, base: str) -> dict[str, Any]:
-    """Return an object's resource; `base` is where the client reaches the server."""
-    bucket, name = stored.uri.bucket, stored.uri.object
-    path = f"storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+def object_json(
+    stored: StoredObject, base: str, bucket: StoredBucket, *, full: bool = False, readable: bool = True
+) -> dict[str, Any]:
+    """Return an object's resource.
+
+    Args:
+        base: where the client reaches the server.
+        full: with the access control list.
+        readable: the client has named the key that the object was written with.
+    """
+    uri, attributes = stored.uri, stored.attributes
+    path = f"storage/v1/b/{uri.bucket}/o/{quote(uri.object, safe='')}"
     created = time_text(stored.generation)
-    checksums = stored.checksums
+    checksums = stored.checksums if readable else None
     resource = {
         "kind": "storage#object",
-        "id": f"{bucket}/{name}/{stored.generation}",
+        "id": f"{uri.bucket}/{uri.object}/{stored.generation}",
         "selfLink": f"{base}/{path}",
         "mediaLink": f"{base}/download/{path}?generation={stored.generation}&alt=media",
-        "name": name,
-        "bucket": bucket,
+        "name": uri.object,
+        "bucket": uri.bucket,
         "generation": str(stored.generation),
         "metageneration": str(stored.metageneration),
         "storageClass": "STANDARD",
@@ -58,32 +61,80 @@ def object_json(stored: StoredObject, base: str) -> dict[str, Any]:
         "updated": time_text(stored.updated_us),
         "timeStorageClassUpdated": created,
         "timeFinalized": created,
-        **stored.attributes,
-        "contentType": content_type(stored),
+        "retentionExpirationTime": _time_or_none(retained_until_us(stored, bucket)),
+        **_deleted(stored),
+        **{name: value for name, value in attributes.items() if name != "acl"},
+        # Vertex: an object that was composed without a type has none.
+        "contentType": attributes.get("contentType") if stored.component_count else content_type(stored),
     }
+    if full and not is_uniform(bucket.attributes):
+        entries = entries_of(attributes, "acl", of_object=True)
+        resource["acl"] = [object_acl_json(entry, stored, base) for entry in entries]
+        resource["owner"] = {"entity": OWNER}
     return {key: value for key, value in resource.items() if value is not None}
 
 
-def bucket_json(bucket: StoredBucket, base: str) -> dict[str, Any]:
-    """Return a bucket's resource."""
-    return {
+def bucket_json(bucket: StoredBucket, base: str, *, full: bool = False) -> dict[str, Any]:
+    """Return a bucket's resource; `full` with the access control lists."""
+    resource = {
         "kind": "storage#bucket",
         "id": bucket.name,
         "selfLink": f"{base}/storage/v1/b/{bucket.name}",
         # Emulator: every project sees every bucket, so none of them owns it.
         "projectNumber": "0",
         "name": bucket.name,
+        "generation": str(bucket.created_us),
         "timeCreated": time_text(bucket.created_us),
         "updated": time_text(bucket.updated_us or bucket.created_us),
         "metageneration": str(bucket.metageneration),
         "etag": bucket_etag(bucket),
         **_BUCKET_DEFAULTS,
-        **bucket.attributes,
+        **{name: value for name, value in bucket.attributes.items() if name not in _NOT_SHOWN},
+    }
+    if full and not is_uniform(bucket.attributes):
+        for field, render in (("acl", bucket_acl_json), ("defaultObjectAcl", default_acl_json)):
+            entries = entries_of(bucket.attributes, field)
+            resource[field] = [render(entry, bucket, base) for entry in entries]
+        resource["owner"] = {"entity": entries_of({}, "acl")[0]["entity"]}
+    return resource
+
+
+def bucket_acl_json(entry: Attributes, bucket: StoredBucket, base: str) -> dict[str, Any]:
+    """Return an entry of a bucket's list."""
+    link = f"{base}/storage/v1/b/{bucket.name}/acl/{quote(entry['entity'], safe='')}"
+    return {
+        "kind": "storage#bucketAccessControl",
+        "id": f"{bucket.name}/{entry['entity']}",
+        "selfLink": link,
+        "bucket": bucket.name,
+        **_acl_entry(entry),
+        "etag": bucket_etag(bucket),
+    }
+
+
+def default_acl_json(entry: Attributes, bucket: StoredBucket, base: str) -> dict[str, Any]:  # noqa: ARG001
+    """Return an entry of the list of a bucket's new objects."""
+    return {"kind": "storage#objectAccessControl", **_acl_entry(entry), "etag": bucket_etag(bucket)}
+
+
+def object_acl_json(entry: Attributes, stored: StoredObject, base: str) -> dict[str, Any]:
+    """Return an entry of an object's list."""
+    uri, entity = stored.uri, entry["entity"]
+    path = f"storage/v1/b/{uri.bucket}/o/{quote(uri.object, safe='')}/acl/{quote(entity, safe='')}"
+    return {
+        "kind": "storage#objectAccessControl",
+        "id": f"{uri.bucket}/{uri.object}/{stored.generation}/{entity}",
+        "selfLink": f"{base}/{path}",
+        "bucket": uri.bucket,
+        "object": uri.object,
+        "generation": str(stored.generation),
+        **_acl_entry(entry),
+        "etag": object_etag(stored),
     }
 
 
 def content_type(stored: StoredObject) -> str:
-    """The type the writer named; a file without a record is judged by its name."""
+    """The type the writer named; a file without one is judged by its name."""
     named = stored.attributes.get("contentType")
     return str(named) if named else _TYPES.guess_type(stored.uri.object)[0] or OCTET_STREAM
 
@@ -94,51 +145,20 @@ def object_etag(stored: StoredObject) -> str:
     return base64.b64encode(message).decode()
 
 
+def object_etags(stored: StoredObject) -> list[str]:
+    """Return the ETag of the JSON API, and that of the XML API when it is another."""
+    return [object_etag(stored), xml_etag(stored)]
+
+
+def xml_etag(stored: StoredObject) -> str:
+    """Vertex: in the XML API the MD5, and of an object that has none what the JSON API says."""
+    md5 = stored.checksums and stored.checksums.md5
+    return base64.b64decode(md5).hex() if md5 else object_etag(stored)
+
+
 def bucket_etag(bucket: StoredBucket) -> str:
     """Vertex: the metageneration in the same form."""
     return base64.b64encode(b"\x08" + _varint(bucket.metageneration)).decode()
-
-
-def object_attributes(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the fields that a client may set from an object's resource; output fields are ignored.
-
-    Raises:
-        GcsError: a value of the wrong type.
-    """
-    attributes = {name: body[name] for name in _OBJECT_FIELDS if body.get(name) is not None}
-    for name in _TEXT_FIELDS:
-        if name in attributes and not isinstance(attributes[name], str):
-            raise invalid(f"Invalid value for {name}: text is needed.", location=name)
-    if "metadata" in attributes:
-        attributes["metadata"] = _custom_metadata(attributes["metadata"])
-    return attributes
-
-
-def patched_object(old: Attributes, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a PATCH: null removes a field, and a key of `metadata`."""
-    merged = {**old, **{name: body[name] for name in _OBJECT_FIELDS if name in body}}
-    if isinstance(body.get("metadata"), dict):
-        both = {**old.get("metadata", {}), **body["metadata"]}
-        merged["metadata"] = {key: value for key, value in both.items() if value is not None}
-    return object_attributes(merged)
-
-
-def bucket_attributes(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what is kept of a bucket's resource."""
-    kept = {key: value for key, value in body.items() if key not in _BUCKET_OUTPUT and value is not None}
-    if isinstance(kept.get("location"), str):
-        kept["location"] = kept["location"].upper()
-        kept.setdefault("locationType", "region" if re.search(r"\d$", kept["location"]) else "multi-region")
-    return kept
-
-
-def patched_bucket(old: Attributes, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a PATCH: null removes a field, and a label."""
-    merged = {**old, **body}
-    if isinstance(body.get("labels"), dict):
-        both = {**old.get("labels", {}), **body["labels"]}
-        merged["labels"] = {key: value for key, value in both.items() if value is not None}
-    return bucket_attributes(merged)
 
 
 def time_text(time_us: int) -> str:
@@ -148,10 +168,28 @@ def time_text(time_us: int) -> str:
     return f"{when:%Y-%m-%dT%H:%M:%S}.{time_us // 1000 % 1000:03d}Z"
 
 
-def _custom_metadata(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
-        raise invalid("Invalid value for metadata: an object of texts is needed.", location="metadata")
-    return value
+def _deleted(stored: StoredObject) -> dict[str, Any]:
+    """The times of a version that is not the current one."""
+    if stored.gone_us is None:
+        return {"timeDeleted": _time_or_none(stored.deleted_us)}
+    return {"softDeleteTime": _time_or_none(stored.deleted_us), "hardDeleteTime": time_text(stored.gone_us)}
+
+
+def _time_or_none(time_us: int | None) -> str | None:
+    return None if time_us is None else time_text(time_us)
+
+
+def _acl_entry(entry: Attributes) -> dict[str, Any]:
+    kind, _, rest = entry["entity"].partition("-")
+    shown = {"entity": entry["entity"], "role": entry["role"]}
+    if kind in ("user", "group"):
+        shown["email"] = rest
+    elif kind == "domain":
+        shown["domain"] = rest
+    elif kind == "project":
+        team, _, number = rest.partition("-")
+        shown["projectTeam"] = {"projectNumber": number, "team": team}
+    return shown
 
 
 def _varint(value: int) -> bytes:

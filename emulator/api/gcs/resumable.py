@@ -11,10 +11,13 @@ from urllib.parse import quote
 from emulator.api.gcs.errors import GcsError, invalid
 from emulator.api.gcs.messages import Request, Response
 from emulator.api.gcs.uploads import Target
+from emulator.storage import GcsUri
 from emulator.storage.buckets import Buckets
 from emulator.storage.draft import Draft
 
 _MOST_SESSIONS = 10_000
+# Vertex: every request but the last brings at least this, and whole multiples of it are kept.
+_QUANTUM = 256 << 10
 _RANGE = re.compile(r"bytes\s+(?:\*|(\d{1,18})-(\d{1,18}|\*))/(\d{1,18}|\*)")
 
 
@@ -38,9 +41,24 @@ class ContentRange:
         return cls(start, None if end is None else end + 1, total)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the body is the whole object, however long it is."""
-        return self.start == 0 and self.end is None and self.total is None
+    def is_last(self) -> bool:
+        """Whether the object ends with the body."""
+        if self.total is None or self.end is None:
+            return self.total is self.end
+        return self.end >= self.total
+
+    def check_size(self) -> None:
+        """Raise GcsError when more is to come, and the body is too short."""
+        if self.start is None or self.end is None or self.is_last:
+            return
+        size = self.end - self.start
+        if size < _QUANTUM:
+            raise invalid(
+                "Invalid request. The number of bytes uploaded is required to be equal or greater than"
+                f" {_QUANTUM}, except for the final request (it's recommended to be the exact multiple of"
+                f" {_QUANTUM}). The received request contained {size} bytes, which does not meet this"
+                " requirement."
+            )
 
 
 @dataclass
@@ -50,6 +68,7 @@ class Session:
     id: str
     target: Target
     draft: Draft
+    total: int | None = None  # the size of the object, once a request has said it
     lock: threading.Lock = field(default_factory=threading.Lock)
     turn: int = 0  # counts requests, so that a cut one that lingers does not write any more
     finished: Response | None = None
@@ -67,19 +86,31 @@ class Sessions:
         """Start an upload; answers with its address."""
         body = request.json()
         media_type = request.headers.get("x-upload-content-type", "")
-        target = Target.parse(request, bucket, body, media_type)
-        target.check(self._buckets)
-        session = Session(secrets.token_urlsafe(24), target, self._buckets.draft(bucket))
-        with self._lock:
-            self._sessions[session.id] = session
-            oldest = self._sessions.popitem(last=False)[1] if len(self._sessions) > _MOST_SESSIONS else None
-        if oldest:
-            oldest.draft.discard()
+        target = Target.parse(self._buckets, request, bucket, body, media_type)
+        session = self.start(target, request.headers.get("x-upload-content-length", ""))
         location = (
             f"{request.base}/upload/storage/v1/b/{bucket}/o?uploadType=resumable"
             f"&name={quote(target.uri.object, safe='')}&upload_id={session.id}"
         )
         return Response(200, b"", {"location": location, "x-guploader-uploadid": session.id})
+
+    def start(self, target: Target, length: str = "") -> Session:
+        """Make a session for an object, whose length is as the client says it. Raises GcsError."""
+        target.check(self._buckets)
+        draft = self._buckets.draft(target.uri.bucket)
+        session = Session(secrets.token_urlsafe(24), target, draft, _length(length))
+        with self._lock:
+            self._sessions[session.id] = session
+            oldest = self._sessions.popitem(last=False)[1] if len(self._sessions) > _MOST_SESSIONS else None
+        if oldest:
+            oldest.draft.discard()
+        return session
+
+    def target(self, upload_id: str) -> GcsUri | None:
+        """The object that an upload is of; None where there is no upload of that id."""
+        with self._lock:
+            session = self._sessions.get(upload_id)
+        return session.target.uri if session else None
 
     def sink(self, request: Request) -> "ResumableSink":
         """Take a request that continues an upload, or asks how far it is. Raises GcsError."""
@@ -131,14 +162,16 @@ class ResumableSink:
         self._request = request
         self._range = ContentRange.parse(request.headers.get("content-range", ""))
         self._received = 0
+        self._range.check_size()
         with session.lock:
+            self._agree_on_total(session)
             if self._range.start is not None:  # a question how far the upload is disturbs no other request
                 session.turn += 1
-            if self._range.is_whole and not session.finished:
-                session.draft.restart()  # what came in before may be of other bytes
             self._turn = session.turn
             size = session.draft.size
-        start = self._range.start or 0
+            start = self._range.start if self._range.start is not None else size
+            if start < size and not session.finished:
+                session.draft.cut(start)  # what came in before may be of other bytes
         if start > size and not session.finished:
             # A client that retries asks how far the upload is, and goes on from there.
             raise GcsError(
@@ -147,7 +180,6 @@ class ResumableSink:
                 "Invalid request. According to the Content-Range header, the upload offset is"
                 f" {start} byte(s), which exceeds already uploaded size of {size} byte(s).",
             )
-        self._known = size - start  # bytes that came in before and are sent again
 
     def feed(self, data: bytes) -> None:
         if self._session.finished or self._range.start is None:
@@ -155,12 +187,9 @@ class ResumableSink:
         self._received += len(data)
         if self._range.end is not None and self._range.start + self._received > self._range.end:
             raise self._wrong_length()
-        new = data[self._known :]
-        self._known = max(0, self._known - len(data))
         with self._session.lock:
             self._check_turn()
-            if new:
-                self._session.draft.append(new)
+            self._session.draft.append(data)
 
     def finish(self) -> Response:
         session = self._session
@@ -169,10 +198,26 @@ class ResumableSink:
                 return session.finished
             self._check_turn()
             size, total = session.draft.size, self._total()
-            if total is not None and size > total:
+            if total is None:
+                return self._incomplete(size)
+            if size > total:
                 raise invalid(f"Invalid request. {size} bytes have come in, more than the {total} announced.")
+            if session.total not in (None, total):
+                raise invalid(
+                    f"Invalid request. {total} bytes have come in, not the {session.total} announced."
+                )
+            session.total = total
             complete = size == total
             return self._sessions.finish(session, self._request) if complete else self._incomplete(size)
+
+    def _agree_on_total(self, session: Session) -> None:
+        """Raise GcsError when the request names another size of the object than one before it."""
+        told = self._range.total
+        if told is not None and session.total not in (None, told) and not session.finished:
+            raise invalid(
+                f"Invalid request. The upload is of {session.total} bytes, as was said before; this request"
+                f" says {told}."
+            )
 
     def _total(self) -> int | None:
         """The size of the object, as far as the request says it. Raises GcsError: its body is not as long."""
@@ -200,9 +245,13 @@ class ResumableSink:
 
     def _incomplete(self, size: int) -> Response:
         headers = {"x-guploader-uploadid": self._session.id}
-        if size:
-            headers["range"] = f"bytes=0-{size - 1}"
+        if kept := size - size % _QUANTUM:
+            headers["range"] = f"bytes=0-{kept - 1}"
         if self._request.headers.get("x-guploader-no-308", "").lower() == "yes":
             # Go's HTTP client takes a 308 for a redirection.
             return Response(200, b"", {**headers, "x-http-status-code-override": "308"})
         return Response(308, b"", headers)
+
+
+def _length(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -2,24 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.routing import Match as RouteMatch
 from starlette.types import Message, Receive, Scope, Send
 
+from emulator.api.front import reset_connection
+from emulator.api.gcs.addressing import is_virtual_host, is_xml
 from emulator.api.gcs.batch import answer_batch
+from emulator.api.gcs.calls import Describe, faulty, status_of
+from emulator.api.gcs.cors import BucketCors
 from emulator.api.gcs.errors import GcsError, invalid, required
 from emulator.api.gcs.messages import MAX_JSON, Media, Query, Request, Response
 from emulator.api.gcs.resumable import Sessions
 from emulator.api.gcs.surface import DOWNLOAD_PREFIX, JSON_PREFIX, GcsSurface, guarded
 from emulator.api.gcs.uploads import Sink, media_sink, multipart_sink
-from emulator.storage import GcsUri, LocalStore
+from emulator.api.gcs.xml_surface import XmlSurface, continues_resumable, guarded_xml
+from emulator.instructions.faults import RpcFault
+from emulator.service.control import StorageCall, StorageGate
+from emulator.storage import GcsUri, LocalStore, StorageError
 from emulator.storage.buckets import Buckets
 
 _log = logging.getLogger(__name__)
@@ -30,9 +40,22 @@ _BATCH_PREFIX = "/batch/storage/v1"
 # Node's client leaves out `/storage/v1` where STORAGE_EMULATOR_HOST is set. No bucket can be called `b`.
 _BARE_PREFIX = "/b/"
 _PREFIXES = (f"{JSON_PREFIX}/", f"{DOWNLOAD_PREFIX}/", *_UPLOAD_PREFIXES, _BATCH_PREFIX, _BARE_PREFIX)
+_AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_PORT = re.compile(r":\d{1,5}$")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_USUAL_PORTS = {"http": "80", "https": "443"}
 _THREADS = 16
+# What begins an upload names the object within so many bytes.
+_HEAD = 16 << 10
+_NONE = (RpcFault(), 0)
 _PIECE = 1 << 20
 _SENT_PIECE = 256 << 10
+# Objects are other people's content on the emulator's own origin: no script of theirs may run there.
+_SANDBOX = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
+
+
+# Calls, and answers with an error what was raised.
+_Guard = Callable[[Callable[[], Response]], Awaitable[Response]]
 
 
 class ClientGone(Exception):
@@ -40,67 +63,129 @@ class ClientGone(Exception):
 
 
 class GcsRoute(BaseRoute):
-    """Everything below Cloud Storage's prefixes, and `GET /bucket/object`."""
+    """Everything below the JSON API's prefixes, and what `addressing` finds to be the XML API's."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalStore, gate: StorageGate) -> None:
         self._store = store
+        self._gate = gate
         self._buckets = Buckets(store)
         self._surface = GcsSurface(self._buckets)
         self._sessions = Sessions(self._buckets)
+        self._xml = XmlSurface(self._buckets, self._surface.objects, self._sessions)
+        self._describe = Describe(self._surface, self._sessions)
+        self.cors = BucketCors(self._buckets)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="gcs")
 
     def close(self) -> None:
         """Drop unfinished uploads and the threads; after the server has stopped."""
         self._executor.shutdown(cancel_futures=True)
         self._sessions.close()
+        self._xml.close()
+
+    def continues_upload(self, scope: Scope) -> bool:
+        """Whether a request goes on with a resumable upload, whose address is proof enough (Vertex)."""
+        request = _request(scope)
+        target = self._sessions.target(request.query.get("upload_id"))
+        if target is None:
+            return False
+        if not is_virtual_host(scope) and _is_json(scope):
+            return request.path.startswith(_UPLOAD_PREFIXES)
+        # Everything else with such a parameter would go through this door, too.
+        return is_xml(scope, self._store.has_bucket) and continues_resumable(request, target)
 
     def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
-        """Take Cloud Storage's prefixes, and reads below the name of a bucket that exists."""
+        """Take the JSON API's prefixes, and the requests of the XML API."""
         if scope["type"] != "http":
             return RouteMatch.NONE, {}
-        path = scope["path"]
-        ours = path.startswith(_PREFIXES) or path == _BARE_PREFIX[:-1] or self._is_plain_read(scope)
+        ours = _is_json(scope) or is_xml(scope, self._store.has_bucket)
         return (RouteMatch.FULL if ours else RouteMatch.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, after what is planned for it on purpose has happened."""
         request = _request(scope)
-        try:
-            if request.path.startswith(_UPLOAD_PREFIXES):
-                response = await self._upload(request, receive)
-            else:
-                response = await self._call(request, receive)
-        except ClientGone:
-            return
-        await self._send(request, response, receive, send)
+        is_json = not is_virtual_host(scope) and _is_json(scope)
+        if is_json and request.path.startswith(_BATCH_PREFIX):
+            # Each of its parts is a call of its own.
+            answered: Response | None = await self._answered(request, is_json, receive)
+        else:
+            head, receive = await _head(request, is_json, receive)
+            call = self._describe.json(request, head) if is_json else self._describe.xml(request)
+            answered = await self._pass_gate(call, request, is_json, receive)
+            if answered is None:
+                await reset_connection(scope, receive)
+        if answered is not None:
+            await self._send(request, answered, receive, send)
 
-    def _is_plain_read(self, scope: Scope) -> bool:
-        bucket, _, name = scope["path"].lstrip("/").partition("/")
-        return scope["method"] in ("GET", "HEAD") and bool(name) and self._store.has_bucket(bucket)
+    async def _pass_gate(
+        self, call: StorageCall, request: Request, is_json: bool, receive: Receive
+    ) -> Response | None:
+        """Answer a call, by itself or as a fault says; None: reset the connection."""
+        began, status = time.perf_counter(), "CANCELLED"
+        fault, number = await self._run(lambda: self._gate.fault(call)) if self._gate.may_act(call) else _NONE
+        try:
+            if fault.delay_s:
+                await asyncio.sleep(fault.delay_s)
+            if fault.reset:
+                status = "UNAVAILABLE"
+                return None
+            if fault.code:
+                async for _ in _pieces(receive):  # a client reads the answer once it has sent everything
+                    pass
+                response: Response | None = faulty(request, fault, number, is_json=is_json)
+            else:
+                response = await self._answered(request, is_json, receive)
+            status = status_of(response.status) if response else status
+            return response
+        except ClientGone:
+            return None
+        finally:
+            self._gate.note(call, status, time.perf_counter() - began, number)
+
+    async def _answered(self, request: Request, is_json: bool, receive: Receive) -> Response | None:
+        """Answer by itself; None: the client is gone."""
+        try:
+            if not is_json:
+                return await self._answer_xml(request, receive)
+            if request.path.startswith(_UPLOAD_PREFIXES):
+                return await self._upload(request, receive)
+            return await self._call(request, receive)
+        except ClientGone:
+            return None
+
+    async def _answer_xml(self, request: Request, receive: Receive) -> Response:
+        def guard(call: Callable[[], Response]) -> Awaitable[Response]:
+            return self._run(lambda: guarded_xml(request, call))
+
+        return await self._stream(lambda: self._xml.open(request), receive, guard)
 
     async def _call(self, request: Request, receive: Receive) -> Response:
         body = bytearray()
         async for piece in _pieces(receive):
             if len(body) <= MAX_JSON:  # a longer one is read to its end all the same
                 body += piece
-        request = Request(
-            request.method, request.path, request.query, request.headers, request.base, bytes(body)
-        )
-        return await self._run(lambda: self._answer(request))
+        whole = replace(request, body=bytes(body)).with_form_as_query()
+        return await self._run(lambda: self._answer(whole))
 
     def _answer(self, request: Request) -> Response:
         if len(request.body) > MAX_JSON:
             return guarded(request, lambda: _raise(invalid(f"The body exceeds {MAX_JSON} bytes.")), None)
         if request.path.startswith(_BATCH_PREFIX):
             return guarded(request, lambda: answer_batch(request, self._answer_part), None)
-        if request.path.startswith((JSON_PREFIX, DOWNLOAD_PREFIX)):
-            return self._surface.answer(request)
-        return self._surface.answer_xml(request)
+        return self._surface.answer(request)
 
     def _answer_part(self, request: Request) -> Response:
         if not request.path.startswith(f"{JSON_PREFIX}/"):
             raise invalid(f"{request.path[:200]} is not possible in a batch.")
-        return self._surface.answer(request)
+        call = self._describe.json(request)
+        began = time.perf_counter()
+        fault, number = self._gate.fault(call) if self._gate.may_act(call) else _NONE
+        self._gate.pause(fault.delay_s)
+        if fault.code or fault.reset:  # one part of a connection cannot be reset
+            response = faulty(request, fault, number, is_json=True)
+        else:
+            response = self._surface.answer(request)
+        self._gate.note(call, status_of(response.status), time.perf_counter() - began, number)
+        return response
 
     async def _upload(self, request: Request, receive: Receive) -> Response:
         uri = GcsUri(_bucket_of(request), request.query.get("name"))
@@ -110,37 +195,44 @@ class GcsRoute(BaseRoute):
             return await self._guarded(request, lambda: self._sessions.begin(begin, uri.bucket), uri)
         if request.verb == "DELETE":
             return await self._guarded(request, lambda: self._sessions.cancel(request), uri)
-        sink: Sink | None = None
 
-        def opened() -> Response:
-            nonlocal sink
-            sink = self._sink(request, uri.bucket)
-            return Response(200)
+        def guard(call: Callable[[], Response]) -> Awaitable[Response]:
+            return self._guarded(request, call, uri)
 
-        response = await self._guarded(request, opened, uri)
-        return response if sink is None else await self._receive(request, sink, uri, receive)
+        return await self._stream(lambda: self._sink(request, uri.bucket), receive, guard)
 
     def _sink(self, request: Request, bucket: str) -> Sink:
         kind = request.query.get("uploadType")
         if request.query.get("upload_id"):
             return self._sessions.sink(request)
-        if request.verb != "POST":
-            raise GcsError(405, "methodNotAllowed", f"{request.verb} is not possible here; use POST.")
+        if request.verb not in ("POST", "PUT"):
+            raise GcsError(405, "methodNotAllowed", f"{request.verb} is not possible here; use POST or PUT.")
         if kind == "multipart":
             return multipart_sink(self._buckets, request, bucket)
         if kind == "media":
             return media_sink(self._buckets, request, bucket)
         raise required("uploadType") if not kind else invalid(f"Invalid upload type {kind!r}.")
 
-    async def _receive(self, request: Request, sink: Sink, uri: GcsUri, receive: Receive) -> Response:
-        """Pass the body to the sink, however it ends."""
+    async def _stream(self, open_sink: Callable[[], Sink], receive: Receive, guard: _Guard) -> Response:
+        """Open a sink and pass the body to it, however that ends."""
+        sink: Sink | None = None
+
+        def opened() -> Response:
+            nonlocal sink
+            sink = open_sink()
+            return Response(200)
+
+        response = await guard(opened)
+        return response if sink is None else await self._receive(sink, receive, guard)
+
+    async def _receive(self, sink: Sink, receive: Receive, guard: _Guard) -> Response:
         ended = False
         try:
             async for piece in _pieces(receive):
-                failure = await self._guarded(request, partial(_fed, sink, piece), uri)
+                failure = await guard(partial(_fed, sink, piece))
                 if failure.status != 200:
                     return failure
-            response = await self._guarded(request, sink.finish, uri)
+            response = await guard(sink.finish)
             ended = response.status < 400
             return response
         finally:
@@ -148,7 +240,7 @@ class GcsRoute(BaseRoute):
                 sink.abandon()
 
     async def _send(self, request: Request, response: Response, receive: Receive, send: Send) -> None:
-        headers = {"vary": "Origin, X-Origin", **response.headers}
+        headers = {"vary": "Origin, X-Origin", **response.headers, **_SANDBOX}
         body = response.body
         if isinstance(body, bytes) and response.status not in (204, 304):
             headers["content-length"] = str(len(body))
@@ -174,6 +266,9 @@ class GcsRoute(BaseRoute):
         # Sending to a client that is gone raises nothing; only receiving tells.
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
+            if media.length is None:
+                await self._send_all(media.file, gone, send)
+                return
             left = media.length
             await self._run(partial(media.file.seek, media.start))
             while left and not gone.done():
@@ -190,6 +285,18 @@ class GcsRoute(BaseRoute):
             with suppress(asyncio.CancelledError):
                 await gone
 
+    async def _send_all(self, file: BinaryIO, gone: asyncio.Future[None], send: Send) -> None:
+        """Send a file whose length is not known; an error is a connection that closes before the end."""
+        more = True
+        while more and not gone.done():
+            try:
+                data = await self._run(partial(file.read, _SENT_PIECE))
+            except StorageError as error:
+                _log.error("A download is cut off: %s", error)
+                return
+            more = bool(data)
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
     async def _guarded(self, request: Request, call: Callable[[], Response], uri: GcsUri) -> Response:
         return await self._run(lambda: guarded(request, call, uri, reading=False))
 
@@ -197,27 +304,88 @@ class GcsRoute(BaseRoute):
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
 
-def mount(app: Starlette, store: LocalStore) -> GcsRoute:
+def mount(app: Starlette, store: LocalStore, gate: StorageGate) -> GcsRoute:
     """Add the surface to an application, behind all routes it has; close what is returned."""
-    route = GcsRoute(store)
+    route = GcsRoute(store, gate)
+    app.router.routes.insert(0, _VirtualHosts(route))
     app.router.routes.append(route)
     return route
 
 
+class _VirtualHosts(BaseRoute):
+    """Every path of a host that names a bucket, before all other routes."""
+
+    def __init__(self, route: GcsRoute) -> None:
+        self._route = route
+
+    def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
+        """Take what is called by a bucket's own host name."""
+        return (RouteMatch.FULL if is_virtual_host(scope) else RouteMatch.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._route.handle(scope, receive, send)
+
+
+async def _head(request: Request, is_json: bool, receive: Receive) -> tuple[bytes, Receive]:
+    """The first bytes of an upload, or of a bucket to be, whose URL does not name it, and what gives the body
+    from its beginning; no bytes of anything else."""
+    names_in_body = request.path.startswith(_UPLOAD_PREFIXES) or request.path == f"{JSON_PREFIX}/b"
+    if not is_json or request.method != "POST" or not names_in_body or request.query.get("name"):
+        return b"", receive
+    events: list[Message] = []
+    head = b""
+    while len(head) < _HEAD and (not events or events[-1].get("more_body", False)):
+        events.append(await receive())
+        head += events[-1].get("body", b"")
+
+    async def replay() -> Message:
+        return events.pop(0) if events else await receive()
+
+    return head[:_HEAD], replay
+
+
+def _is_json(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith(_PREFIXES) or path == _BARE_PREFIX[:-1]
+
+
 def _request(scope: Scope) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    host, port = scope.get("server") or ("localhost", None)
-    authority = headers.get("host") or (f"{host}:{port}" if port else host)
+    headers: dict[str, str] = {}
+    for name, value in (
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+    ):
+        # Some headers may come several times, X-Goog-Hash for one.
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
     path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="surrogateescape")
-    if f"{path}/".startswith(_BARE_PREFIX):
+    if f"{path}/".startswith(_BARE_PREFIX) and not is_virtual_host(scope):
         path = JSON_PREFIX + path
     return Request(
         method=scope["method"],
         path=path,
         query=Query(scope["query_string"].decode(errors="surrogateescape")),
         headers=headers,
-        base=f"{scope.get('scheme', 'http')}://{authority}",
+        base=_base(scope, headers),
     )
+
+
+def _base(scope: Scope, headers: Mapping[str, str]) -> str:
+    """Where the client reaches the server: by its Host, or by what a proxy says it asked the proxy for."""
+    host, port = scope.get("server") or ("localhost", None)
+    authority = headers.get("host") or (f"{host}:{port}" if port else host)
+    forwarded = {
+        name: headers.get(f"x-forwarded-{name}", "").split(",")[0].strip()
+        for name in ("proto", "host", "port", "prefix")
+    }
+    scheme = scope.get("scheme", "http")
+    if forwarded["proto"] in ("http", "https"):
+        scheme = forwarded["proto"]
+    if _AUTHORITY.fullmatch(forwarded["host"]):
+        authority = forwarded["host"]
+        if forwarded["port"].isdigit() and not _PORT.search(authority):
+            authority += "" if forwarded["port"] == _USUAL_PORTS[scheme] else f":{forwarded['port']}"
+    prefix = forwarded["prefix"].rstrip("/")
+    return f"{scheme}://{authority}{prefix if _PREFIX.fullmatch(prefix) else ''}"
 
 
 def _bucket_of(request: Request) -> str:

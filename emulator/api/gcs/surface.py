@@ -1,16 +1,13 @@
 """From a URL of Cloud Storage to the call that answers it, and from errors to responses."""
 
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from typing import Any
-from urllib.parse import unquote
 
+from emulator.api.gcs.acl_calls import AclCalls
 from emulator.api.gcs.buckets import BucketCalls
-from emulator.api.gcs.conditions import Conditions
 from emulator.api.gcs.errors import GcsError, NotModified, from_storage, not_implemented
 from emulator.api.gcs.messages import Request, Response, json_response
 from emulator.api.gcs.objects import ObjectCalls
@@ -24,16 +21,16 @@ DOWNLOAD_PREFIX = "/download/storage/v1"
 
 # What comes after an object or a bucket and is not emulated: 501 instead of 404.
 _PARTS_NOT_EMULATED = {
-    "acl": "Access control",
     "anywhereCaches": "Anywhere Cache",
-    "defaultObjectAcl": "Access control",
+    "bulkRestore": "Restoring several objects at once",
     "folders": "Hierarchical namespace",
     "hmacKeys": "HMAC keys",
-    "iam": "Access control",
-    "lockRetentionPolicy": "Retention",
+    "iam": "Access control of single objects",
     "managedFolders": "Managed folders",
     "notificationConfigs": "Notifications",
-    "restore": "Soft delete",
+    "operations": "Long-running operations",
+    "relocate": "Moving a bucket",
+    "restore": "Soft delete of buckets",
     "watch": "Watching for changes",
 }
 
@@ -42,6 +39,7 @@ _PARTS_NOT_EMULATED = {
 class _Route:
     verb: str
     pattern: tuple[str, ...]
+    name: str
     call: Callable[..., Response]
 
     def match(self, segments: list[str]) -> list[str] | None:
@@ -59,28 +57,26 @@ class GcsSurface:
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
-        self._objects = ObjectCalls(buckets)
-        self._routes = list(_routes(BucketCalls(buckets), self._objects))
+        self.objects = ObjectCalls(buckets)
+        lists = [
+            ("b/*/acl", "bucketAccessControls", AclCalls(buckets, "acl")),
+            ("b/*/defaultObjectAcl", "defaultObjectAccessControls", AclCalls(buckets, "defaultObjectAcl")),
+            ("b/*/o/*/acl", "objectAccessControls", AclCalls(buckets, "")),
+        ]
+        self._routes = list(_routes(BucketCalls(buckets), self.objects, lists))
 
     def answer(self, request: Request) -> Response:
         """Answer a request below `/storage/v1` or `/download/storage/v1`."""
         return guarded(request, lambda: self._answer(request), _uri_of(request))
 
-    def answer_xml(self, request: Request) -> Response:
-        """Answer `GET /bucket/object`, the way Go's client and public URLs read objects."""
-        bucket, _, name = request.path.lstrip("/").partition("/")
-        response = guarded(request, lambda: self._download(request), GcsUri(bucket, unquote(name)))
-        return response if response.status < 400 or response.status == 416 else _as_xml(response)
-
-    def _download(self, request: Request) -> Response:
-        bucket, _, name = "/".join(request.segments()).partition("/")
-        conditions = Conditions.parse_xml(request.query, request.headers)
-        return self._objects.download(request, GcsUri(bucket, name), conditions)
+    def name(self, request: Request) -> str:
+        """The method that a request calls, as in `storage.objects.get`; "" where there is none."""
+        segments = _below_prefix(request)
+        fitting = (route for route in self._routes if route.match(segments) is not None)
+        return next((route.name for route in fitting if route.verb == request.verb), "")
 
     def _answer(self, request: Request) -> Response:
-        segments = request.segments()
-        downloads = segments[0] == "download"
-        segments = segments[3:] if downloads else segments[2:]
+        segments = _below_prefix(request)
         allowed = []
         for route in self._routes:
             values = route.match(segments)
@@ -128,6 +124,11 @@ def error_response(request: Request, error: GcsError) -> Response:
     return json_response(error.to_json(), error.code)
 
 
+def _below_prefix(request: Request) -> list[str]:
+    segments = request.segments()
+    return segments[3:] if segments[0] == "download" else segments[2:]
+
+
 def _uri_of(request: Request) -> GcsUri | None:
     """The object, or the bucket, that a request is about, for its error message."""
     with suppress(GcsError, IndexError):
@@ -139,45 +140,50 @@ def _uri_of(request: Request) -> GcsUri | None:
     return None
 
 
-def _as_xml(response: Response) -> Response:
-    codes = {304: "NotModified", 404: "NoSuchKey", 412: "PreconditionFailed"}
-    message = ""
-    if isinstance(response.body, bytes) and response.body:
-        with suppress(ValueError, KeyError):
-            message = json.loads(response.body)["error"]["message"]
-    code = codes.get(response.status, "InvalidRequest")
-    body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    document = f"<?xml version='1.0' encoding='UTF-8'?>{body}".encode()
-    return Response(response.status, document, {"content-type": "application/xml; charset=UTF-8"})
-
-
-def _routes(buckets: BucketCalls, objects: ObjectCalls) -> Iterator[_Route]:
-    table: list[tuple[str, str, Any]] = [
-        ("GET", "b", buckets.list),
-        ("POST", "b", buckets.insert),
-        ("GET", "b/*", buckets.get),
-        ("PUT", "b/*", buckets.update),
-        ("PATCH", "b/*", buckets.patch),
-        ("DELETE", "b/*", buckets.delete),
-        ("GET", "b/*/storageLayout", buckets.storage_layout),
-        ("GET", "b/*/iam", buckets.iam_policy),
-        ("GET", "b/*/iam/testPermissions", buckets.test_permissions),
-        ("GET", "b/*/acl", buckets.nothing("bucketAccessControls")),
-        ("GET", "b/*/defaultObjectAcl", buckets.nothing("objectAccessControls")),
-        ("GET", "b/*/notificationConfigs", buckets.nothing("notifications")),
-        ("GET", "b/*/folders", buckets.nothing("folders")),
-        ("GET", "b/*/managedFolders", buckets.nothing("managedFolders")),
-        ("GET", "b/*/o", objects.list),
-        ("GET", "b/*/o/*", objects.get),
-        ("PUT", "b/*/o/*", objects.update),
-        ("PATCH", "b/*/o/*", objects.patch),
-        ("DELETE", "b/*/o/*", objects.delete),
-        ("GET", "b/*/o/*/acl", buckets.nothing("objectAccessControls")),
-        ("POST", "b/*/o/*/compose", objects.compose),
-        ("POST", "b/*/o/*/copyTo/b/*/o/*", objects.copy),
-        ("POST", "b/*/o/*/rewriteTo/b/*/o/*", objects.rewrite),
-        ("POST", "b/*/o/*/moveTo/o/*", objects.move),
-        ("GET", "projects/*/hmacKeys", lambda request, _: buckets.nothing("hmacKeysMetadata")(request)),
+def _routes(
+    buckets: BucketCalls, objects: ObjectCalls, lists: Sequence[tuple[str, str, AclCalls]]
+) -> Iterator[_Route]:
+    table: list[tuple[str, str, str, Any]] = [
+        ("GET", "b", "buckets.list", buckets.list),
+        ("POST", "b", "buckets.insert", buckets.insert),
+        ("GET", "b/*", "buckets.get", buckets.get),
+        ("PUT", "b/*", "buckets.update", buckets.update),
+        ("PATCH", "b/*", "buckets.patch", buckets.patch),
+        ("DELETE", "b/*", "buckets.delete", buckets.delete),
+        ("GET", "b/*/storageLayout", "buckets.getStorageLayout", buckets.storage_layout),
+        ("POST", "b/*/lockRetentionPolicy", "buckets.lockRetentionPolicy", buckets.lock_retention_policy),
+        ("GET", "b/*/iam", "buckets.getIamPolicy", buckets.get_policy),
+        ("PUT", "b/*/iam", "buckets.setIamPolicy", buckets.set_policy),
+        ("GET", "b/*/iam/testPermissions", "buckets.testIamPermissions", buckets.test_permissions),
+        ("GET", "b/*/notificationConfigs", "notifications.list", buckets.nothing("notifications")),
+        ("GET", "b/*/folders", "folders.list", buckets.nothing("folders")),
+        ("GET", "b/*/managedFolders", "managedFolders.list", buckets.nothing("managedFolders")),
+        ("GET", "b/*/o", "objects.list", objects.list),
+        ("GET", "b/*/o/*", "objects.get", objects.get),
+        ("PUT", "b/*/o/*", "objects.update", objects.update),
+        ("PATCH", "b/*/o/*", "objects.patch", objects.patch),
+        ("DELETE", "b/*/o/*", "objects.delete", objects.delete),
+        ("POST", "b/*/o/*/restore", "objects.restore", objects.restore),
+        ("POST", "b/*/o/*/compose", "objects.compose", objects.compose),
+        ("POST", "b/*/o/*/copyTo/b/*/o/*", "objects.copy", objects.copy),
+        ("POST", "b/*/o/*/rewriteTo/b/*/o/*", "objects.rewrite", objects.rewrite),
+        ("POST", "b/*/o/*/moveTo/o/*", "objects.move", objects.move),
+        ("GET", "projects/*/serviceAccount", "projects.serviceAccount.get", buckets.service_account),
+        (
+            "GET",
+            "projects/*/hmacKeys",
+            "projects.hmacKeys.list",
+            lambda request, _: buckets.nothing("hmacKeysMetadata")(request),
+        ),
     ]
-    for verb, pattern, call in table:
-        yield _Route(verb, tuple(pattern.split("/")), call)
+    for where, resource, calls in lists:
+        table += [
+            ("GET", where, f"{resource}.list", calls.list),
+            ("POST", where, f"{resource}.insert", calls.insert),
+            ("GET", f"{where}/*", f"{resource}.get", calls.get),
+            ("PUT", f"{where}/*", f"{resource}.update", calls.update),
+            ("PATCH", f"{where}/*", f"{resource}.patch", calls.update),
+            ("DELETE", f"{where}/*", f"{resource}.delete", calls.delete),
+        ]
+    for verb, pattern, name, call in table:
+        yield _Route(verb, tuple(pattern.split("/")), f"storage.{name}", call)

@@ -3,15 +3,18 @@
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from email.parser import BytesParser
 from typing import Any, Protocol
 
+from emulator.api.gcs.acl import check_lists_allowed
 from emulator.api.gcs.conditions import Conditions
+from emulator.api.gcs.configuration import check_bucket_allows, object_attributes, parameters
+from emulator.api.gcs.encryption import encryption_attributes, key_digest
 from emulator.api.gcs.errors import invalid, required
 from emulator.api.gcs.messages import Request, Response, boundary_of, gunzip, json_response, parse_json
-from emulator.api.gcs.resources import OCTET_STREAM, object_attributes, object_json
+from emulator.api.gcs.resources import OCTET_STREAM, object_json
 from emulator.storage import GcsUri, ObjectNotFound
 from emulator.storage.buckets import Buckets
 from emulator.storage.draft import Draft
@@ -40,29 +43,42 @@ class Target:
     uri: GcsUri
     attributes: Attributes
     conditions: Conditions
-    crc32c: str = ""  # what the client says it is; "" if it does not
-    md5: str = ""
+    hashes: tuple[tuple[str, str], ...]  # what the client says they are: CRC32C or MD5, and the value
+    full: bool  # the answer has the access control list
 
     @classmethod
-    def parse(cls, request: Request, bucket: str, body: Mapping[str, Any], media_type: str) -> "Target":
+    def parse(
+        cls, buckets: Buckets, request: Request, bucket: str, body: Mapping[str, Any], media_type: str
+    ) -> "Target":
         """Put together what the URL, the metadata and the headers say. Raises GcsError."""
         name = request.query.get("name") or body.get("name")
         if not isinstance(name, str) or not name:
             raise required("name")
+        stored_bucket = buckets.bucket(bucket)
+        if "acl" in body:
+            check_lists_allowed(stored_bucket.attributes)
         named = {"contentEncoding": request.query.get("contentEncoding") or None, **body}
-        attributes = object_attributes(named)
-        attributes.setdefault("contentType", media_type or OCTET_STREAM)
+        attributes = {
+            "contentType": media_type or OCTET_STREAM,
+            **object_attributes(named),
+            **parameters(request.query, stored_bucket.attributes),
+            **encryption_attributes(key_digest(request.headers)),
+        }
+        check_bucket_allows(attributes, stored_bucket)
         conditions = Conditions.parse(request.query, request.headers)
-        target = cls(GcsUri(bucket, name), attributes, conditions, *_text(body, "crc32c", "md5Hash"))
+        told = [("CRC32C", _text(body, "crc32c")), ("MD5", _text(body, "md5Hash"))]
+        hashes = tuple((kind, value) for kind, value in told if value)
+        projection = request.query.get("projection", "full" if "acl" in body else "noAcl")
+        target = cls(GcsUri(bucket, name), attributes, conditions, hashes, projection == "full")
         return target.with_hashes(request.headers)
 
     def with_hashes(self, headers: Mapping[str, str]) -> "Target":
-        """Add the checksums that came in headers."""
+        """Add the checksums that came in headers: all of them are compared, wherever they stood."""
         pairs = (entry.strip().partition("=") for entry in headers.get("x-goog-hash", "").split(","))
-        hashes = {name: value for name, _, value in pairs}
-        crc32c = hashes.get("crc32c") or self.crc32c
-        md5 = hashes.get("md5") or headers.get("content-md5") or self.md5
-        return Target(self.uri, self.attributes, self.conditions, crc32c, md5)
+        told = [(name.strip().upper(), value.strip()) for name, _, value in pairs]
+        told += [("MD5", entry.strip()) for entry in headers.get("content-md5", "").split(",")]
+        known = tuple((kind, value) for kind, value in told if kind in ("CRC32C", "MD5") and value)
+        return replace(self, hashes=(*self.hashes, *known))
 
     def check(self, buckets: Buckets) -> None:
         """Refuse before the first byte what would be refused after the last one."""
@@ -74,13 +90,17 @@ class Target:
     def publish(self, buckets: Buckets, draft: Draft, base: str) -> Response:
         """Compare the checksums, and make the draft the object."""
         found = draft.checksums()
-        for kind, told, computed in (("MD5", self.md5, found.md5), ("CRC32C", self.crc32c, found.crc32c)):
-            if told and told != computed:
+        computed = {"MD5": found.md5, "CRC32C": found.crc32c}
+        for kind, told in self.hashes:
+            if told != computed[kind]:
                 draft.discard()
-                text = f'Provided {kind} hash "{told}" doesn\'t match calculated {kind} hash "{computed}".'
+                text = (
+                    f'Provided {kind} hash "{told}" doesn\'t match calculated {kind} hash "{computed[kind]}".'
+                )
                 raise invalid(text)
         stored = buckets.publish(draft, self.uri, self.attributes, self.conditions.check_write)
-        return json_response(object_json(stored, base))
+        bucket = buckets.bucket(self.uri.bucket)
+        return json_response(object_json(stored, base, bucket, full=self.full))
 
 
 class MediaSink:
@@ -183,7 +203,9 @@ def media_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
     """Begin a simple upload."""
     media_type = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding") or None
-    target = Target.parse(request, bucket, {"contentEncoding": encoding} if encoding else {}, media_type)
+    target = Target.parse(
+        buckets, request, bucket, {"contentEncoding": encoding} if encoding else {}, media_type
+    )
     return MediaSink(buckets, target, request.base)
 
 
@@ -192,13 +214,17 @@ def multipart_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
 
     def open_media(metadata: bytes, headers: Message) -> MediaSink:
         body = parse_json(metadata, {})
-        target = Target.parse(request, bucket, body, str(headers.get("content-type") or ""))
+        target = Target.parse(buckets, request, bucket, body, str(headers.get("content-type") or ""))
         return MediaSink(buckets, target, request.base)
 
-    sink = MultipartSink(request.headers.get("content-type", ""), open_media)
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "multipart/related":
+        # A form of any web page can send multipart/form-data.
+        raise invalid(f"A multipart upload must be multipart/related, it is {content_type[:100]!r}.")
+    sink = MultipartSink(content_type, open_media)
     gzipped = request.headers.get("content-encoding", "").lower() == "gzip"
     return GunzipSink(sink) if gzipped else sink
 
 
-def _text(body: Mapping[str, Any], *names: str) -> list[str]:
-    return [str(body.get(name) or "") for name in names]
+def _text(body: Mapping[str, Any], name: str) -> str:
+    return str(body.get(name) or "")

@@ -2,17 +2,21 @@
 
 from emulator.service.control.calls import CallRecord, ConnectionReset, Gate, Incoming
 from emulator.service.control.canned import Canned
+from emulator.service.control.example import Examples
 from emulator.service.control.faults import Faults
 from emulator.service.control.history import History
 from emulator.service.control.journal import Journal
 from emulator.service.control.metrics import Metrics
 from emulator.service.control.paces import Paces
+from emulator.service.control.scopes import Scopes
+from emulator.service.control.storage_gate import StorageCall, StorageGate
 from emulator.service.control.watch import Watch
 
 __all__ = [
     "CallRecord",
     "Canned",
     "ConnectionReset",
+    "Examples",
     "Faults",
     "Gate",
     "History",
@@ -20,5 +24,8 @@ __all__ = [
     "Journal",
     "Metrics",
     "Paces",
+    "Scopes",
+    "StorageCall",
+    "StorageGate",
     "Watch",
 ]

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,14 @@ from emulator.service.context import Context
 from emulator.service.control.faults import Faults
 from emulator.service.control.journal import Entry, Journal, shown_headers
 from emulator.service.control.paces import Paces
+from emulator.service.control.watch import Watch
 from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument, Unavailable
 from emulator.vertex.names import project_number
 
+OBSERVER = "x-goog-emulator-observer"
+"""A header with which a read leaves no trace: no fault acts on it, and the journal does not have it."""
+
+_READS = ("Get", "List")
 _PROJECT = re.compile(r"projects/([^/]+)")
 
 
@@ -40,6 +45,7 @@ class CallRecord:
 
     gate: "Gate"
     entry: Entry
+    observes: bool = False
 
     def admit(self, request: Any) -> Instructions:
         """Let what is planned for this call happen to it; what its header asks for beyond that.
@@ -49,20 +55,26 @@ class CallRecord:
         """
         self.entry.request = request
         self.entry.project = self.gate.project_of(request)
+        if self.observes:
+            return Instructions()
         instructions = _instructions(self.entry.headers.get(HEADER, ""))
         fault, number = self.gate.faults.of_call(self.entry.key, self.entry.project)
         if fault is not None:
             self.entry.faults.append(number)
-            _happen(fault, f"fault {number}")
-        _happen(instructions.fault, HEADER)
+            _happen(fault, f"fault {number}", self.gate.pause)
+        _happen(instructions.fault, HEADER, self.gate.pause)
         return instructions
 
 
 class Gate:
-    """Every call goes through it. `may_hold` says whether calls may take long just now."""
+    """Every call goes through it. `may_hold` says whether calls may take long just now; `pause` lets time
+    pass as long as the server goes on."""
 
-    def __init__(self, context: Context, paces: Paces, faults: Faults, journal: Journal) -> None:
+    def __init__(
+        self, context: Context, watch: Watch, paces: Paces, faults: Faults, journal: Journal
+    ) -> None:
         self._context = context
+        self.pause = watch.pause
         self._paces = paces
         self.faults = faults
         self._journal = journal
@@ -76,15 +88,18 @@ class Gate:
         """The time of one call; whatever it ends with is put into the journal."""
         headers = shown_headers(incoming.headers or {})
         entry = Entry(key, version, incoming.surface, self._context.database.now(), headers)
+        observes = OBSERVER in (incoming.headers or {}) and key.rpartition("/")[2].startswith(_READS)
         began = time.perf_counter()
         try:
-            yield CallRecord(self, entry)
+            self._paces.look()
+            yield CallRecord(self, entry, observes)
         except ApiError as error:
             entry.status = error.status
             raise
         finally:
             entry.seconds = time.perf_counter() - began
-            self._journal.add(entry)
+            if not observes:
+                self._journal.add(entry)
 
     def project_of(self, request: Any) -> str:
         """The number of the project that a request is about, or nothing."""
@@ -103,9 +118,9 @@ def _instructions(text: str) -> Instructions:
         raise InvalidArgument(str(error)) from None
 
 
-def _happen(fault: RpcFault, origin: str) -> None:
+def _happen(fault: RpcFault, origin: str, pause: Callable[[float], None]) -> None:
     if fault.delay_s:
-        time.sleep(fault.delay_s)
+        pause(fault.delay_s)
     if fault.reset:
         # What a client's own gRPC says of a connection that was reset.
         raise ConnectionReset(fault.message or "Connection reset by peer")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
-from emulator.inference.canned import check_lines
+from emulator.files import size_text
+from emulator.inference.canned import MOST_BYTES, check_lines
 from emulator.inference.manifest import OBJECTIVES, ManifestError
 from emulator.service.context import Context, Place
 from emulator.service.fields import check_display_name, refuse
@@ -82,11 +83,18 @@ class Canned:
         try:
             prefix = GcsUri.parse_prefix(directory)
             found: list[str] = []
+            left = MOST_BYTES
             for info in self._context.store.list(prefix.bucket, prefix.object):
                 name = info.uri.object.removeprefix(prefix.object)
                 if name.endswith(".jsonl") and not name.startswith("errors_") and "/" not in name:
+                    left -= info.size
+                    if left < 0:
+                        raise FailedPrecondition(
+                            f"The .jsonl files in {directory} are larger than {size_text(MOST_BYTES)}, the"
+                            " most that canned predictions may have."
+                        )
                     with self._context.store.open_read(info.uri) as file:
-                        found += file.read().decode().splitlines()
+                        found += file.read(info.size).decode().splitlines()
         except InvalidUri as error:
             raise InvalidArgument(str(error)) from None
         except (StorageError, UnicodeDecodeError) as error:

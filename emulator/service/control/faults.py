@@ -2,21 +2,27 @@
 
 import difflib
 import json
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from emulator.database import FaultRow, NewJob
+from emulator.database import Cached, FaultRow, NewJob
 from emulator.instructions import InstructionError
-from emulator.instructions.faults import JobFault, Plan, RpcFault, dump_faults, parse_plan
+from emulator.instructions.faults import (
+    STORAGE_METHODS,
+    JobFault,
+    Plan,
+    RpcFault,
+    dump_faults,
+    method_matches,
+    parse_plan,
+)
 from emulator.service.context import Context, id_number
 from emulator.vertex.errors import InvalidArgument, NotFound
 from emulator.vertex.names import check_project, project_number
 
-# How old the list of plans may be where another server may have changed it.
+# How old the list of plans may be, on a database that servers share.
 _MAX_AGE_S = 1.0
 
 
@@ -34,9 +40,8 @@ class Faults:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._lock = threading.Lock()
-        self._plans: tuple[_Kept, ...] | None = None
-        self._read_at = 0.0
+        # Another server may have changed them.
+        self._plans = Cached(self._read_plans, _MAX_AGE_S if context.database.is_shared else None)
 
     def add(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a plan; its account."""
@@ -54,13 +59,16 @@ class Faults:
             raise InvalidArgument(str(error)) from None
         if plan.project:
             check_project(plan.project)
-        keys = [f"{rpc.service}/{rpc.name}" for rpc in self._context.contract.methods()]
-        if not plan.is_for_jobs and not any(map(plan.hits_method, keys)):
-            names = sorted({key.rpartition("/")[2] for key in keys})
-            near = difflib.get_close_matches(plan.method.rpartition("/")[2], names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "such as GetBatchPredictionJob or *Model"
-            raise InvalidArgument(f"method is {plan.method[:200]!r}, which no RPC fits; {hint}")
+        if plan.is_for_storage:
+            check_method(plan.method, STORAGE_METHODS, "call of Cloud Storage", "storage.objects.insert")
+        elif not plan.is_for_jobs:
+            check_method(plan.method, self.rpcs, "RPC", "GetBatchPredictionJob or *Model")
         return plan
+
+    @property
+    def rpcs(self) -> Sequence[str]:
+        """Every RPC, as `JobService/GetBatchPredictionJob`."""
+        return [f"{rpc.service}/{rpc.name}" for rpc in self._context.contract.methods()]
 
     def list(self) -> list[dict[str, Any]]:
         """The accounts of all plans."""
@@ -86,31 +94,47 @@ class Faults:
 
     def forget(self) -> None:
         """Read the plans anew at the next occasion."""
-        with self._lock:
-            self._plans = None
+        self._plans.forget()
 
     @property
     def may_delay(self) -> bool:
         """Whether a plan may hold calls up; never looks at the database, so that event loops can ask."""
-        plans = self._plans
+        plans = self._plans.kept
         return plans is None or any(
             isinstance(kept.plan.effect, RpcFault) and kept.plan.effect.delay_s > 0 for kept in plans
         )
 
     def of_call(self, key: str, project: str) -> tuple[RpcFault | None, int]:
         """What the first plan that fits a call does to it, and the plan's number; None when no plan acts."""
-        for kept in self._all():
+        for kept in self._plans.get():
             effect = kept.plan.effect
-            if not isinstance(effect, RpcFault) or not kept.plan.hits_method(key):
+            if not isinstance(effect, RpcFault) or kept.plan.is_for_storage or not kept.plan.hits_method(key):
                 continue
             if kept.project in ("", project) and self._acts(kept, fires=True):
                 return effect, kept.number
         return None, 0
 
+    @property
+    def may_hit_storage(self) -> bool:
+        """Whether a plan may be on calls of Cloud Storage; as `may_delay`."""
+        plans = self._plans.kept
+        # Where servers share the database, another one may have added some.
+        is_shared = self._context.database.is_shared
+        return is_shared or plans is None or any(kept.plan.is_for_storage for kept in plans)
+
+    def of_storage(self, method: str, bucket: str, name: str) -> tuple[RpcFault | None, int]:
+        """The same for a call of Cloud Storage about a bucket and an object."""
+        for kept in self._plans.get():
+            effect = kept.plan.effect
+            fits = isinstance(effect, RpcFault) and kept.plan.hits_storage(method, bucket, name)
+            if fits and self._acts(kept, fires=True):
+                return effect, kept.number  # type: ignore[return-value]
+        return None, 0
+
     def equip(self, job: NewJob, asked: tuple[JobFault, ...]) -> NewJob:
         """A job that is being created, with the faults that its request and the plans give it."""
         faults = list(asked)
-        for kept in self._all():
+        for kept in self._plans.get():
             effect = kept.plan.effect
             if not isinstance(effect, JobFault) or kept.project not in ("", job.project):
                 continue
@@ -121,17 +145,19 @@ class Faults:
     def _acts(self, kept: _Kept, *, fires: bool) -> bool:
         return self._context.database.use_fault(kept.number, kept.plan.acts_at, fires=fires)
 
-    def _all(self) -> tuple[_Kept, ...]:
-        stale = self._context.database.is_shared and time.monotonic() - self._read_at > _MAX_AGE_S
-        plans = self._plans
-        if plans is None or stale:
-            with self._lock:
-                rows = self._context.database.list_faults()
-                plans = tuple(
-                    _Kept(row.number, row.project, parse_plan(json.loads(row.plan))) for row in rows
-                )
-                self._plans, self._read_at = plans, time.monotonic()
-        return plans
+    def _read_plans(self) -> tuple[_Kept, ...]:
+        rows = self._context.database.list_faults()
+        return tuple(_Kept(row.number, row.project, parse_plan(json.loads(row.plan))) for row in rows)
+
+
+def check_method(pattern: str, keys: Sequence[str], kind: str, example: str) -> None:
+    """Raise InvalidArgument for a pattern that fits none of the methods that there are."""
+    if any(method_matches(pattern, key) for key in keys):
+        return
+    names = sorted({key.rpartition("/")[2] for key in keys})
+    near = difflib.get_close_matches(pattern.rpartition("/")[2], names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"such as {example}"
+    raise InvalidArgument(f"method is {pattern[:200]!r}, which no {kind} fits; {hint}")
 
 
 def account(row: FaultRow) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from emulator.database import JobRow, StepRow
+from emulator.database import UNKNOWN_TOTAL, JobRow, StepRow
 from emulator.service.context import Context
 from emulator.service.control.moments import moment
 from emulator.service.control.watch import Watch
 from emulator.service.fidelity import NOT_HONOURED
+from emulator.vertex.job_state import TERMINAL
 from emulator.vertex.messages import to_json
 
 CANNED = "canned"
@@ -23,7 +24,7 @@ class History:
 
     def explain(self, row: JobRow) -> dict[str, Any]:
         """Everything that is known of a job."""
-        steps = self._context.database.steps(job_id=row.id)
+        steps = self._context.database.all_steps(row.id)
         canned = row.provider == CANNED
         dropped = [step.text.split("|", 2) for step in steps if step.step == NOT_HONOURED]
         not_honoured = [{"field": a, "fidelity": b, "note": c} for a, b, c in dropped]
@@ -31,13 +32,35 @@ class History:
             note = "the predictions are canned: they are given as the file has them"
             not_honoured.append({"field": "model_parameters", "fidelity": "ignored", "note": note})
         return {
-            "job": to_json(self._message(row)),
+            "job": {
+                **to_json(self._message(row)),
+                "modelDisplayName": row.model_display_name,
+                "modelObjective": row.model_objective,
+            },
             "steps": [_shown(step) for step in steps if step.step != NOT_HONOURED],
             "notHonoured": not_honoured,
             "executionProvider": row.provider or "",
             "canned": canned,
             "attempts": row.attempts,
+            **({} if row.state in TERMINAL else {"progress": self._progress(row)}),
         }
+
+    def _progress(self, row: JobRow) -> dict[str, Any]:
+        """How far an unfinished job is, in frames of its videos. What is left is an estimate, and missing
+        until a video says how long it is."""
+        shown: dict[str, Any] = {"framesDone": row.frames_done}
+        if row.frames_left != UNKNOWN_TOTAL:
+            shown["framesLeft"] = row.frames_left
+            shown["fraction"] = round(row.frames_done / max(1, row.frames_done + row.frames_left), 4)
+        seconds = (self._context.database.now() - (row.start_time_us or 0)) / 1e6
+        # In deterministic mode times of jobs are no real ones.
+        real = row.start_time_us and self._context.database.tick_us is None
+        if real and row.frames_done and seconds > 0:
+            rate = row.frames_done / seconds
+            shown["framesPerSecond"] = round(rate, 1)
+            if row.frames_left != UNKNOWN_TOTAL:
+                shown["secondsLeft"] = round(row.frames_left / rate, 1)
+        return shown
 
     def last(self) -> int:
         """The number of the newest step."""

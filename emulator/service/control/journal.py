@@ -1,5 +1,6 @@
 """The journal of calls: the last ones, for the question whether something was called."""
 
+import heapq
 import itertools
 import threading
 from collections import deque
@@ -12,10 +13,15 @@ from emulator.service.control.moments import moment
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import to_json
 
+#: So many calls of Vertex's API are kept, and as many of Cloud Storage.
 _KEPT = 1000
 # A request beyond this size is not kept, only named.
 _MAX_REQUEST_BYTES = 64 * 1024
+_MAX_HEADER = 1000
 # Everything else may hold a secret.
+#: The surface of a call of Cloud Storage.
+STORAGE = "storage"
+SURFACES = ("rest", "grpc", STORAGE)
 _SHOWN_HEADERS = (
     "user-agent",
     "x-goog-api-client",
@@ -28,7 +34,8 @@ _SHOWN_HEADERS = (
 
 @dataclass
 class Entry:
-    """One call. `request` is its message, None when it could not be read or is too long."""
+    """One call. `request` is its message, None when it could not be read or is too long; of a call of Cloud
+    Storage it is JSON."""
 
     key: str
     version: str
@@ -53,7 +60,7 @@ class Entry:
             "project": self.project,
             "status": self.status,
             "milliseconds": round(self.seconds * 1000, 3),
-            "request": None if self.request is None else to_json(self.request),
+            "request": self.request if isinstance(self.request, dict | None) else to_json(self.request),
             "headers": dict(self.headers),
             "faults": [str(number) for number in self.faults],
         }
@@ -71,20 +78,27 @@ class Journal:
     """The last calls, in memory, and tallies of all."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=_KEPT)
+        # Apart: a thousand uploads must not push out the call that began a job.
+        self._of_storage: deque[Entry] = deque(maxlen=_KEPT)
+        self._of_vertex: deque[Entry] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._forgotten = 0
+        #: The number of the newest call, 0 before the first.
+        self.last = 0
         self.tallies: dict[tuple[str, str, str], Tally] = {}
 
     def add(self, entry: Entry) -> None:
         """Keep a call that has been answered."""
-        if entry.request is not None and entry.request.ByteSize() > _MAX_REQUEST_BYTES:
+        is_message = not isinstance(entry.request, dict | None)
+        if is_message and entry.request.ByteSize() > _MAX_REQUEST_BYTES:
             entry.request = None
+        entry.headers = {name: text[:_MAX_HEADER] for name, text in entry.headers.items()}
         with self._lock:
-            entry.number = next(self._numbers)
-            self._forgotten += len(self._entries) == _KEPT
-            self._entries.append(entry)
+            entry.number = self.last = next(self._numbers)
+            entries = self._of_storage if entry.surface == STORAGE else self._of_vertex
+            self._forgotten += len(entries) == _KEPT
+            entries.append(entry)
             tally = self.tallies.setdefault((entry.surface, entry.key, entry.status), Tally())
             tally.count += 1
             tally.seconds += entry.seconds
@@ -95,7 +109,8 @@ class Journal:
         if not after.isdecimal():
             raise InvalidArgument(f"after is {after!r}; give the number of a request.")
         with self._lock:
-            entries = [entry for entry in self._entries if entry.number > int(after)]
+            everything = heapq.merge(self._of_vertex, self._of_storage, key=lambda entry: entry.number)
+            entries = [entry for entry in everything if entry.number > int(after)]
             forgotten = self._forgotten
         shown = [entry.to_json() for entry in entries if _fits(entry, project, wanted)]
         contains = wanted.get("contains")
@@ -106,9 +121,10 @@ class Journal:
     def clear(self, project: str = "") -> None:
         """Forget the calls, of one project (a number) or all."""
         with self._lock:
-            kept = [entry for entry in self._entries if project and entry.project != project]
-            self._entries.clear()
-            self._entries.extend(kept)
+            for entries in (self._of_vertex, self._of_storage):
+                kept = [entry for entry in entries if project and entry.project != project]
+                entries.clear()
+                entries.extend(kept)
             self._forgotten = self._forgotten if project else 0
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emulator import __version__
+from emulator.database import UNKNOWN_TOTAL
 from emulator.service.context import Context
 from emulator.service.control.faults import Faults
 from emulator.service.control.journal import Journal
@@ -18,7 +19,8 @@ class Metrics:
         self._faults = faults
 
     def text(self, gauges: Mapping[str, float]) -> tuple[bytes, str]:
-        """The metrics, and their content type; `gauges` are numbers of the server, by name."""
+        """The metrics, and their content type; `gauges` are numbers of the server, by name: those that end in
+        `_total` only grow."""
         # Not needed until someone scrapes.
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -47,6 +49,16 @@ class Metrics:
         for state, count in sorted(self._context.database.count_jobs().items()):
             jobs.add_metric((state.name,), count)
         yield jobs
+        frames = GaugeMetricFamily(
+            "vertex_emulator_job_frames",
+            "Frames of running jobs: done, and left as far as that is known.",
+            labels=("job", "kind"),
+        )
+        for name, done, left in self._context.database.frames():
+            frames.add_metric((name, "done"), done)
+            if left != UNKNOWN_TOTAL:
+                frames.add_metric((name, "left"), left)
+        yield frames
         fired = CounterMetricFamily(
             "vertex_emulator_faults_fired", "How often each fault took effect.", labels=("fault",)
         )
@@ -54,9 +66,8 @@ class Metrics:
             fired.add_metric((account["id"],), account["fired"])
         yield fired
         for name, value in gauges.items():
-            yield GaugeMetricFamily(
-                f"vertex_emulator_{name}", name.replace("_", " ").capitalize(), value=value
-            )
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"vertex_emulator_{name}", name.replace("_", " ").capitalize(), value=value)
 
 
 class _Collector:

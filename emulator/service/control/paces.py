@@ -1,12 +1,11 @@
 """Paces: which one a job gets, what a read of a held job means, and calls that wait for a job."""
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from emulator.database import UNKNOWN_TOTAL, JobRow
+from emulator.database import UNKNOWN_TOTAL, Cached, JobRow
 from emulator.instructions import InstructionError
 from emulator.instructions.pace import parse_pace
 from emulator.service.context import Context
@@ -31,16 +30,27 @@ class Paces:
         self._context = context
         self._watch = watch
         self._lock = threading.Lock()
-        self._set: Mapping[str, str] | None = None  # as the database has them, by scope
-        self._read_at = 0.0
+        # Another server may have changed them.
+        shared_age_s = _MAX_AGE_S if context.database.is_shared else None
+        self._set: Cached[Mapping[str, str]] = Cached(self._read_set, shared_age_s)
+        self._holding = Cached(self._may_hold, _MAX_AGE_S)
         #: How many calls are held at the moment.
         self.calls_held = 0
-        #: Whether a call may be held; surfaces then give each call a thread of its own.
-        self.may_hold = bool(context.pace)
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether a call may be held; surfaces then give each call a thread of its own. Never looks at the
+        database, so that event loops can ask; see `look`."""
+        return self._holding.kept is not False
+
+    def look(self) -> None:
+        """Find out whether calls may still be held, if they might; in a thread."""
+        if self.may_hold:
+            self._holding.get()
 
     def get(self, project: str | None = None) -> dict[str, Any]:
         """The pace of a project (id or number) or of the server, and where it comes from."""
-        paces = self._all()
+        paces = self._set.get()
         for scope in ([self._number(project)] if project else []) + [""]:
             if scope in paces:
                 return {"pace": paces[scope] or "real", "from": "project" if scope else "server"}
@@ -49,28 +59,31 @@ class Paces:
     def set(self, pace: str | None, project: str | None = None) -> dict[str, Any]:
         """Set the pace of a project or of the server; None removes it. Jobs that exist keep theirs."""
         text = None if pace is None else check_pace(pace)
-        self.may_hold |= bool(text)
         scope = self._number(check_project(project)) if project else ""
         self._context.database.set_note(f"{PACE_NOTES}{scope}", text)
         self.forget()
         return self.get(project)
 
     def forget(self) -> None:
-        """Read the paces anew at the next occasion."""
-        self._set = None
+        """Read the paces anew."""
+        self._set.forget()
+        self._holding.forget()
+        self.look()
 
     def of_new_job(self, project_number: str, asked: str | None) -> str:
         """The pace of a job that is being created; `asked` is what its request says."""
         pace = asked if asked is not None else str(self.get(project_number)["pace"])
-        text = check_pace(pace)
-        self.may_hold |= bool(text)
-        return text
+        return check_pace(pace)
+
+    def expect_holds(self) -> None:
+        """Say that there is a job with a pace now."""
+        self._holding.forget()
 
     def set_of_job(self, row: JobRow, pace: str) -> dict[str, Any]:
         """Give an unfinished job another pace."""
         if not self._context.database.set_pace(row.id, check_pace(pace)):
             raise FailedPrecondition(f"{row.name} has ended; its pace cannot change any more.")
-        self.may_hold = True
+        self.expect_holds()
         self._context.on_change()
         return self.describe(self.row(row.id))
 
@@ -90,7 +103,8 @@ class Paces:
         if not row.pace:
             return row
         pace = parse_pace(row.pace)
-        self.may_hold = True
+        if row.state not in TERMINAL and not self.may_hold:
+            self.expect_holds()
         if pace.has_reads:
             # What the client sees must not depend on how fast the job moves between two holds.
             row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
@@ -150,16 +164,15 @@ class Paces:
             raise NotFound(f"The BatchPredictionJob does not exist. No job {job_id}.")
         return row
 
-    def _all(self) -> Mapping[str, str]:
+    def _read_set(self) -> Mapping[str, str]:
         """The paces that were set, by project number; that of the server has none."""
-        known = self._set
-        # Another server may have changed them.
-        stale = self._context.database.is_shared and time.monotonic() - self._read_at > _MAX_AGE_S
-        if known is None or stale:
-            found = self._context.database.get_notes(PACE_NOTES)
-            known = {name.removeprefix(PACE_NOTES): text for name, text in found.items()}
-            self._set, self._read_at = known, time.monotonic()
-        return known
+        found = self._context.database.get_notes(PACE_NOTES)
+        return {name.removeprefix(PACE_NOTES): text for name, text in found.items()}
+
+    def _may_hold(self) -> bool:
+        """Whether a pace is set, or an unfinished job has one."""
+        paces = (self._context.pace, *self._set.get().values())
+        return any(paces) or self._context.database.has_paced_jobs()
 
     def _number(self, project: str) -> str:
         return project_number(project, self._context.project_numbers)

@@ -1,47 +1,87 @@
-"""The emulator's whole state: back to the seed or to nothing, and as one file."""
+"""The emulator's whole state: back to the seed or to nothing, and as one file.
 
-import base64
+Each of these changes all that it means to, or nothing: folders by `replacement`, rows in one transaction.
+"""
+
+import errno
 import json
+import logging
 import os
 import shutil
-import tempfile
+import stat
+import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 from emulator import __version__
-from emulator.database import SCHEMA_VERSION, JobRow
+from emulator.database import (
+    DATABASE_OUTAGES,
+    SCHEMA_VERSION,
+    TABLES,
+    Database,
+    JobRow,
+    RowRefused,
+    row_from_json,
+    row_to_json,
+)
+from emulator.files import cause, open_regular, read_bounded, shown
 from emulator.service.context import Call, Context
-from emulator.service.control.paces import PACE_NOTES
+from emulator.service.control.replacement import HIDDEN, Replacement, ReplacementBusy, Replacements, describe
+from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer
 from emulator.service.control.watch import Watch
-from emulator.vertex.errors import ApiError, FailedPrecondition, InvalidArgument
+from emulator.storage.confined import ConfinedPath
+from emulator.vertex.errors import (
+    ApiError,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.messages import from_json
 from emulator.vertex.names import project_number
 
 _FORMAT = 1
 _SEEDED = "seeded"
+# The note that says which replacement of folders counts.
+_REPLACED = "replacement"
 # How long cancelled jobs have to end.
 _GRACE_S = 20.0
+# The note with the path of the data folder that the rows name.
+_HOME = "data_folder"
 _PATH_COLUMNS = ("model_folder", "folder")
 _DATA = "{data}"
-# Where a snapshot is unpacked, in the data folder, before it takes the place of what is there.
-_UNPACKED = ".snapshot-"
+_BUCKETS = "buckets"
+_UPLOADS = "uploads"
+_MOST_CONTROL_BYTES = 1 << 20
+_MOST_JOBS_BYTES = 64 << 20
+# What zipfile and json raise for a damaged file.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError, TypeError, AttributeError,
+    OverflowError, RuntimeError,
+)  # fmt: skip
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Folders:
     """Where the state lies beside the rows. `buckets` is None when they are not the emulator's to empty;
-    `kept` are those that a snapshot holds besides, by name."""
+    `kept` are those that a snapshot holds besides, by name; `elsewhere`: endpoints with buckets."""
 
     data: Path
     buckets: Path | None
     kept: Mapping[str, Path] = field(default_factory=dict)
     seed: Path | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 class SeedError(Exception):
@@ -51,8 +91,10 @@ class SeedError(Exception):
 class State:
     """Resets, seeds, saves and loads.
 
-    `forget` is called after rows have gone, of a project or of all. `create_job`, `keep_job` (a parent and a
-    finished job) and `control` are how a seed's jobs and instructions come about.
+    `forget` is called after rows have gone, of a project or of all; `forget_rows` only lets go of rows in
+    memory, inside the transaction that changes them. `create_job`, `keep_job` (a parent and a finished job)
+    and `control` are how a seed's jobs and instructions come about; `sweep` removes the files of models that
+    have gone.
     """
 
     def __init__(
@@ -62,17 +104,23 @@ class State:
         folders: Folders,
         *,
         forget: Callable[[str | None], None],
+        forget_rows: Callable[[str | None], None],
         create_job: Callable[[Any, Call], Any],
         keep_job: Callable[[str, Any], JobRow],
         control: Callable[[Mapping[str, Any]], None],
+        sweep: Callable[[], None],
     ) -> None:
         self._context = context
         self._watch = watch
         self._folders = folders
         self._forget = forget
+        self._forget_rows = forget_rows
         self._create_job = create_job
         self._keep_job = keep_job
         self._control = control
+        self._sweep = sweep
+        self._replacements = Replacements(folders.data, dict(self._saved_folders()), self._is_noted)
+        self._lock = threading.Lock()
 
     def reset(self, project: str | None, *, to_seed: bool, buckets: bool | None) -> dict[str, Any]:
         """Remove what there is, of one project (id or number) or all, and load the seed again if asked to.
@@ -86,116 +134,235 @@ class State:
             )
         if buckets and project is not None:
             raise FailedPrecondition("Buckets belong to no project; they are emptied when all is reset.")
-        cancelled = self._stop_jobs(number)
-        self._context.database.delete_project(number)
-        self._forget(number)
-        emptied = project is None and buckets is not False and self._folders.buckets is not None
-        if emptied:
-            _empty(self._folders.buckets)
-        seeded = to_seed and self._folders.seed is not None and project is None
-        if seeded:
-            self.seed()
-        return {"cancelledJobs": cancelled, "bucketsEmptied": emptied, "seeded": seeded}
+        with self._lock:
+            if project is not None:
+                cancelled = self._stop_jobs(number)
+                self._context.database.delete_project(number)
+                self._forget(number)
+                return {"cancelledJobs": cancelled, "bucketsEmptied": False, "seeded": False}
+            emptied = buckets is not False and self._folders.buckets is not None
+            return self._reset_all(emptied=emptied, seeded=to_seed and self._folders.seed is not None)
 
-    def remove_leftovers(self) -> None:
-        """Remove what a server that was killed had unpacked of a snapshot."""
-        for path in self._folders.data.glob(f"{_UNPACKED}*"):
-            shutil.rmtree(path, ignore_errors=True)
+    def reset_after(self, moment_us: int, project: str | None) -> dict[str, Any]:
+        """Remove the jobs, models and operations that were created after a moment, of one project (id or
+        number) or all; what was there before stays, with paces, faults and requests."""
+        number = None if project is None else project_number(project, self._context.project_numbers)
+        database = self._context.database
+        with self._lock:
+            unfinished = database.unfinished_jobs(number)
+            cancelled = {row.id for row in unfinished if row.create_time_us > moment_us}
+            if cancelled:
+                self._stop_jobs_of(cancelled)
+            emptied = database.delete_after(moment_us, number)
+            for one in emptied:
+                self._forget_rows(one)
+            self._sweep()
+        return {"cancelledJobs": len(cancelled), "bucketsEmptied": False, "seeded": False}
+
+    def _reset_all(self, *, emptied: bool, seeded: bool) -> dict[str, Any]:
+        def change() -> None:
+            self._context.database.delete_project(None)
+            self._forget_rows(None)
+            if seeded:
+                self._seed_rows()
+
+        with self._replacing() as replacement:
+            if seeded:
+                self._stage_seed(replacement)
+                self._try(change)
+            cancelled = self._stop_jobs(None)
+            self._put(replacement, {_BUCKETS} if emptied else (), change)
+        self._forget(None)
+        answer = {"cancelledJobs": cancelled, "bucketsEmptied": emptied, "seeded": seeded}
+        return answer | self._left_alone()
+
+    def _left_alone(self) -> dict[str, Any]:
+        """What an answer says of buckets that are at endpoints: they stay as they are."""
+        return {"bucketsLeftAlone": list(self._folders.elsewhere)} if self._folders.elsewhere else {}
+
+    def recover(self) -> None:
+        """Complete or undo what a server that was killed had begun, and follow the data folder."""
+        self._replacements.recover()
+        self._follow_folder()
+
+    def _follow_folder(self) -> None:
+        """The rows name folders of models by absolute paths: give them the new ones of a data folder that
+        was moved or copied. Servers that share a database each have a data folder of their own."""
+        database, here = self._context.database, self._folders.data.resolve()
+        before = database.get_note(_HOME)
+        if database.is_shared or before == str(here):
+            return
+        if home := Path(before) if before else self._former_home(here):
+            _log.info("The data folder was at %s and is at %s.", home, here)
+            database.move_folders(partial(_moved, home=home, here=here))
+        database.set_note(_HOME, str(here))
+
+    def _former_home(self, here: Path) -> Path | None:
+        """Where a data folder without the note was: its uploads are here, and the rows have another path."""
+        for folder in map(Path, self._context.database.version_folders()):
+            home = folder.parent.parent
+            if folder.parent.name == _UPLOADS and home != here and (here / _UPLOADS / folder.name).is_dir():
+                return home
+        return None
 
     def seed_if_new(self) -> None:
         """Load the seed folder, unless this data folder has been seeded. Raises SeedError."""
         if self._folders.seed is not None and self._context.database.get_note(_SEEDED) is None:
-            self.seed()
-
-    def seed(self) -> None:
-        """Load the seed folder, all of it or nothing. Raises SeedError."""
-        folder = self._folders.seed
-        assert folder is not None
-        if not folder.is_dir():
-            raise SeedError(f"The seed folder {folder} does not exist.")
-        if (folder / "buckets").is_dir() and self._folders.buckets is not None:
-            with _blaming(str(folder / "buckets")):
-                shutil.copytree(folder / "buckets", self._folders.buckets, dirs_exist_ok=True)
-        with self._undone_on_error() as job_ids:
-            control = folder / "control.json"
-            if control.is_file():
-                with _blaming(str(control)):
-                    self._control(_json_object(control.read_text(encoding="utf-8")))
-            for where, line in _lines(folder / "jobs.jsonl"):
-                with _blaming(where):
-                    job_ids.append(self._seed_job(_json_object(line)))
-        self._context.database.set_note(_SEEDED, str(folder))
+            with self._lock, self._replacing() as replacement:
+                self._stage_seed(replacement)
+                self._put(replacement, (), self._seed_rows)
 
     def save(self, file: IO[bytes]) -> None:
-        """Write everything as a zip file. Raises FailedPrecondition where a file cannot be read."""
-        times: dict[str, int] = {}
-        # Files from before 1980, which a zip file cannot date, are kept as well: `times` has all dates.
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            rows = {name: [self._row_out(row) for row in rows] for name, rows in self._dump()}
-            archive.writestr("rows.json", json.dumps(rows))
-            for name, folder in self._saved_folders():
-                for path in sorted(folder.rglob("*")):
-                    # Files may go while they are read, and those of unfinished writes do.
-                    with suppress(FileNotFoundError), _unreadable_is_said(path):
-                        entry = f"{name}/{path.relative_to(folder).as_posix()}"
-                        if path.is_dir() and not path.is_symlink():
-                            archive.writestr(f"{entry}/", b"")
-                        elif path.is_file() and not path.is_symlink():
-                            times[entry] = path.stat().st_mtime_ns
-                            archive.write(path, entry)
-            head = {"format": _FORMAT, "emulator": __version__, "schema": SCHEMA_VERSION, "times": times}
-            archive.writestr("snapshot.json", json.dumps(head))
+        """Write everything as a zip file. Raises FailedPrecondition where a file cannot be read, or where
+        there is more than could be loaded."""
+        # Files from before 1980, which a zip file cannot date, are kept as well: the head has all dates.
+        with self._lock, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+            writer = Writer(archive)
+            try:
+                with self._context.database.all_rows() as tables:
+                    writer.write_rows({name: map(self._row_out, rows) for name, rows in tables.items()})
+                for name, folder in self._saved_folders():
+                    _save_folder(writer, name, folder)
+                for endpoint in self._folders.elsewhere:
+                    _log.warning("The snapshot does not hold the buckets at %s.", endpoint)
+                writer.finish(format=_FORMAT, emulator=__version__, schema=SCHEMA_VERSION)
+            except SnapshotRefused as error:
+                raise FailedPrecondition(f"There is no snapshot: {error}.") from None
 
     def load(self, file: IO[bytes]) -> dict[str, Any]:
         """Put what `save` has written in place of everything.
 
-        Raises InvalidArgument for another file or a damaged one, before anything is touched.
+        Raises InvalidArgument for another file or a damaged one. Whatever is raised, nothing has changed but
+        that jobs may have been cancelled.
         """
-        self._folders.data.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folders.data, prefix=_UNPACKED) as unpacked:
+        with self._lock, self._replacing() as replacement:
+            with _damage_is_told():
+                snapshot = Reader(file, dict(self._saved_folders()).__contains__)
+                self._check_version(snapshot)
+                for name, _ in self._saved_folders():
+                    snapshot.unpack(name, replacement.stage(name))
+                scratch = Database(f"sqlite:///{replacement.scratch() / 'rows.db'}")
             try:
-                with zipfile.ZipFile(file) as archive:
-                    head, rows = (json.loads(archive.read(name)) for name in ("snapshot.json", "rows.json"))
-                    self._check_version(head)
-                    self._unpack(archive, head["times"], Path(unpacked))
-                loaded = {name: [self._row_in(row) for row in of_table] for name, of_table in rows.items()}
-                jobs, files = len(rows["batch_prediction_jobs"]), len(head["times"])
-            except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError) as error:
-                raise InvalidArgument(
-                    f"The body is no snapshot of this emulator, or it is damaged: {error}. Nothing changed."
-                ) from None
-            self._stop_jobs(None)
-            if running := self._context.database.unfinished_jobs():
-                raise FailedPrecondition(
-                    f"{len(running)} jobs have not stopped within {_GRACE_S:g} s, the first is"
-                    f" {running[0].name}; nothing was replaced. Try again."
-                )
-            for name, folder in self._saved_folders():
-                _empty(folder)
-                _move_all(Path(unpacked, name), folder)
-        # Last: a job may go on as soon as it has its row.
-        self._context.database.restore(loaded)
+                with _damage_is_told():
+                    scratch.add_rows(self._rows_in(snapshot.rows()))
+                jobs = sum(scratch.count_jobs().values())
+                self._stop_all()
+                with scratch.all_rows() as rows:
+                    self._put(
+                        replacement,
+                        [name for name, _ in self._saved_folders()],
+                        lambda: self._context.database.restore(rows),
+                    )
+            finally:
+                scratch.close()
         self._forget(None)
         self._context.on_work()
-        return {"jobs": jobs, "files": files}
+        return {"jobs": jobs, "files": len(snapshot.head.times)} | self._left_alone()
 
-    def _check_version(self, head: Mapping[str, Any]) -> None:
-        if (head.get("format"), head.get("schema")) != (_FORMAT, SCHEMA_VERSION):
+    def _check_version(self, snapshot: Reader) -> None:
+        head = snapshot.head
+        made = f"The snapshot was made by emulator {str(head.emulator)[:40]}, whose tables"
+        if head.format != _FORMAT or not isinstance(head.schema, int) or head.schema > SCHEMA_VERSION:
+            raise InvalidArgument(f"{made} differ from those of {__version__}. Load it with that version.")
+        if head.schema < SCHEMA_VERSION:
             raise InvalidArgument(
-                f"The snapshot was made by emulator {head.get('emulator')}, whose tables differ from those of"
-                f" {__version__}. Load it with that version."
+                f"{made} are older than those of {__version__} (schema {head.schema} and {SCHEMA_VERSION})."
+                " Load it with that version, and start this one on its data folder, whose rows it brings"
+                " forward. Nothing changed."
             )
 
-    def _unpack(self, archive: zipfile.ZipFile, times: Mapping[str, int], into: Path) -> None:
-        for name in archive.namelist():
-            if "/" not in name:
-                continue
-            target = into / self._checked(name)
-            (target if name.endswith("/") else target.parent).mkdir(parents=True, exist_ok=True)
-            if not name.endswith("/"):
-                with archive.open(name) as origin, target.open("wb") as copy:
-                    shutil.copyfileobj(origin, copy)
-                os.utime(target, ns=(times[name], times[name]))
+    def _stop_all(self) -> None:
+        self._stop_jobs(None)
+        if running := self._context.database.unfinished_jobs():
+            raise FailedPrecondition(
+                f"{len(running)} jobs have been cancelled and have not stopped within {_GRACE_S:g} s, the"
+                f" first is {running[0].name}; nothing was replaced. Try again."
+            )
+
+    @contextmanager
+    def _replacing(self) -> Iterator[Replacement]:
+        try:
+            with self._replacements.begin() as replacement:
+                yield replacement
+        except ReplacementBusy:
+            raise FailedPrecondition(
+                "Another server on this data folder is loading, seeding or resetting now. Try again."
+            ) from None
+        except OSError as error:
+            kind = ResourceExhausted if error.errno in _NO_SPACE else FailedPrecondition
+            raise kind(f"The folders cannot be replaced: {describe(error)}. Nothing changed.") from error
+
+    def _put(self, replacement: Replacement, emptied: Collection[str], change: Callable[[], None]) -> None:
+        """Swap the folders and change the rows, both or neither: the commit decides."""
+        database, is_committing = self._context.database, False
+        try:
+            replacement.swap(emptied)
+            # Last: a job may go on as soon as it has its row.
+            with database.all_or_nothing():
+                change()
+                database.set_note(_REPLACED, replacement.id)
+                is_committing = True
+        except BaseException:
+            if not is_committing or not self._counts(replacement):
+                self._undo(replacement)
+                raise
+        replacement.finish()
+
+    def _undo(self, replacement: Replacement) -> None:
+        try:
+            replacement.undo()
+        except OSError as error:
+            raise FailedPrecondition(
+                f"The folders cannot be brought back: {describe(error)}. Mend that and start the server"
+                " again, which goes on with it."
+            ) from error
+        self._forget_rows(None)
+
+    def _counts(self, replacement: Replacement) -> bool:
+        """Whether the commit of a transaction that ended in an error was made all the same."""
+        try:
+            return self._is_noted(replacement.id)
+        except DATABASE_OUTAGES as error:
+            raise Unavailable(
+                "The database does not say whether the rows were replaced. Start the server again: it"
+                " completes that, or undoes it."
+            ) from error
+
+    def _is_noted(self, replacement: str) -> bool:
+        return self._context.database.get_note(_REPLACED) == replacement
+
+    def _try(self, change: Callable[[], None]) -> None:
+        """Raise what `change` would raise, and leave everything as it is."""
+        try:
+            with self._context.database.all_or_nothing():
+                change()
+                raise _Undone
+        except _Undone:
+            pass
+        finally:
+            self._forget_rows(None)
+
+    def _stage_seed(self, replacement: Replacement) -> None:
+        folder = self._folders.seed
+        assert folder is not None
+        if not folder.is_dir():
+            raise SeedError(f"The seed folder {folder} does not exist.")
+        if (folder / _BUCKETS).is_dir() and self._folders.buckets is not None:
+            with _blaming(str(folder / _BUCKETS)):
+                _copy_objects(folder / _BUCKETS, replacement.stage(_BUCKETS))
+
+    def _seed_rows(self) -> None:
+        """Make what the seed folder says, inside a transaction. Raises SeedError."""
+        folder = self._folders.seed
+        assert folder is not None
+        control = folder / "control.json"
+        with _blaming(str(control)):
+            if text := _text_of(control, _MOST_CONTROL_BYTES):
+                self._control(_json_object(text))
+        for where, line in _lines(folder / "jobs.jsonl"):
+            with _blaming(where):
+                self._seed_job(_json_object(line))
+        self._context.database.set_note(_SEEDED, str(folder))
 
     def _stop_jobs(self, number: str | None) -> int:
         """Cancel what is unfinished and wait until it has ended, for a while; how many there were."""
@@ -220,69 +387,188 @@ class State:
             return self._keep_job(request.parent, request.batch_prediction_job).id
         return int(self._create_job(request, Call()).name.rpartition("/")[2])
 
-    @contextmanager
-    def _undone_on_error(self) -> Iterator[list[int]]:
-        """Take back the paces, the faults and the jobs (whose ids are put into the list) of a seed that
-        cannot be loaded to its end: it will be loaded again."""
-        database, job_ids = self._context.database, list[int]()
-        paces = database.get_notes(PACE_NOTES)
-        faults = {row.number for row in database.list_faults()}
-        try:
-            yield job_ids
-        except SeedError:
-            self._stop_jobs_of({*job_ids})
-            for job_id in job_ids:
-                database.delete_job(job_id)
-            for row in database.list_faults():
-                if row.number not in faults:
-                    database.delete_faults(row.number)
-            for name in {*database.get_notes(PACE_NOTES), *paces}:
-                database.set_note(name, paces.get(name))
-            self._forget(None)
-            raise
-
-    def _dump(self) -> Iterator[tuple[str, Any]]:
-        for name, rows in self._context.database.dump().items():
-            if name != "schema_version":
-                yield name, rows
-
     def _saved_folders(self) -> Iterator[tuple[str, Path]]:
         if self._folders.buckets is not None:
             yield "buckets", self._folders.buckets
         yield from self._folders.kept.items()
 
-    def _checked(self, name: str) -> Path:
-        path = PurePosixPath(name)
-        top, *rest = path.parts
-        if top not in dict(self._saved_folders()) or not rest or ".." in rest or "\0" in name:
-            raise ValueError(f"it has an entry {name!r}")
-        return Path(path)
-
     def _row_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for name, value in row.items():
-            if name in _PATH_COLUMNS:
-                value = str(value).replace(str(self._folders.data.resolve()), _DATA, 1)
-            elif isinstance(value, bytes):
-                value = {"bytes": _text(value)}
-            elif isinstance(value, tuple):
-                value = {"frames": [_text(frame) for frame in value]}
-            elif name in ("owner", "lease_expires_us"):
-                value = None  # Whoever loads it resumes the job.
-            out[name] = value
-        return out
+        out = row_to_json(row)
+        for name in _path_columns(out):
+            if isinstance(out.get(name), str):
+                out[name] = self._portable(out[name])
+        # Whoever loads it resumes the job.
+        return out | {name: None for name in ("owner", "lease_expires_us") if name in out}
 
-    def _row_in(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        loaded: dict[str, Any] = {}
-        for name, value in row.items():
-            if name in _PATH_COLUMNS:
-                value = str(value).replace(_DATA, str(self._folders.data.resolve()), 1)
-            elif isinstance(value, dict) and list(value) == ["bytes"]:
-                value = base64.b64decode(value["bytes"])
-            elif isinstance(value, dict) and list(value) == ["frames"]:
-                value = tuple(base64.b64decode(frame) for frame in value["frames"])
-            loaded[name] = value
-        return loaded
+    def _portable(self, path: str) -> str:
+        """A path below the data folder as any data folder has it; another one as it is."""
+        data = self._folders.data.resolve()
+        return f"{_DATA}{path[len(str(data)) :]}" if Path(path).is_relative_to(data) else path
+
+    def _placed(self, path: str) -> str:
+        """The reverse of `_portable`."""
+        below = path.removeprefix(_DATA)
+        is_ours = below != path and below[:1] in ("", "/", os.sep)
+        return f"{self._folders.data.resolve()}{below}" if is_ours else path
+
+    def _rows_in(self, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The rows of a snapshot, checked against the tables. Raises RowRefused."""
+        numbers: dict[str, int] = {}
+        for name, value in rows:
+            if name not in TABLES:
+                raise RowRefused(f"it has an unknown table {name[:100]!r}")
+            if value is None and name in numbers:
+                raise RowRefused(f"it has the table {name} twice")
+            numbers[name] = numbers.get(name, -1) + 1
+            if value is not None:
+                try:
+                    yield name, self._row_in(name, value)
+                except RowRefused as error:
+                    raise RowRefused(f"row {numbers[name]} of {name}: {error}") from None
+        if missing := [name for name in TABLES if name not in numbers]:
+            raise RowRefused(f"its table {missing[0]} is missing")
+
+    def _row_in(self, table: str, value: Any) -> dict[str, Any]:
+        row = row_from_json(TABLES[table], value)
+        for name in _path_columns(row):
+            if isinstance(row.get(name), str):
+                row[name] = self._placed(row[name])
+        self._check_messages(table, row)
+        return row
+
+    def _check_messages(self, table: str, row: Mapping[str, Any]) -> None:
+        """Refuse a message that no client could be given."""
+        contract = self._context.contract
+        messages = {
+            "batch_prediction_jobs": {
+                "document": contract.v1.BatchPredictionJob,
+                "error": contract.rpc.Status,
+            },
+            "model_versions": {"document": contract.v1.Model},
+            "operations": {"document": contract.longrunning.Operation},
+        }
+        for column, message in messages.get(table, {}).items():
+            if isinstance(row.get(column), bytes):
+                try:
+                    message.FromString(row[column])
+                except Exception as error:  # DecodeError of the protobuf in use
+                    raise RowRefused(f"its column {column} does not fit: {error}") from None
+
+
+def _path_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*_PATH_COLUMNS, "value") if row.get("name") == _HOME else _PATH_COLUMNS
+
+
+def _moved(path: str, *, home: Path, here: Path) -> str:
+    """A path below the former data folder as it is below the present one; another one as it is."""
+    return str(here / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
+
+
+class _Undone(Exception):
+    """Ends a transaction that was only tried."""
+
+
+@contextmanager
+def _damage_is_told() -> Iterator[None]:
+    try:
+        yield
+    except ApiError:
+        raise
+    except _DAMAGE as error:
+        raise InvalidArgument(
+            f"The body is no snapshot of this emulator, or it is damaged: {shown(error)[:500]}. Nothing"
+            " changed."
+        ) from None
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        raise InvalidArgument(
+            f"The body cannot be unpacked: {describe(error)[:500]}. Nothing changed."
+        ) from error
+
+
+def _save_folder(writer: Writer, name: str, folder: Path) -> None:
+    """Write what lies in a folder. Links are left out, and none leads out, whoever swaps them meanwhile.
+
+    A folder is listed when all before it has been written, and hidden ones come first: what is renamed from
+    there into the open meanwhile is found at the one place or the other.
+    """
+    waiting = [ConfinedPath(folder)]
+    while waiting:
+        path = waiting.pop()
+        # Files may go while they are read, and those of unfinished writes do.
+        with suppress(FileNotFoundError), _unreadable_is_said(path):
+            mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
+            entry = "/".join((name, *path.parts))
+            if stat.S_ISDIR(mode):
+                if path.parts:
+                    writer.write_folder(entry)
+                waiting += _to_save(path)
+            elif stat.S_ISREG(mode):
+                with _open_to_save(path) as file:
+                    writer.write_file(file, entry)
+
+
+def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
+    """What lies in a folder, the last one first."""
+    names = sorted(folder.names(), key=lambda name: (not name.startswith("."), name), reverse=True)
+    return [
+        ConfinedPath(folder.root, (*folder.parts, name))
+        for name in names
+        if folder.parts or not name.startswith(HIDDEN)
+    ]
+
+
+def _open_to_save(path: ConfinedPath) -> IO[bytes]:
+    file = path.open("rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # something else has taken its place
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return file
+
+
+def _copy_objects(origin: Path, target: Path) -> None:
+    """Copy what can be objects: regular files, through links, in folders. A warning says what is left out.
+
+    Raises OSError for a file or a folder that is there and cannot be read.
+    """
+    waiting: list[tuple[Path, Path, tuple[tuple[int, int], ...]]] = [(origin, target, ())]
+    while waiting:
+        folder, into, above = waiting.pop()
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            _log.warning("Seed: %s is left out: it is a link to a folder above itself.", shown(folder))
+            continue
+        into.mkdir(exist_ok=True)
+        for path in sorted(folder.iterdir()):
+            if problem := _no_object(path):
+                _log.warning("Seed: %s is left out: %s.", shown(path), problem)
+            elif path.is_dir():
+                waiting.append((path, into / path.name, (*above, here)))
+            else:
+                _copy_file(path, into / path.name)
+
+
+def _no_object(path: Path) -> str:
+    """Why this cannot be an object or a folder of objects; "" if it can."""
+    if not path.name.isprintable():
+        return "its name is not printable UTF-8"
+    try:
+        if not path.is_dir():
+            open_regular(path).close()
+    except PermissionError:
+        raise
+    except OSError as error:
+        return cause(error)
+    return ""
+
+
+def _copy_file(origin: Path, target: Path) -> None:
+    with open_regular(origin) as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+        status = os.fstat(source.fileno())
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @contextmanager
@@ -291,13 +577,18 @@ def _blaming(where: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise SeedError(f"{where}: {error.message}") from error
-    except (ValueError, OSError) as error:
-        raise SeedError(f"{where}: {error}") from error
+        raise SeedError(shown(f"{where}: {error.message}")) from error
+    except OSError as error:
+        named = error.filename if isinstance(error.filename, str) else where
+        raise SeedError(shown(f"{where}: {cause(error)} ({named})")) from error
+    except ValueError as error:
+        raise SeedError(shown(f"{where}: {error}")) from error
+    except RecursionError:
+        raise SeedError(f"{where}: it is nested too deeply") from None
 
 
 @contextmanager
-def _unreadable_is_said(path: Path) -> Iterator[None]:
+def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -305,18 +596,25 @@ def _unreadable_is_said(path: Path) -> Iterator[None]:
     except (OSError, UnicodeEncodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
         raise FailedPrecondition(
-            f"{os.fsencode(path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove it."
+            f"{os.fsencode(path.path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove"
+            " it."
         ) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """The lines of a file that are not blank, with what to call each; none where there is no file."""
-    if path.is_file():
-        with _blaming(str(path)):
-            text = path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path} line {number}", line
+    with _blaming(str(path)):
+        text = _text_of(path, _MOST_JOBS_BYTES)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path} line {number}", line
+
+
+def _text_of(path: Path, most_bytes: int) -> str:
+    """The text of a file; "" where there is none. Raises OSError and ValueError."""
+    if not os.path.lexists(path):
+        return ""
+    return read_bounded(path, most_bytes).decode("utf-8")
 
 
 def _json_object(text: str) -> Mapping[str, Any]:
@@ -324,25 +622,3 @@ def _json_object(text: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it must be a JSON object")
     return value
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _move_all(origin: Path, target: Path) -> None:
-    """Move what is in one folder into another, if there is the first."""
-    for path in origin.iterdir() if origin.is_dir() else ():
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
-
-
-def _empty(folder: Path | None) -> None:
-    """Remove everything in a folder, but not the folder."""
-    if folder is None or not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

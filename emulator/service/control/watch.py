@@ -20,7 +20,7 @@ class Watch:
         self._look_s = _LOOK_S if database.is_shared else None
         self._changed = threading.Condition()
         self._count = 0
-        self._closed = False
+        self._closing = threading.Event()
         database.listeners.append(self._hear)
 
     def wait(self, look: Callable[[], T | None], timeout_s: float) -> T | None:
@@ -31,23 +31,27 @@ class Watch:
                 seen = self._count
             found = look()
             left = deadline - time.monotonic()
-            if found is not None or left <= 0 or self._closed:
+            if found is not None or left <= 0 or self.closed:
                 return found
             with self._changed:
                 if self._count == seen:
                     self._changed.wait(left if self._look_s is None else min(left, self._look_s))
 
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass, unless the server is about to end."""
+        self._closing.wait(seconds)
+
     def close(self) -> None:
         """Let nobody wait any longer."""
+        self._closing.set()
         with self._changed:
-            self._closed = True
             self._count += 1
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
         """Whether the server is about to end."""
-        return self._closed
+        return self._closing.is_set()
 
     def _hear(self, _jobs: Collection[int]) -> None:
         with self._changed:

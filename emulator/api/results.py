@@ -1,0 +1,327 @@
+"""The console's routes for the results of a job: what it wrote, its videos, and pictures of them.
+
+Videos are named by a job and a line of its input, never by a URI: a page must not make the server read
+arbitrary objects.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import mimetypes
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from emulator.api.rest import error_response, in_own_thread
+from emulator.api.transcoding import dump_json
+from emulator.comparison.lines import TRUTH
+from emulator.comparison.matching import IOU, WITHIN_S
+from emulator.database import JobRow
+from emulator.service.context import id_number
+from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, StorageError
+from emulator.storage.uri import SCHEME
+from emulator.vertex.errors import ApiError, FailedPrecondition, InvalidArgument, NotFound
+
+MOST_PICTURES_US = 5_000_000
+"""How long a stretch one request for pictures may ask for: 50 of them."""
+_USUAL_WIDTH, _WIDEST = 960, 3840
+_EXPORTS = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Pages of the console alone may show it, and nothing in it runs.
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+class Still(Protocol):
+    """A picture as JPEG, and when it begins to be shown."""
+
+    @property
+    def time_us(self) -> int: ...
+    @property
+    def jpeg(self) -> bytes: ...
+
+
+class Results(Protocol):
+    """Reads what jobs wrote."""
+
+    def page(self, row: JobRow, page: int) -> Mapping[str, Any]: ...
+    def located(self, row: JobRow) -> Iterable[tuple[Mapping[str, Any], Any]]: ...
+    def line(self, row: JobRow, number: int) -> Any: ...
+    def read(self, line: Any) -> Iterator[bytes]: ...
+    def video(self, row: JobRow, number: int) -> GcsUri: ...
+
+
+class Looker(Protocol):
+    """Decodes videos, outside this process."""
+
+    def pictures(self, video: GcsUri, from_us: int, to_us: int, width: int) -> Sequence[Still]: ...
+    def facts(self, video: GcsUri) -> Any: ...
+
+
+class Videos(Protocol):
+    """Gives videos as files."""
+
+    def local_path(self, uri: GcsUri) -> AbstractContextManager[Path]: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to compare with: a job, or else `truth` or a gs:// path. Seconds that times may be off, the least
+    overlap of boxes, and the least confidence of predictions that count."""
+
+    other: str
+    job: JobRow | None
+    within: float
+    iou: float
+    least: float
+
+
+class Comparing(Protocol):
+    """Compares what jobs wrote with what was expected."""
+
+    def page(self, row: JobRow, question: Question, page: int) -> Mapping[str, Any]: ...
+    def line(self, row: JobRow, number: int, question: Question) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reads the results of jobs: their files, their videos, pictures of these, and what differs."""
+
+    results: Results
+    comparing: Comparing
+    looker: Looker
+    videos: Videos
+
+
+class ResultRoutes:
+    """The routes below `/jobs/{job}/results`. Whatever they read, they read in threads."""
+
+    def __init__(self, find_job: Callable[[str], JobRow], reading: Reading) -> None:
+        self._find_job = find_job
+        self._results = reading.results
+        self._comparing = reading.comparing
+        self._looker = reading.looker
+        self._videos = reading.videos
+        prefix = "/jobs/{job:path}/results"
+        table: list[tuple[str, Callable[[Request], Response]]] = [
+            (prefix, self.page),
+            (prefix + "/{number}", self.line),
+            (prefix + "/{number}/compare", self.compare_line),
+            ("/jobs/{job:path}/compare", self.compare),
+            ("/jobs/{job:path}/export", self.export),
+            (prefix + "/{number}/video", self.video),
+            (prefix + "/{number}/video/info", self.facts),
+            (prefix + "/{number}/frames", self.frames),
+        ]
+        self.routes = [Route(path, _endpoint(handler), methods=["GET"]) for path, handler in table]
+
+    def page(self, request: Request) -> Response:
+        """A page of a job's results."""
+        return _json(
+            self._results.page(self._job(request), _number(request.query_params, "page", 1, least=1))
+        )
+
+    def line(self, request: Request) -> Response:
+        """One result as it lies in its file."""
+        line = self._results.line(self._job(request), self._line_number(request))
+        headers = {**_HEADERS, "content-length": str(line.length)}
+        return StreamingResponse(self._results.read(line), media_type="application/json", headers=headers)
+
+    def compare(self, request: Request) -> Response:
+        """A page of a job's results beside what was expected."""
+        page = _number(request.query_params, "page", 1, least=1)
+        return _json(self._comparing.page(self._job(request), self._question(request), page))
+
+    def compare_line(self, request: Request) -> Response:
+        """One result beside what was expected."""
+        number = self._line_number(request)
+        return _json(self._comparing.line(self._job(request), number, self._question(request)))
+
+    def export(self, request: Request) -> Response:
+        """All results in one file: the lines as they lie in their files, or a table of what is shown."""
+        row = self._job(request)
+        form = request.query_params.get("format", "jsonl")
+        if form not in _EXPORTS:
+            raise InvalidArgument(f"format is {form[:100]!r}; give {' or '.join(_EXPORTS)}.")
+        located = self._results.located(row)
+        pieces = self._json_lines(located) if form == "jsonl" else _table(located)
+        disposition = f'attachment; filename="results-{row.id}.{form}"'
+        headers = {**_HEADERS, "content-disposition": disposition}
+        return StreamingResponse(pieces, media_type=_EXPORTS[form], headers=headers)
+
+    def _json_lines(self, located: Iterable[tuple[Mapping[str, Any], Any]]) -> Iterator[bytes]:
+        for _, line in located:
+            last = b"\n"
+            for piece in self._results.read(line) if line is not None else ():
+                yield piece
+                last = piece
+            if not last.endswith(b"\n"):
+                yield b"\n"
+
+    def video(self, request: Request) -> Response:
+        """The bytes of a result's video, or the range asked for."""
+        uri = self._video_uri(request)
+        with ExitStack() as opened:
+            path = opened.enter_context(self._videos.local_path(uri))
+            kind = mimetypes.guess_type(uri.object)[0] or "video/mp4"
+            return _FileResponse(path, opened.pop_all(), media_type=kind, headers=_HEADERS)
+
+    def facts(self, request: Request) -> Response:
+        """What the video of a result is."""
+        uri = self._video_uri(request)
+        seen = self._looker.facts(uri)
+        return _json(
+            {
+                "uri": str(uri),
+                "codec": seen.codec,
+                "width": seen.width,
+                "height": seen.height,
+                "rotation": seen.rotation,
+                "fps": seen.fps,
+                "durationUs": seen.duration_us,
+            }
+        )
+
+    def frames(self, request: Request) -> Response:
+        """Pictures of a stretch of the video: the time in microseconds, the length, and the JPEG of each."""
+        query = request.query_params
+        start = _number(query, "from", 0)
+        end = _number(query, "to", start + MOST_PICTURES_US)
+        if not start < end <= start + MOST_PICTURES_US:
+            raise InvalidArgument(
+                f"from is {start} and to is {end}: give microseconds, to behind from and at most"
+                f" {MOST_PICTURES_US} behind it."
+            )
+        width = _number(query, "width", _USUAL_WIDTH, least=16, most=_WIDEST)
+        stills = self._looker.pictures(self._video_uri(request), start, end, width)
+        body = b"".join(struct.pack(">QI", one.time_us, len(one.jpeg)) + one.jpeg for one in stills)
+        return Response(body, media_type="application/octet-stream", headers=_HEADERS)
+
+    def _job(self, request: Request) -> JobRow:
+        return self._find_job(request.path_params["job"])
+
+    def _question(self, request: Request) -> Question:
+        query = request.query_params
+        other = query.get("with", "").strip()
+        if not other:
+            raise InvalidArgument(
+                "with is missing; give truth, the gs:// path of an expected file, or a job."
+            )
+        is_job = other != TRUTH and not other.startswith(SCHEME)
+        return Question(
+            other,
+            self._find_job(other) if is_job else None,
+            _real(query, "within", WITHIN_S, most=3600),
+            _real(query, "iou", IOU, most=1),
+            _real(query, "min", 0.0, most=1),
+        )
+
+    def _line_number(self, request: Request) -> int:
+        text = request.path_params["number"]
+        number = id_number(text)
+        if not number:
+            raise NotFound(f"{text[:100]!r} is no number of a result; they count from 1.")
+        return number
+
+    def _video_uri(self, request: Request) -> GcsUri:
+        return self._results.video(self._job(request), self._line_number(request))
+
+
+def _table(located: Iterable[tuple[Mapping[str, Any], Any]]) -> Iterator[bytes]:
+    """The rows of the results' table as CSV."""
+    yield _csv(["line", "video", "start", "end", "predictions", "labels", "best confidence", "error"])
+    for shown, _ in located:
+        labels = sorted(shown.get("labels", {}).items(), key=lambda one: -one[1])
+        yield _csv(
+            [
+                shown["number"],
+                shown.get("video") or shown.get("input", ""),
+                shown.get("timeSegmentStart", ""),
+                shown.get("timeSegmentEnd", ""),
+                sum(count for _, count in labels) if "labels" in shown else "",
+                "; ".join(f"{label} {count}" for label, count in labels),
+                shown.get("confidence") or "",
+                shown.get("error", {}).get("message", ""),
+            ]
+        )
+
+
+def _csv(cells: Sequence[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerow([_cell(cell) for cell in cells])
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+class _FileResponse(FileResponse):
+    """A file that is held open until it is sent, or nobody wants it any more."""
+
+    def __init__(self, path: Path, opened: ExitStack, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._opened.close()
+
+
+def _endpoint(handler: Callable[[Request], Response]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await in_own_thread(handler, request)
+        except (ApiError, StorageError, InvalidUri) as error:
+            answer = error_response(_as_api_error(error))
+            return Response(answer.body, answer.status, answer.headers)
+
+    endpoint.__doc__ = handler.__doc__
+    return endpoint
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    return (NotFound if isinstance(error, ObjectNotFound) else FailedPrecondition)(str(error))
+
+
+def _json(value: Any) -> Response:
+    return Response(
+        dump_json(value, pretty=False), media_type="application/json", headers={"cache-control": "no-store"}
+    )
+
+
+def _real(query: Mapping[str, str], name: str, usual: float, *, most: float) -> float:
+    text = query.get(name, "") or str(usual)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise InvalidArgument(f"{name} is {text[:100]!r}; give a number from 0 to {most:g}.")
+    return value
+
+
+def _number(query: Mapping[str, str], name: str, usual: int, *, least: int = 0, most: int = 2**53) -> int:
+    text = query.get(name, str(usual))
+    number = id_number(text)
+    if number is None or not least <= number <= most:
+        raise InvalidArgument(f"{name} is {text[:100]!r}; give a whole number from {least} to {most}.")
+    return number
