@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import platform
@@ -13,31 +14,43 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 
 from emulator import __version__
-from emulator.api import admin, gcs
-from emulator.api.front import Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
+from emulator.api import admin, console, gcs, token
+from emulator.api.access import AccessLog
+from emulator.api.auth import Auth
+from emulator.api.front import MAX_HEAD, Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
+from emulator.api.guard import Guard
 from emulator.api.origin import OriginGuard
 from emulator.api.rest import create_app
-from emulator.certificates import CertificateError, prepare, server_context
-from emulator.config import SettingError, Settings, shown_settings
+from emulator.api.results import Reading
+from emulator.certificates import CertificateError, ClientFiles, prepare, server_context
+from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
+from emulator.execution.comparing import Comparing
 from emulator.execution.dispatcher import Dispatcher
+from emulator.execution.input_check import check_input
+from emulator.execution.looker import Looker
 from emulator.execution.owner import living_servers
+from emulator.execution.results import Results
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
 from emulator.execution.workers import WorkerPool
-from emulator.registry import open_registry
+from emulator.inference.decoding import VideoOptions
+from emulator.inference.prediction_cache import CachePlace
+from emulator.registry import ModelSource, open_registry
 from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
 from emulator.service.control.state import Folders, SeedError
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.vertex.errors import ApiError
+from emulator.vertex.names import console_path
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +79,6 @@ class Emulator:
         """Prepare the emulator; `sources` tells where each setting came from, for who asks."""
         self.settings = settings or Settings()
         self._sources = sources or {}
-        self._stopped = threading.Event()
         self._running: _Running | None = None
 
     @property
@@ -99,6 +111,12 @@ class Emulator:
         if self._running is not None:
             raise RuntimeError("The emulator has been started already.")
         self._running = _Running(self.settings, self._sources)
+        if self.settings.auth_token is None and not _is_loopback(self.settings.host):
+            log.warning(
+                "Anybody who reaches %s may use this emulator, and read and write its buckets. Give it a"
+                " token with --auth-token, or listen on loopback with --host 127.0.0.1.",
+                self.settings.host,
+            )
         log.info("Emulator %s at %s, data in %s", __version__, self.url, self.settings.data_dir.absolute())
 
     def stop(self) -> None:
@@ -106,19 +124,21 @@ class Emulator:
         running, self._running = self._running, None
         if running is not None:
             running.stop()
-        self._stopped.set()
+
+    def wait_until_ready(self) -> str | None:
+        """Wait until a worker can take a job, and give ""; why none can, or None when it is stopped first."""
+        return self._started.wait_until_ready()
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGINT or SIGTERM; main thread only."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self._stopped.set())
-        self.start()
-        try:
-            on_ready()
-            self._stopped.wait()
-            log.info("Stopping.")
-        finally:
-            self.stop()
+        """Serve until SIGINT or SIGTERM; main thread only. `on_ready` is called once the ports are open."""
+        with _EndSignals() as signals:
+            self.start()
+            try:
+                on_ready()
+                signals.wait()
+                log.info("Stopping.")
+            finally:
+                self.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -130,10 +150,38 @@ class Emulator:
         self.stop()
 
 
+class _EndSignals:
+    """SIGINT and SIGTERM, from when they are first watched for to the end of the process."""
+
+    def __enter__(self) -> Self:
+        # Any thread may be the one that takes a signal, and a main thread that waits for a lock would not
+        # be woken by it. Whatever takes it writes to this socket.
+        self._told, tell = socket.socketpair()
+        tell.setblocking(False)
+        self._tell = tell
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def wait(self) -> None:
+        """Return once one of them has come, also one that came before."""
+        ends = {signal.SIGINT, signal.SIGTERM}
+        while not ends.intersection(self._told.recv(64)):
+            pass
+
+    def __exit__(self, *_: object) -> None:
+        # The signals stay without effect: the process is ending already.
+        signal.set_wakeup_fd(-1)
+        self._told.close()
+        self._tell.close()
+
+
 class _Running:
     """Everything that lives between start and stop."""
 
     def __init__(self, settings: Settings, sources: Mapping[str, str]) -> None:
+        self._settings = settings
         self._sources = sources
         self._started_at = time.monotonic()
         with ExitStack() as parts:
@@ -163,19 +211,19 @@ class _Running:
     def _build(self, settings: Settings, parts: ExitStack) -> None:
         _make_buckets(settings)
         self._registry = registry = open_registry(settings)
-        store = open_store(settings)
+        self._store = store = open_store(settings)
         # What clients see: the local folder, wherever jobs find their buckets.
         self._buckets = LocalStore(settings.buckets)
         self._buckets.remove_leftovers()
         self._database = Database(settings.database)
         parts.callback(self._database.close)
+        first = registry.catalogue().sources
+        #: The state of each model's folder when a worker was last told to load it.
+        self._loaded = {source.folder: source.digest for source in first}
         self._pool = WorkerPool(
             settings.workers,
             timeout_s=settings.worker_timeout,
-            warm=[
-                ModelUse(source.folder, settings.provider, settings.worker_threads)
-                for source in registry.catalogue().sources
-            ],
+            warm=[self._use_of(source) for source in first],
             log_level=settings.log_level,
         )
         parts.callback(self._pool.stop)
@@ -188,7 +236,13 @@ class _Running:
             self._pool,
             owners=owners,
             max_running_jobs=settings.max_running_jobs,
-            settings=RunnerSettings(settings.provider, settings.worker_threads, settings.strict),
+            settings=RunnerSettings(
+                settings.provider,
+                settings.worker_threads,
+                settings.strict,
+                settings.decoder,
+                CachePlace.below(settings.data_dir, settings.prediction_cache_mb),
+            ),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
         ids: Callable[[str], int] = random_id
@@ -204,6 +258,7 @@ class _Running:
                 strict=settings.strict,
                 on_work=self._dispatcher.wake,
                 on_change=self._dispatcher.look_after_all,
+                on_created=self._tell_console if settings.console else None,
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,
@@ -218,12 +273,34 @@ class _Running:
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
-        guard = OriginGuard([*settings.certified_names, *settings.allowed_hosts, "*.googleapis.com"])
-        probe = admin.Probe(self._ready, lambda: self._info(settings), self._gauges)
-        parts.callback(admin.mount(app, self._service, probe, guard).close)
-        parts.callback(gcs.mount(app, self._buckets).close)
-        server = _Server(app, ports.addresses)
-        grpc = LazyGrpc(self._service)
+        probe = admin.Probe(
+            self._ready,
+            lambda: self._info(settings),
+            self._gauges,
+            partial(check_input, self._store, strict=settings.strict),
+        )
+        looker = Looker(self._store, decoder=settings.decoder, log_level=settings.log_level)
+        parts.callback(looker.close)
+        results = Results(self._store, settings.data_dir / "results", strict=settings.strict)
+        reading = Reading(results, Comparing(results, self._store), looker, self._store)
+        parts.callback(admin.mount(app, self._service, probe, reading).close)
+        auth = Auth(settings.auth_token, ClientFiles(settings.tls_folder).account)
+        token.mount(app, auth.exchange)
+        if settings.console:
+            console.mount(app)
+        # Last: what a Host names a bucket for comes before all other routes.
+        storage = gcs.mount(app, self._buckets, self._service.storage_gate)
+        parts.callback(storage.close)
+        signatures = gcs.Signatures(auth.verifies)
+        guard = Guard(
+            app,
+            _origins(settings),
+            auth,
+            grants=storage.cors.grants,
+            is_open_to=lambda scope: storage.continues_upload(scope) or signatures.is_signed(scope),
+        )
+        server = _Server(AccessLog(guard), ports.addresses)
+        grpc = LazyGrpc(self._service, auth)
         if ports.grpc:
             server.fronts.append(GrpcFront(ports.grpc, grpc.path, ports.addresses))
         if ports.tls and context:
@@ -240,8 +317,14 @@ class _Running:
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
 
+    def _tell_console(self, job: str) -> None:
+        # The SDK prints a link to the real console, where the job is not.
+        log.info("Console: http://%s%s", self.addresses.http, console_path(job))
+
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether a job would run now, with what is known of the workers and the models."""
+        """Whether a worker can take a job now, with what is known of workers, models and database."""
+        sources = self._registry.catalogue(max_age_s=1.0).sources
+        self._reload(sources)
         problems = self._pool.problems
         models = [
             {
@@ -249,25 +332,62 @@ class _Running:
                 "canned": source.manifest.is_canned,
                 "problem": problems.get(str(source.folder), ""),
             }
-            for source in self._registry.catalogue(max_age_s=1.0).sources
+            for source in sources
         ]
-        details = {"workers": self._pool.ready, "modelsLoaded": self._pool.warm, "models": models}
-        usable = not models or any(not model["problem"] for model in models)
-        return self._pool.warm and usable, details
+        problem = self._database.problem or self._missing_folder() or _no_model(models)
+        details: dict[str, Any] = {
+            "workers": self._pool.ready,
+            "modelsLoaded": self._pool.warm,
+            "models": models,
+        }
+        if problem:
+            details["problem"] = problem
+        return self._pool.warm and not problem, details
+
+    def wait_until_ready(self) -> str | None:
+        """Wait until a worker can take a job, or no model can be run: "" or why; None when stopped first."""
+        if not self._pool.wait_until_warm():
+            return None
+        ready, details = self._ready()
+        return "" if ready else str(details.get("problem", ""))
+
+    def _reload(self, sources: Sequence[ModelSource]) -> None:
+        """Have models loaded whose folders have changed since they were: one may have been repaired."""
+        for source in sources:
+            changed = self._loaded.get(source.folder) != source.digest
+            if changed and self._pool.warm and self._pool.reload(self._use_of(source)):
+                self._loaded[source.folder] = source.digest
+
+    def _missing_folder(self) -> str:
+        for folder in (self._settings.data_dir, self._settings.buckets):
+            if not folder.is_dir():
+                return f"The folder {folder.absolute()} is gone. Restart the server."
+        return ""
+
+    def _use_of(self, source: ModelSource) -> ModelUse:
+        settings = self._settings
+        video = VideoOptions(settings.decoder, settings.strict)
+        place = CachePlace.below(settings.data_dir, settings.prediction_cache_mb)
+        return ModelUse(source.folder, settings.provider, settings.worker_threads, video, place)
 
     def _gauges(self) -> dict[str, float]:
+        hits, misses = self._pool.cache_counts
         return {
             "running_jobs": self._dispatcher.running_jobs,
             "calls_held": self._service.paces.calls_held,
             "workers_ready": self._pool.ready,
+            "prediction_cache_hits_total": hits,
+            "prediction_cache_misses_total": misses,
             "uptime_seconds": time.monotonic() - self._started_at,
         }
 
     def _info(self, settings: Settings) -> dict[str, Any]:
         """What this server is: version, addresses, and every setting with the place it came from."""
         providers = self._pool.providers
+        ready, details = self._ready()
         return {
             "version": __version__,
+            "ready": ready,
             "addresses": {
                 "rest": f"http://{self.addresses.http}",
                 "grpc": self.addresses.grpc,
@@ -284,6 +404,7 @@ class _Running:
                 }
                 for source in self._registry.catalogue(max_age_s=1.0).sources
             ],
+            "problems": [model for model in details["models"] if model["problem"]],
             "runningJobs": self._dispatcher.running_jobs,
             "workers": {"ready": self._pool.ready, "processIds": self._pool.processes()},
             "settings": {
@@ -291,6 +412,17 @@ class _Running:
                 for name, value in shown_settings(settings).items()
             },
         }
+
+
+def _no_model(models: Sequence[Mapping[str, Any]]) -> str:
+    """Why none of the models can be run, where that is so: the same reason is told once."""
+    reasons: dict[str, list[str]] = {}
+    for model in models:
+        reasons.setdefault(model["problem"], []).append(model["id"])
+    if not models or "" in reasons:
+        return ""
+    told = ". ".join(f"{', '.join(ids)}: {problem.rstrip('.')}" for problem, ids in reasons.items())
+    return f"No model can be run. {told}."
 
 
 class _Ports:
@@ -353,6 +485,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
                 http=http_protocol_of(addresses),
+                h11_max_incomplete_event_size=MAX_HEAD,
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
@@ -394,6 +527,20 @@ class _Server(uvicorn.Server):
                 transport.abort()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _origins(settings: Settings) -> OriginGuard:
+    """Whose web pages may call, and by which names of the emulator."""
+    aliases = ["*.googleapis.com"] if settings.tls else []
+    names = [*settings.certified_names, *settings.allowed_hosts, *aliases]
+    return OriginGuard.of(names, settings.allowed_origins)
+
+
 def _folders(settings: Settings) -> Folders:
     """Where the state lies; a folder of buckets that someone named is not ours to empty."""
     return Folders(
@@ -401,7 +548,14 @@ def _folders(settings: Settings) -> Folders:
         settings.buckets if settings.storage_dir is None else None,
         {"uploads": settings.data_dir / "uploads", "models": settings.own_models},
         settings.seed_dir,
+        elsewhere=_buckets_elsewhere(settings),
     )
+
+
+def _buckets_elsewhere(settings: Settings) -> tuple[str, ...]:
+    """The endpoints whose buckets are not the emulator's."""
+    named = (settings.gcs_endpoint, *settings.gcs_buckets.values())
+    return tuple(sorted({where for where in named if where != LOCAL}))
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ _ROOTS_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
 )
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+#: Where Google's own accounts get their tokens; in alias mode the name leads to the emulator.
+GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"
 _ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"
 
 
@@ -51,9 +53,10 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True)
 class ClientFiles:
-    """What a client may have of the folder, there or in a copy."""
+    """What a client may have of the folder, there or in a copy. `alias`: for a client in alias mode."""
 
     folder: Path
+    alias: bool = False
 
     @property
     def ca(self) -> Path:
@@ -72,8 +75,8 @@ class ClientFiles:
 
     @property
     def account(self) -> Path:
-        """A service account's JSON file whose key opens nothing."""
-        return self.folder / "service-account.json"
+        """A service account's JSON file whose key opens nothing; it gets its tokens from the emulator."""
+        return self.folder / ("service-account-alias.json" if self.alias else "service-account.json")
 
     @property
     def token(self) -> Path:
@@ -109,15 +112,21 @@ class Certificates(ClientFiles):
 
 
 def prepare(
-    folder: Path, names: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    folder: Path,
+    names: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    *,
+    token_uri: str | None = None,
 ) -> Certificates:
     """Make what is missing, has expired or does not fit the names any more; keep the rest.
 
     Args:
         folder: where they are kept; made with mode 0700. Several processes may call this at once.
         names: host names and IP addresses to certify beside `localhost`, 127.0.0.1, ::1, this host's
-            name, and `*.googleapis.com`.
+            name, `*.googleapis.com` and `*.storage.googleapis.com`.
         environ: the environment of the clients, whose own roots come into the bundle, too.
+        token_uri: where the account gets its tokens, the emulator's address and `/token`; None for where an
+            account that is there already gets them.
 
     Raises:
         CertificateError: a name is none, or a file is not what it should be.
@@ -131,8 +140,7 @@ def prepare(
         _prepare_authority(files, alternatives)
         _prepare_bundle(files, environ)
         _prepare_java_bundle(files)
-        if not files.account.exists():
-            _write(files.account, _account(), 0o600)
+        _prepare_accounts(files, token_uri)
         if not files.token.exists():
             _write(files.token, b"vertex-emulator-token\n", 0o600)
     return files
@@ -292,7 +300,8 @@ def _pem_of(thing: Any) -> bytes:
 
 def _alternatives(names: Sequence[str]) -> list[x509.GeneralName]:
     # Clients take a wildcard only as a whole label (RFC 6125): `*-aiplatform.googleapis.com` matches nothing.
-    wanted = ["localhost", "127.0.0.1", "::1", "*.googleapis.com", *names]
+    google = ["*.googleapis.com", "*.storage.googleapis.com"]
+    wanted = ["localhost", "127.0.0.1", "::1", *google, *names]
     host = socket.gethostname()
     with contextlib.suppress(CertificateError):  # a host's name may be none that a certificate can hold
         _alternative(host)
@@ -319,23 +328,37 @@ def _alternative(name: str) -> x509.GeneralName:
         ) from error
 
 
-def _account() -> bytes:
+def _prepare_accounts(files: Certificates, token_uri: str | None) -> None:
+    """Make the account, or lead it to where the emulator is now; its key stays the same."""
+    account = _known_account(files.account) or _new_account()
+    usual = token_uri or account["token_uri"]
+    for alias, uri in ((False, usual), (True, GOOGLE_TOKEN_URI)):
+        content = json.dumps({**account, "token_uri": uri}, indent=2).encode()
+        _write_if_other(replace(files, alias=alias).account, content, 0o600)
+
+
+def _known_account(path: Path) -> dict[str, Any] | None:
+    try:
+        account = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return account if isinstance(account, dict) and {"private_key", "token_uri"} <= account.keys() else None
+
+
+def _new_account() -> dict[str, Any]:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    account = {
+    return {
         "type": "service_account",
         "project_id": "vertex-emulator",
         "private_key_id": os.urandom(20).hex(),
         "private_key": _pem_of(key).decode(),
         "client_email": _ACCOUNT,
         "client_id": str(int.from_bytes(os.urandom(8), "big")).zfill(21),
-        # Clients sign their tokens themselves. One that asks for a token all the same fails at once, and
-        # nothing leaves this machine.
-        "token_uri": "https://localhost/the-emulator-needs-no-token",
+        "token_uri": "http://localhost:8080/token",
         "universe_domain": "googleapis.com",
     }
-    return json.dumps(account, indent=2).encode()
 
 
 def _prepare_bundle(files: Certificates, environ: Mapping[str, str] | None) -> None:
@@ -398,6 +421,11 @@ def _locked(path: Path) -> Iterator[None]:
 def _write_if_other(path: Path, content: bytes, mode: int) -> None:
     if not path.exists() or path.read_bytes() != content:
         _write(path, content, mode)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, all of it or nothing."""
+    _write(path, content, 0o600)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

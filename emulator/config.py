@@ -8,11 +8,13 @@ import dataclasses
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from emulator.files import cause, read_toml
 
 ENVIRONMENT_PREFIX = "VERTEX_EMULATOR_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
@@ -21,11 +23,16 @@ STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"
 CLIENT_VARIABLE = f"{ENVIRONMENT_PREFIX}CLIENT_OF"
 """Set by `vertex-emulator env`: the storage endpoint in this environment is meant for clients of a server."""
 
+_MOST_CONFIG_BYTES = 256 << 10
+_USUAL_PORTS = {"http": 80, "https": 443}
+
 LOCAL = "local"
 """The place of buckets that lie in the local folder."""
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+DecoderChoice = Literal["auto", "opencv", "av"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 class SettingError(ValueError):
@@ -39,9 +46,11 @@ def _setting(
     minimum: int | None = None,
     maximum: int | None = None,
     check: Callable[[Any], None] | None = None,
+    secret: bool = False,
 ) -> Any:
-    """One row of the table. `check` raises ValueError for a value of the right type that is wrong."""
-    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "check": check}
+    """One row of the table. `check` raises ValueError for a value of the right type that is wrong; a secret's
+    value is never shown."""
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "check": check, "secret": secret}
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -55,6 +64,30 @@ def _check_project_numbers(numbers: Mapping[str, str]) -> None:
         other = projects.setdefault(number, project)
         if other != project:
             raise ValueError(f"{other} and {project} have the same number, {number}; give each its own.")
+
+
+def origin_of(url: str) -> str:
+    """Write an origin as browsers do: `http://localhost:3000`, without the scheme's usual port.
+
+    Raises:
+        ValueError: it is no origin of a web page.
+    """
+    parts = urlsplit(url)
+    scheme, host, port = parts.scheme.lower(), (parts.hostname or "").rstrip("."), parts.port
+    if scheme not in _USUAL_PORTS or not host or parts.path not in ("", "/") or parts.query or parts.username:
+        raise ValueError(f"{url!r} is no origin; write it as http://localhost:3000.")
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" + ("" if port in (None, _USUAL_PORTS[scheme]) else f":{port}")
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    for origin in origins:
+        origin_of(origin)
+
+
+def _check_token(token: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]{8,}", token):
+        raise ValueError("a token has 8 or more letters, digits and -._~+/=, as RFC 6750 has it.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +113,7 @@ class Settings:
     )
     tls_names: list[str] = _setting(
         [],
-        "More host names and addresses for the certificate, beside localhost, this host's name and"
+        "More host names and addresses for the certificate, besides localhost, this host's name and"
         " *.googleapis.com. Separate several with commas.",
     )
     data_dir: Path = _setting(
@@ -125,11 +158,22 @@ class Settings:
         " A project without an entry gets a stable number derived from its id.",
         check=_check_project_numbers,
     )
+    prediction_cache_mb: int = _setting(
+        500,
+        "Megabytes of models' raw results to keep in the data folder, so that a job on the same video and"
+        " model computes only what is missing; 0 keeps nothing.",
+        minimum=0,
+    )
     provider: Provider = _setting(
         "auto",
         "Execution provider of ONNX Runtime: cpu, cuda, tensorrt, openvino, or auto for the first of cuda,"
-        " openvino and cpu that works. Asking by name for one that does not work fails the job instead of"
-        " falling back. See docs/models.md.",
+        " openvino and cpu that works. If you name one that does not work, the job fails: there is no"
+        " fallback.",
+    )
+    decoder: DecoderChoice = _setting(
+        "auto",
+        "Library that decodes videos: opencv; av for PyAV, which the extra `av` installs; or auto for OpenCV,"
+        " and PyAV if installed for what OpenCV refuses or shows in wrong colours.",
     )
     workers: int = _setting(
         2, "Worker processes that run models; one video runs in one worker.", minimum=1, maximum=256
@@ -144,7 +188,7 @@ class Settings:
     strict: bool = _setting(
         False,
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
-        " `models/`, unknown query parameters.",
+        " `models/`, unknown query parameters, videos that are damaged or incomplete.",
     )
     seed: int | None = _setting(
         None, "Deterministic mode: ids and times of resources follow from this number. Default: they do not."
@@ -154,18 +198,34 @@ class Settings:
     )
     pace: str = _setting(
         "real",
-        "How long jobs stay in which state: real, immediate, steps, or as in `pending=2s,running=3`; see"
-        " docs/control.md.",
+        "How long jobs stay in which state: real, immediate, steps, or states with a time, a number of"
+        " GETs or `hold`, as in `pending=2s,running=3,cancelling=hold`.",
     )
     hold_timeout: int = _setting(
         4, "Seconds after which a call that a pace holds is answered at the latest.", minimum=0, maximum=600
     )
     allowed_hosts: list[str] = _setting(
         [],
-        "More host names that web pages may use to reach `/_emulator/`, beside addresses, localhost and names"
-        " without a dot. Separate several with commas.",
+        "More host names by which the emulator may be called, besides addresses, localhost, this machine's"
+        " name and names that only a local network gives out. Separate several with commas.",
     )
-    log_level: LogLevel = _setting("info", "How much to log: debug, info, warning or error.")
+    allowed_origins: list[str] = _setting(
+        [],
+        "Origins of web pages that may use the emulator, as in `http://localhost:3000`; all others but its"
+        " own are refused. Separate several with commas.",
+        check=_check_origins,
+    )
+    auth_token: str | None = _setting(
+        None,
+        "Bearer token that every surface but `/_emulator/health` then asks for. Default: none is needed.",
+        check=_check_token,
+        secret=True,
+    )
+    console: bool = _setting(True, "Serve the web console at `/console`.")
+    log_level: LogLevel = _setting(
+        "info", "How much to log: debug (also why a call was refused), info (each call), warning or error."
+    )
+    log_format: LogFormat = _setting("text", "How to log: text, or json for one JSON object per line.")
 
     @property
     def buckets(self) -> Path:
@@ -248,7 +308,9 @@ def shown_settings(settings: Settings) -> dict[str, object]:
     shown: dict[str, object] = {}
     for setting in dataclasses.fields(Settings):
         value = getattr(settings, setting.name)
-        if setting.name == "database_url" and value:
+        if setting.metadata["secret"] and value is not None:
+            value = "***"
+        elif setting.name == "database_url" and value:
             value = re.sub(r"//([^:@/]+):[^@/]+@", r"//\1:***@", value)
         elif isinstance(value, list):
             value = [str(entry) for entry in value]
@@ -296,12 +358,10 @@ def _from_file(path: Path | None) -> dict[str, object]:
         return {}
     try:
         # Editors on Windows put a byte order mark first, which TOML does not know.
-        values = tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
+        values = read_toml(path.expanduser(), _MOST_CONFIG_BYTES)
     except OSError as error:
-        raise SettingError(
-            f"The configuration file {path} cannot be read: {error.strerror or error}."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"The configuration file {path} cannot be read: {cause(error)}.") from error
+    except ValueError as error:
         raise SettingError(f"The configuration file {path} is not valid TOML: {error}.") from error
     known = [setting.name for setting in dataclasses.fields(Settings)]
     for name in values:
@@ -324,7 +384,8 @@ def _convert(name: str, value: object, source: str) -> object:
         # A flag and a variable name the setting themselves, a file does not.
         named = source in (flag_name(name), variable_name(name), STORAGE_VARIABLE)
         where = source if named else f"{source}: {name}"
-        raise SettingError(f"{where}: {value!r} does not fit: {error}") from error
+        shown = "its value" if setting.metadata["secret"] else repr(value)
+        raise SettingError(f"{where}: {shown} does not fit: {error}") from error
     return converted
 
 

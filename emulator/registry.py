@@ -6,21 +6,34 @@ Contract: model.proto. Reads manifests only; the ONNX graphs are the workers' bu
 import hashlib
 import logging
 import math
+import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from emulator.config import Settings
+from emulator.files import cause, open_regular, shown
 from emulator.inference.canned import load_canned
-from emulator.inference.manifest import MANIFEST, ManifestError, ModelManifest, load_manifest
+from emulator.inference.manifest import (
+    MANIFEST,
+    ManifestError,
+    ModelManifest,
+    ModelUnusable,
+    load_manifest,
+    model_files,
+)
 from emulator.vertex.contract import load
 
 SUPPORTED_FORMAT = "jsonl"
+#: Entries of a folder of models, hidden ones aside.
+MOST_MODELS = 10_000
+# A folder that cannot be used is read again after so many times what reading it takes.
+_RETRY_FACTOR = 10
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +91,15 @@ class Catalogue:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Unusable:
+    """A folder that could not be used, and why; it stays so until its files change, for a while at least."""
+
+    problem: str
+    state: object
+    retry_at: float
+
+
 class Registry:
     """The folders that models are read from, and the folder that uploads are copied to.
 
@@ -90,6 +112,7 @@ class Registry:
         self._uploads = uploads
         self._lock = threading.Lock()
         self._read: dict[Path, ModelSource] = {}
+        self._unusable: dict[Path, _Unusable] = {}
         self._catalogue = Catalogue((), ())
         self._looked_at = -math.inf
 
@@ -123,7 +146,8 @@ class Registry:
 
     def uploads(self) -> list[Path]:
         """The folders of all uploads."""
-        return sorted(self._uploads.iterdir()) if self._uploads.is_dir() else []
+        found = self._uploads.iterdir() if self._uploads.is_dir() else ()
+        return sorted(folder for folder in found if not folder.name.startswith("."))
 
     def remove_upload(self, folder: Path) -> None:
         """Delete the folder of an upload."""
@@ -146,36 +170,96 @@ class Registry:
     def _model_folders(self, problems: list[str]) -> Iterable[Path]:
         for folder in self._folders:
             try:
-                if (folder / MANIFEST).is_file():
+                if _has_manifest(folder):
                     yield folder
-                else:
-                    yield from sorted(path for path in folder.iterdir() if (path / MANIFEST).is_file())
+                    continue
+                entries = _visible(folder)
             except OSError as error:
-                problems.append(f"the models folder {folder} cannot be read: {error.strerror or error}")
+                problems.append(shown(f"the models folder {folder} cannot be read: {cause(error)}"))
+                continue
+            if len(entries) > MOST_MODELS:
+                problems.append(shown(f"the models folder {folder} holds more than {MOST_MODELS:,} entries"))
+                continue
+            for path in entries:
+                try:
+                    if _has_manifest(path):
+                        yield path
+                except OSError as error:
+                    problems.append(shown(f"{path} cannot be read: {cause(error)}"))
 
     def _source(self, folder: Path) -> ModelSource | str:
+        """The model in a folder, or why there is none; reads it only when its files have changed."""
         try:
-            known = self._read.get(folder)
-            if known is not None and known.digest == _digest(folder):
-                return known
-            # A folder that was not usable is read every time: any file of it may be what gets repaired.
-            source = _read_source(folder)
-        except (ManifestError, OSError) as error:
+            files = model_files(folder)
+        except ManifestError as error:
             return str(error)
-        self._read[folder] = source
-        return source
+        known, unusable = self._read.get(folder), self._unusable.get(folder)
+        if known is not None and known.digest == _digest(files):
+            return known
+        state = [(name, status.st_mtime_ns, status.st_ctime_ns, status.st_size) for name, status in files]
+        began = time.monotonic()
+        if unusable is not None and unusable.state == state and began < unusable.retry_at:
+            return unusable.problem
+        found = self._look_into(folder)
+        if isinstance(found, str):
+            ended = time.monotonic()
+            retry_at = ended + _RETRY_FACTOR * (ended - began)
+            self._unusable[folder] = _Unusable(found, state, retry_at)
+        else:
+            self._read[folder] = found
+            self._unusable.pop(folder, None)
+        return found
+
+    def _look_into(self, folder: Path) -> ModelSource | str:
+        try:
+            return _read_source(folder)
+        except ModelUnusable as error:
+            return str(error)
+        except OSError as error:
+            return shown(f"{folder} cannot be read: {cause(error)}")
+        except Exception as error:
+            # Whatever strangers put into a folder, the other models are served.
+            _log.exception("The model folder %s cannot be read", shown(folder))
+            return shown(f"{folder} cannot be read: {type(error).__name__}: {error}")
 
 
-def open_registry(settings: Settings) -> Registry:
-    """The registry that a server with these settings has; its own folder of models is made when missing."""
-    settings.own_models.mkdir(parents=True, exist_ok=True)
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder is meant to be a model's: there is a model.toml, be it readable or not."""
+    try:
+        return _has_manifest(folder)
+    except OSError:
+        return False
+
+
+def _has_manifest(folder: Path) -> bool:
+    """The same; raises OSError where it cannot be told."""
+    try:
+        (folder / MANIFEST).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what is hidden; at most one more than are taken."""
+    with os.scandir(folder) as found:
+        names = (entry.name for entry in found if not entry.name.startswith("."))
+        return [folder / name for name in sorted(islice(names, MOST_MODELS + 1))]
+
+
+def open_registry(settings: Settings, *, make_folder: bool = True) -> Registry:
+    """The registry that a server with these settings has; its own folder of models is made when missing, or
+    left out."""
+    if make_folder:
+        settings.own_models.mkdir(parents=True, exist_ok=True)
+    own = [settings.own_models] if settings.own_models.is_dir() else []
     bundled = [bundled_models()] if settings.bundled_models else []
     seeded = (
         [settings.seed_dir / "models"]
         if settings.seed_dir and (settings.seed_dir / "models").is_dir()
         else []
     )
-    folders = [*bundled, settings.own_models, *settings.models_dirs, *seeded]
+    folders = [*bundled, *own, *settings.models_dirs, *seeded]
     return Registry(folders, settings.data_dir / "uploads")
 
 
@@ -187,24 +271,32 @@ def bundled_models() -> Path:
 
 
 def _read_source(folder: Path) -> ModelSource:
+    resolved = folder.resolve()
+    if not str(resolved).isprintable():
+        raise ManifestError(f"{resolved}: the folder's name must be printable UTF-8; rename it")
     manifest = load_manifest(folder)
     if manifest.is_canned:
         load_canned(manifest)
-    elif not manifest.graph.is_file():
-        raise ManifestError(
-            f"{folder / MANIFEST}: [model] file names {manifest.model.file}, which does not exist; put the"
-            " ONNX file there"
-        )
-    return ModelSource(folder.resolve(), manifest, _digest(folder))
+    else:
+        _require_graph(manifest)
+    return ModelSource(resolved, manifest, _digest(model_files(folder)))
 
 
-def _digest(folder: Path) -> str:
+def _require_graph(manifest: ModelManifest) -> None:
+    path = f"{manifest.folder / MANIFEST}: [model] file names {manifest.model.file}, "
+    try:
+        open_regular(manifest.graph).close()
+    except FileNotFoundError:
+        raise ManifestError(f"{path}which does not exist; put the ONNX file there") from None
+    except OSError as error:
+        raise ManifestError(f"{path}which cannot be read: {cause(error)}; put the ONNX file there") from None
+
+
+def _digest(files: Iterable[tuple[bytes, os.stat_result]]) -> str:
     """Changes with the files' sizes and times: reading hundreds of megabytes would delay the start."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    for name, status in files:
+        digest.update(name + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 

@@ -1,23 +1,20 @@
 """The `vertex-emulator` command: a module per sub-command, each importing what it needs when run."""
 
 import logging
-import sys
+from typing import Annotated
 
 import typer
 
-from emulator.cli import demo, env, jobs, models, predict, serve, wait
+from emulator import __version__
+from emulator.cli import compare, demo, env, export, jobs, models, predict, record, serve, wait
+from emulator.cli.help import Cli
 
 
 def build() -> typer.Typer:
     """Put the command line together."""
-    cli = typer.Typer(
-        name="vertex-emulator",
-        help="A local emulator of Vertex AI batch prediction for video models.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    for module in (serve, demo, predict, env, wait):
+    cli = Cli(name="vertex-emulator", help="A local emulator of Vertex AI batch prediction for video models.")
+    cli.callback()(_root)
+    for module in (serve, demo, predict, record, compare, export, env, wait):
         module.register(cli)
     cli.add_typer(models.cli, name="models")
     cli.add_typer(jobs.cli, name="jobs")
@@ -28,7 +25,18 @@ def main() -> None:
     """Run the command line."""
     # The log is for the server, which sets it up; the other commands say themselves what is worth saying.
     logging.getLogger("emulator").addHandler(logging.NullHandler())
-    try:
-        build()()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    build()()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vertex-emulator {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """A local emulator of Vertex AI batch prediction for video models."""

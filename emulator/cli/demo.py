@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,12 +15,15 @@ import typer
 
 from emulator.cli.options import PATH, read_settings
 from emulator.cli.remote import Server
-from emulator.cli.terminal import fail, progress_bar
+from emulator.cli.terminal import fail, progress
+from emulator.comparison.lines import boxes_of
+from emulator.comparison.matching import mean_iou
+from emulator.vertex.names import CONSOLE, console_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from emulator.factory import Clip
+    from emulator.factory import Clip, Truth
 
 PARENT = "projects/my-project/locations/us-central1"
 THRESHOLD = 0.5
@@ -39,13 +43,9 @@ class Example:
 
     title: str
     model: str
-    video: str
+    name: str
     clip: Callable[[], "Clip"]
     documented: tuple[tuple[str, str, str], ...]  # label, first and last moment
-
-    @property
-    def output(self) -> str:
-        return self.video.removesuffix(".mp4")
 
 
 def examples() -> tuple[Example, ...]:
@@ -56,7 +56,7 @@ def examples() -> tuple[Example, ...]:
         Example(
             "object tracking",
             f"{PARENT}/models/video-object-tracking",
-            "object-tracking.mp4",
+            "object-tracking",
             documentation_clip,
             (("cat", "1.2s", "3.4s"), ("cat", "4.8s", "4.8s"), ("dog", "1.2s", "3.4s")),
         ),
@@ -64,7 +64,7 @@ def examples() -> tuple[Example, ...]:
             "action recognition",
             # Vertex: the action recognition page writes the model without `models/`.
             f"{PARENT}/video-action-recognition",
-            "action-recognition.mp4",
+            "action-recognition",
             action_documentation_clip,
             (("swing", "1.2s", "1.2s"), ("jump", "3.4s", "3.4s")),
         ),
@@ -80,41 +80,77 @@ def demo(
     data_dir: Annotated[
         str, typer.Option(metavar=PATH, help="Where the videos, the output and the database go.")
     ] = _FOLDER,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Keep the server up, to look at the jobs in the console. The videos are written so that"
+            " browsers play them, which takes some seconds.",
+        ),
+    ] = False,
 ) -> None:
-    """Run the documentation's two examples end to end: videos, server, requests, predictions."""
+    """Run the documentation's two examples.
+
+    It renders the videos, starts a server, sends the requests, and compares the predictions.
+    """
     from rich.console import Console
 
     folder = read_settings({"data_dir": data_dir or _FOLDER}).settings.data_dir
     console = Console()
-    with progress_bar() as progress:
-        progress.add_task("Rendering the two example videos", total=None, detail="")
-        truths = _prepare(folder)
+    with progress("Rendering the two example videos"):
+        truths = _prepare(folder, playable=keep)
     with _server(folder) as server:
         console.print(f"Server at [bold]{server.url}[/bold]\n")
-        agreed = [_run(console, server, folder, example, truths[example.video]) for example in examples()]
+        agreed = [
+            _run(console, server, folder, example, truths[example.name], link=keep) for example in examples()
+        ]
+        if keep:
+            console.print(f"The console is at [bold]{server.url}{CONSOLE}[/bold]; Ctrl-C ends the server.")
+            _wait_for_the_end()
     console.print(f"Videos and predictions stay in [bold]{folder / 'buckets'}[/bold].")
     if not all(agreed):
         fail("The predictions differ from the documented ones; the tables show where.")
 
 
-def _prepare(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Render the videos and write the input files; gives what was drawn, as predictions, by video."""
-    from emulator.factory import render
+def _wait_for_the_end() -> None:
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _prepare(folder: Path, *, playable: bool) -> dict[str, list[dict[str, Any]]]:
+    """Render the videos and write the input files; gives what was drawn, as predictions, by example."""
+    from emulator.factory.example import SUFFIX
 
     bucket = folder / "buckets" / "sourcebucket"
     (bucket / "videos").mkdir(parents=True, exist_ok=True)
     truths = {}
     for example in examples():
-        truth = render(example.clip(), bucket / "videos" / example.video)
-        truths[example.video] = truth.object_tracking()
+        video = bucket / "videos" / f"{example.name}{SUFFIX if playable else '.mp4'}"
+        truths[example.name] = _render(example, video, playable=playable).object_tracking()
         instance = {
-            "content": f"gs://sourcebucket/videos/{example.video}",
+            "content": f"gs://sourcebucket/videos/{video.name}",
             "mimeType": "video/mp4",
             "timeSegmentStart": "1s",
             "timeSegmentEnd": "5s",
         }
-        (bucket / f"{example.output}.jsonl").write_text(json.dumps(instance) + "\n", encoding="utf-8")
+        (bucket / f"{example.name}.jsonl").write_text(json.dumps(instance) + "\n", encoding="utf-8")
     return truths
+
+
+def _render(example: Example, video: Path, *, playable: bool) -> "Truth":
+    """Render a video with its truth beside it. `playable`: as browsers play it."""
+    from emulator.factory import render, truth_of
+
+    if not playable:
+        truth = render(example.clip(), video)
+        truth.write(video)
+        return truth
+    # In a process of its own: OpenCV complains of the codec on standard error, and writes it all the same.
+    command = [sys.executable, "-m", "emulator.factory.example", example.name, str(video)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        fail(f"The video could not be rendered: {done.stderr[-_SHOWN_CHARACTERS:]}")
+    return truth_of(example.clip())
 
 
 @contextmanager
@@ -136,7 +172,13 @@ def _server(folder: Path) -> Iterator[Server]:
 
 
 def _run(
-    console: "Console", server: Server, folder: Path, example: Example, truth: Sequence[Mapping[str, Any]]
+    console: "Console",
+    server: Server,
+    folder: Path,
+    example: Example,
+    truth: Sequence[Mapping[str, Any]],
+    *,
+    link: bool,
 ) -> bool:
     """Run one example; say whether its predictions agree with the documented ones."""
     body = {
@@ -145,11 +187,11 @@ def _run(
         "modelParameters": {"confidenceThreshold": THRESHOLD},
         "inputConfig": {
             "instancesFormat": "jsonl",
-            "gcsSource": {"uris": [f"gs://sourcebucket/{example.output}.jsonl"]},
+            "gcsSource": {"uris": [f"gs://sourcebucket/{example.name}.jsonl"]},
         },
         "outputConfig": {
             "predictionsFormat": "jsonl",
-            "gcsDestination": {"outputUriPrefix": f"gs://outputbucket/{example.output}"},
+            "gcsDestination": {"outputUriPrefix": f"gs://outputbucket/{example.name}"},
         },
     }
     from rich.markup import escape
@@ -169,20 +211,22 @@ def _run(
     predictions = [prediction for line in lines for prediction in json.loads(line)["prediction"]]
     agrees = _compare(console, example, predictions, truth)
     for file in files:
-        console.print(f"{file}\n", soft_wrap=True)
+        console.print(str(file), soft_wrap=True)
+    if link:
+        console.print(f"{server.url}{console_path(job['name'])}", soft_wrap=True)
+    console.print()
     return agrees
 
 
 def _watch(console: "Console", server: Server, job: dict[str, Any]) -> dict[str, Any]:
     started, state = time.perf_counter(), ""
-    with progress_bar() as progress:
-        task = progress.add_task("", total=None, detail="")
+    with progress("Running the job") as shown:
         while True:
             if job["state"] != state:
                 state = job["state"]
                 console.print(f"{time.perf_counter() - started:6.2f} s  {state}")
             stats = job.get("completionStats", {})
-            progress.update(task, description=state, detail=f"{stats.get('successfulCount', 0)} done")
+            shown.update(detail=f"{stats.get('successfulCount', 0)} instances done", task=state)
             if state in _TERMINAL:
                 return job
             time.sleep(0.05)
@@ -215,7 +259,7 @@ def _compare(
             continue
         left.remove(found)
         drawn = _nearest(label, start, end, truth)
-        iou = _mean_iou(found, drawn) if drawn and "frames" in found else None
+        iou = mean_iou(*map(boxes_of, (drawn, found))) if drawn and "frames" in found else None
         agrees = agrees and (iou is None or iou >= MIN_IOU)
         table.add_row(_segment(label, start, end), *_cells(found, iou))
     for extra in left:
@@ -236,22 +280,6 @@ def _nearest(
 
     same = [one for one in predictions if one["displayName"] == label and distance(one) <= TOLERANCE_S + 1e-6]
     return min(same, key=distance, default=None)
-
-
-def _mean_iou(found: Mapping[str, Any], drawn: Mapping[str, Any]) -> float:
-    """The mean overlap of two tracks over the moments of both; a moment that one lacks counts as none."""
-    from emulator.factory.scoring import overlap
-
-    boxes = [
-        {
-            _seconds(frame["timeOffset"]): tuple(frame[key] for key in ("xMin", "yMin", "xMax", "yMax"))
-            for frame in track["frames"]
-        }
-        for track in (found, drawn)
-    ]
-    moments = boxes[0].keys() | boxes[1].keys()
-    shared = boxes[0].keys() & boxes[1].keys()
-    return sum(overlap(boxes[0][moment], boxes[1][moment]) for moment in shared) / len(moments)
 
 
 def _cells(prediction: Mapping[str, Any], iou: float | None) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 _LOOPBACK = ("127.0.0.1", "localhost")
-_SETTINGS = ("host", "port", "tls_names", "data_dir")
+_SETTINGS = ("host", "port", "tls_names", "data_dir", "auth_token")
 
 
 class Shell(StrEnum):
@@ -70,8 +70,9 @@ def env(
         ),
     ] = None,
 ) -> None:
-    """Print the environment variables that point Google's clients here.
+    """Print what points Google's clients here.
 
+    These are environment variables.
     Use it as `eval "$(vertex-emulator env)"`, in fish as `vertex-emulator env --shell fish | source`, in
     PowerShell as `vertex-emulator env --shell powershell | Out-String | Invoke-Expression`. Give it the
     settings that the server has. The certificates and the fake account are made if they are missing.
@@ -79,7 +80,9 @@ def env(
     settings = loaded.settings
     if settings.port == 0 and not alias:
         fail("With port 0 the server takes a free port, which nobody knows beforehand. Name one with --port.")
-    files = _files(settings, copy_to)
+    files = _files(settings, copy_to, alias=alias)
+    if settings.auth_token:
+        _write_token(files, settings.auth_token)
     variables = [
         *_trust(files),
         _java_trust(files),
@@ -93,11 +96,22 @@ def env(
     typer.echo(_WRITERS[shell](variables))
 
 
-def _files(settings: Settings, copy_to: Path | None) -> "ClientFiles":
+def _write_token(files: "ClientFiles", token: str) -> None:
+    from emulator.certificates import write_private
+
+    try:
+        write_private(files.token, f"{token}\n".encode())
+    except OSError as error:
+        fail(f"The token cannot be written to {files.token}: {error}. Name another folder with --data-dir.")
+
+
+def _files(settings: Settings, copy_to: Path | None, *, alias: bool) -> "ClientFiles":
     from emulator.certificates import CertificateError, prepare
 
     try:
-        files = prepare(settings.tls_folder, settings.certified_names, os.environ)
+        url = f"http://{settings.client_host}:{settings.port}"
+        made = prepare(settings.tls_folder, settings.certified_names, os.environ, token_uri=f"{url}/token")
+        files = replace(made, alias=alias)
     except CertificateError as error:
         fail(str(error))
     except OSError as error:
@@ -144,7 +158,7 @@ def _account(files: "ClientFiles", project: str) -> list[Variable]:
         Variable(
             "GOOGLE_APPLICATION_CREDENTIALS",
             str(files.account),
-            "a service account made up on this machine, for clients that insist on one",
+            "a service account made up on this machine, which gets its tokens from the emulator",
         ),
         Variable("GOOGLE_CLOUD_PROJECT", project, "the project of clients that were given none; any will do"),
     ]
@@ -173,6 +187,12 @@ def _endpoints(settings: Settings) -> list[Variable]:
         Variable(STORAGE_VARIABLE, url, "Cloud Storage clients, and iter_outputs() of the Vertex SDK"),
         Variable(
             CLIENT_VARIABLE, url, "tells a server started in this shell that the line above is not for it"
+        ),
+        Variable("CLOUD_STORAGE_EMULATOR_ENDPOINT", url, "Cloud Storage in C++ and in PyArrow"),
+        Variable(
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
+            "false",
+            "gcsfs and pandas: no search for zonal buckets, which is by gRPC over TLS and takes a minute",
         ),
         Variable(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM",

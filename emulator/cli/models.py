@@ -11,17 +11,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emulator.cli.help import Cli
 from emulator.cli.options import PATH, read_settings
-from emulator.cli.terminal import fail, print_table, progress_bar
+from emulator.cli.terminal import Progress, fail, print_table, progress, warn
 from emulator.config import Settings
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from emulator.inference.check import Report
+    from emulator.inference.decoding import Decoding
+    from emulator.inference.manifest import ModelManifest
+    from emulator.inference.recognise import Recognition
     from emulator.registry import ModelSource
 
-cli = typer.Typer(help="Models: list what is served, add your own, try one on a clip.", no_args_is_help=True)
+cli = Cli(help="Models: list what is served, add your own, try one on a clip.")
+
+
+def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Model ids for the shell's completion."""
+    from emulator.registry import open_registry
+
+    flags = {name: ctx.params.get(name) for name in ("data_dir", "models_dirs")}
+    catalogue = open_registry(read_settings(flags).settings, make_folder=False).catalogue()
+    return [source.id for source in catalogue.sources if source.id.startswith(incomplete)]
+
+
+def complete_own_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of models that can be removed, for the shell's completion."""
+    settings = read_settings({"data_dir": ctx.params.get("data_dir")}).settings
+    return [model for model in _own_models(settings) if model.startswith(incomplete)]
+
 
 DataDirOption = Annotated[
     str | None, typer.Option("--data-dir", metavar=PATH, help="The server's data folder, as in `serve`.")
@@ -30,7 +48,20 @@ ModelsDirOption = Annotated[
     list[str] | None,
     typer.Option("--models-dirs", metavar=PATH, help="More folders of models, as in `serve`."),
 ]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="A model's id, or a folder with a model.toml.", autocompletion=complete_models),
+]
+AnswersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="A value of model.toml, such as input.width=640. Repeatable.",
+    ),
+]
 ProviderOption = Annotated[str | None, typer.Option("--provider", help="As in `serve`: auto, cpu, cuda, …")]
+DecoderOption = Annotated[str | None, typer.Option("--decoder", help="As in `serve`: auto, opencv, av.")]
 
 
 @cli.command("list")
@@ -39,7 +70,7 @@ def list_models(data_dir: DataDirOption = None, models_dirs: ModelsDirOption = N
     from emulator.registry import open_registry
 
     settings = read_settings({"data_dir": data_dir, "models_dirs": models_dirs}).settings
-    catalogue = open_registry(settings).catalogue()
+    catalogue = open_registry(settings, make_folder=False).catalogue()
     rows = []
     for source in catalogue.sources:
         labels = [label.display_name for label in source.manifest.labels]
@@ -52,7 +83,7 @@ def list_models(data_dir: DataDirOption = None, models_dirs: ModelsDirOption = N
 
 @cli.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="The ONNX file.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="The ONNX file.", exists=True)],
     model_id: Annotated[
         str | None, typer.Option("--id", help="The model's id; by default made from the file's name.")
     ] = None,
@@ -60,46 +91,67 @@ def add(
         str | None,
         typer.Option(
             "--labels",
-            help="A file with one label a line (or config.json with id2label), or the name of a known set: "
+            help="A file of labels (lines, JSON, YAML, CSV or a label map), or the name of a known set: "
             "coco80, coco90, kinetics400.",
         ),
     ] = None,
     head: Annotated[
         str | None, typer.Option("--head", help="What kind of graph it is, where it cannot be recognised.")
     ] = None,
-    answers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="A key of model.toml that the graph leaves open, such as input.width=640. Repeatable.",
-        ),
-    ] = None,
+    answers: AnswersOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the model of this id, once the new one has run.")
+    ] = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Recognise an ONNX file, write its model.toml, and put both where the server finds them."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from emulator.inference.manifest import ModelUnusable, read_model_id
-    from emulator.inference.predictor import open_predictor
-    from emulator.inference.recognise import recognise, write_folder
+    from emulator.inference.recognise import recognise
 
     settings = read_settings({"data_dir": data_dir}).settings
     try:
         folder = settings.own_models / read_model_id(_id_of(file) if model_id is None else model_id)
     except ValueError as error:
         fail(f"--id is {model_id!r}; {error}.")
-    if folder.exists():
-        fail(f"There is a model in {folder} already. Remove that folder, or choose another name with --id.")
+    if not force and (folder.exists() or folder.is_symlink()):
+        fail(_taken(folder))
     try:
-        recognition = recognise(
-            file, labels=_labels(labels), head=head, name=file.stem, answers=_answers(answers or [])
-        )
-        open_predictor(write_folder(recognition, file, folder))  # one run proves that it is usable
+        with progress(f"Adding {folder.name}"):
+            recognition = recognise(
+                file, labels=_labels(labels), head=head, name=file.stem, answers=_answers(answers or [])
+            )
+            _put(recognition, file, folder, force=force)
     except (ModelUnusable, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
         fail(str(error))
+    _show_added(recognition, folder, settings)
+
+
+def _taken(folder: Path) -> str:
+    return f"There is a model in {folder} already. Replace it with --force, or choose another name with --id."
+
+
+def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -> None:
+    """Make the model's folder and prove with one run that it is usable; nothing is replaced before."""
+    from emulator.inference.predictor import open_predictor
+    from emulator.inference.recognise import write_folder
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden: the server passes over it. On the same disk: the finished folder takes its place in one step.
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+        made = Path(scratch) / folder.name
+        open_predictor(write_folder(recognition, file, made))
+        if force and (folder.exists() or folder.is_symlink()):
+            folder.rename(Path(scratch) / "replaced")
+        try:
+            made.rename(folder)
+        except OSError:
+            fail(_taken(folder))
+
+
+def _show_added(recognition: "Recognition", folder: Path, settings: Settings) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(soft_wrap=True, highlight=False)
     for finding in recognition.findings:
         console.print(f"[green]seen[/green]     {escape(finding)}")
@@ -110,45 +162,116 @@ def add(
 
 
 @cli.command()
+def remove(
+    model: Annotated[
+        str, typer.Argument(help="The id of a model of your own.", autocompletion=complete_own_models)
+    ],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Delete a model that `models add` made, with its files."""
+    settings = read_settings({"data_dir": data_dir}).settings
+    own = _own_models(settings)
+    if model not in own:
+        fail(
+            f"There is no model {model!r} in {settings.own_models}; there are {', '.join(own) or 'none'}."
+            " Only models in that folder can be removed: bundled ones are left out with --no-bundled-models,"
+            " and folders of --models-dirs are yours to change."
+        )
+    folder = settings.own_models / model
+    try:
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
+    except OSError as error:
+        fail(f"{folder} cannot be removed: {error}.")
+    typer.echo(f"Removed {folder}.")
+
+
+def _own_models(settings: Settings) -> list[str]:
+    from emulator.registry import has_manifest
+
+    folder = settings.own_models
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(one.name for one in found if not one.name.startswith(".") and has_manifest(one))
+
+
+@cli.command()
 def check(
-    model: Annotated[str, typer.Argument(help="A model's id, or a folder with a model.toml.")],
+    model: ModelArgument,
     video: Annotated[
         Path | None, typer.Argument(help="A clip to run it on; by default one that is rendered.")
     ] = None,
     draw: Annotated[
         Path | None, typer.Option("--draw", help="Folder for pictures of what was found, as PNG files.")
     ] = None,
+    answers: AnswersOption = None,
     data_dir: DataDirOption = None,
     models_dirs: ModelsDirOption = None,
     provider: ProviderOption = None,
+    decoder: DecoderOption = None,
 ) -> None:
-    """Load a model, run it on a clip, and say what it finds and how fast."""
+    """Load a model, run it on a clip, and say what it finds and how fast.
+
+    --set tries another value of a key of model.toml; the file stays as it is.
+    """
     from emulator.inference.check import check as run_check
     from emulator.inference.manifest import ModelUnusable
     from emulator.inference.video import VideoUnreadable
 
     settings = read_settings(
-        {"data_dir": data_dir, "models_dirs": models_dirs, "provider": provider}
+        {"data_dir": data_dir, "models_dirs": models_dirs, "provider": provider, "decoder": decoder}
     ).settings
     source = find_model(settings, model)
+    if source.manifest.is_canned:
+        _show_canned(source)
+        return
     try:
-        with progress_bar() as bar, _clip(video, source) as clip:
-            watch = Watch(bar, bar.add_task(f"Running {source.id}", total=None, detail=""))
+        manifest = _changed(source, _answers(answers or []))
+        with progress(f"Running {source.id}") as shown, _clip(video, source) as clip:
             report = run_check(
-                source.manifest, clip, progress=watch, provider=settings.provider, drawings=6 if draw else 0
+                manifest,
+                clip,
+                progress=Watch(shown),
+                provider=settings.provider,
+                decoder=settings.decoder,
+                drawings=6 if draw else 0,
             )
     except (ModelUnusable, VideoUnreadable) as error:
         fail(str(error))
     _show(source, report, draw)
 
 
+def _show_canned(source: "ModelSource") -> None:
+    """Say how many lines a canned model has, and what of them the prediction schema does not know."""
+    from emulator.inference.canned import load_canned
+
+    model = load_canned(source.manifest)
+    typer.echo(f"{source.id} is canned: it answers with {len(model)} lines, and no graph is run.")
+    for doubt in model.doubts(source.manifest.objective):
+        warn(f"{doubt}. It is given as it is.")
+
+
+def _changed(source: "ModelSource", answers: dict[str, object]) -> "ModelManifest":
+    """The model's manifest with other values. Raises ModelUnusable."""
+    if not answers:
+        return source.manifest
+    from emulator.inference.manifest import check_key, load_manifest
+
+    for key, value in answers.items():
+        check_key(key, value)
+    return load_manifest(source.folder, answers)
+
+
 def find_model(settings: Settings, model: str) -> "ModelSource":
     """The model of that id among the served folders, or in that folder; leaves with an error otherwise."""
-    from emulator.registry import Registry, open_registry
+    from emulator.registry import Registry, has_manifest, open_registry
 
     folder = Path(model)
-    is_folder = (folder / "model.toml").is_file()
-    registry = Registry([folder], settings.data_dir) if is_folder else open_registry(settings)
+    is_folder = has_manifest(folder)
+    registry = (
+        Registry([folder], settings.data_dir) if is_folder else open_registry(settings, make_folder=False)
+    )
     catalogue = registry.catalogue()
     found = [source for source in catalogue.sources if is_folder or source.id == model]
     if not found:
@@ -164,9 +287,8 @@ def find_model(settings: Settings, model: str) -> "ModelSource":
 class Watch:
     """Shows how far into the video a prediction is."""
 
-    def __init__(self, bar: "Progress", task: "TaskID") -> None:
-        self._bar = bar
-        self._task = task
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
 
     def cancelled(self) -> bool:
         """Never; Ctrl-C ends the program."""
@@ -175,9 +297,16 @@ class Watch:
     def alive(self) -> None:
         """Nobody waits for signs of life."""
 
+    def decoded(self, decoding: "Decoding") -> None:
+        """See Progress."""
+
     def advance(self, time_us: int) -> None:
-        """Show the time of the video."""
-        self._bar.update(self._task, detail=f"{time_us / 1e6:.1f} s of video")
+        """`sampled` says more."""
+
+    def sampled(self, done: int, total: int | None) -> None:
+        """Show how many frames are done."""
+        rate = f"{done / self._shown.elapsed_s:.1f} frames/s"
+        self._shown.update(done / total if total else None, detail=f"{done} frames", rate=rate)
 
 
 def _id_of(file: Path) -> str:
@@ -192,7 +321,7 @@ def _labels(name: str | None) -> Sequence[str] | None:
     if name is None:
         return None
     path = Path(name)
-    return read_labels(path) if path.is_file() else named_labels(name)
+    return read_labels(path) if path.exists() else named_labels(name)
 
 
 def _answers(pairs: Sequence[str]) -> dict[str, object]:
@@ -236,6 +365,17 @@ def _nothing(report: "Report") -> str:
     )
 
 
+def _histogram(report: "Report") -> Iterator[str]:
+    """The scores of the clip's first seconds, and what the tracker does with them."""
+    if not report.scores:
+        return
+    most = max(1, *(one.count for one in report.scores))
+    yield "Scores in the clip's first seconds, and what the tracker does with them:"
+    for one in report.scores:
+        bar = "#" * -(-30 * one.count // most)
+        yield f"  {one.least:.2f} to {one.most:.2f} {one.count:6}  {bar:<30}  {one.fate}".rstrip()
+
+
 def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -255,6 +395,8 @@ def _show(source: "ModelSource", report: "Report", draw: Path | None) -> None:
         console.print(f"{count:5} x {escape(label)}, best confidence {best:.2f}")
     if not report.found:
         console.print(escape(_nothing(report)))
+    for line in _histogram(report):
+        console.print(escape(line))
     if draw is not None:
         draw.mkdir(parents=True, exist_ok=True)
         for drawing in report.drawings:

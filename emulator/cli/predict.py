@@ -2,14 +2,22 @@
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Self, TextIO
 
 import typer
 
-from emulator.cli.models import DataDirOption, ModelsDirOption, ProviderOption, find_model
+from emulator.cli.models import (
+    DataDirOption,
+    DecoderOption,
+    ModelArgument,
+    ModelsDirOption,
+    ProviderOption,
+    find_model,
+)
 from emulator.cli.options import PATH, read_settings
-from emulator.cli.terminal import fail, progress_bar, warn
+from emulator.cli.terminal import Progress, fail, progress, warn
 from emulator.vertex.errors import InvalidArgument, Violations
 from emulator.vertex.instances import InstanceError, parse_instance_line
 from emulator.vertex.messages import load
@@ -26,7 +34,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model's id, or a folder with a model.toml.")],
+    model: ModelArgument,
     source: Annotated[
         str, typer.Argument(help="A video, or a .jsonl file of instances; a path or a gs:// name.")
     ],
@@ -48,23 +56,40 @@ def predict(
             help="Folder for predictions_00001.jsonl … and errors_00001.jsonl, as a job writes them."
         ),
     ] = None,
+    prediction_cache_mb: Annotated[
+        int | None,
+        typer.Option(help="As in `serve`, where the data folder is there already; 0 for no cache."),
+    ] = None,
     data_dir: DataDirOption = None,
     storage_dir: Annotated[
         str | None, typer.Option("--storage-dir", metavar=PATH, help="Folder of the buckets, as in `serve`.")
     ] = None,
     models_dirs: ModelsDirOption = None,
     provider: ProviderOption = None,
+    decoder: DecoderOption = None,
 ) -> None:
-    """Predict without a server; lines go to standard output, problems to standard error."""
+    """Predict without a server.
+
+    Lines go to standard output, problems to standard error.
+    """
     from emulator.config import SettingError
     from emulator.execution.inputs import InputError
     from emulator.execution.local import LocalRun
     from emulator.execution.shards import ModelUse
+    from emulator.inference.decoding import VideoOptions
     from emulator.inference.manifest import ModelUnusable
+    from emulator.inference.prediction_cache import CachePlace
     from emulator.storage import InvalidUri, StorageError, open_store
 
     settings = read_settings(
-        {"data_dir": data_dir, "storage_dir": storage_dir, "models_dirs": models_dirs, "provider": provider}
+        {
+            "data_dir": data_dir,
+            "storage_dir": storage_dir,
+            "models_dirs": models_dirs,
+            "provider": provider,
+            "decoder": decoder,
+            "prediction_cache_mb": prediction_cache_mb,
+        }
     ).settings
     found = find_model(settings, model)
     chosen = {
@@ -76,18 +101,22 @@ def predict(
         "oneSecIntervalClassification": one_sec_interval_classification,
     }
     parameters = _parameters(found.manifest.objective, chosen)
+    options = VideoOptions(settings.decoder, settings.strict)
+    # Nobody asked for a data folder here, so none is made.
+    there = settings.data_dir.is_dir()
+    cache = CachePlace.below(settings.data_dir, settings.prediction_cache_mb) if there else None
+    recalled: list[tuple[int, int]] = []
     failed = 0
     try:
-        with progress_bar() as bar, _Lines(output) as lines:
-            task = bar.add_task(f"Predicting with {found.id}", total=None, detail="")
+        with progress(f"Predicting with {found.id}") as shown, _Lines(output) as lines:
             run = LocalRun(
-                ModelUse(found.folder, settings.provider, settings.worker_threads),
+                ModelUse(found.folder, settings.provider, settings.worker_threads, options, cache),
                 parameters,
                 open_store(settings),
                 strict=settings.strict,
-                advance=lambda video, videos, time_us: bar.update(
-                    task, detail=f"video {video} of {videos}, {time_us / 1e6:.1f} s"
-                ),
+                advance=partial(_show, shown),
+                warn=warn,
+                recalled=lambda kept, of: recalled.append((kept, of)),
             )
             for outcome in run.predict(source, _segment(start, end)):
                 lines.write(outcome.video, outcome.line, failed=bool(outcome.problem))
@@ -98,8 +127,17 @@ def predict(
         fail(str(error))
     if output is not None:
         typer.echo(f"{output} holds the predictions.", err=True)
+    if kept := sum(kept for kept, _ in recalled):
+        typer.echo(f"{kept:,} of {sum(of for _, of in recalled):,} grid points from the cache.", err=True)
     if failed:
         fail(f"{failed} instance{'s' if failed > 1 else ''} could not be predicted.")
+
+
+def _show(shown: Progress, video: int, videos: int, done: int, total: int | None) -> None:
+    """Tell how far a prediction is; videos that wait are taken to be as long as this one."""
+    part = None if not total else (video - 1 + min(done / total, 1.0)) / videos
+    where = f"video {video} of {videos}, " if videos > 1 else ""
+    shown.update(part, detail=f"{where}{done} frames", rate=f"{done / shown.elapsed_s:.1f} frames/s")
 
 
 class _Lines:

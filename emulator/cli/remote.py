@@ -2,28 +2,38 @@
 
 import http.client
 import json
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from emulator.cli.options import read_settings
 from emulator.cli.terminal import fail
+from emulator.config import CLIENT_VARIABLE
 
 ServerOption = Annotated[
-    str | None, typer.Option("--server", help="Where the server listens; by default what the settings say.")
+    str | None,
+    typer.Option(
+        "--server",
+        help="Where the server listens. Default: what `vertex-emulator env` set, or else the settings.",
+    ),
 ]
 
 _SHOWN_CHARACTERS = 500
+_TOKEN_FILE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
 
 
 class Refused(Exception):
     """The server answered with an error; the message is its own, `answer` what it is as JSON (or None)."""
 
     def __init__(self, error: urllib.error.HTTPError) -> None:
+        self.status = error.code
         body = error.read(65536)
         try:
             self.answer: Any = json.loads(body)
@@ -46,9 +56,10 @@ class Server:
     """The REST surface of a running emulator."""
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = (url or _url_of_settings()).rstrip("/")
+        self.url = (url or os.environ.get(CLIENT_VARIABLE) or url_of_settings()).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             fail(f"{self.url} is no address of a server; write it as http://127.0.0.1:8080.")
+        self._token = read_settings({}).settings.auth_token or _token_of_clients()
         # A proxy is for the internet: to it, 127.0.0.1 is itself.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -74,16 +85,24 @@ class Server:
         self, method: str, target: str, body: Mapping[str, Any] | None = None, timeout_s: float = 90.0
     ) -> dict[str, Any]:
         """Make one call; raises Refused or Unreachable."""
-        request = urllib.request.Request(
-            f"{self.url}/{target}",
-            None if body is None else json.dumps(body).encode(),
-            {} if body is None else {"Content-Type": "application/json; charset=utf-8"},
-            method=method,
-        )
+        with self.open(method, target, body, timeout_s) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    @contextmanager
+    def open(
+        self, method: str, target: str, body: Mapping[str, Any] | None = None, timeout_s: float = 90.0
+    ) -> Iterator[Any]:
+        """Make one call and give its answer as a file; raises Refused or Unreachable."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/{target}", data, method=method)
+        if body is not None:
+            request.add_header("Content-Type", "application/json; charset=utf-8")
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
             with self._opener.open(request, timeout=timeout_s) as response:
-                answer: dict[str, Any] = json.load(response)
-                return answer
+                yield response
         except urllib.error.HTTPError as error:
             with error:
                 raise Refused(error) from error
@@ -92,9 +111,21 @@ class Server:
             raise Unreachable(f"No emulator answers at {self.url} ({reason})") from error
 
 
-def _url_of_settings() -> str:
-    settings = read_settings({}).settings
+def url_of_settings(port: int | None = None) -> str:
+    """Where a server with the settings of this shell listens; `port` goes before theirs."""
+    settings = read_settings({"port": port}).settings
     return f"http://{settings.client_host}:{settings.port}"
+
+
+def _token_of_clients() -> str | None:
+    """The token that `vertex-emulator env` left for clients, in a shell that took its variables."""
+    path = os.environ.get(_TOKEN_FILE)
+    if not path or not os.environ.get(CLIENT_VARIABLE):
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _status_line(error: urllib.error.HTTPError, body: bytes) -> str:

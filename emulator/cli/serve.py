@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import typer
 
+from emulator import logs
 from emulator.cli.options import with_settings
 from emulator.cli.terminal import fail
 from emulator.config import LOCAL, LoadedSettings
@@ -20,16 +22,18 @@ def register(cli: typer.Typer) -> None:
 
 
 def serve(*, loaded: LoadedSettings) -> None:
-    """Start the server and its workers; Ctrl-C or SIGTERM stops them.
+    """Start the server and its workers.
+
+    Ctrl-C or SIGTERM stops them.
 
     Each option is also an environment variable, as VERTEX_EMULATOR_PORT is for --port, and a key of the
-    configuration file. docs/settings.md lists them.
+    configuration file, as `port` is.
     """
     from emulator.app import CannotStart, Emulator
 
-    logging.basicConfig(
-        level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    settings = loaded.settings
+    layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logs.set_up(settings.log_level, layout, settings.log_format, gathered=True)
     # Its start and stop are ours to tell; what goes wrong still comes through.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
@@ -47,7 +51,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:
     # The first line is for programs that start the server and wait for it.
-    typer.echo(f"Vertex emulator ready at {emulator.url}")
+    typer.echo(f"Vertex emulator listening at {emulator.url}")
     if emulator.grpc_address:
         typer.echo(f"gRPC (plain text) at {emulator.grpc_address}")
     if emulator.tls_address:
@@ -56,4 +60,14 @@ def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:
         )
     if (endpoint := loaded.settings.gcs_endpoint) != LOCAL:
         typer.echo(f"Buckets of jobs at {endpoint} ({loaded.sources['gcs_endpoint']})")
+    if loaded.settings.console:
+        typer.echo(f"Console at {emulator.url}/console")
     typer.echo(f"API documentation at {emulator.url}/docs")
+    threading.Thread(target=_tell_readiness, args=(emulator,), name="readiness", daemon=True).start()
+
+
+def _tell_readiness(emulator: "Emulator") -> None:
+    if problem := emulator.wait_until_ready():
+        typer.echo(f"Not ready: {problem}", err=True)
+    elif problem is not None:
+        typer.echo("Ready: a worker can take a job.")

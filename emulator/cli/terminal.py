@@ -3,22 +3,24 @@
 rich is imported when something is printed: `serve` prints nothing with it, and starts sooner without.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 # Where there is no terminal, nobody's window limits the width.
 _PIPE_WIDTH = 250
+_LINE_INTERVAL_S = 10.0
 
 
-def fail(message: str) -> NoReturn:
-    """Print what went wrong and leave with exit status 1."""
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Print what went wrong and leave with an exit status."""
     _print_error("[red]Error:[/red]", message)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 def warn(message: str) -> None:
@@ -50,17 +52,104 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def progress_bar() -> "Progress":
-    """A bar on standard error, so that standard output stays clean for pipes; it goes away when done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+class Progress:
+    """How far a piece of work is. Any thread may update it.
 
-    return Progress(
+    `text` says it in words: how much is done, the rate, and the time that is left, as far as they are known.
+    """
+
+    def __init__(self, task: str, on_change: Callable[["Progress"], None] = lambda _: None) -> None:
+        self.task = task
+        self.fraction: float | None = None
+        self._on_change = on_change
+        self._began = time.monotonic()
+        self._rate = ""
+        self._detail = ""
+
+    def update(
+        self, fraction: float | None = None, *, detail: str = "", rate: str = "", task: str | None = None
+    ) -> None:
+        """Say how far the work is. `fraction` is from 0 to 1, None where the whole is not known."""
+        if task is not None and task != self.task:
+            self.task, self._began = task, time.monotonic()
+        self.fraction = None if fraction is None else min(max(fraction, 0.0), 1.0)
+        self._detail, self._rate = detail, rate
+        self._on_change(self)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the task began."""
+        return time.monotonic() - self._began
+
+    @property
+    def text(self) -> str:
+        """What is known, in words."""
+        parts = [] if self.fraction is None else [f"{self.fraction:.0%}"]
+        parts += [part for part in (self._detail, self._rate) if part]
+        if self.fraction:
+            left_s = self.elapsed_s * (1 - self.fraction) / self.fraction
+            parts.append(f"{_clock(left_s)} left")
+        return ", ".join(parts) or f"{_clock(self.elapsed_s)} so far"
+
+
+@contextmanager
+def progress(task: str) -> Iterator[Progress]:
+    """Show how far a task is while the block runs: in a terminal a bar, elsewhere a line every ten seconds.
+
+    It goes to standard error, so that standard output stays clean for pipes.
+    """
+    if sys.stderr.isatty():
+        with _bar(task) as shown:
+            yield shown
+    else:
+        with lines_of_progress(Progress(task), sys.stderr, _LINE_INTERVAL_S) as shown:
+            yield shown
+
+
+@contextmanager
+def lines_of_progress(shown: Progress, stream: TextIO, interval_s: float) -> Iterator[Progress]:
+    """Write a line each interval while the block runs."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(interval_s):
+            stream.write(f"{shown.task}: {shown.text}\n")
+            stream.flush()
+
+    writer = threading.Thread(target=write, name="progress", daemon=True)
+    writer.start()
+    try:
+        yield shown
+    finally:
+        ended.set()
+        writer.join()
+
+
+@contextmanager
+def _bar(task: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
     )
+    # The bar goes away when the work is done.
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task(task, total=None, text="")
+
+        def show(now: Progress) -> None:
+            total = None if now.fraction is None else 1.0
+            bar.update(line, description=now.task, total=total, completed=now.fraction or 0.0, text=now.text)
+
+        yield Progress(task, show)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from emulator.cli.remote import Refused, Server, ServerOption, Unreachable
-from emulator.cli.terminal import fail
+from emulator.cli.remote import Refused, Server, ServerOption, Unreachable, url_of_settings
+from emulator.cli.terminal import fail, progress
 
 _PAUSE_S = 0.1
 _TIMEOUT_S = 10.0
@@ -20,32 +21,56 @@ def register(cli: typer.Typer) -> None:
 
 def wait(
     server: ServerOption = None,
+    port: Annotated[
+        int | None, typer.Option(help="The server's port, as in `serve`, in place of --server.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="How many seconds to wait; 0 asks once.", min=0)] = 60.0,
 ) -> None:
-    """Wait until the server is ready: a worker is up and the models are loaded."""
-    emulator = Server(server)
+    """Wait until the server is ready.
+
+    It is ready once a worker can take a job.
+    """
+    if server is not None and port is not None:
+        fail(f"--server {server} and --port {port} are two addresses; give one of them.", 2)
+    emulator = Server(server if port is None else url_of_settings(port))
     deadline = time.monotonic() + timeout
-    while (problem := _problem(emulator)) is not None:
-        if time.monotonic() >= deadline:
-            fail(f"The server is not ready: {problem}.")
-        time.sleep(_PAUSE_S)
+    with progress("Waiting for the server") as shown:
+        while (problem := _problem(emulator)) and not problem.stays and time.monotonic() < deadline:
+            shown.update(detail=problem.text)
+            time.sleep(_PAUSE_S)
+    if problem is not None:
+        fail(f"The server is not ready: {problem.text}.")
     typer.echo("Ready.")
 
 
-def _problem(emulator: Server) -> str | None:
+@dataclass(frozen=True)
+class _Problem:
+    """Why a server is not ready; one that `stays` is not gone by waiting."""
+
+    text: str
+    stays: bool = False
+
+
+def _problem(emulator: Server) -> _Problem | None:
     try:
         emulator.ask("GET", "_emulator/ready", timeout_s=_TIMEOUT_S)
     except Refused as error:
         if isinstance(error.answer, dict) and "modelsLoaded" in error.answer:
-            return _how_far(error.answer)
-        return _within_a_sentence(error)
+            return _of_answer(error.answer)
+        return _Problem(_within_a_sentence(error))
     except Unreachable as error:
-        return _within_a_sentence(error)
+        return _Problem(_within_a_sentence(error))
     return None
 
 
-def _how_far(answer: Mapping[str, Any]) -> str:
-    return f"{answer.get('workers')} workers are up, models loaded: {str(answer['modelsLoaded']).lower()}"
+def _of_answer(answer: Mapping[str, Any]) -> _Problem:
+    """What a server says that is up: its models are being loaded, or something keeps it from working."""
+    models = answer.get("models", ())
+    if answer.get("problem"):
+        unusable = bool(models) and all(model.get("problem") for model in models)
+        return _Problem(str(answer["problem"]).rstrip("."), unusable and bool(answer["modelsLoaded"]))
+    loading = "the models are being loaded" if answer.get("workers") else "no worker is up yet"
+    return _Problem(loading)
 
 
 def _within_a_sentence(error: Exception) -> str:

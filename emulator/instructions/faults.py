@@ -25,6 +25,26 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "slow-storage": ("delay",),
     "slow-model": ("delay",),
 }
+#: A request to Cloud Storage that fits none of its calls.
+UNKNOWN_STORAGE_METHOD = "storage.unknown"
+#: The calls of Cloud Storage, as its discovery document names them; an upload is `insert`, whatever its kind.
+STORAGE_METHODS = (
+    *("storage.buckets.list", "storage.buckets.insert", "storage.buckets.get", "storage.buckets.update"),
+    *("storage.buckets.patch", "storage.buckets.delete", "storage.buckets.getStorageLayout"),
+    *("storage.buckets.lockRetentionPolicy", "storage.buckets.getIamPolicy", "storage.buckets.setIamPolicy"),
+    *("storage.buckets.testIamPermissions", "storage.notifications.list", "storage.folders.list"),
+    *("storage.managedFolders.list", "storage.objects.list", "storage.objects.insert", "storage.objects.get"),
+    *("storage.objects.update", "storage.objects.patch", "storage.objects.delete", "storage.objects.restore"),
+    *("storage.objects.compose", "storage.objects.copy", "storage.objects.rewrite", "storage.objects.move"),
+    *("storage.projects.serviceAccount.get", "storage.projects.hmacKeys.list", UNKNOWN_STORAGE_METHOD),
+    *(
+        f"storage.{kind}.{verb}"
+        for kind in ("bucketAccessControls", "defaultObjectAccessControls", "objectAccessControls")
+        for verb in ("list", "insert", "get", "update", "patch", "delete")
+    ),
+)
+_FAILED_PRECONDITION = 9
+_CALL_EFFECTS = ("delay", "reset", "code", "message")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s)")
 _MAX_DELAY_S = 3600.0
 
@@ -62,9 +82,12 @@ class RpcFault:
 @dataclass(frozen=True)
 class Plan:
     """What a plan is for and what it does. The first `skip` matches pass; then `times` of them are hit, all
-    when it is 0."""
+    when it is 0. `is_for_storage`: it is for calls of Cloud Storage, about what `bucket` and `object` fit."""
 
     effect: RpcFault | JobFault
+    is_for_storage: bool = False
+    bucket: str = "*"
+    object: str = "*"
     project: str = ""
     method: str = "*"
     display_name: str = "*"
@@ -79,6 +102,15 @@ class Plan:
     def hits_method(self, key: str) -> bool:
         """Whether it is for a method, given as `JobService/GetBatchPredictionJob`."""
         return method_matches(self.method, key)
+
+    def hits_storage(self, method: str, bucket: str, name: str) -> bool:
+        """Whether it is for a call of Cloud Storage about a bucket and an object, "" for none."""
+        return (
+            self.is_for_storage
+            and self.hits_method(method)
+            and fnmatchcase(bucket, self.bucket)
+            and fnmatchcase(name, self.object)
+        )
 
     def acts_at(self, match: int) -> bool:
         """Whether it acts at its so-manyeth match, counted from 1."""
@@ -99,13 +131,21 @@ def parse_plan(value: Mapping[str, Any]) -> Plan:
         )
         effect: RpcFault | JobFault = parse_job_fault({name: value[name] for name in _job_members(value)})
     elif on == "rpc":
-        effect_members = ("delay", "reset", "code", "message")
-        _only(value, "A plan on RPCs", ("on", "project", "method", "skip", "times", *effect_members))
+        _only(value, "A plan on RPCs", ("on", "project", "method", "skip", "times", *_CALL_EFFECTS))
         effect = _rpc_fault(value)
+    elif on == "storage":
+        known = ("on", "method", "bucket", "object", "skip", "times", *_CALL_EFFECTS)
+        _only(value, "A plan on Cloud Storage", known)
+        effect = _rpc_fault(value, parse_storage_code)
     else:
-        raise InstructionError(f'A fault needs "on": "rpc" or "on": "job"; this one has {on!r}.')
+        raise InstructionError(
+            f'A fault needs "on": "rpc", "on": "storage" or "on": "job"; this one has {on!r}.'
+        )
     return Plan(
         effect,
+        is_for_storage=on == "storage",
+        bucket=_read(value, "bucket", read_text, "*"),
+        object=_read(value, "object", read_text, "*"),
         project=_read(value, "project", read_text, ""),
         method=_read(value, "method", read_text, "*"),
         display_name=_read(value, "displayName", read_text, "*"),
@@ -172,11 +212,16 @@ def parse_code(value: object) -> int:
     raise ValueError(f"write one of {names}, or the HTTP status of one")
 
 
-def _rpc_fault(value: Mapping[str, Any]) -> RpcFault:
+def parse_storage_code(value: object) -> int:
+    """The same for Cloud Storage, whose failed preconditions are 412. Raises ValueError."""
+    return _FAILED_PRECONDITION if str(value) == "412" else parse_code(value)
+
+
+def _rpc_fault(value: Mapping[str, Any], read_code: Callable[[object], int] = parse_code) -> RpcFault:
     fault = RpcFault(
         delay_s=_read(value, "delay", parse_duration, 0.0),
         reset=_read(value, "reset", _flag, False),
-        code=_read(value, "code", parse_code, 0),
+        code=_read(value, "code", read_code, 0),
         message=_read(value, "message", read_text, ""),
     )
     if not (fault.delay_s or fault.reset or fault.code):

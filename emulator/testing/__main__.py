@@ -14,13 +14,15 @@ from pathlib import Path
 
 def main() -> None:
     """Serve until a signal comes, or standard input ends because nobody holds its other end any more."""
+    from emulator import logs
     from emulator.app import CannotStart, Emulator
     from emulator.config import load_settings
 
     loaded = load_settings(environ={}, config_file=Path(sys.argv[1]))
-    logging.basicConfig(
-        level=loaded.settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    settings = loaded.settings
+    layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    # Not gathered: whoever shows the log of a test that failed wants its last line.
+    logs.set_up(settings.log_level, layout, settings.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     emulator = Emulator(loaded.settings)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
@@ -36,7 +38,9 @@ def _announce(url: str, grpc: str | None, tls: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: this thread would hold its lock while the interpreter ends, which then aborts.
+    while os.read(0, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -7,13 +7,15 @@ import itertools
 import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emulator.testing.videos import Video
 
 _TIMEOUT_S = 90.0
+_NOT_FOUND = 404
 
 _CAN_BE_HELD = "QUEUED,PENDING,RUNNING,PAUSED,UPDATING,CANCELLING"
 
@@ -31,7 +33,9 @@ class ControlError(Exception):
 class Control:
     """Calls to `/_emulator/` of the server at `url`, JSON in and JSON out."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """`token`: the server's auth_token, if it has one."""
+        self._token = token
         self._address = urllib.parse.urlsplit(url).netloc
 
     def get(self, path: str, **query: object) -> Any:
@@ -48,6 +52,8 @@ class Control:
         connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT_S)
         try:
             headers = {} if body is None else {"Content-Type": "application/json"}
+            if self._token:
+                headers["Authorization"] = f"Bearer {self._token}"
             connection.request(method, target, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read().decode()
@@ -67,18 +73,22 @@ def job_path(job: object) -> str:
 
 
 class Pace:
-    """How long the jobs of one project stay in which state; see docs/control.md for the texts.
+    """How long jobs stay in which state; see docs/control.md for the texts.
 
-    `pace("pending=2,running=3")` is for the jobs created from now on.
+    `pace("pending=2,running=3")` is for the jobs created from now on, in whatever project the code names.
     """
 
-    def __init__(self, control: Control, project: str) -> None:
+    def __init__(self, control: Control, project: str, *, every_project: bool = True) -> None:
         self._control = control
-        self._path = f"projects/{project}/pace"
+        self._own = f"projects/{project}/pace"
+        self._every_project = every_project
+        self._before: dict[str, str | None] = {}
 
-    def __call__(self, pace: str) -> None:
-        """Set the pace of the project's jobs."""
-        self._control.call("PUT", self._path, {"pace": pace})
+    def __call__(self, pace: str, *, project: str | None = None) -> None:
+        """Set the pace of the jobs of every project, or of one."""
+        paths = [f"projects/{project}/pace"] if project else self._paths()
+        for path in paths:
+            self._set(path, pace)
 
     def of(self, job: object, pace: str) -> None:
         """Replace what is still to come in the pace of one job."""
@@ -94,46 +104,129 @@ class Pace:
         state: str = self._control.call("POST", f"{job_path(job)}/release")["state"]
         return state
 
+    def restore(self) -> None:
+        """Go back to the paces that there were before."""
+        while self._before:
+            path, pace = self._before.popitem()
+            if pace is None:
+                self._control.call("DELETE", path)
+            else:
+                self._control.call("PUT", path, {"pace": pace})
 
-@dataclass(frozen=True)
+    def _paths(self) -> list[str]:
+        if not self._every_project:
+            return [self._own]
+        # A project that has a pace of its own takes no other.
+        has_own = self._control.get(self._own)["from"] == "project"
+        return ["pace", self._own] if has_own else ["pace"]
+
+    def _set(self, path: str, pace: str) -> None:
+        was = self._control.get(path)
+        self._control.call("PUT", path, {"pace": pace})
+        is_its_own = was["from"] == ("server" if path == "pace" else "project")
+        self._before.setdefault(path, was["pace"] if is_its_own else None)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Fault:
     """A failure on demand; `fired` says how often it took effect so far."""
 
     id: str
+    plan: _Json
     _control: Control
+    may_not_fire: bool = False
+    _last: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Fault {self.id}: {self._words()}>"
 
     @property
     def fired(self) -> int:
-        return int(self._control.get(f"faults/{self.id}")["fired"])
+        return int(self._account()["fired"])
 
     @property
     def matched(self) -> int:
         """How many calls or jobs fitted, whether or not it took effect."""
-        return int(self._control.get(f"faults/{self.id}")["matched"])
+        return int(self._account()["matched"])
 
     def remove(self) -> None:
         """End it."""
+        self._account()
         self._control.call("DELETE", f"faults/{self.id}")
+
+    def why_not_fired(self) -> str:
+        """Why it has never taken effect; "" if it has, or need not."""
+        account = {} if self.may_not_fire else self._account()
+        if not account or account["fired"]:
+            return ""
+        what = "jobs" if self.plan["on"] == "job" else "calls"
+        if account["used"]:
+            return f"{self!r}: {account['used']} jobs took it along and have not come to it; wait for them"
+        if account["matched"]:
+            return f"{self!r}: it let the {account['matched']} {what} that fitted pass (skip)"
+        return f"{self!r}: no {what[:-1]} fitted"
+
+    def _account(self) -> dict[str, Any]:
+        try:
+            self._last.update(self._control.get(f"faults/{self.id}"))
+        except ControlError as error:
+            # What has been removed is remembered as it was then.
+            if error.code != _NOT_FOUND or not self._last:
+                raise
+        return self._last
+
+    def _words(self) -> str:
+        told = {name: value for name, value in self.plan.items() if name not in ("on", "method", "kind")}
+        what = self.plan.get("kind") or self.plan.get("method", "*")
+        return f"{self.plan['on']} {what}" + "".join(f", {name}={value!r}" for name, value in told.items())
 
 
 class Faults:
-    """Failures on demand in one project; members as in docs/control.md."""
+    """Failures on demand, in whatever project the code names; members as in docs/control.md.
 
-    def __init__(self, control: Control, project: str) -> None:
+    A fault has to take effect at least once, or the test fails; `may_not_fire=True` says that it need not.
+    """
+
+    def __init__(self, control: Control, project: str, *, every_project: bool = True) -> None:
         self._control = control
-        self._project = project
+        self._narrow = {} if every_project else {"project": project}
+        self._made: list[Fault] = []
 
-    def rpc(self, method: str = "*", **members: object) -> Fault:
+    def rpc(self, method: str = "*", *, may_not_fire: bool = False, **members: object) -> Fault:
         """Let calls fail or linger: `rpc("Get*", code="UNAVAILABLE", times=2)`, `rpc(delay="200ms")`."""
-        return self._plan({"on": "rpc", "method": method, **members})
+        return self._plan({"on": "rpc", "method": method, **self._narrow, **members}, may_not_fire)
 
-    def job(self, kind: str, **members: object) -> Fault:
+    def storage(self, method: str = "*", *, may_not_fire: bool = False, **members: object) -> Fault:
+        """Let calls of Cloud Storage fail: `storage("storage.objects.get", code=503, object="videos/*")`."""
+        return self._plan({"on": "storage", "method": method, **members}, may_not_fire)
+
+    def job(self, kind: str, *, may_not_fire: bool = False, **members: object) -> Fault:
         """Let jobs that are created from now on fail: `job("fail-instance", instance=2)`."""
-        return self._plan({"on": "job", "kind": kind, **members})
+        return self._plan({"on": "job", "kind": kind, **self._narrow, **members}, may_not_fire)
 
-    def _plan(self, members: Mapping[str, object]) -> Fault:
-        kept = self._control.call("POST", "faults", {"project": self._project, **members})
-        return Fault(str(kept["id"]), self._control)
+    def never_fired(self) -> list[str]:
+        """In words, the faults that have never taken effect although they have to."""
+        return [why for fault in self._made if (why := fault.why_not_fired())]
+
+    def remove(self) -> None:
+        """End all that were made here."""
+        while self._made:
+            with suppress(ControlError):
+                self._control.call("DELETE", f"faults/{self._made.pop().id}")
+
+    def _plan(self, members: Mapping[str, object], may_not_fire: bool) -> Fault:
+        kept = self._control.call("POST", "faults", members)
+        self._made.append(Fault(str(kept["id"]), members, self._control, may_not_fire))
+        return self._made[-1]
+
+
+def complaint_of_faults(never_fired: Sequence[str]) -> str:
+    """What a test has to say of faults that never took effect."""
+    listed = "".join(f"\n  {why}" for why in never_fired)
+    return (
+        f"{len(never_fired)} of the test's faults never fired, so nothing was tested with them:{listed}\n"
+        "Take it away, or say may_not_fire=True where it is made; vertex_emulator.requests() has the calls."
+    )
 
 
 class Canned:

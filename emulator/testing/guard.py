@@ -8,14 +8,21 @@ All this holds for the whole process; programs that a test starts inherit what t
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from emulator.testing.children import REPORT, python_path
 from emulator.testing.environment import LOCAL, NO_GRPC_PROXY, changed, joined, listed, no_proxy
+from emulator.testing.threads import Threads
 from emulator.testing.tunnels import tunnels
 
 _DOMAINS = ("googleapis.com", "google.com", "googleusercontent.com", "cloud.goog", "google.internal")
@@ -26,10 +33,9 @@ _SILENT = ("iamcredentials.googleapis.com",)
 _GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 REMEDY = (
-    "A client was made that does not point at the emulator. The SDK does by itself when"
-    " `google.cloud.aiplatform` is imported before the test begins (or taken as `vertex_emulator.aiplatform`)"
-    " and the code under test leaves `api_endpoint` alone; other clients are `vertex_emulator.jobs`,"
-    " `.jobs_grpc`, `.storage` and `.client(...)`. docs/testing.md says more."
+    "A client was made that does not point at the emulator. The SDK does by itself as long as the code under"
+    " test leaves `api_endpoint` alone; other clients are `vertex_emulator.jobs`, `.jobs_grpc`, `.storage`"
+    " and `.client(...)`."
 )
 
 
@@ -44,36 +50,86 @@ def is_google(host: object) -> bool:
     return name in _METADATA or any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
 
 
-class Guard:
-    """What was refused; `on_refusal` hears each host as it happens, in the thread that asked."""
+@dataclass(frozen=True)
+class Refusal:
+    """A host that was refused, the thread that asked for it, and where in the code it was then."""
 
-    def __init__(self, on_refusal: Callable[[str], None]) -> None:
+    host: str
+    thread: str = ""
+    stack: str = ""
+
+    def __str__(self) -> str:
+        thread = f" in {self.thread}" if self.thread else ""
+        return f"{self.host}{thread}" + (f":\n{self.stack}\n" if self.stack else "")
+
+
+class Guard:
+    """What was refused; `on_refusal` hears of each as it happens, in the thread that asked.
+
+    A thread that an earlier test began is refused, too, but that is not this test's doing: it is in `strays`.
+    What children refuse comes through the file `report`.
+    """
+
+    def __init__(self, on_refusal: Callable[[Refusal], None], *, report: Path | None = None) -> None:
         self._on_refusal = on_refusal
         self._lock = threading.Lock()
-        self._refused: list[str] = []
+        self._process = os.getpid()
+        self._refused: list[Refusal] = []
+        self._strays: list[Refusal] = []
+        self._threads = Threads()
+        # A process that only reports keeps nothing itself.
+        self._reports_all = report is not None
+        self._report = report
+        self._read = 0
+        self._staying = ExitStack()
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """What was refused to this test and its children, a host once."""
+        with self._lock:
+            self._read_report()
+            return list({one.host: one for one in reversed(self._refused)}.values())[::-1]
 
     @property
     def refused(self) -> list[str]:
         """The hosts that were asked for, each once."""
+        return [one.host for one in self.refusals]
+
+    @property
+    def strays(self) -> list[Refusal]:
+        """What was refused to threads of earlier tests."""
         with self._lock:
-            return list(dict.fromkeys(self._refused))
+            return list(self._strays)
 
     def forget(self) -> None:
         """Begin anew: what was refused so far was expected."""
         with self._lock:
+            self._read_report()
             self._refused.clear()
+            self._strays.clear()
 
-    def note(self, host: str) -> None:
+    def begin_test(self) -> None:
+        """The threads that there are belong to earlier tests; this one works for the present test."""
+        self._threads.begin_test()
+
+    def note(self, host: str, thread: str = "", stack: str = "") -> None:
         """Write down a refused host."""
         if host in _SILENT:
             return
+        refusal = Refusal(host, thread, stack)
+        if self._report and (self._reports_all or os.getpid() != self._process):
+            _write_report(self._report, refusal)
+            return
         with self._lock:
-            self._refused.append(host)
+            (self._refused if self._threads.is_of_this_test() else self._strays).append(refusal)
 
     def refuses(self, host: str) -> bool:
-        """Whether it is a host of Google's; if so, write it down."""
+        """Whether it is a host of Google's; if so, write it down. For gRPC, whose threads Python does not
+        know."""
         if is_google(host):
-            self.note(host)
+            if host not in _SILENT:
+                with self._lock:
+                    self._refused.append(Refusal(host, "gRPC"))
             return True
         return False
 
@@ -82,16 +138,55 @@ class Guard:
         if not is_google(host):
             return
         name = host.decode() if isinstance(host, bytes) else str(host)
-        self.note(name)
-        if name not in _SILENT:
-            self._on_refusal(name)
+        thread = f"thread {threading.current_thread().name!r}"
+        self.note(name, thread, _stack())
+        if name not in _SILENT and self._threads.is_of_this_test():
+            self._on_refusal(Refusal(name))
         raise RealGoogle(f"{name} is a real Google host, and this test uses the emulator. {REMEDY}")
 
     @contextmanager
     def active(self) -> Iterator[Guard]:
-        """Refuse as long as the context lasts."""
-        with _watched_sockets(self), _watched_proxies(self):
-            yield self
+        """Refuse as long as the context lasts; the test begins here."""
+        with tempfile.TemporaryDirectory(prefix="vertex-emulator-guard-") as folder:
+            self._report = Path(folder) / "refused.jsonl"
+            self.begin_test()
+            children = {REPORT: str(self._report), "PYTHONPATH": python_path()}
+            with self._threads.watched(), _watched_sockets(self), _watched_proxies(self), changed(children):
+                yield self
+            with self._lock:
+                self._read_report()
+
+    def stay(self) -> None:
+        """Refuse as long as this process runs: for a child, whose environment its parent has set."""
+        self._staying.enter_context(_watched_sockets(self))
+
+    def _read_report(self) -> None:
+        if self._reports_all or self._report is None or not self._report.exists():
+            return
+        with self._report.open(encoding="utf-8") as file:
+            file.seek(self._read)
+            self._refused += [Refusal(**json.loads(line)) for line in file]
+            self._read = file.seek(0, os.SEEK_END)
+
+
+def complaint(refusals: Sequence[Refusal]) -> str:
+    """What a test has to say of what it was refused."""
+    return f"The test tried to reach {', '.join(map(str, refusals))}. {REMEDY}"
+
+
+def _write_report(report: Path, refusal: Refusal) -> None:
+    own = {"host": refusal.host, "thread": f"process {os.getpid()}, {refusal.thread}", "stack": refusal.stack}
+    # The test may be over, and its folder gone.
+    with suppress(OSError), report.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(own) + "\n")
+
+
+def _stack() -> str:
+    """Where the calling thread is, outermost first, without pytest's own frames and this module's."""
+    frames = traceback.extract_stack()
+    hidden = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}", __file__)
+    shown = [frame for frame in frames if not any(part in frame.filename for part in hidden)]
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in shown)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emulator.testing.children import REPORT, TARGET
 from emulator.testing.control import Control
 from emulator.testing.environment import LOCAL, no_proxy
 
@@ -42,6 +43,8 @@ class Server:
     log: Path
     control: Control
     process_id: int
+    #: The buckets of the corners that tests have had here.
+    corner_buckets: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def serve(settings: Mapping[str, Any] | None = None, *, folder: Path | None = No
             addresses["tls"],
             loaded.settings,
             log,
-            Control(addresses["url"]),
+            Control(addresses["url"], loaded.settings.auth_token),
             process.pid,
         )
 
@@ -114,7 +117,7 @@ def _process(config: Path, stderr: Any) -> Iterator[subprocess.Popen[bytes]]:
 def _environment() -> dict[str, str]:
     """The tests' environment with their import path, and without what would lead the server's own clients."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    misleading = ("STORAGE_EMULATOR_HOST", "grpc_proxy")
+    misleading = ("STORAGE_EMULATOR_HOST", "grpc_proxy", TARGET, REPORT)
     kept = {name: value for name, value in os.environ.items() if name not in misleading}
     return {**kept, **no_proxy(LOCAL), "PYTHONPATH": path}
 

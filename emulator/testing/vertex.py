@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from emulator.testing.children import TARGET, python_path
 from emulator.testing.control import Canned, ControlError, Faults, Pace, job_path
-from emulator.testing.environment import LOCAL, changed, no_proxy
+from emulator.testing.environment import LOCAL, no_proxy
 from emulator.testing.expectations import Predictions
+from emulator.testing.pointing import Target, pointed_here
 from emulator.testing.videos import Video, Videos, as_instance
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ _WAIT_S = 60.0
 _LONGEST_CALL_S = 30.0
 _DEADLINE_EXCEEDED = 504
 
-_SDK = "google.cloud.aiplatform"
+_OBSERVER = "x-goog-emulator-observer"
+_FINAL = tuple(
+    f"JOB_STATE_{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
+)
 
 _RESULTS = {
     "object_tracking": "VideoObjectTrackingPredictionResult",
@@ -39,24 +44,47 @@ _RESULTS = {
 
 
 class VertexEmulator:
-    """A project of its own on a server that may serve many tests at a time.
+    """A test's own corner of a server: a project, a bucket, and all that happens while it is open.
 
-    Jobs, models, paces and faults of one project are nothing to another. Buckets are the server's, so take
-    `bucket`, which has the project's name.
+    Faults, paces and `requests()` hold for every project that code names, and `close` removes what was
+    created in any of them. With `every_project=False` all of that is about `project` alone: several corners
+    can then be open on one server at a time.
     """
 
-    def __init__(self, server: Server, project: str, videos: Videos, *, location: str = LOCATION) -> None:
+    def __init__(
+        self,
+        server: Server,
+        project: str,
+        videos: Videos,
+        *,
+        location: str = LOCATION,
+        bucket: str | None = None,
+        transport: str = "grpc",
+        every_project: bool = True,
+    ) -> None:
+        """`bucket`: by default one with the project's name. `transport`: of the clients, `grpc` or `rest`."""
+        token = server.settings.auth_token
+        self.target = Target(project, location, server.url, server.grpc_address, transport, token)
         self.server = server
         self.project = project
         self.location = location
-        self.bucket = project
+        self.bucket = bucket or project
         self.buckets = server.settings.buckets
         self.control = server.control
         self._videos = videos
+        self._every_project = every_project
+        self._began = server.control.get("now")
+        self._buckets_before = set(self._bucket_names())
+        server.corner_buckets.add(self.bucket)
         (self.buckets / self.bucket).mkdir(parents=True, exist_ok=True)
-        self.pace = Pace(server.control, project)
-        self.faults = Faults(server.control, project)
+        self.pace = Pace(server.control, project, every_project=every_project)
+        self.faults = Faults(server.control, project, every_project=every_project)
         self.canned = Canned(server.control, self.parent)
+        self._parts = ExitStack()
+        self._is_pointed = False
+
+    def __repr__(self) -> str:
+        return f"<VertexEmulator {self.parent} at {self.url}>"
 
     @property
     def url(self) -> str:
@@ -76,73 +104,84 @@ class VertexEmulator:
     @property
     def environment(self) -> dict[str, str]:
         """Variables for programs that a test starts: where Cloud Storage is, which project is meant, and that
-        no proxy leads here."""
+        no proxy leads here. Python programs are pointed here before their first line."""
         return {
             **no_proxy((*LOCAL, urllib.parse.urlsplit(self.url).hostname or "")),
             "STORAGE_EMULATOR_HOST": self.url,
             "GOOGLE_CLOUD_PROJECT": self.project,
             "NO_GCE_CHECK": "true",
+            TARGET: self.target.as_json(),
+            "PYTHONPATH": python_path(),
         }
 
-    @cached_property
+    def point(self) -> None:
+        """Point the environment and the SDK here until `close`."""
+        if not self._is_pointed:
+            self._is_pointed = True
+            nowhere = str(self.server.log.parent / "no-gcloud")
+            self._parts.enter_context(pointed_here(self.target, self.environment, nowhere))
+
+    @property
     def aiplatform(self) -> Any:
-        """The SDK's module, pointed here."""
-        from google.auth.credentials import AnonymousCredentials
+        """The SDK's module, pointed here until `close`."""
+        self.point()
         from google.cloud import aiplatform
 
-        aiplatform.init(
-            project=self.project,
-            location=self.location,
-            api_endpoint=self.url,
-            api_transport="rest",
-            credentials=AnonymousCredentials(),
-        )
         return aiplatform
 
     @cached_property
     def jobs(self) -> Any:
-        """A JobServiceClient over REST."""
+        """A JobServiceClient over the transport that was chosen."""
         from google.cloud.aiplatform_v1 import JobServiceClient
 
         return self.client(JobServiceClient)
 
     @cached_property
-    def jobs_grpc(self) -> Any:
-        """A JobServiceClient over gRPC in plain text."""
-        import grpc
+    def jobs_rest(self) -> Any:
+        """A JobServiceClient over REST."""
         from google.cloud.aiplatform_v1 import JobServiceClient
-        from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
 
-        if self.grpc_address is None:
-            raise RuntimeError(
-                "The emulator serves no gRPC; take `grpc: False` out of vertex_emulator_settings."
-            )
-        channel = grpc.insecure_channel(self.grpc_address, options=[("grpc.enable_http_proxy", 0)])
-        return JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
+        return self.client(JobServiceClient, transport="rest")
+
+    @cached_property
+    def jobs_grpc(self) -> Any:
+        """A JobServiceClient over gRPC."""
+        from google.cloud.aiplatform_v1 import JobServiceClient
+
+        return self.client(JobServiceClient, transport="grpc")
 
     @cached_property
     def storage(self) -> Any:
         """A Cloud Storage client."""
-        from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
 
         made = storage.Client(
             project=self.project,
-            credentials=AnonymousCredentials(),
+            credentials=self.target.credentials(),
             client_options={"api_endpoint": self.url},
         )
         # What the environment says of proxies is not for this machine.
         made._http.trust_env = False
         return made
 
-    def client(self, kind: type[Any]) -> Any:
-        """A client of any of the SDK's generated classes over REST: `client(ModelServiceClient)`."""
-        from google.auth.credentials import AnonymousCredentials
+    def client(self, kind: type[Any], *, transport: str | None = None) -> Any:
+        """A client of any of the SDK's generated classes: `client(ModelServiceAsyncClient)`.
 
-        options = {"api_endpoint": self.url}
-        made = kind(transport="rest", client_options=options, credentials=AnonymousCredentials())
-        # What the environment says of proxies is not for this machine.
-        made.transport._session.trust_env = False
+        transport: `grpc` or `rest`, by default the one that was chosen.
+        """
+        target = replace(self.target, transport=transport or self.target.transport)
+        if target.transport == "grpc":
+            asynchronous = "Async" in kind.__name__
+            name = "grpc_asyncio" if asynchronous else "grpc"
+            channel = target.channel(asynchronous=asynchronous)
+            made = kind(transport=kind.get_transport_class(name)(channel=channel))
+        else:
+            options = {"api_endpoint": self.url}
+            made = kind(transport="rest", client_options=options, credentials=target.credentials())
+            # What the environment says of proxies is not for this machine.
+            made.transport._session.trust_env = False
+        if "Async" not in kind.__name__:
+            self._parts.callback(made.transport.close)
         return made
 
     def upload_video(
@@ -192,10 +231,22 @@ class VertexEmulator:
         `timeout` seconds pass first.
         """
         self._wait(job, state, timeout)
-        if hasattr(job, "_sync_gca_resource"):
-            job._sync_gca_resource()
-            return job
-        return self.jobs.get_batch_prediction_job(name=job if isinstance(job, str) else job.name)
+        message = self._message(job)
+        if not hasattr(job, "_gca_resource"):
+            return message
+        job._gca_resource = message
+        return job
+
+    async def wait_async(self, job: Any, state: str = "ended", *, timeout: float = _WAIT_S) -> Any:
+        """The same in a coroutine, without holding up its event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self.wait, job, state, timeout=timeout)
+
+    def _message(self, job: Any) -> Any:
+        """The message of a job as it is now; no fault acts on this, and the journal does not have it."""
+        name = job if isinstance(job, str) else getattr(job, "resource_name", None) or job.name
+        return self.jobs.get_batch_prediction_job(name=name, metadata=[(_OBSERVER, "fixture")])
 
     def _wait(self, job: Any, state: str, timeout: float) -> None:
         left = timeout
@@ -223,16 +274,32 @@ class VertexEmulator:
         )
 
     def requests(self, method: str | None = None, **narrowing: object) -> list[dict[str, Any]]:
-        """The calls of this project, oldest first: `requests("CreateBatchPredictionJob", status="OK")`."""
-        found = self.control.get("requests", method=method, project=self.project, **narrowing)
+        """The calls of this test, oldest first: `requests("CreateBatchPredictionJob", status="OK")`.
+
+        Those of every project, and those of Cloud Storage (`surface="storage"`); `project` narrows. Raises
+        ControlError for a method, a status or a surface that does not exist.
+        """
+        if not self._every_project:
+            narrowing = {"project": self.project, **narrowing}
+        narrowing = {"after": self._began["request"], **narrowing}
+        found = self.control.get("requests", method=method, **narrowing)
         listed: list[dict[str, Any]] = found["requests"]
         return listed
 
     def predictions(self, job: Any) -> Predictions:
         """What a job predicted, in the SDK's own types. Raises ValueError while it has no output."""
         message = job if isinstance(job, str) else getattr(job, "_gca_resource", job)
-        if isinstance(message, str):
-            message = self.jobs.get_batch_prediction_job(name=message)
+        if (
+            isinstance(message, str)
+            or not message.output_info.gcs_output_directory
+            or not _has_ended(message)
+        ):
+            message = self._message(job)
+        if not _has_ended(message):
+            raise ValueError(
+                f"{message.name} is {message.state.name} and has no output yet; wait for it first:"
+                " vertex_emulator.predictions(vertex_emulator.wait(job))."
+            )
         directory = message.output_info.gcs_output_directory
         if not directory:
             reason = f" Its error: {message.error.message}" if message.error.message else ""
@@ -242,14 +309,31 @@ class VertexEmulator:
             (line["instance"], [_parsed(one) for one in line["prediction"]])
             for line in _lines(folder, "predictions_*.jsonl")
         ]
-        return Predictions(lines, list(_lines(folder, "errors_*.jsonl")))
+        return Predictions(lines, list(_lines(folder, "errors_*.jsonl")), (self, message.name))
 
-    def close(self) -> None:
-        """Leave nothing behind that runs: unfinished jobs are cancelled, and models, paces and faults go."""
-        for client in ("jobs", "jobs_grpc"):
-            if client in self.__dict__:
-                self.__dict__[client].transport.close()
-        self.control.call("POST", "reset", {"project": self.project, "to": "empty", "buckets": False})
+    def close(self, *, keep: bool = False) -> None:
+        """Leave nothing behind: what was created meanwhile goes, jobs that run are cancelled, and paces,
+        faults, the environment and the SDK are as before. The corner's own bucket stays, to be looked at.
+
+        With `keep` jobs, models and buckets stay, too.
+        """
+        self._parts.close()
+        self.faults.remove()
+        self.pace.restore()
+        if keep:
+            return
+        narrow = {} if self._every_project else {"project": self.project}
+        self.control.call("POST", "reset", {"after": self._began["time"], **narrow})
+        if self._every_project and self.server.settings.storage_dir is None:
+            for name in set(self._bucket_names()) - self._buckets_before - self.server.corner_buckets:
+                shutil.rmtree(self.buckets / name, ignore_errors=True)
+
+    def _bucket_names(self) -> list[str]:
+        return [path.name for path in self.buckets.iterdir()] if self.buckets.is_dir() else []
+
+    def put(self, name: str, content: BinaryIO) -> str:
+        """Write an object into the test's bucket; gives its URI. Raises ValueError for a bad name."""
+        return self._put(None, name, content)[0]
 
     def _put(self, bucket: str | None, name: str, content: BinaryIO) -> tuple[str, Path]:
         """Write an object; its URI and its file."""
@@ -264,39 +348,11 @@ class VertexEmulator:
             raise ValueError(
                 f"The object {name!r} cannot be written: {error} Give a name such as 'videos/a.mp4'."
             ) from None
-        with store.local_path(uri) as path:
-            return str(uri), path
+        return str(uri), store.path_of(uri).path
 
 
-@contextmanager
-def pointed_here(emulator: VertexEmulator) -> Iterator[None]:
-    """Set the process's environment, and the SDK if it has been imported; put both back afterwards.
-
-    Real credentials are out of reach meanwhile, so that none can be sent anywhere.
-    """
-    hidden = {"GOOGLE_APPLICATION_CREDENTIALS": None, "GOOGLE_CLOUD_PROJECT": None, "GCLOUD_PROJECT": None}
-    nowhere = str(emulator.server.log.parent / "no-gcloud")
-    with changed({**hidden, "CLOUDSDK_CONFIG": nowhere, **emulator.environment}), _sdk(emulator):
-        yield
-
-
-@contextmanager
-def _sdk(emulator: VertexEmulator) -> Iterator[None]:
-    """The SDK keeps what `init` was told in one object of its module; that is what is put back."""
-    imported = "google.cloud.aiplatform" in sys.modules
-    before = (
-        dict(sys.modules["google.cloud.aiplatform"].initializer.global_config.__dict__) if imported else None
-    )
-    try:
-        if imported:
-            _ = emulator.aiplatform
-        yield
-    finally:
-        module = sys.modules.get("google.cloud.aiplatform")
-        if module is not None:
-            config = module.initializer.global_config
-            config.__dict__.clear()
-            config.__dict__.update(before if before is not None else type(config)().__dict__)
+def _has_ended(message: Any) -> bool:
+    return message.state.name in _FINAL
 
 
 def _lines(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:

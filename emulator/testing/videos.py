@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import __version__
-from emulator.testing.expectations import SEGMENT, Action, Expected, Track
+from emulator.comparison.matching import SEGMENT, Action, Expected, Track
 from emulator.testing.labels import classifications, labels_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,17 @@ _MIME_TYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Video:
     """A video in a bucket, and what is to be seen in it."""
 
     uri: str
     path: Path
     truth: Truth
+
+    def __repr__(self) -> str:
+        seen = "; ".join(map(str, [*_seen(self.truth), *self.expected("action_recognition")]))
+        return f"<Video {self.uri}: {seen or 'nothing is known of it'}>"
 
     def instance(self, start: str = "0s", end: str = "Infinity") -> dict[str, str]:
         """Its line of an input file, for a segment of it."""
@@ -88,6 +92,13 @@ class Video:
         if objective is not None and objective not in OBJECTIVES:
             raise ValueError(f"objective is {objective!r}; use one of {', '.join(OBJECTIVES)}.")
         return objective or self.objective
+
+
+def _seen(truth: Truth) -> list[str]:
+    return [
+        f"{one.label} {one.frames[0].time_us / 1e6:g}-{one.frames[-1].time_us / 1e6:g} s"
+        for one in truth.tracks
+    ]
 
 
 def _track(one: TruthTrack, within: float, iou: float) -> Track:
