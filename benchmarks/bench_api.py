@@ -236,7 +236,18 @@ def process(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[bytes]]:
 def emulator(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """A server on that data folder; gives its process, its port, and that of gRPC."""
     port, grpc_port = free_port(), free_port()
-    command = [sys.executable, "-m", "emulator", "serve", "--port", str(port), "--grpc-port", str(grpc_port)]
+    command = [
+        sys.executable,
+        "-m",
+        "emulator",
+        "serve",
+        "--prediction-cache-mb",
+        "0",
+        "--port",
+        str(port),
+        "--grpc-port",
+        str(grpc_port),
+    ]
     with process([*command, "--data-dir", folder, *options]) as running:
         wait_for(port, http_request("GET", f"/v1/{PARENT}/models"))
         yield running, port, grpc_port

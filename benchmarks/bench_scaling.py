@@ -137,7 +137,7 @@ def by_instances(options: argparse.Namespace, _manifest: ModelManifest, folder: 
     for count in INSTANCES:
         lines = "".join(f"{json.dumps(instance(number))}\n" for number in range(count))
         (bucket / f"{count}.jsonl").write_text(lines, encoding="utf-8")
-    with serve(folder=folder / "server") as server:
+    with serve({"prediction_cache_mb": 0}, folder=folder / "server") as server:
         job(server, min(INSTANCES))  # warms it up
         each = rounds(options, {str(count): (partial(job, server, count), count) for count in INSTANCES})
     for count in INSTANCES:

@@ -90,8 +90,8 @@ def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The options every benchmark takes."""
+def arguments(description: str | None, **numbers: tuple[int, str]) -> argparse.Namespace:
+    """The options every benchmark takes, and numbers of its own: the usual value and help text by name."""
     # Processes that are started to be measured read their byte code, as everywhere else.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(description=description)
@@ -100,6 +100,8 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-guard", action="store_true", help="keep samples taken while the machine was busy"
     )
+    for name, (usual, text) in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=usual, help=f"{text} (default {usual})")
     return parser.parse_args()
 
 

@@ -67,6 +67,8 @@ GOALS = (
     Goal("tracking / hard limit, best cell", "pipeline", best("job / limit", cell="tracking"), 1.12),
     Goal("action recognition / hard limit", "pipeline", worst("job / limit", cell="actions"), 1.12),
     Goal("CPU time / the limit's, worst cell", "pipeline", worst("CPU job / limit"), 1.12),
+    Goal("PyAV, tracking / hard limit, worst cell", "pipeline", worst("job / limit", cell="PyAV, t"), 1.12),
+    Goal("PyAV, CPU time / the limit's, worst cell", "pipeline", worst("CPU job / limit", cell="PyAV"), 1.12),
     Goal(
         "times as fast as the naive loop, worst cell",
         "peers",
@@ -85,6 +87,9 @@ GOALS = (
     Goal("an instance of 1,000 / of 10", "scaling", worst("ratio", what="instances: 1,000"), 1.05),
     Goal("30 overlapping segments / one", "scaling", worst("ratio", what="overlap: 30 segments"), 1.2),
     Goal("tracking / hard limit, worst size of picture", "scaling", worst("ratio", what="picture"), 1.20),
+    Goal("first job with the cache / without", "cache", worst("ratio", what="the first"), 1.02),
+    Goal("the same job again / the first", "cache", worst("ratio", what="the same"), 0.05),
+    Goal("another threshold / the first job", "cache", worst("ratio", what="another"), 0.05),
     Goal("memory, 3 hours over 1 minute", "memory", worst("MB more", video="3 hours"), 10, "MB"),
     Goal("peak memory, 1080p", "memory", worst("peak MB", video="1080p"), 300, "MB"),
     Goal("peak memory, 2160p", "memory", worst("peak MB", video="2160p"), 450, "MB"),

@@ -7,6 +7,7 @@ import ssl
 import stat
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def files(tmp_path: Path) -> Certificates:
         "us-central1-aiplatform.googleapis.com",
         "aiplatform.googleapis.com",
         "storage.googleapis.com",
+        "my-bucket.storage.googleapis.com",
+        "oauth2.googleapis.com",
         "vertex.test",
         "10.1.2.3",
     ],
@@ -74,7 +77,8 @@ def test_certificate_is_good_for_no_other_name_and_under_no_other_ca(files: Cert
 
 def test_only_the_owner_reads_the_keys(files: Certificates) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files.folder.iterdir()}
-    secret = {"ca-key.pem", "server.pem", "service-account.json", "access-token"}
+    accounts = {"service-account.json", "service-account-alias.json"}
+    secret = {"ca-key.pem", "server.pem", "access-token", *accounts}
     assert {name for name, mode in modes.items() if mode == 0o600} == secret
     assert stat.S_IMODE(files.folder.stat().st_mode) == 0o700
 
@@ -188,7 +192,32 @@ def test_account_is_one_that_google_auth_signs_with(files: Certificates) -> None
     credentials._create_self_signed_jwt("https://aiplatform.googleapis.com/")
     credentials.refresh(None)  # signs by itself; there is no request to send
     assert credentials.token.count(".") == 2
-    assert "google" not in json.loads(files.account.read_text())["token_uri"]
+
+
+def test_account_keeps_its_key_and_follows_the_emulator(tmp_path: Path) -> None:
+    def accounts(**options: Any) -> list[dict[str, str]]:
+        files = prepare(tmp_path / "tls", **options)
+        both = files, replace(files, alias=True)
+        read: list[dict[str, str]] = [json.loads(each.account.read_text()) for each in both]
+        return read
+
+    usual, alias = accounts()
+    assert usual["token_uri"] == "http://localhost:8080/token"
+    assert alias == {**usual, "token_uri": "https://oauth2.googleapis.com/token"}
+    moved = {**usual, "token_uri": "http://vertex:9000/token"}
+    assert accounts(token_uri="http://vertex:9000/token") == [moved, alias]
+    assert accounts() == [moved, alias]  # a server that starts changes nothing of that
+    old = {**usual, "token_uri": "https://localhost/the-emulator-needs-no-token"}
+    (tmp_path / "tls" / "service-account.json").write_text(json.dumps(old))
+    assert accounts(token_uri="http://vertex:9000/token") == [moved, alias]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "\xff"])
+def test_account_that_cannot_be_read_is_made_anew(tmp_path: Path, content: str) -> None:
+    files = prepare(tmp_path / "tls")
+    files.account.write_text(content, encoding="latin-1")
+    prepare(tmp_path / "tls")
+    assert "PRIVATE KEY" in json.loads(files.account.read_text())["private_key"]
 
 
 def _prepare(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform, storage
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.waiting_utils import wait_for_logs
+from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 IMAGE = os.environ.get("EMULATOR_IMAGE", "vertex-batch-emulator:slim")
 PARENT = "projects/my-project/locations/us-central1"
@@ -21,7 +21,10 @@ CAT = {
     "timeSegmentStart": "1.200s",
     "timeSegmentEnd": "3.400s",
     "confidence": 0.9,
-    "frames": [{"timeOffset": "1.200s", "xMin": 0.1, "xMax": 0.4, "yMin": 0.5, "yMax": 0.9}],
+    "frames": [
+        {"timeOffset": "1.200s", "xMin": 0.1, "xMax": 0.4, "yMin": 0.5, "yMax": 0.9},
+        {"timeOffset": "3.400s", "xMin": 0.2, "xMax": 0.5, "yMin": 0.5, "yMax": 0.9},
+    ],
 }
 
 
@@ -29,8 +32,7 @@ CAT = {
 def url():
     """The emulator's address. Jobs are done when they are looked at: no polling pause is ever waited for."""
     container = DockerContainer(IMAGE).with_exposed_ports(8080).with_env("VERTEX_EMULATOR_PACE", "immediate")
-    with container:
-        wait_for_logs(container, "Vertex emulator ready", timeout=60)
+    with container.waiting_for(HttpWaitStrategy(8080, "/_emulator/ready").with_startup_timeout(60)):
         yield f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8080)}"
 
 

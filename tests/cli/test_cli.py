@@ -95,6 +95,59 @@ def test_models_add_then_predict_with_the_added_model(tmp_path: Path, cat_clip: 
     assert predicted.exit_code == 0, predicted.output
 
 
+def test_models_add_replaces_a_model_by_force_once_the_new_one_has_run(tmp_path: Path) -> None:
+    onnx = ROOT / "models" / "video-object-tracking" / "model.onnx"
+    add = ("models", "add", onnx, "--id", "mine", "--data-dir", tmp_path)
+    assert run(*add).exit_code == 0
+    manifest = tmp_path / "models" / "mine" / "model.toml"
+    manifest.write_text(manifest.read_text() + "# edited\n")
+    broken = tmp_path / "broken.onnx"
+    broken.write_text("no graph")
+    refused = run("models", "add", broken, "--id", "mine", "--force", "--data-dir", tmp_path)
+    assert refused.exit_code == 1
+    assert "# edited" in manifest.read_text()
+    assert run(*add, "--force").exit_code == 0
+    assert "# edited" not in manifest.read_text()
+    assert [path.name for path in manifest.parents[1].iterdir()] == ["mine"]
+
+
+def test_models_remove_deletes_own_models_only(tmp_path: Path) -> None:
+    bundled = ROOT / "models" / "video-object-tracking"
+    shutil.copytree(bundled, tmp_path / "models" / "mine", ignore=shutil.ignore_patterns("*.py", "runs"))
+    refused = run("models", "remove", "video-object-tracking", "--data-dir", tmp_path)
+    assert refused.exit_code == 1
+    assert "there are mine. Only models in that folder can be removed" in refused.stderr
+    removed = run("models", "remove", "mine", "--data-dir", tmp_path)
+    assert removed.stdout == f"Removed {tmp_path / 'models' / 'mine'}.\n"
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_models_check_tries_another_value(tmp_path: Path) -> None:
+    folder = tracking_folder(tmp_path / "pale", TRACKING_TOML.replace("min_score = 0.3", "min_score = 0.9"))
+    clip = write_clip(tmp_path / "clip.mp4", lambda _: squares(((60, 60, 220), 3, 3)), seconds=1)
+    check = ("models", "check", folder, clip)
+    result = run(
+        *check, "--set", "output.min_score=0.1", "--set", "tracker.high=0.1", "--set", "tracker.new=0.1"
+    )
+    assert result.exit_code == 0, result.output
+    assert "x red" in result.output
+    assert "min_score = 0.9" in (folder / "model.toml").read_text()
+    unknown = run(*check, "--set", "output.min_scor=0.1")
+    assert unknown.exit_code == 1
+    assert "did you mean 'min_score'" in unknown.output
+
+
+@pytest.mark.parametrize("command", [["models", "check"], ["models", "list"], ["predict"]])
+def test_commands_without_a_server_leave_nothing_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat_clip: Path, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model: list[str | Path] = [] if command[-1] == "list" else ["video-object-tracking", cat_clip]
+    result = run(*command, *model)
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_add_refuses_what_is_no_onnx_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "notes.onnx"
     file.write_text("no graph")
@@ -263,6 +316,8 @@ def test_jobs_are_listed_described_and_cancelled(emulator: Emulator) -> None:
     assert "nightly" in listed.output
     described = run("jobs", "describe", name, "--server", emulator.url)
     assert json.loads(described.stdout)["name"] == name
+    page = f"/console/{name.replace('batchPredictionJobs', 'batch-predictions')}"
+    assert described.stderr == f"Console: {emulator.url}{page}\n"
     by_id = run(
         "jobs", "describe", name.rpartition("/")[2], "--server", emulator.url, "--project", "my-project"
     )
@@ -275,6 +330,17 @@ def test_wait_for_the_server_and_for_a_job(emulator: Emulator) -> None:
     name = create_job(emulator, "awaited")
     result = run("jobs", "wait", name, "--server", emulator.url)
     assert result.stdout == f"{name} is JOB_STATE_FAILED.\n"
+
+
+def test_wait_takes_the_port_that_serve_takes(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What `env` left for another server does not count beside a port.
+    monkeypatch.setenv("VERTEX_EMULATOR_CLIENT_OF", "http://127.0.0.1:9")
+    port = emulator.url.rpartition(":")[2]
+    result = run("wait", "--port", port)
+    assert (result.exit_code, result.stdout) == (0, "Ready.\n"), result.stderr
+    both = run("wait", "--port", port, "--server", "http://127.0.0.1:9")
+    assert both.exit_code == 2
+    assert "give one of them" in both.stderr
 
 
 def test_wait_for_a_job_prints_the_name_it_has(emulator: Emulator) -> None:
@@ -464,3 +530,38 @@ def test_demo_predicts_what_the_documentation_shows(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "JOB_STATE_SUCCEEDED" in result.stdout
+
+
+def test_serve_says_at_once_which_models_cannot_be_run(tmp_path: Path) -> None:
+    """A provider that is not there: the server names what is missing and the models, and so does wait."""
+    process = serve("--port", "0", "--data-dir", str(tmp_path), "--workers", "1", "--provider", "openvino")
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().split()[-1]
+        waited = run("wait", "--server", url, "--timeout", "300")
+        assert waited.exit_code == 1
+        for model in ("video-action-recognition", "video-classification", "video-object-tracking"):
+            assert model in waited.stderr
+        assert "No model can be run" in waited.stderr
+        assert "provider openvino was asked for" in waited.stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, log = process.communicate(timeout=60)
+    assert "Ready" not in out
+    assert "Not ready: No model can be run." in log
+
+
+def test_serve_says_when_a_worker_can_take_a_job(tmp_path: Path) -> None:
+    process = serve("--port", "0", "--data-dir", str(tmp_path), "--workers", "1")
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("Vertex emulator listening at http://127.0.0.1:")
+        for line in process.stdout:
+            if line == "Ready: a worker can take a job.\n":
+                break
+        assert run("wait", "--server", first.split()[-1], "--timeout", "0").stdout == "Ready.\n"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)

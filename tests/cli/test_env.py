@@ -83,10 +83,31 @@ def test_tilde_that_the_shell_leaves_is_the_home_folder(
 def test_alias_mode_sets_no_endpoint(tmp_path: Path) -> None:
     usual, alias = variables("--data-dir", tmp_path), variables("--data-dir", tmp_path, "--alias")
     endpoints = {name for name, value in usual.items() if "://" in value}
-    assert endpoints | {"NO_PROXY", "no_proxy"} == set(usual) - set(alias)
+    others = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "NO_PROXY", "no_proxy"}
+    assert endpoints | others == set(usual) - set(alias)
     assert {name: value for name, value in alias.items() if usual.get(name) != value} == {
-        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(tmp_path / "tls" / "ca-bundle.pem")
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": str(tmp_path / "tls" / "ca-bundle.pem"),
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "tls" / "service-account-alias.json"),
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "uri"),
+    [
+        ((), "http://127.0.0.1:8080/token"),
+        (("--host", "0.0.0.0", "--port", "9000"), "http://127.0.0.1:9000/token"),
+        (("--host", "::", "--port", "9000"), "http://[::1]:9000/token"),
+        (("--alias",), "https://oauth2.googleapis.com/token"),
+    ],
+)
+def test_account_gets_its_tokens_where_the_server_is(
+    tmp_path: Path, arguments: tuple[str, ...], uri: str
+) -> None:
+    for copy in ((), ("--copy-to", str(tmp_path / "copy"))):
+        values = variables("--data-dir", tmp_path, *arguments, *copy)
+        account = json.loads(Path(values["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
+        assert account["token_uri"] == uri
+    assert values["GOOGLE_APPLICATION_CREDENTIALS"] == str(tmp_path / "copy" / "service-account.json")
 
 
 def test_alias_mode_does_not_depend_on_the_port(tmp_path: Path) -> None:

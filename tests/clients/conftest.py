@@ -50,6 +50,7 @@ class Served:
             "EMULATOR_TLS": self.tls,
             "EMULATOR_PROJECT": f"{suite}-suite",
             "EMULATOR_BUCKET": BUCKET,
+            "EMULATOR_UV": str(Path(sys.executable).with_name("uv")),
             "NO_PROXY": around_proxies,
             "no_proxy": around_proxies,
             "CLOUDSDK_CONFIG": str(self.data.parent / "gcloud"),

@@ -1,4 +1,4 @@
-"""Each language's own program and its snippets in docs/clients.md, run against one emulator."""
+"""Each language's own program and its blocks in docs/clients/, run against one emulator."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import Served
-from tests.docs.clients_page import Snippet, ports, snippets
+from tests.docs.pages import Block, blocks, ports, runs
 
 pytestmark = pytest.mark.clients
 
@@ -27,8 +27,13 @@ TOOLCHAINS = {
 }
 OPTIONAL = {"gcloud"}
 TIMEOUT_S = 1500
-# The suite that runs a fenced block of docs/clients.md, by the block's mark.
-RUNNERS = {"js": "node", "java": "java", "go": "go"}
+# The suite that runs the blocks of a page, and the mark of their fences.
+RUNNERS = {
+    "docs/clients/node.md": ("node", "js"),
+    "docs/clients/java.md": ("java", "java"),
+    "docs/clients/go.md": ("go", "go"),
+}
+TOOLS = ("gcsfs and pandas", "PyArrow")
 _SHOWN = 12_000
 
 
@@ -71,16 +76,16 @@ def test_suite(language: str, served: Served) -> None:
     assert "Traceback" not in logged, logged[-_SHOWN:]
 
 
-SNIPPETS = [
-    pytest.param(RUNNERS[snippet.fence], snippet, id=snippet.section)
-    for snippet in snippets()
-    if snippet.fence in RUNNERS
+BLOCKS = [
+    *((suite, block) for page, (suite, fence) in RUNNERS.items() for block in blocks(page, fence)),
+    *(("data", block) for tool in TOOLS for block in blocks("docs/clients/data-tools.md", "python", tool)),
 ]
 
 
-@pytest.mark.parametrize(("language", "snippet"), SNIPPETS)
-def test_documented_snippet(language: str, snippet: Snippet, served: Served, tmp_path: Path) -> None:
-    require(language)
-    file = tmp_path / f"Snippet.{snippet.fence}"
-    file.write_text(snippet.at(ports(served.http, served.grpc, served.tls)))
-    assert run([HERE / language / "run-snippet", file], served.environment(language)).strip()
+@runs(*(block for _, block in BLOCKS))
+@pytest.mark.parametrize(("suite", "block"), BLOCKS, ids=str)
+def test_documented_block(suite: str, block: Block, served: Served, tmp_path: Path) -> None:
+    require(suite)
+    file = tmp_path / f"Snippet.{block.fence}"
+    file.write_text(block.at(ports(served.http, served.grpc, served.tls)))
+    assert run([HERE / suite / "run-snippet", file], served.environment(suite)).strip()

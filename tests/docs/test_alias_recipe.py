@@ -36,7 +36,8 @@ def test_server_listens_where_the_aliases_lead(recipe: dict[str, Any]) -> None:
     options = parsed(server)
     assert (options["host"], options["tls"], options["tls_port"]) == ("0.0.0.0", True, 443)
     aliases = server["networks"]["default"]["aliases"]
-    assert aliases == ["us-central1-aiplatform.googleapis.com", "storage.googleapis.com"]
+    names = ["us-central1-aiplatform", "aiplatform", "storage", "oauth2"]
+    assert aliases == [f"{name}.googleapis.com" for name in names]
     # A certificate's wildcard stands for one label.
     assert all(re.fullmatch(r"[a-z0-9-]+\.googleapis\.com", alias) for alias in aliases)
 

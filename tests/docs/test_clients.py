@@ -1,135 +1,103 @@
-"""Every snippet of docs/clients.md, run as it stands but for the ports, with what `env` prints."""
+"""The blocks of docs/clients.md and docs/clients/ run as they stand, but for the ports."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from emulator.app import Emulator
-from emulator.cli import build
-from emulator.config import Settings
-from tests.docs.clients_page import Snippet, ports, snippets
-from tests.sdk.conftest import write_input, write_model
+from tests.docs.conftest import Place, job_of
+from tests.docs.options import serve_options
+from tests.docs.pages import Block, blocks, runs
 
-
-@dataclass(frozen=True)
-class Place:
-    """A running emulator with the page's model and input, and the environment for its clients."""
-
-    emulator: Emulator
-    environment: dict[str, str]
-    folder: Path
-
-    def run(self, snippet: Snippet, program: list[str]) -> str:
-        emulator = self.emulator
-        addresses = ports(emulator.url, str(emulator.grpc_address), str(emulator.tls_address))
-        done = subprocess.run(
-            [*program, snippet.at(addresses)],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+CLIENTS, PYTHON, COMMANDS = "docs/clients.md", "docs/clients/python.md", "docs/clients/command-line.md"
+TOOLS = "docs/clients/data-tools.md"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("clients")
-    write_model(folder / "models" / "video-object-tracking")
-    settings = Settings(
-        port=0,
-        tls=True,
-        data_dir=folder / "data",
-        models_dirs=[folder / "models"],
-        bundled_models=False,
-        provider="cpu",
-        workers=1,
-        worker_threads=1,
-    )
-    bucket = settings.buckets / "bucket"
-    bucket.mkdir(parents=True)
-    write_input(bucket, "input", seconds=1)
-    (settings.buckets / "my-bucket").mkdir()
-    shutil.copy(bucket / "input.jsonl", settings.buckets / "my-bucket")
-    with Emulator(settings) as emulator:
-        port = emulator.url.rpartition(":")[2]
-        arguments = ["env", "--shell", "json", "--port", port, "--data-dir", str(settings.data_dir)]
-        printed = CliRunner().invoke(build(), arguments, catch_exceptions=False).output
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = {**kept, **json.loads(printed), "CLOUDSDK_CONFIG": str(folder / "gcloud")}
-        yield Place(emulator, environment, folder)
+def one(page: str, fence: str, section: str) -> Block:
+    (block,) = blocks(page, fence, section)
+    return block
 
 
-def python(place: Place, section: str) -> str:
-    (snippet,) = snippets(section, "python")
-    return place.run(snippet, [sys.executable, "-W", "ignore", "-c"])
+REST = one(PYTHON, "python", "Use the SDK over REST in plain text")
+TLS = one(PYTHON, "python", "Use the SDK over gRPC and TLS")
+GENERATED = one(PYTHON, "python", "Use the generated clients over gRPC in plain text")
+ASYNC = one(PYTHON, "python", "Use the asynchronous clients")
+CURL = blocks(COMMANDS, "sh", "curl")
+GCLOUD = one(COMMANDS, "sh", "gcloud")
+SERVE, ENV = blocks(CLIENTS, "sh")
+TOOLS_ENV = one(TOOLS, "sh", "")
+TOOLS_CURL = one(TOOLS, "sh", "curl")
+OBSTORE = one(TOOLS, "python", "obstore")
 
 
+@runs(TLS)
 def test_unchanged_python_program_runs_over_grpc_and_tls(place: Place) -> None:
-    printed = python(place, "Python: unchanged, over gRPC and TLS")
+    printed = place.python(TLS)
     assert re.search(r"^(4|JobState\.JOB_STATE_SUCCEEDED)$", printed, re.MULTILINE)
     name, line = printed.strip().splitlines()[-1].split(" ", 1)
     assert name.startswith("output/prediction-Pets-")
     assert json.loads(line)["prediction"][0]["displayName"] == "cat"
 
 
+@runs(REST)
 def test_python_over_rest(place: Place) -> None:
-    assert python(place, "Python: REST, in plain text") == "['Pets']\n"
+    assert place.python(REST) == "['Pets']\n"
 
 
+@runs(GENERATED)
 def test_generated_client_over_plain_grpc(place: Place) -> None:
-    printed = python(place, "Python: the generated clients, gRPC in plain text")
+    printed = place.python(GENERATED)
     assert re.fullmatch(
         r"projects/\d+/locations/us-central1/batchPredictionJobs/\d+ JOB_STATE_PENDING\n", printed
     )
 
 
+@runs(ASYNC)
 def test_asynchronous_client(place: Place) -> None:
-    assert python(place, "Python: asyncio") == "['Pets']\n"
+    assert place.python(ASYNC) == "['Pets']\n"
 
 
+@runs(*CURL)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(place: Place) -> None:
-    *lists, create = snippets("curl", "sh")
-    for snippet in lists:
-        answer = place.run(snippet, ["bash", "-euc"])
-        assert [model["displayName"] for model in json.loads(answer)["models"]] == ["Pets"]
+    *lists, create = CURL
+    for block in lists:
+        assert [model["displayName"] for model in json.loads(place.bash(block))["models"]] == ["Pets"]
     # The command is to run where there is no gcloud, too: it sends an empty token there.
-    answer = place.run(create, ["bash", "-uc"])
-    assert json.loads(answer)["state"] == "JOB_STATE_PENDING"
+    assert job_of(place.run(create, ["bash", "-uc"]))
 
 
+@runs(GCLOUD)
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 def test_gcloud(place: Place) -> None:
-    (snippet,) = snippets("gcloud", "sh")
-    models, instance, token = place.run(snippet, ["bash", "-euc"]).splitlines()
+    models, instance, token = place.bash(GCLOUD).splitlines()
     assert models == "Pets"
     assert json.loads(instance)["content"] == "gs://bucket/input.mp4"
     assert token == "vertex-emulator-token"
 
 
-def test_page_has_no_snippet_that_nothing_runs() -> None:
-    here = {
-        ("Python: unchanged, over gRPC and TLS", "python"),
-        ("Python: REST, in plain text", "python"),
-        ("Python: the generated clients, gRPC in plain text", "python"),
-        ("Python: asyncio", "python"),
-        ("curl", "sh"),
-        ("gcloud", "sh"),
-        ("PowerShell", "powershell"),  # says itself that it is not run
-    }
-    # tests/clients runs these, whatever their section.
-    elsewhere = {"js", "java", "go"}
-    assert {(found.section, found.fence) for found in snippets() if found.fence not in elsewhere} == here
+@runs(SERVE)
+def test_server_is_started_with_tls() -> None:
+    (options,) = serve_options(SERVE.text)
+    assert options["tls"]
+
+
+@runs(ENV, TOOLS_ENV, *blocks("docs/cloud-storage.md", "sh"))
+def test_environment_is_set(place: Place) -> None:
+    asked = 'echo "$STORAGE_EMULATOR_HOST"'
+    bare = {name: value for name, value in place.environment.items() if "STORAGE" not in name}
+    there = Place(place.emulator, bare, place.folder)
+    for block in (ENV, TOOLS_ENV, *blocks("docs/cloud-storage.md", "sh")):
+        assert there.run_text(f"{block.text}\n{asked}", ["bash", "-euc"]) == f"{place.emulator.url}\n"
+
+
+@runs(TOOLS_CURL)
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_uploads_and_reads(place: Place) -> None:
+    assert place.bash(TOOLS_CURL).endswith('{"content": "gs://my-bucket/a.mp4"}\n')
+
+
+@runs(OBSTORE)
+def test_obstore(place: Place) -> None:
+    assert place.python(OBSTORE) == "hello\n"

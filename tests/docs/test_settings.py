@@ -6,9 +6,13 @@ from typing import Any, get_args
 
 import pytest
 
-from emulator.config import Settings, flag_name, variable_name
+from emulator.config import Settings, flag_name, load_settings, variable_name
+from tests.docs.options import serve_options
+from tests.docs.pages import blocks, runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+(COMMANDS,) = blocks("docs/settings.md", "sh")
+(FILE,) = blocks("docs/settings.md", "toml")
 
 
 def row(setting: dataclasses.Field[Any]) -> str:
@@ -34,3 +38,22 @@ def test_page_has_no_row_for_a_setting_that_is_gone() -> None:
 def test_help_names_every_choice(setting: dataclasses.Field[Any]) -> None:
     choices = [choice for choice in get_args(setting.type) if isinstance(choice, str)]
     assert all(choice in setting.metadata["help"] for choice in choices)
+
+
+@runs(COMMANDS)
+def test_three_ways_to_give_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "emulator.toml").write_text(FILE.text)
+    by_flag, by_variable, by_file = serve_options(COMMANDS.text)
+    variable, _, value = COMMANDS.text.splitlines()[1].split()[0].partition("=")
+    loaded = [
+        load_settings({"port": by_flag["port"]}, {}),
+        load_settings({}, {variable: value}),
+        load_settings({}, {}, Path(by_file["config"])),
+    ]
+    assert by_variable["port"] is None
+    assert [(each.settings.port, each.sources["port"]) for each in loaded] == [
+        (9000, "--port"),
+        (9000, "VERTEX_EMULATOR_PORT"),
+        (9000, "emulator.toml"),
+    ]

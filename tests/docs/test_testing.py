@@ -1,4 +1,4 @@
-"""Every Python block of docs/testing.md runs as it stands, in a folder outside the repository."""
+"""Every Python block of the pages about pytest runs as it stands, in a folder outside the repository."""
 
 import re
 import subprocess
@@ -9,12 +9,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-RECIPES = re.findall(r"^### (\d+)\. .*?\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+from tests.docs import pages
+from tests.docs.pages import ROOT, read, runs
+
+PAGES = ("docs/testing.md", "docs/testing/recipes.md", "docs/testing/scopes.md")
+FIXTURES, RECIPES, _ = map(read, PAGES)
+ALL = "\n".join(map(read, PAGES))
+BLOCKS = [block for page in PAGES for block in pages.blocks(page, "python")]
 
 
-def blocks(text: str = PAGE) -> dict[str, str]:
+def blocks(text: str = ALL) -> dict[str, str]:
     """The Python blocks by the file name that their first line gives."""
     found = re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(found) == len(re.findall(r"^```python$", text, re.MULTILINE))
@@ -24,7 +28,7 @@ def blocks(text: str = PAGE) -> dict[str, str]:
 def run_page(
     python: str | Path, folder: Path, environment: Mapping[str, str] | None = None
 ) -> dict[str, int]:
-    """Run the page's tests and script with an interpreter; gives how many tests passed by file."""
+    """Run the pages' tests and script with an interpreter; gives how many tests passed by file."""
     for name, text in blocks().items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n")
@@ -36,21 +40,24 @@ def run_page(
         assert done.returncode == 0, done.stdout + done.stderr
     passed: dict[str, int] = {}
     for case in ElementTree.parse(folder / "report.xml").iter("testcase"):
-        name = f"{case.attrib['classname']}.py"
+        module, *_ = case.attrib["classname"].split(".")  # then the class
+        name = f"{module}.py"
         passed[name] = passed.get(name, 0) + 1
     return passed
 
 
+@runs(*BLOCKS)
 @pytest.mark.slow
-def test_page_runs(tmp_path: Path) -> None:
+def test_pages_run(tmp_path: Path) -> None:
     passed = run_page(sys.executable, tmp_path)
     for name, text in blocks().items():
         assert passed.get(name, 0) >= len(re.findall(r"^def test_", text, re.MULTILINE))
 
 
 def test_page_has_ten_recipes_with_a_test_each() -> None:
-    assert [int(number) for number, _ in RECIPES] == list(range(1, 11))
-    for _, text in RECIPES:
+    recipes = re.findall(r"^### (\d+)\. .*?\n(.*?)(?=^##|\Z)", RECIPES, re.MULTILINE | re.DOTALL)
+    assert [int(number) for number, _ in recipes] == list(range(1, 11))
+    for _, text in recipes:
         ((_, block),) = blocks(text).items()
         assert "def test_" in block
 
@@ -58,11 +65,12 @@ def test_page_has_ten_recipes_with_a_test_each() -> None:
 def test_every_fixture_that_is_named_exists() -> None:
     plugin = (ROOT / "emulator" / "testing" / "plugin.py").read_text(encoding="utf-8")
     fixtures = set(re.findall(r"@pytest\.fixture.*\ndef ([a-z]\w+)\(", plugin))
-    named = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    named = set(re.findall(r"^\| `(\w+)` \|", FIXTURES, re.MULTILINE))
     assert fixtures <= named
 
 
-def test_linked_files_exist() -> None:
-    linked = re.findall(r"\]\(([^)#]+)\)", PAGE)
-    assert linked
-    assert [link for link in linked if not (ROOT / "docs" / link).exists()] == []
+def test_every_key_of_the_configuration_is_listed() -> None:
+    plugin = (ROOT / "emulator" / "testing" / "plugin.py").read_text(encoding="utf-8")
+    keys = set(re.findall(r'^_\w+_OPTION = "(\w+)"$', plugin, re.MULTILINE))
+    listed = FIXTURES.partition("pytest's configuration:")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == keys != set()

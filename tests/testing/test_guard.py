@@ -30,7 +30,7 @@ def heard() -> list[str]:
 
 @pytest.fixture
 def guard(heard: list[str]) -> Iterator[Guard]:
-    with Guard(heard.append).active() as guard:
+    with Guard(lambda refusal: heard.append(refusal.host)).active() as guard:
         yield guard
 
 

@@ -1,10 +1,13 @@
 """The pytest plugin, by running pytest with it: in this process, or in others where that matters."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import google.cloud.aiplatform  # noqa: F401
@@ -314,6 +317,70 @@ def test_failed_test_shows_the_log_and_explains_the_mismatch(pytester: pytest.Py
             "*JOB_STATE_SUCCEEDED*",
         ]
     )
+
+
+WRONG = """
+    from emulator.testing import track
+
+    def test_wrong(vertex_emulator, canned):
+        videos = [vertex_emulator.upload_video(name=f"videos/{name}.mp4") for name in "ab"]
+        job = vertex_emulator.aiplatform.BatchPredictionJob.submit(
+            job_display_name="wrong",
+            model_name=canned({videos[0].uri: [], videos[1].uri: videos[1].answer()}),
+            gcs_source=vertex_emulator.write_instances(*videos),
+            gcs_destination_prefix=f"gs://{vertex_emulator.bucket}/out",
+        )
+        predictions = vertex_emulator.predictions(vertex_emulator.wait(job))
+        assert predictions == [*videos[1].expected()[:2], track("dog", 2.0, 3.4)]
+"""
+
+
+def test_failed_expectation_links_to_the_first_difference(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(WRONG)
+    result = pytester.runpytest("-p", "no:xdist")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*on the video: http://127.0.0.1:*/results/2[?]with=gs%3A%2F%2F*.jsonl&t=*s",
+            "*the page goes with the test; --vertex-emulator-keep keeps it",
+        ]
+    )
+    assert "vertex-emulator serve" not in result.stdout.str()
+
+
+def test_jobs_of_failed_tests_are_kept(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(WRONG + "\n    def test_right(vertex_emulator): pass\n")
+    result = pytester.runpytest("-p", "no:xdist", "--vertex-emulator-keep")
+    result.assert_outcomes(passed=1, failed=1)
+    text = result.stdout.str()
+    command = re.search("vertex-emulator (serve --config (.*) --port ([0-9]+))", text)
+    link = re.search(r"on the video: (http.*)", text)
+    assert command is not None
+    assert link is not None
+    arguments = [sys.executable, "-m", "emulator", *command[1].split()]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            assert f":{command[3]}" in server.stdout.readline()
+            job = re.search("batch-predictions/([0-9]+)/results/2", link[1])
+            assert job is not None
+            query = urllib.parse.urlsplit(link[1]).query
+            path = f"http://127.0.0.1:{command[3]}/_emulator/jobs/{job[1]}/results/2/compare?{query}"
+            answer = json.loads(_OPENER.open(path).read())
+        finally:
+            server.terminate()
+    assert [pair["expected"] for pair in answer["pairs"]] == [1, 2]
+    assert answer["missed"][0]["nearest"].endswith("it begins 0.8 s too early")
+    assert answer["extra"] == [3]
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def test_unknown_choice_of_keeping_is_refused(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest("-o", "vertex_emulator_keep=all")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*vertex_emulator_keep = all: choose one of never, failed.*"])
 
 
 def test_failed_fixture_shows_the_log(pytester: pytest.Pytester) -> None:

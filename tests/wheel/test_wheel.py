@@ -1,17 +1,19 @@
-"""The built wheel in fresh environments, outside the repository: it is complete and docs/testing.md runs.
+"""The built wheel in fresh environments, outside the repository: it is complete, and pages run with it.
 
 Needs a package registry and minutes, so `make test-wheel` asks for it.
 """
 
 import os
+import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.docs import test_readme as readme
+from tests.docs.pages import runs
 from tests.docs.test_testing import blocks, run_page
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +53,10 @@ def test_wheel_holds_all_that_is_no_python(wheel: Path) -> None:
 
 @pytest.mark.parametrize("sdk", SDKS)
 def test_recipes_run_with_what_is_installed(wheel: Path, sdk: str, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", wheel, sdk, "pytest", "pytest-xdist")
+    uv, python = Path(sys.executable).with_name("uv"), tmp_path / "venv" / "bin" / "python"
+    run(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    plugins = ("pytest-xdist", "pytest-asyncio", "freezegun", "time-machine")
+    run(uv, "pip", "install", "--quiet", "--python", python, wheel, sdk, "pytest", *plugins)
     work = tmp_path / "work"
     work.mkdir()
     environment = {
@@ -63,3 +66,27 @@ def test_recipes_run_with_what_is_installed(wheel: Path, sdk: str, tmp_path: Pat
     assert {name for name, text in blocks().items() if "def test_" in text} <= set(passed)
     place = run(python, "-c", "import emulator; print(emulator.__file__)")
     assert Path(place.strip()).is_relative_to(tmp_path)
+
+
+@runs(readme.INSTALL, readme.SDK)
+def test_readme_leads_from_a_checkout_to_a_test_of_one_s_own_pipeline(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for file in run("git", "-C", ROOT, "ls-files", "--cached").splitlines():
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, checkout / file)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL"))
+    }
+    environment["PIP_NO_COMPILE"] = "0"  # which pip reads as --no-compile
+    installed = "pip install --quiet pytest"
+    readme.run_script(
+        f"{readme.INSTALL.text}{readme.SDK.text}{installed}", checkout, environment, timeout_s=1500
+    )
+    environment["PATH"] = f"{checkout / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
+    work = tmp_path / "work"
+    work.mkdir()
+    assert "cat 1.200s 3.400s" in readme.first_job(work, environment)
+    readme.write_tests(work)
+    assert " passed" in readme.run_script("python -m pytest -q", work, environment)
