@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from emulator.service import Call
+from emulator.service import Call, HasToWait
 from emulator.service.control import CallRecord, Gate, Incoming
 from emulator.vertex.errors import ApiError, Internal, Unimplemented
 from emulator.vertex.messages import Contract, Rpc, convert, only_in
@@ -26,8 +26,8 @@ class ServiceMethods(Protocol):
     def rest_extras(self, message: Any) -> dict[str, str]:
         """Return what REST shows of a job beside the fields of its message."""
 
-    def is_brief(self, key: str, body: bytes) -> bool:
-        """Say whether a call of `Service/Method` with this JSON is over before a thread could have it."""
+    def is_brief(self, key: str, query: str, body: bytes) -> bool:
+        """Say whether a call of `Service/Method` is over before a thread could have it; see Service."""
 
     @property
     def gate(self) -> Gate:
@@ -55,9 +55,9 @@ class Calls:
         """Say whether the service has this RPC."""
         return _key(rpc) in self._methods
 
-    def is_brief(self, rpc: Rpc, body: bytes) -> bool:
-        """Say whether a call with this JSON is over before it could be handed to a thread, just now."""
-        return self._service.is_brief(_key(rpc), body)
+    def is_brief(self, rpc: Rpc, query: str, body: bytes) -> bool:
+        """Say whether a call with this query and body is over before it could be handed to a thread."""
+        return self._service.is_brief(_key(rpc), query, body)
 
     def check(self, rpc: Rpc) -> None:
         """Raise Unimplemented for an RPC that the service does not have."""
@@ -69,10 +69,11 @@ class Calls:
 
         Raises:
             ApiError: what the service raised; anything else becomes Internal and goes to the log.
+            HasToWait: the call has to wait, and may not, as `incoming` says.
         """
         with self.gate.call(_key(rpc), version, incoming) as record:
             self.check(rpc)
-            return self._answer(rpc, read, version, record, incoming.time_left_s)
+            return self._answer(rpc, read, version, record, incoming)
 
     def _answer(
         self,
@@ -80,11 +81,16 @@ class Calls:
         read: Callable[[], Message],
         version: str,
         record: CallRecord,
-        time_left_s: float | None,
+        incoming: Incoming,
     ) -> Answer:
         try:
             request = read()
-            call = Call(version, instructions=record.admit(request), time_left_s=time_left_s)
+            call = Call(
+                version,
+                instructions=record.admit(request),
+                time_left_s=incoming.time_left_s,
+                may_wait=incoming.may_wait,
+            )
             v1_request, v1_input = request, self._v1_twin(rpc.input)
             if v1_input is not rpc.input:
                 v1_request = convert(request, v1_input)
@@ -93,7 +99,7 @@ class Calls:
             return Answer(
                 response, response if isinstance(response, rpc.output) else convert(response, rpc.output)
             )
-        except ApiError:
+        except (ApiError, HasToWait):
             raise
         except Exception as error:
             _log.exception("%s failed", rpc.full_name)

@@ -41,6 +41,7 @@ from emulator.api.transcoding import (
     write_member,
 )
 from emulator.config import Settings
+from emulator.service import HasToWait
 from emulator.service.control import ConnectionReset, Incoming
 from emulator.vertex.errors import ApiError, Internal
 from emulator.vertex.messages import from_json, load, to_json
@@ -139,10 +140,13 @@ class RestSurface:
         route = match.routes.get(request.method) if match else None
         if route is None or request.body is None or len(request.body) > _BRIEF_BODY:
             return False
-        return self.calls.is_brief(route.rpc, request.body)
+        return self.calls.is_brief(route.rpc, request.query, request.body)
 
-    def answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead."""
+    def answer(self, request: HttpRequest, *, may_wait: bool = True) -> HttpResponse | None:
+        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead.
+
+        Raises HasToWait where it has to wait, and may not.
+        """
         try:
             match = self.table.match(request.path)
             method = "GET" if request.method == "HEAD" else request.method
@@ -153,23 +157,25 @@ class RestSurface:
                 return self.not_found(method, request.path)  # a misspelt custom verb
             if route is None:
                 return _other_method(request, match)
-            return self._call(route, match, request)
+            return self._call(route, match, request, may_wait)
         except ConnectionReset:
             return None
+        except HasToWait:
+            raise
         except ApiError as error:
             return error_response(error)
         except Exception as error:
             _log.exception("%s %s failed", request.method, request.path)
             return error_response(Internal(f"{type(error).__name__}: {error}. The log has the traceback."))
 
-    def _call(self, route: Route, match: Match, request: HttpRequest) -> HttpResponse:
+    def _call(self, route: Route, match: Match, request: HttpRequest, may_wait: bool) -> HttpResponse:
         query = parse_query(request.query)
         version = "v1beta1" if route.segments[0] == "v1beta1" else "v1"
         answer = self.calls.call(
             route.rpc,
             lambda: self._request_message(route, match, request, query),
             version,
-            Incoming("rest", request.headers),
+            Incoming("rest", request.headers, may_wait=may_wait),
         )
         masks = [mask for name in ("readMask", "read_mask") for mask in query.parameters.get(name, [])]
         if isinstance(answer.v1, self._job_list_type) and not any(mask not in ("", "*") for mask in masks):
@@ -313,13 +319,10 @@ class VertexApp(FastAPI):
             headers=headers,
             body=body,
         ).as_meant()
-        if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(headers):
+        try:
+            response = await self._response(request)
+        except HasToWait:
             response = await in_own_thread(self._surface.answer, request)
-        elif self._surface.is_brief(request):
-            response = self._surface.answer(request)
-        else:
-            loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self._executor, self._surface.answer, request)
         if response is None:
             await reset_connection(scope, receive)
             return
@@ -328,6 +331,15 @@ class VertexApp(FastAPI):
         await send({"type": "http.response.start", "status": response.status, "headers": [*sent, length]})
         shown = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": shown})
+
+    async def _response(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer, from where it is made soonest. Raises HasToWait: make it in a thread of its own."""
+        if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(request.headers):
+            raise HasToWait
+        if self._surface.is_brief(request):
+            return self._surface.answer(request, may_wait=False)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._surface.answer, request)
 
 
 async def in_own_thread(answer: Callable[[T], R], request: T) -> R:

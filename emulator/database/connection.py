@@ -89,14 +89,15 @@ class Connected:
         return not self._sqlite
 
     @property
+    def reads_at_once(self) -> bool:
+        """Whether a row can be read without waiting for anybody, but for the disk: whoever writes to SQLite's
+        file keeps no reader waiting."""
+        return self._sqlite and self._read_lock is not self._write_lock
+
+    @property
     def answers_at_once(self) -> bool:
         """Whether a row can be read or written without waiting for anybody, but for the disk."""
-        return (
-            self._sqlite
-            and self._read_lock is not self._write_lock
-            and not self._writing
-            and self._no_program_writes()
-        )
+        return self.reads_at_once and not self._writing and self._no_program_writes()
 
     def close(self) -> None:
         """Close every connection; one that another thread still uses, when that is done with it."""

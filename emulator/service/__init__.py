@@ -10,7 +10,7 @@ from typing import Any
 
 from emulator.database import JobRow
 from emulator.instructions.faults import STORAGE_METHODS
-from emulator.service.context import Call, Context, Place
+from emulator.service.context import Call, Context, HasToWait, Place
 from emulator.service.control import (
     Canned,
     Examples,
@@ -37,12 +37,15 @@ from emulator.service.operations import Operations, OperationService
 from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument
 from emulator.vertex.names import ModelName, project_number
 
-__all__ = ["Call", "Context", "Method", "Place", "Service"]
+__all__ = ["Call", "Context", "HasToWait", "Method", "Place", "Service"]
 
 Method = Callable[[Any, Call], Any]
 
-# What is read may be long, however short the request.
-_BRIEF = "JobService/CreateBatchPredictionJob"
+_CREATE = "JobService/CreateBatchPredictionJob"
+_GET = "JobService/GetBatchPredictionJob"
+_LIST = "JobService/ListBatchPredictionJobs"
+# A list reads as much as it is asked for, however short the request.
+_SHORT_PAGE = re.compile(r"pageSize=(?:20|1?\d)(?:&pageToken=[^&]*)?")
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
 
 
@@ -154,10 +157,14 @@ class Service:
                 found[f"{rpc.service}/{rpc.name}"] = method
         return found
 
-    def is_brief(self, key: str, body: bytes) -> bool:
+    def is_brief(self, key: str, query: str, body: bytes) -> bool:
         """Whether a call of that method, with a request of the usual size, would be over before it is handed
-        to a thread: it writes a row or two into the database of this process, and asks nobody else."""
-        return key == _BRIEF and self._knows_models(body) and self._context.database.answers_at_once
+        to a thread: it reads or writes a few rows in the database of this process, and asks nobody else."""
+        database = self._context.database
+        if key == _CREATE:
+            return self._knows_models(body) and database.answers_at_once
+        reads = key == _GET or (key == _LIST and _SHORT_PAGE.fullmatch(query) is not None)
+        return reads and database.reads_at_once
 
     def _knows_models(self, body: bytes) -> bool:
         """Whether every model that a request names can be found in memory."""

@@ -34,12 +34,18 @@ def id_number(text: str) -> int | None:
 class Call:
     """One call as its surface saw it: the API version the client speaks, and the paths of request fields
     that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message); what its
-    header tells the emulator to do, and how long the client will wait, if it said so."""
+    header tells the emulator to do, how long the client will wait, if it said so, and whether the thread that
+    answers may wait at all."""
 
     api_version: str = "v1"
     beta_only_fields: tuple[str, ...] = ()
     instructions: Instructions = field(default_factory=Instructions)
     time_left_s: float | None = None
+    may_wait: bool = True
+
+
+class HasToWait(Exception):
+    """A call that has to wait was made where it may not. It has read only."""
 
 
 @dataclass(frozen=True)

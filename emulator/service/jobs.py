@@ -106,7 +106,7 @@ class JobService:
 
     def get_batch_prediction_job(self, request: Any, call: Call) -> Any:
         """Read one job; where its pace says so, as soon as it has moved."""
-        return self._message(self._paces.read(self._named(request.name), call.time_left_s))
+        return self._message(self._paces.read(self._named(request.name), call))
 
     def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
         """Read a page of jobs, newest first."""

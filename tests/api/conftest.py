@@ -59,7 +59,7 @@ class RecordingService:
     def rest_extras(self, message: Any) -> dict[str, str]:
         return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
 
-    def is_brief(self, key: str, body: bytes) -> bool:  # noqa: ARG002
+    def is_brief(self, key: str, query: str, body: bytes) -> bool:  # noqa: ARG002
         return key == "JobService/CreateBatchPredictionJob"
 
     def _recording(self, answer: Callable[[Any], Any]) -> Callable[[Any, Call], Any]:
@@ -163,7 +163,7 @@ def serving(service: ServiceMethods) -> Iterator[httpx.Client]:
             yield client
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def address(emulator: Emulator, port: str) -> tuple[str, int]:
 
 def exchange(emulator: Emulator, port: str, data: bytes) -> str:
     """Send bytes and read what comes until the server closes."""
-    with socket.create_connection(address(emulator, port), timeout=20) as connection:
+    with socket.create_connection(address(emulator, port), timeout=60) as connection:
         connection.sendall(data)
         answer = b""
         with suppress(ConnectionResetError):
@@ -83,7 +83,7 @@ def handshake(emulator: Emulator, ca: Path, protocols: list[str], name: str = "l
     context = ssl.create_default_context(cafile=str(ca))
     if protocols:
         context.set_alpn_protocols(protocols)
-    connection = socket.create_connection(address(emulator, "tls"), timeout=20)
+    connection = socket.create_connection(address(emulator, "tls"), timeout=60)
     return context.wrap_socket(connection, server_hostname=name)
 
 
@@ -91,9 +91,9 @@ def still_serves(emulator: Emulator, ca: Path) -> None:
     """Use every surface once."""
     with grpc.insecure_channel(emulator.grpc_address) as channel:
         jobs = aiplatform_v1.JobServiceClient(transport=JobServiceGrpcTransport(channel=channel))
-        assert list(jobs.list_batch_prediction_jobs(parent=PARENT, timeout=20)) == []
+        assert list(jobs.list_batch_prediction_jobs(parent=PARENT, timeout=60)) == []
     for url in (emulator.url, f"https://{emulator.tls_address}"):
-        assert requests.get(f"{url}/v1/{PARENT}/models", verify=str(ca), timeout=20).status_code == 200
+        assert requests.get(f"{url}/v1/{PARENT}/models", verify=str(ca), timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -138,17 +138,17 @@ def test_curl_trusts_the_ca(emulator: Emulator, ca: Path) -> None:
 
 def test_urls_of_cloud_storage_have_the_scheme_the_client_used(emulator: Emulator, ca: Path) -> None:
     url = f"https://{emulator.tls_address}"
-    bucket = requests.post(f"{url}/storage/v1/b", json={"name": "over-tls"}, verify=str(ca), timeout=20)
+    bucket = requests.post(f"{url}/storage/v1/b", json={"name": "over-tls"}, verify=str(ca), timeout=60)
     assert bucket.json()["selfLink"].startswith(f"{url}/storage/v1/")
     upload = requests.post(
-        f"{url}/upload/storage/v1/b/over-tls/o?uploadType=resumable&name=a", verify=str(ca), timeout=20
+        f"{url}/upload/storage/v1/b/over-tls/o?uploadType=resumable&name=a", verify=str(ca), timeout=60
     )
     assert upload.headers["location"].startswith(f"{url}/upload/")
 
 
 def test_large_body_passes_tls_both_ways(emulator: Emulator, ca: Path) -> None:
     url, body = f"https://{emulator.tls_address}", bytes(range(256)) * 80_000
-    requests.post(f"{url}/storage/v1/b", json={"name": "large"}, verify=str(ca), timeout=20)
+    requests.post(f"{url}/storage/v1/b", json={"name": "large"}, verify=str(ca), timeout=60)
     requests.post(
         f"{url}/upload/storage/v1/b/large/o?uploadType=media&name=a", body, verify=str(ca), timeout=60
     ).raise_for_status()
@@ -201,7 +201,7 @@ def test_grpc_on_the_rest_port_is_logged_with_what_to_change(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with grpc.insecure_channel(emulator.url[7:]) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(GET_JOB)(b"", timeout=20)
+        channel.unary_unary(GET_JOB)(b"", timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Trying to connect an http1.x server (HTTP status 400)" in caught.value.details()
     record = next(record for record in caplog.records if record.name == "emulator.api.front")
@@ -218,8 +218,8 @@ def test_client_that_does_not_trust_the_ca_is_told_of_env(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(f"https://{emulator.tls_address}/", timeout=20)
-    deadline = time.monotonic() + 10
+        requests.get(f"https://{emulator.tls_address}/", timeout=60)
+    deadline = time.monotonic() + 60
     while "`vertex-emulator env`" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "`vertex-emulator env`" in caplog.text
@@ -303,7 +303,7 @@ def test_malformed_grpc_frames_do_no_harm(emulator: Emulator, ca: Path, over: st
     if over == "tls":
         connection: socket.socket = handshake(emulator, ca, ["h2"])
     else:
-        connection = socket.create_connection(address(emulator, "grpc"), timeout=20)
+        connection = socket.create_connection(address(emulator, "grpc"), timeout=60)
     with connection:
         connection.sendall(PREFACE + data)
         assert connection.recv(9)[3] == 4  # the server's SETTINGS: it was spoken to
@@ -313,7 +313,7 @@ def test_malformed_grpc_frames_do_no_harm(emulator: Emulator, ca: Path, over: st
 @pytest.mark.parametrize("method", ["/google.cloud.aiplatform.v1.JobService/Nothing", "/no.Service/Get", "/"])
 def test_unknown_method_is_unimplemented(emulator: Emulator, ca: Path, method: str) -> None:
     with grpc.insecure_channel(emulator.grpc_address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(method)(b"", timeout=20)
+        channel.unary_unary(method)(b"", timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     still_serves(emulator, ca)
 
@@ -323,7 +323,7 @@ def test_unknown_method_is_unimplemented(emulator: Emulator, ca: Path, method: s
 )
 def test_tokens_are_not_looked_at(emulator: Emulator, token: str | None) -> None:
     credentials = {} if token is None else {"Authorization": token.encode()}
-    answer = requests.get(f"{emulator.url}/v1/{PARENT}/models", headers=credentials, timeout=20)
+    answer = requests.get(f"{emulator.url}/v1/{PARENT}/models", headers=credentials, timeout=60)
     assert (answer.status_code, answer.json()) == (200, {})
     metadata = [] if token is None or not token.isascii() else [("authorization", token)]
     with grpc.insecure_channel(emulator.grpc_address) as channel:
@@ -331,7 +331,7 @@ def test_tokens_are_not_looked_at(emulator: Emulator, token: str | None) -> None
             GET_JOB.replace("JobService/GetBatchPredictionJob", "ModelService/ListModels")
         )
         request = aiplatform_v1.ListModelsRequest(parent=PARENT)
-        answered = call(aiplatform_v1.ListModelsRequest.serialize(request), metadata=metadata, timeout=20)
+        answered = call(aiplatform_v1.ListModelsRequest.serialize(request), metadata=metadata, timeout=60)
     assert answered == b""
 
 
@@ -339,8 +339,8 @@ def test_authorization_reaches_no_log(emulator: Emulator, ca: Path, caplog: pyte
     caplog.set_level(logging.DEBUG)
     headers = {"Authorization": "Bearer s3cret"}
     for url in (emulator.url, f"https://{emulator.tls_address}", f"http://{emulator.tls_address}"):
-        requests.get(f"{url}/v1/{PARENT}/models", headers=headers, verify=str(ca), timeout=20)
-        requests.get(f"{url}/nothing", headers=headers, verify=str(ca), timeout=20)
+        requests.get(f"{url}/v1/{PARENT}/models", headers=headers, verify=str(ca), timeout=60)
+        requests.get(f"{url}/nothing", headers=headers, verify=str(ca), timeout=60)
     exchange(emulator, "grpc", HTTP_REQUEST[:-2] + b"Authorization: Bearer s3cret\r\n\r\n")
     with grpc.insecure_channel(emulator.grpc_address) as channel:
         call = channel.unary_unary("/google.cloud.aiplatform.v1.JobService/GetBatchPredictionJob")
@@ -384,7 +384,7 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path, monkeypatch: pyte
         rest.sendall(HTTP_REQUEST)
         assert rest.recv(10) == b"HTTP/1.1 2"
         for channel in (over_tls, plain):
-            grpc.channel_ready_future(channel).result(timeout=20)
+            grpc.channel_ready_future(channel).result(timeout=60)
         began = time.monotonic()
         emulator.stop()
         assert time.monotonic() - began < 60
@@ -488,7 +488,7 @@ def test_preface_may_come_byte_by_byte_and_half_closes_pass(
             connection.sendall(received)
 
     def client(address: tuple[str, int]) -> bytes:
-        with socket.create_connection(address, timeout=20) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for byte in PREFACE[:4]:
                 connection.sendall(bytes([byte]))
@@ -537,7 +537,7 @@ def test_end_of_the_server_ends_the_client(backend: tuple[str, socket.socket], l
     path, listener = backend
 
     def client(address: tuple[str, int]) -> bytes:
-        with socket.create_connection(address, timeout=20) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.sendall(PREFACE)
             server, _ = listener.accept()
             server.recv(100)
@@ -560,14 +560,14 @@ def test_client_that_is_gone_before_the_server_has_started_leaves_nothing(
 
     def start() -> None:
         starting.set()
-        gone.wait(20)
+        gone.wait(60)
         time.sleep(0.05)  # the loop has heard of it
 
     def client(address: tuple[str, int]) -> bytes:
-        with socket.create_connection(address, timeout=20) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.sendall(PREFACE)
-            starting.wait(20)
+            starting.wait(60)
             time.sleep(0.05)
         gone.set()
         server, _ = listener.accept()
@@ -584,7 +584,7 @@ def test_client_that_is_gone_before_the_server_has_started_leaves_nothing(
 @each_loop
 def test_client_that_says_nothing_is_let_go(backend: tuple[str, socket.socket], loop_factory: Any) -> None:
     def client(address: tuple[str, int]) -> bytes:
-        with socket.create_connection(address, timeout=20) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             return connection.recv(1)
 
     assert through_front(backend[0], client, loop_factory, patience_s=0.05) == b""
@@ -618,7 +618,7 @@ def test_server_that_cannot_be_reached_closes_the_connection(
     loop_factory: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def client(address: tuple[str, int]) -> bytes:
-        with socket.create_connection(address, timeout=20) as connection, suppress(ConnectionResetError):
+        with socket.create_connection(address, timeout=60) as connection, suppress(ConnectionResetError):
             connection.sendall(PREFACE)
             return connection.recv(1)
         return b""

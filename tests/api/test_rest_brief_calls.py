@@ -38,6 +38,32 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
         yield emulator
 
 
+def test_a_read_that_is_to_wait_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Another server on the folder has made a job with a pace, of which the server knows nothing yet."""
+    write_model(tmp_path / "models" / "tracker")
+    settings = Settings(port=0, data_dir=tmp_path / "data", models_dirs=[tmp_path / "models"], workers=1)
+    with Emulator(settings) as one, Emulator(settings) as another:
+        pace = {"x-goog-emulator-instructions": "pace=immediate,pending=hold"}
+        jobs = f"/v1/{PARENT}/batchPredictionJobs"
+        assert httpx.get(f"{one.url}{jobs}", timeout=30).status_code == 200  # no job here has a pace
+        name = httpx.post(f"{another.url}{jobs}", json=JOB, headers=pace, timeout=30).json()["name"]
+        states = []
+        waiting = threading.Thread(
+            target=lambda: states.append(httpx.get(f"{one.url}/v1/{name}", timeout=60).json()["state"])
+        )
+        waiting.start()
+        with httpx.Client(base_url=one.url, timeout=30) as http:
+            while "vertex_emulator_calls_held 1.0" not in http.get("/_emulator/metrics").text:
+                assert waiting.is_alive()
+            assert http.get(f"{jobs}?pageSize=10").status_code == 200
+            assert not states
+            assert http.post(f"/_emulator/jobs/{name.rpartition('/')[2]}/release").status_code == 200
+            waiting.join(60)
+            assert states == ["JOB_STATE_FAILED"]  # there is no such input
+            journal = http.get("/_emulator/requests?method=GetBatchPredictionJob").json()["requests"]
+            assert len(journal) == 1
+
+
 @pytest.fixture
 def http(emulator: Emulator) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=emulator.url, timeout=30) as http:

@@ -374,9 +374,9 @@ import sys, urllib.request, grpc, requests
 port, grpc_port = sys.argv[1:]
 for host in ("127.0.0.1", "localhost"):
     url = f"http://{host}:{port}/_emulator/health"
-    print(urllib.request.urlopen(url, timeout=20).status, requests.get(url, timeout=20).status_code)
+    print(urllib.request.urlopen(url, timeout=60).status, requests.get(url, timeout=60).status_code)
     with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=20)
+        grpc.channel_ready_future(channel).result(timeout=60)
 """
 
 
@@ -449,7 +449,7 @@ def test_serve_says_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None
     with urllib.request.urlopen(f"{url}/v1/{PARENT}/models") as response:
         assert response.status == 200
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in log
 
@@ -458,7 +458,7 @@ def test_request_that_the_end_cuts_short_leaves_no_traceback(tmp_path: Path) -> 
     process = serve("--port", "0", "--data-dir", str(tmp_path))
     assert process.stdout is not None
     host, _, port = process.stdout.readline().split()[-1].removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = f"POST /v1/{PARENT}/batchPredictionJobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
         connection.sendall(head.encode() + b"{")
         with urllib.request.urlopen(f"http://{host}:{port}/v1/{PARENT}/models") as response:

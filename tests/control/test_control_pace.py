@@ -74,8 +74,8 @@ def test_step_by_step(project: Project) -> None:
 def test_pace_by_time_needs_no_reads(project: Project) -> None:
     project.pace("pending=300ms,running=300ms,paused=200ms")
     name = project.create()
-    assert project.state(name) == "PENDING"
-    job = project.finish(name)
+    project.control("GET", f"jobs/{job_id(name)}/wait?timeout=60")
+    job = project.get(name)
     steps = project.control("GET", f"jobs/{job_id(name)}/explain")["steps"]
     assert [step["state"][10:] for step in steps if step["step"] == "state"] == [
         "PENDING", "RUNNING", "PAUSED", "RUNNING", "SUCCEEDED",

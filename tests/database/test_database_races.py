@@ -21,7 +21,7 @@ def at_once(*actions: Callable[[], Any]) -> Sequence[Any]:
     barrier = threading.Barrier(len(actions))
 
     def run(action: Callable[[], Any]) -> Any:
-        barrier.wait(10)
+        barrier.wait(60)
         return action()
 
     with ThreadPoolExecutor(len(actions)) as pool:

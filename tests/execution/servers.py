@@ -41,7 +41,7 @@ def call(url: str, body: dict[str, Any] | None = None, headers: Mapping[str, str
     """The JSON that a GET, or a POST of `body`, is answered with."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 
 

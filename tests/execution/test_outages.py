@@ -191,7 +191,7 @@ def test_workers_come_back_when_no_process_could_be_started_for_a_while(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         start(self, *arguments, **options)
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while pool.ready == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -229,10 +229,10 @@ def test_a_job_that_is_claimed_while_the_server_stops_is_handed_back(workplace: 
     dispatcher = workplace.start(fault=SLOW_MODEL)
     workplace.video("long.mp4", 60)
     job = workplace.submit_lines([line("long.mp4")])
-    assert database.claiming.wait(20)
+    assert database.claiming.wait(60)
     stopping = threading.Thread(target=dispatcher.stop)
     stopping.start()
-    stopping.join(20)
+    stopping.join(60)
     assert not stopping.is_alive(), "it waits for the whole job"
     workplace.dispatchers.clear()
     row = workplace.job(job)
@@ -253,7 +253,7 @@ def test_a_job_leaves_the_queue_while_all_places_are_taken(
     for _ in range(reads + 1):
         workplace.database.count_read(job)
     dispatcher.look_after_all()
-    workplace.wait_until(job, lambda row: row.state is JobState.PENDING, timeout_s=10)
+    workplace.wait_until(job, lambda row: row.state is JobState.PENDING, timeout_s=60)
     for one in (busy, job):
         workplace.database.request_cancel(one)
     dispatcher.look_after_all()
@@ -262,7 +262,7 @@ def test_a_job_leaves_the_queue_while_all_places_are_taken(
 def test_a_killed_worker_of_a_stopping_pool_is_not_replaced(workplace: Workplace) -> None:
     pool = WorkerPool(1, log_level="warning")
     pool.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while pool.ready == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -25,7 +25,9 @@ from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from tests.execution.workplace import *
 from tests.postgresql import database_url
+from emulator.execution import dispatcher
 
+dispatcher._LEASE_US = 3_600_000_000
 folder = Path(sys.argv[1])
 pool = WorkerPool(2)
 store = LocalStore(folder / "buckets")
@@ -93,14 +95,14 @@ def test_killed_server_is_resumed_without_loss_or_doubles(workplace: Workplace) 
     found = [json.dumps(entry["instance"]) for entry in workplace.predictions(row)]
     assert sorted(found) == sorted(lines()[: 2 * VIDEOS])
     assert [entry["error"]["code"] for entry in workplace.errors(row)] == [3, 5]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(running(worker) for worker in workers):
         assert time.monotonic() < deadline, "workers outlive their server"
         time.sleep(0.05)
 
 
 def test_restart_takes_over_at_once(workplace: Workplace) -> None:
-    """Not only when the lease of the dead server runs out."""
+    """Not only when the lease of the dead server runs out, which is in an hour."""
     workplace.video("a.mp4")
     workplace.video("long.mp4", 60)
     workplace.fault = SLOW
@@ -111,10 +113,8 @@ def test_restart_takes_over_at_once(workplace: Workplace) -> None:
     server.kill()
     server.wait()
     server.stdout.close()
-    before = time.monotonic()
     workplace.start()
     workplace.wait_until(job, lambda row: row.attempts == 2)
-    assert time.monotonic() - before < 8
     workplace.database.request_cancel(job)
     assert workplace.finish(job).state is JobState.CANCELLED
 

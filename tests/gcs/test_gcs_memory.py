@@ -64,7 +64,7 @@ def test_large_object_passes_with_constant_memory(tmp_path: Path) -> None:
 
 def stall(url: httpx.URL) -> None:
     """Ask for the object, and read next to nothing of it."""
-    with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
         connection.sendall(b"GET /large/object HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(20):
             connection.recv(1000)

@@ -384,7 +384,7 @@ def test_move_is_a_rename(http: httpx.Client, ten: Path) -> None:
 
 def test_file_that_shrinks_during_a_download_ends_the_connection(http: httpx.Client, folder: Path) -> None:
     (folder / "big").write_bytes(bytes(64 << 20))
-    with socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=10) as connection:
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=60) as connection:
         connection.sendall(f"GET /{folder.name}/big HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         connection.recv(1)
         os.truncate(folder / "big", 1 << 20)
@@ -399,7 +399,7 @@ def test_client_that_leaves_a_download_frees_the_file(http: httpx.Client, folder
     (folder / "big").write_bytes(bytes(64 << 20))
     address = (http.base_url.host, http.base_url.port or 0)
     for _ in range(20):
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.sendall(f"GET /{folder.name}/big HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             connection.recv(1)
     assert http.get("/storage/v1/b").status_code == 200

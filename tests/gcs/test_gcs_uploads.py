@@ -312,11 +312,11 @@ def test_condition_is_looked_at_before_and_after_a_resumable_upload(http: httpx.
 
 
 def raw(http: httpx.Client) -> socket.socket:
-    return socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=10)
+    return socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=60)
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

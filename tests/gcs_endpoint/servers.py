@@ -83,7 +83,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     while True:
         assert server.poll() is None, "fake-gcs-server ended at once"
         try:
-            with urllib.request.urlopen(f"{url}/storage/v1/b", timeout=5):
+            with urllib.request.urlopen(f"{url}/storage/v1/b", timeout=60):
                 return
         except (urllib.error.URLError, ConnectionError):
             assert time.monotonic() < deadline, "fake-gcs-server did not come up"

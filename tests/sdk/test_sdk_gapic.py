@@ -40,11 +40,11 @@ def test_job_lives_through_the_generated_client(client: Client, api: Any) -> Non
     read = jobs.get_batch_prediction_job(name=created.name)
     assert (read.display_name, read.create_time) == ("lives", created.create_time)
     jobs.cancel_batch_prediction_job(name=created.name)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while jobs.get_batch_prediction_job(name=created.name).state != api.JobState.JOB_STATE_CANCELLED:
         assert time.monotonic() < deadline
     operation = jobs.delete_batch_prediction_job(name=created.name)
-    operation.result(timeout=10)
+    operation.result(timeout=60)
     assert isinstance(operation.metadata, api.DeleteOperationMetadata)
     assert jobs.get_operation({"name": operation.operation.name}).done
     assert operation.operation.name in [o.name for o in jobs.list_operations({"name": PARENT}).operations]

@@ -140,7 +140,7 @@ def test_a_proxy_in_the_environment_is_not_in_the_way(
         import grpc
 
         with grpc.insecure_channel(sys.argv[1]) as channel:
-            grpc.channel_ready_future(channel).result(timeout=20)
+            grpc.channel_ready_future(channel).result(timeout=60)
         """,
         test_proxy="""
         import os
@@ -170,9 +170,9 @@ def test_a_proxy_in_the_environment_is_not_in_the_way(
             )
             emulator.wait(job)
             assert emulator.predictions(job.name) == []
-            assert list(emulator.jobs_grpc.list_batch_prediction_jobs(parent=emulator.parent, timeout=20))
+            assert list(emulator.jobs_grpc.list_batch_prediction_jobs(parent=emulator.parent, timeout=60))
             blob = emulator.storage.bucket(emulator.bucket).blob("a.txt")
-            blob.upload_from_string("a", timeout=20)
+            blob.upload_from_string("a", timeout=60)
 
         def test_clients(vertex_emulator):
             use(vertex_emulator)

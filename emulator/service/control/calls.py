@@ -10,7 +10,7 @@ from typing import Any
 from emulator.instructions import InstructionError
 from emulator.instructions.faults import RpcFault
 from emulator.instructions.header import HEADER, Instructions, parse_instructions
-from emulator.service.context import Context
+from emulator.service.context import Context, HasToWait
 from emulator.service.control.faults import Faults
 from emulator.service.control.journal import Entry, Journal, shown_headers
 from emulator.service.control.paces import Paces
@@ -32,11 +32,12 @@ class ConnectionReset(Unavailable):
 @dataclass(frozen=True)
 class Incoming:
     """A call as its surface saw it: the surface's name, the headers by lower-case name, and how long the
-    client will wait for the answer, if it said so."""
+    client will wait for the answer, if it said so. may_wait: whether this thread may be kept waiting."""
 
     surface: str = ""
     headers: Mapping[str, str] | None = None
     time_left_s: float | None = None
+    may_wait: bool = True
 
 
 @dataclass
@@ -95,6 +96,9 @@ class Gate:
             yield CallRecord(self, entry, observes)
         except ApiError as error:
             entry.status = error.status
+            raise
+        except HasToWait:
+            observes = True  # it comes again
             raise
         finally:
             entry.seconds = time.perf_counter() - began

@@ -8,7 +8,7 @@ from typing import Any
 from emulator.database import UNKNOWN_TOTAL, Cached, JobRow
 from emulator.instructions import InstructionError
 from emulator.instructions.pace import parse_pace
-from emulator.service.context import Context
+from emulator.service.context import Call, Context, HasToWait
 from emulator.service.control.watch import Watch
 from emulator.vertex.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
@@ -98,10 +98,16 @@ class Paces:
         moved = self._watch.wait(lambda: self._at_rest(row.id), self._context.hold_timeout_s)
         return self.describe(moved or self.row(row.id))
 
-    def read(self, row: JobRow, time_left_s: float | None = None) -> JobRow:
-        """What a GET of a job answers: counts it where reads are counted, and waits where it is to wait."""
+    def read(self, row: JobRow, call: Call) -> JobRow:
+        """What a GET of a job answers: counts it where reads are counted, and waits where it is to wait.
+
+        Raises HasToWait where the call may not wait, and the job has a pace.
+        """
         if not row.pace:
             return row
+        if not call.may_wait:
+            raise HasToWait
+        time_left_s = call.time_left_s
         pace = parse_pace(row.pace)
         if row.state not in TERMINAL and not self.may_hold:
             self.expect_holds()
