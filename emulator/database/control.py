@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Table,
     and_,
     delete,
@@ -118,6 +119,7 @@ class Control(Connected):
             of_project = select(jobs.c.id)
             if project is not None:
                 of_project = of_project.where(jobs.c.project == project)
+            _lock(connection, of_project)
             connection.execute(delete(shards).where(shards.c.job_id.in_(of_project)))
             for table in _OF_PROJECTS:
                 statement = delete(table)
@@ -144,6 +146,7 @@ class Control(Connected):
         with self._write_all() as connection:
             touched = projects(new)
             gone = select(jobs.c.id).where(*new(jobs))
+            _lock(connection, gone)
             for of_jobs in (shards, steps):
                 connection.execute(delete(of_jobs).where(of_jobs.c.job_id.in_(gone)))
             of_model = and_(
@@ -216,3 +219,9 @@ def _add(connection: Connection, rows: Iterator[tuple[str, Mapping[str, Any]]]) 
         for name, table in TABLES.items():
             if of_table := [dict(row) for table_name, row in batch if table_name == name]:
                 connection.execute(insert(table), of_table)
+
+
+def _lock(connection: Connection, chosen: Select[Any]) -> None:
+    """Keep jobs as they are until they are removed: one that moved meanwhile would leave its steps, or wait
+    for this transaction as this one for it. In the order in which every transaction locks them."""
+    connection.execute(chosen.order_by(jobs.c.id).with_for_update())

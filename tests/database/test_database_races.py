@@ -119,6 +119,25 @@ def test_delete_against_claim_never_removes_a_running_job(database: Database, ma
         assert database.delete_job(job_id) is not deleted
 
 
+@pytest.mark.parametrize("reset", ["delete_project", "delete_after"])
+def test_a_job_that_ends_while_it_is_reset_leaves_nothing(
+    database: Database, make_job: MakeJob, reset: str
+) -> None:
+    for _ in range(10):
+        job_id = make_job()
+        assert database.claim_job("runner", LEASE_US) is not None
+        assert database.record_shard(job_id, "runner", ShardRow(0, 1, 1, 0, "[]"))
+        at_once(
+            partial(database.delete_project, None)
+            if reset == "delete_project"
+            else partial(database.delete_after, 0, None),
+            partial(database.finish_job, job_id, "runner", JobState.FAILED),
+        )
+        assert database.get_job(job_id) is None
+        assert database.steps() == []
+        assert database.shards(job_id) == []
+
+
 def test_readers_and_writers_do_not_block_each_other(database: Database, make_job: MakeJob) -> None:
     for _ in range(20):
         make_job()
