@@ -166,10 +166,13 @@ class Control(Connected):
             )
 
     def dump(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Every row of every table, by table, as one moment has them."""
+        """Every row of every table, by table and in the order of their keys, as one moment has them."""
         with self._read_one_moment() as connection:
             return {
-                table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+                table.name: [
+                    dict(row)
+                    for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()
+                ]
                 for table in metadata.sorted_tables
             }
 
