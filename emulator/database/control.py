@@ -1,7 +1,7 @@
 """Queries behind the control surface: faults and their accounts, notes, removal, dump and restore of rows."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -27,7 +27,6 @@ from emulator.database.rows import FaultRow
 from emulator.database.schema import (
     faults,
     jobs,
-    metadata,
     models,
     notes,
     operations,
@@ -165,25 +164,15 @@ class Control(Connected):
                 for table in (jobs, operations)
             )
 
-    def dump(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Every row of every table, by table and in the order of their keys, as one moment has them."""
-        with self._read_one_moment() as connection:
-            return {
-                table.name: [
-                    dict(row)
-                    for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()
-                ]
-                for table in metadata.sorted_tables
-            }
-
     @contextmanager
     def all_rows(self) -> Iterator[Mapping[str, Iterable[Mapping[Any, Any]]]]:
-        """The rows of every table but the schema's version, by table, read as they are iterated over and all
-        of one moment."""
+        """The rows of every table but the schema's version, by table and in the order of their keys, read as
+        they are iterated over and all of one moment."""
         with self._read_one_moment() as connection:
+            ordered = {name: select(table).order_by(*table.primary_key) for name, table in TABLES.items()}
             yield {
-                name: connection.execute(select(table).execution_options(yield_per=_BATCH)).mappings()
-                for name, table in TABLES.items()
+                name: connection.execute(rows.execution_options(yield_per=_BATCH)).mappings()
+                for name, rows in ordered.items()
             }
 
     def add_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

@@ -29,6 +29,7 @@ from emulator.service.control.state import Folders
 from emulator.service.identities import seed_database
 from emulator.storage import LocalStore
 from emulator.vertex.errors import FailedPrecondition
+from tests.database.job_rows import all_rows
 from tests.execution.servers import call, serving
 
 _CHANGES = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.utime", "open")
@@ -103,7 +104,7 @@ def write(folder: Path, **files: str) -> None:
 def content(data: Path, seed: Path | None = None) -> Any:
     """What a data folder holds, as a server that starts on it finds it: its files and its rows."""
     service = make_service(data, seed)
-    rows = dict(service._context.database.dump())
+    rows = dict(all_rows(service._context.database))
     # Which replacement counts, and where the folder is, differ from folder to folder.
     own = ("replacement", "data_folder")
     rows["control_notes"] = [row for row in rows["control_notes"] if row["name"] not in own]

@@ -67,7 +67,8 @@ def everything(project: Project) -> Any:
     with zipfile.ZipFile(io.BytesIO(project.http.get("/_emulator/snapshot").content)) as archive:
         rows = json.loads(archive.read("rows.json"))
     for job in rows["batch_prediction_jobs"]:
-        del job["owner"], job["lease_expires_us"]  # a server holds a running job, and lets go of it, at any time
+        # A server takes a running job, and lets go of it, at any time.
+        del job["owner"], job["lease_expires_us"]
     return listed(project), project.control("GET", "faults"), files, rows
 
 

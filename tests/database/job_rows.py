@@ -1,6 +1,9 @@
-"""A clock for tests of the database, and the type of the fixture that adds jobs."""
+"""A clock for tests of the database, the type of the fixture that adds jobs, and all rows there are."""
 
 from collections.abc import Callable
+from typing import Any
+
+from emulator.database import Database
 
 MakeJob = Callable[..., int]
 
@@ -16,3 +19,9 @@ class Clock:
 
     def advance(self, microseconds: int) -> None:
         self.now_us += microseconds
+
+
+def all_rows(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row but the schema's version, by table."""
+    with database.all_rows() as tables:
+        return {name: [dict(row) for row in rows] for name, rows in tables.items()}

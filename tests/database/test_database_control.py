@@ -10,7 +10,7 @@ from sqlalchemy import String
 from emulator.database import TABLES, Database, NewModel, RowRefused
 from emulator.database.schema import Words
 from emulator.vertex.job_state import JobState
-from tests.database.job_rows import Clock, MakeJob
+from tests.database.job_rows import Clock, MakeJob, all_rows
 
 LEASE_US = 10_000_000
 
@@ -147,13 +147,13 @@ def test_rows_of_one_project_go_and_the_others_stay(database: Database, make_job
 def test_restored_rows_are_those_of_the_dump(database: Database, make_job: MakeJob) -> None:
     kept = make_job(pace="running=hold", labels={"a": "b"})
     database.insert_fault("", "{}")
-    dump = database.dump()
+    dump = all_rows(database)
     before = database.get_job(kept)
     database.delete_project(None)
     make_job()
     database.restore({name: rows for name, rows in dump.items() if name != "schema_version"})
     assert database.get_job(kept) == before
-    assert database.dump() == dump
+    assert all_rows(database) == dump
     # New rows get numbers of their own.
     assert database.insert_fault("", "{}").number > database.list_faults()[0].number
     assert database.request_cancel(kept) is JobState.PENDING
@@ -207,7 +207,7 @@ def test_rows_that_do_not_fit_are_not_added(database: Database, tmp_path: Path, 
     shard = {one.name: "" if isinstance(one.type, (String, Words)) else 99 for one in TABLES["shards"].c}
     with pytest.raises(RowRefused, match="FOREIGN KEY constraint failed"):
         other.add_rows([("shards", shard)])
-    assert not any(other.dump()[name] for name in TABLES)
+    assert not any(all_rows(other)[name] for name in TABLES)
     other.add_rows(reversed(rows))
     with other.all_rows() as tables:
         database.restore(tables)

@@ -11,7 +11,7 @@ import pytest
 
 from emulator.database import Database, NewModel, ShardRow
 from emulator.vertex.job_state import TERMINAL, JobState
-from tests.database.job_rows import Clock, MakeJob
+from tests.database.job_rows import Clock, MakeJob, all_rows
 
 LEASE_US = 10_000_000
 
@@ -172,7 +172,7 @@ def test_a_dump_is_of_one_moment(database: Database, make_job: MakeJob) -> None:
 
     def look() -> int:
         for _ in range(40):
-            rows = database.dump()
+            rows = all_rows(database)
             running = {row["id"] for row in rows["batch_prediction_jobs"] if row["state"] not in TERMINAL}
             assert {row["job_id"] for row in rows["shards"]} <= running
         return 0
