@@ -2,7 +2,6 @@
 once."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,11 @@ from typer.testing import CliRunner, Result
 
 from emulator.cli import build
 from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.recognise import recognise, write_folder
 from tests.comparison.made import line, write
 from tests.conftest import TEST_CACHE, decodes
+from tests.inference.test_recall import CLIPS, damage, encode
+from tests.inference.test_streams import LABELS, stream
 from tests.inference.tiny_models import (
     GREEN,
     RED,
@@ -27,7 +29,6 @@ from tests.inference.tiny_models import (
 )
 
 FAINT_RED, FAINT_GREEN = (0, 0, 150), (0, 190, 0)
-SECONDS = "one-sec-interval-classification"
 
 
 def moving_squares(seconds: float) -> Picture:
@@ -207,16 +208,45 @@ def test_the_cache_of_a_data_folder_is_used() -> None:
     assert (off.stdout, off.stderr) == (done.stdout, "")
 
 
+def in_shots() -> Sequence[str]:
+    return [*make("labels"), "--shot-classification"]
+
+
+def with_states() -> Sequence[str]:
+    words = make("actions")
+    path = stream(Path("net.onnx"))
+    write_folder(recognise(path, labels=LABELS), path, Path("carries"))
+    return ["carries", *words[1:]]
+
+
+def damaged() -> Sequence[str]:
+    words = make("tracks")
+    name = "30 a second.mp4"
+    encode(Path(name), CLIPS[name])
+    damage(Path(name), 0.7)
+    return [words[0], name, *words[2:]]
+
+
 @decodes
-def test_what_cannot_be_kept_is_inferred_again_and_said_once() -> None:
-    words = [*make("labels"), "--sweep", "confidenceThreshold=0.3:0.9:0.3"]
-    assert "runs again" not in run("predict", *words).stderr
-    shots = run("predict", *words, "--shot-classification")
-    assert shots.stderr.count("runs again for each value: shots need every frame") == 1
-    clip = Path("clip.mp4")
-    os.truncate(clip, clip.stat().st_size * 2 // 3)
-    cut = run("predict", *words)
-    assert cut.exit_code == 1
+@pytest.mark.parametrize(
+    ("begin", "why"),
+    [
+        (in_shots, "shots need every frame"),
+        (with_states, "it carries states from clip to clip"),
+        (damaged, "a video is damaged"),
+    ],
+)
+def test_what_cannot_be_kept_is_inferred_again_and_said_once(
+    begin: Callable[[], Sequence[str]], why: str, runs: list[int]
+) -> None:
+    words = begin()
+    printed("predict", *words)
+    once = len(runs)
+    runs.clear()
+    done = run("predict", *words, "--sweep", "confidenceThreshold=0.3:0.9:0.3")
+    assert done.exit_code == 0
+    assert len(runs) > 2 * once
+    assert done.stderr.count(f"The model runs again for each value: {why}") == 1
 
 
 def test_a_failed_instance_is_told_once_and_the_others_count() -> None:
