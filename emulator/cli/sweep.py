@@ -21,8 +21,9 @@ from emulator.cli.terminal import Progress, fail, print_table, progress, warn
 from emulator.cli.videos import Videos
 
 if TYPE_CHECKING:
+    from emulator.comparison.axis import Axis, Value
     from emulator.comparison.report import Report
-    from emulator.comparison.sweep import Axis, Row, Sweep, Value
+    from emulator.comparison.sweep import Row, Sweep
     from emulator.execution.local import LocalRun
     from emulator.registry import ModelSource
     from emulator.vertex.parameters import ModelParameters
@@ -101,7 +102,7 @@ def sweep(texts: Sequence[str], asked: Asked, expecting: Expecting | None, *, as
 
 
 def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
-    from emulator.comparison.sweep import MOST_ROWS, Axis, AxisUnusable
+    from emulator.comparison.axis import MOST_ROWS, Axis, AxisUnusable
 
     if model.manifest.is_canned:
         fail(f"{model.id} is canned: it gives the same answers at any value, so there is nothing to sweep.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.counts import Counts
+from emulator.comparison.counts import Counts, counts_json
 from emulator.comparison.lines import (
     Line,
     Prediction,
@@ -346,18 +346,6 @@ def as_json(report: Report) -> dict[str, Any]:
         "all": counts_json(report.in_all()),
         "segments": [_segment_json(segment) for segment in report.segments],
         "notes": list(report.notes),
-    }
-
-
-def counts_json(counts: Counts) -> dict[str, Any]:
-    """Counts and what follows from them, as JSON."""
-    return {
-        "matched": counts.matched,
-        "missed": counts.missed,
-        "extra": counts.extra,
-        "precision": counts.precision,
-        "recall": counts.recall,
-        "f1": counts.f1,
     }
 
 

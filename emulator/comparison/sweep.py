@@ -1,86 +1,19 @@
-"""Predictions at each value of a setting: which values, how many there are, and how good they are."""
+"""Predictions at each value of a setting: how many there are, and how good they are."""
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from emulator.comparison.counts import Counts
+from emulator.comparison.axis import Value
+from emulator.comparison.counts import Counts, counts_json
 from emulator.comparison.lines import Line, Segment, Stretch, stretches_of
-from emulator.comparison.report import Options, Report, compare, counts_json, label_of, objective_of
+from emulator.comparison.report import Options, Report, compare, label_of, objective_of
 from emulator.comparison.sides import Side, SideUnusable
 
-MOST_ROWS = 200
 USUAL = Options()
-_LARGEST = 1_000_000_000
-
-Value = bool | int | float | str
-
-
-class AxisUnusable(ValueError):
-    """A text does not say which values to try; the message names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A setting and the values to try, in the order that they were given in."""
-
-    name: str
-    values: tuple[Value, ...]
-
-    @staticmethod
-    def parse(text: str) -> Axis:
-        """Read `NAME=FROM:TO:STEP` or `NAME=VALUE,VALUE`. Raises AxisUnusable."""
-        name, equals, values = text.partition("=")
-        name, values = name.strip(), values.strip()
-        if not equals or not name or not values:
-            raise AxisUnusable(
-                f"{text!r} names no values; write NAME=FROM:TO:STEP, as in confidenceThreshold=0.1:0.9:0.1,"
-                " or NAME=VALUE,VALUE"
-            )
-        if ":" in values:
-            return Axis(name, tuple(_steps(text, values)))
-        items = [item.strip() for item in values.split(",")]
-        if not all(items):
-            raise AxisUnusable(f"{text!r} has an empty value; write NAME=VALUE,VALUE")
-        return Axis(name, tuple(dict.fromkeys(map(_value, items))))
-
-
-def _steps(text: str, values: str) -> Iterable[Value]:
-    """The values of a range, its end included, exact as they are written."""
-    try:
-        start, end, step = (Decimal(part.strip()) for part in values.split(":"))
-    except (InvalidOperation, ValueError):
-        raise AxisUnusable(
-            f"{text!r} is no range of three numbers; write NAME=FROM:TO:STEP, as in"
-            " confidenceThreshold=0.1:0.9:0.1"
-        ) from None
-    if not all(number.is_finite() and abs(number) <= _LARGEST for number in (start, end, step)):
-        raise AxisUnusable(f"{text!r} has a number that no setting takes; write a range as in 0.1:0.9:0.1")
-    if step <= 0:
-        raise AxisUnusable(f"{text!r} has the step {step}; a step is more than 0")
-    if end < start:
-        raise AxisUnusable(f"{text!r} ends at {end}, before it starts at {start}; write the lower one first")
-    if end - start >= MOST_ROWS * step:
-        raise AxisUnusable(f"{text!r} has more than {MOST_ROWS} values; take a larger step")
-    count = int((end - start) / step) + 1
-    numbers = [start + place * step for place in range(count)]
-    if all("." not in f"{number:f}" for number in (start, step)):
-        return map(int, numbers)
-    return map(float, numbers)
-
-
-def _value(item: str) -> Value:
-    """A value as TOML has it; what is none is a text."""
-    try:
-        found = tomllib.loads(f"value = {item}")["value"]
-    except tomllib.TOMLDecodeError:
-        return item
-    return found if isinstance(found, bool | int | float | str) else item
 
 
 @dataclass(frozen=True)
