@@ -153,7 +153,7 @@ export function Thresholds({ rows, chosen, onChoose, open = false }) {
   return html`
     <details class="thresholds" open=${open}>
       <summary>Thresholds</summary>
-      <table>
+      <div class="scroll"><table>
         <caption class="unseen">Predictions from each confidence on</caption>
         <thead><tr><th scope="col">From</th><th scope="col" class="number">Found</th><th scope="col" class="number">Precision</th><th scope="col" class="number">Recall</th><th scope="col" class="number">F1</th></tr></thead>
         <tbody>${rows.map((row) => html`
@@ -162,7 +162,7 @@ export function Thresholds({ rows, chosen, onChoose, open = false }) {
             <td class="number">${row.matched + row.extra}</td>${share(row.precision)}${share(row.recall)}${share(row.f1)}
           </tr>
         `)}</tbody>
-      </table>
+      </table></div>
     </details>
   `;
 }
