@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from emulator.api.rest import error_response, in_own_thread
 from emulator.api.transcoding import dump_json
+from emulator.comparison.axis import MOST_ROWS, Axis, AxisUnusable
 from emulator.comparison.lines import TRUTH
 from emulator.comparison.matching import IOU, WITHIN_S
 from emulator.database import JobRow
@@ -80,13 +81,14 @@ class Videos(Protocol):
 @dataclass(frozen=True)
 class Question:
     """What to compare with: a job, or else `truth` or a gs:// path. Seconds that times may be off, the least
-    overlap of boxes, and the least confidence of predictions that count."""
+    overlap of boxes, the least confidence of predictions that count, and others for a table."""
 
     other: str
     job: JobRow | None
     within: float
     iou: float
     least: float
+    thresholds: tuple[float, ...] = ()
 
 
 class Comparing(Protocol):
@@ -227,6 +229,7 @@ class ResultRoutes:
             _real(query, "within", WITHIN_S, most=3600),
             _real(query, "iou", IOU, most=1),
             _real(query, "min", 0.0, most=1),
+            _thresholds(query),
         )
 
     def _line_number(self, request: Request) -> int:
@@ -317,6 +320,24 @@ def _real(query: Mapping[str, str], name: str, usual: float, *, most: float) -> 
     if not 0 <= value <= most:
         raise InvalidArgument(f"{name} is {text[:100]!r}; give a number from 0 to {most:g}.")
     return value
+
+
+def _thresholds(query: Mapping[str, str]) -> tuple[float, ...]:
+    """The confidences of a table, FROM:TO:STEP or VALUE,VALUE; none if it is not asked for."""
+    text = query.get("thresholds", "")
+    if not text:
+        return ()
+    try:
+        values = [float(value) for value in Axis.parse(f"thresholds={text[:1000]}").values]
+    except AxisUnusable as error:
+        raise InvalidArgument(f"{error}.") from None
+    except ValueError:
+        values = []
+    if not values or len(values) > MOST_ROWS or not all(0 <= value <= 1 for value in values):
+        raise InvalidArgument(
+            f"thresholds is {text[:100]!r}; give numbers from 0 to 1, FROM:TO:STEP or VALUE,VALUE."
+        )
+    return tuple(values)
 
 
 def _number(query: Mapping[str, str], name: str, usual: int, *, least: int = 0, most: int = 2**53) -> int:

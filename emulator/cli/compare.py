@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emulator.comparison.report import Report
 
 _COLUMNS = ("label", "matched", "missed", "extra", "precision", "recall", "F1")
-_HEADINGS = {
+HEADINGS = {
     "ap": "AP",
     "ap50": "AP50",
     "map": "mAP",
@@ -103,8 +103,8 @@ def compare(
         Tolerance(within, iou),
         confidence,
         expected_confidence,
-        _pairs("--map-label", map_labels or []),
-        _pairs("--map", maps or []),
+        pairs("--map-label", map_labels or []),
+        pairs("--map", maps or []),
         objective,
     )
     wanted = _floors(at_least or [])
@@ -146,10 +146,10 @@ def _print(report: "Report", metrics: "Metrics") -> None:
     labels = {**dict.fromkeys(metrics.labels), **dict.fromkeys(report.by_label())}
     counts = report.by_label()
     rows = [
-        (*_row(label, counts.get(label)), *(_shown(metrics.labels.get(label, {}).get(name)) for name in more))
+        (*_row(label, counts.get(label)), *(shown(metrics.labels.get(label, {}).get(name)) for name in more))
         for label in sorted(labels)
     ]
-    last = (*_row("all", report.in_all()), *(_shown(metrics.figures.get(name)) for name in more))
+    last = (*_row("all", report.in_all()), *(shown(metrics.figures.get(name)) for name in more))
     print_table([*_COLUMNS, *map(_heading, more)], [*rows, last])
     typer.echo(f"{len(report.segments)} segments compared.")
     rest = {name: figure for name, figure in metrics.figures.items() if name not in more}
@@ -173,15 +173,16 @@ def _row(label: str, counts: "Counts | None") -> tuple[str, ...]:
         return (label, "0", "0", "0", "", "", "")
     numbers = (counts.matched, counts.missed, counts.extra)
     shares = (counts.precision, counts.recall, counts.f1)
-    return (label, *map(str, numbers), *map(_shown, shares))
+    return (label, *map(str, numbers), *map(shown, shares))
 
 
-def _shown(figure: float | None) -> str:
+def shown(figure: float | None) -> str:
+    """A figure as a cell of a table."""
     return "" if figure is None else f"{figure:.3f}"
 
 
 def _heading(name: str) -> str:
-    return _HEADINGS.get(name, name)
+    return HEADINGS.get(name, name)
 
 
 def _judge(report: "Report", metrics: "Metrics", wanted: dict[str, float], *, complete: bool) -> None:
@@ -209,7 +210,8 @@ def _unknown(name: str, figures: dict[str, float]) -> NoReturn:
     fail(f"--at-least names {name!r}; of this comparison there are {', '.join(figures)}.", 2)
 
 
-def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+def pairs(option: str, texts: list[str]) -> dict[str, str]:
+    """What old=new texts say; leaves with an error if one does not."""
     found = {}
     for text in texts:
         old, separator, new = text.partition("=")

@@ -1,10 +1,12 @@
 """`vertex-emulator predict`: predictions for a JSONL file or a video, without a server."""
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Self, TextIO
+from typing import Annotated, Any, Self, TextIO
 
 import typer
 
@@ -26,6 +28,9 @@ from emulator.vertex.parameters import ModelParameters, Objective, parse_paramet
 OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for the end of the video.")]
 
 FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
+
+_SWEEP = "NAME=FROM:TO:STEP"
+_FLAGS = {"map_labels": "--map-label", "maps": "--map"}
 
 
 def register(cli: typer.Typer) -> None:
@@ -56,6 +61,35 @@ def predict(
             help="Folder for predictions_00001.jsonl … and errors_00001.jsonl, as a job writes them."
         ),
     ] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar=_SWEEP,
+            help="Print a table for values of a parameter or of [tracker], [actions] or [classification];"
+            " NAME=VALUE,VALUE will do too. Repeatable.",
+        ),
+    ] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(metavar="EXPECTED", help="With --sweep: what is right, as `compare` takes it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --sweep: print JSON, not a table.")] = False,
+    within: Annotated[float | None, typer.Option(help="With --expected: as in `compare`.")] = None,
+    iou: Annotated[float | None, typer.Option(help="With --expected: as in `compare`.")] = None,
+    map_labels: Annotated[
+        list[str] | None,
+        typer.Option("--map-label", metavar="OLD=NEW", help="With --expected: as in `compare`."),
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="GS=GS", help="With --expected: as in `compare`."),
+    ] = None,
+    ml_use: Annotated[str | None, typer.Option(help="With --expected: as in `compare`.")] = None,
+    videos: Annotated[
+        list[Path] | None,
+        typer.Option("--videos", metavar=PATH, help="With --expected: as in `compare`."),
+    ] = None,
     prediction_cache_mb: Annotated[
         int | None,
         typer.Option(help="As in `serve`, where the data folder is there already; 0 for no cache."),
@@ -70,8 +104,11 @@ def predict(
 ) -> None:
     """Predict without a server.
 
-    Lines go to standard output, problems to standard error.
+    Lines go to standard output, problems to standard error. With --sweep, a table goes to standard output
+    instead: for each value, how many predictions there are, and how they compare with --expected. The model
+    runs once.
     """
+    from emulator.cli.sweep import Asked, Expecting, sweep
     from emulator.config import SettingError
     from emulator.execution.inputs import InputError
     from emulator.execution.local import LocalRun
@@ -91,6 +128,16 @@ def predict(
             "prediction_cache_mb": prediction_cache_mb,
         }
     ).settings
+    judging: dict[str, Any] = {
+        "within": within,
+        "iou": iou,
+        "map_labels": map_labels,
+        "maps": maps,
+        "ml_use": ml_use,
+        "videos": videos,
+    }
+    judging = {name: value for name, value in judging.items() if value is not None and value != []}
+    _refuse_alone(sweeps, expected, judging, output, as_json=as_json)
     found = find_model(settings, model)
     chosen = {
         "confidenceThreshold": confidence_threshold,
@@ -100,6 +147,9 @@ def predict(
         "shotClassification": shot_classification,
         "oneSecIntervalClassification": one_sec_interval_classification,
     }
+    for text in sweeps or []:
+        if chosen.get(name := text.partition("=")[0].strip()) is not None:
+            fail(f"{name} is given by an option and swept by --sweep. Leave one out.")
     parameters = _parameters(found.manifest.objective, chosen)
     options = VideoOptions(settings.decoder, settings.strict)
     # Nobody asked for a data folder here, so none is made.
@@ -108,16 +158,26 @@ def predict(
     recalled: list[tuple[int, int]] = []
     failed = 0
     try:
-        with progress(f"Predicting with {found.id}") as shown, _Lines(output) as lines:
-            run = LocalRun(
-                ModelUse(found.folder, settings.provider, settings.worker_threads, options, cache),
-                parameters,
-                open_store(settings),
-                strict=settings.strict,
-                advance=partial(_show, shown),
-                warn=warn,
-                recalled=lambda kept, of: recalled.append((kept, of)),
+        run = LocalRun(
+            ModelUse(found.folder, settings.provider, settings.worker_threads, options, cache),
+            parameters,
+            open_store(settings),
+            strict=settings.strict,
+            warn=warn,
+            recalled=lambda kept, of: recalled.append((kept, of)),
+        )
+        if sweeps:
+            asked = Asked(
+                found,
+                source,
+                _segment(start, end),
+                run,
+                lambda values: _parameters(found.manifest.objective, chosen | dict(values)),
             )
+            sweep(sweeps, asked, Expecting(expected, **judging) if expected else None, as_json=as_json)
+            return
+        with progress(f"Predicting with {found.id}") as shown, _Lines(output) as lines:
+            run = replace(run, advance=partial(_show, shown))
             for outcome in run.predict(source, _segment(start, end)):
                 lines.write(outcome.video, outcome.line, failed=bool(outcome.problem))
                 if outcome.problem:
@@ -131,6 +191,26 @@ def predict(
         typer.echo(f"{kept:,} of {sum(of for _, of in recalled):,} grid points from the cache.", err=True)
     if failed:
         fail(f"{failed} instance{'s' if failed > 1 else ''} could not be predicted.")
+
+
+def _refuse_alone(
+    sweeps: list[str] | None,
+    expected: str | None,
+    judging: Mapping[str, object],
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Leave with an error if an option is given without the one that it is for."""
+    if sweeps and output is not None:
+        fail("--output is for predictions, and --sweep prints a table. Leave one out.")
+    if expected is not None and not sweeps:
+        fail(f"--expected is for --sweep {_SWEEP}. `compare` compares predictions that are written already.")
+    if as_json and not sweeps:
+        fail(f"--json is for --sweep {_SWEEP}. Without it, predictions are JSON Lines anyway.")
+    if judging and expected is None:
+        names = (_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in judging)
+        fail(f"{', '.join(names)}: say with --expected what to compare with.")
 
 
 def _show(shown: Progress, video: int, videos: int, done: int, total: int | None) -> None:
@@ -171,7 +251,7 @@ class _Lines:
         return self._open[kind, video]
 
 
-def _parameters(objective: Objective, chosen: dict[str, float | int | None]) -> ModelParameters:
+def _parameters(objective: Objective, chosen: Mapping[str, Any]) -> ModelParameters:
     given = {name: value for name, value in chosen.items() if value is not None}
     violations = Violations()
     value = load().protobuf.Value()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,18 @@ class Counts:
     def f1(self) -> float:
         """1 where nothing is expected and nothing is found."""
         return _share(2 * self.matched, 2 * self.matched + self.missed + self.extra)
+
+
+def counts_json(counts: Counts) -> dict[str, Any]:
+    """Counts and what follows from them, as JSON."""
+    return {
+        "matched": counts.matched,
+        "missed": counts.missed,
+        "extra": counts.extra,
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f1,
+    }
 
 
 def _share(part: int, whole: int) -> float:

@@ -55,7 +55,8 @@ class Whole(Protocol):
 class Line:
     """What is expected of a video. `segment` is None where it is so of any segment.
 
-    where: the file and line, for messages.
+    where: the file and line, for messages. stretches: what a classification is of; None to tell that from
+    its predictions.
     """
 
     video: str
@@ -63,6 +64,7 @@ class Line:
     segment: Segment | None
     content: Sequence[Prediction] | Whole
     where: str = ""
+    stretches: Sequence[Stretch] | None = None
 
     def fits(self, video: str, segment: Segment) -> bool:
         if self.segment not in (None, segment):

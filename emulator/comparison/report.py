@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.counts import Counts
+from emulator.comparison.counts import Counts, counts_json
 from emulator.comparison.lines import (
     Line,
     Prediction,
@@ -36,7 +36,8 @@ class Options:
 
     least, expected_least: the confidence from which on a prediction counts, found and expected.
     labels: other names of labels. prefixes: other beginnings of gs:// names. Both on either side.
-    objective: "" to tell it from the predictions.
+    objective: "" to tell it from the predictions. types: those that a classification was asked for; none to
+    tell them from the predictions.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -45,6 +46,7 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     prefixes: Mapping[str, str] = field(default_factory=dict)
     objective: str = ""
+    types: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class _Comparison:
     def __init__(self, expected: Side, found: Side, options: Options) -> None:
         self._expected, self._found, self._options = expected, found, options
         self._objective = options.objective or _common_objective(expected, found)
-        self._types = _types(found) or _types(expected) or [SEGMENT]
+        self._types = options.types or _types(found) or _types(expected) or [SEGMENT]
         self._partners = _partners(_videos(expected), _videos(found))
         self._by_video: dict[str, list[Line]] = {}
         for line in expected.lines:
@@ -181,7 +183,9 @@ class _Comparison:
 
     def _predictions(self, line: Line, other: Line, segment: Segment) -> Sequence[Prediction]:
         """What a side says of a segment, under the labels' other names."""
-        stretches = stretches_of(other.content) if isinstance(other.content, Sequence) else ()
+        stretches = other.stretches
+        if stretches is None:
+            stretches = stretches_of(other.content) if isinstance(other.content, Sequence) else ()
         found = line.predictions(self._objective, segment, self._types, stretches)
         labels = self._options.labels
         if not labels:
@@ -342,18 +346,6 @@ def as_json(report: Report) -> dict[str, Any]:
         "all": counts_json(report.in_all()),
         "segments": [_segment_json(segment) for segment in report.segments],
         "notes": list(report.notes),
-    }
-
-
-def counts_json(counts: Counts) -> dict[str, Any]:
-    """Counts and what follows from them, as JSON."""
-    return {
-        "matched": counts.matched,
-        "missed": counts.missed,
-        "extra": counts.extra,
-        "precision": counts.precision,
-        "recall": counts.recall,
-        "f1": counts.f1,
     }
 
 

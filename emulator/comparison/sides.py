@@ -47,6 +47,15 @@ class Side(Expectations):
         self.failed: list[tuple[str, tuple[float, float]]] = []
         self.notes: list[str] = []
 
+    def take_output(self, where: str, line: Mapping[str, Any]) -> None:
+        """Take a line that a job writes: predictions, or why there are none."""
+        instance = instance_of(where, line)
+        if "error" not in line:
+            video, segment = _key(where, instance)
+            self.lines.append(Line(video, False, segment, checked(line), where))
+        elif instance:
+            self.failed.append(_key(where, instance))
+
 
 def no_footage(video: str) -> Footage | None:  # noqa: ARG001
     """Find no video."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from emulator.comparison.counts import Counts, counts_json
 from emulator.comparison.lines import (
     TRUTH,
     TRUTH_SUFFIX,
@@ -36,7 +37,7 @@ _SHOWN_PROBLEMS = 10
 
 class Question(Protocol):
     """What to compare with (a job, or else `truth` or a gs:// path), how exactly, and from which confidence
-    on."""
+    on; and from which others for a table."""
 
     @property
     def job(self) -> JobRow | None: ...
@@ -48,6 +49,8 @@ class Question(Protocol):
     def iou(self) -> float: ...
     @property
     def least(self) -> float: ...
+    @property
+    def thresholds(self) -> Sequence[float]: ...
 
 
 class _Side(Protocol):
@@ -76,10 +79,12 @@ class Comparing:
         side = self._side(row, question)
         first = (page - 1) * PAGE_SIZE + 1
         located = self._results.located(row, first, first + PAGE_SIZE - 1)
-        lines = [self._line(_Result(row, *one), side, question) for one in located]
+        table = [Counts() for _ in question.thresholds]
+        lines = [self._line(_Result(row, *one), side, question, table) for one in located]
         counts = {name: sum(line.get(name, 0) for line in lines) for name in ("matched", "missed", "extra")}
         whole = {name: shown[name] for name in ("page", "pages", "total")}
-        return {**whole, **counts, "notes": [*shown["notes"], *side.notes], "lines": lines}
+        notes = [*shown["notes"], *side.notes]
+        return {**whole, **counts, "notes": notes, "lines": lines, **_thresholds(question, table)}
 
     def line(self, row: JobRow, number: int, question: Question) -> dict[str, Any]:
         """One result: what is expected, and which prediction meets what. Raises ApiError."""
@@ -88,7 +93,13 @@ class Comparing:
         if not located:
             raise NotFound(f"The job has no result {number}; they count from 1.")
         expected, outcome = self._compare(_Result(row, *located[0]), side, question)
-        return {"expected": expected, **outcome.in_full(), "notes": side.notes}
+        table = [outcome.counts_at(least) for least in question.thresholds]
+        return {
+            "expected": expected,
+            **outcome.in_full(),
+            "notes": side.notes,
+            **_thresholds(question, table),
+        }
 
     def _side(self, row: JobRow, question: Question) -> _Side:
         if question.job is not None:
@@ -97,15 +108,19 @@ class Comparing:
             return _TruthSide(self._store, row)
         return _FileSide(_read_expected(self._store, GcsUri.parse(question.other)), row)
 
-    def _line(self, result: _Result, side: _Side, question: Question) -> dict[str, Any]:
+    def _line(self, result: _Result, side: _Side, question: Question, table: list[Counts]) -> dict[str, Any]:
+        """What a line comes to. Its counts at each threshold are added to the table."""
         names = ("number", "video", "timeSegmentStart", "timeSegmentEnd")
         line = {name: result.shown.get(name, "") for name in names}
         try:
-            return {**line, **self._compare(result, side, question)[1].in_short()}
+            outcome = self._compare(result, side, question)[1]
         except (NotFound, FailedPrecondition) as error:
             return {**line, "problem": error.message}
         except (StorageError, InvalidUri) as error:
             return {**line, "problem": str(error)}
+        for place, least in enumerate(question.thresholds):
+            table[place] += outcome.counts_at(least)
+        return {**line, **outcome.in_short()}
 
     def _compare(
         self, result: _Result, side: _Side, question: Question
@@ -248,6 +263,14 @@ def _turns(results: Results, row: JobRow) -> Iterator[tuple[_Turn, _Result]]:
         key = result.video, result.segment
         yield (*key, before[key]), result
         before[key] += 1
+
+
+def _thresholds(question: Question, table: Sequence[Counts]) -> dict[str, Any]:
+    """The table as JSON, if it was asked for."""
+    if not question.thresholds:
+        return {}
+    both = zip(question.thresholds, table, strict=True)
+    return {"thresholds": [{"threshold": least, **counts_json(counts)} for least, counts in both]}
 
 
 def _read_expected(store: ObjectStore, uri: GcsUri) -> Expectations:

@@ -38,7 +38,7 @@ class LocalRun:
     """What to predict with, and how. `advance` hears (number of the video, number of videos, frames of it
     that were sampled, frames to sample or None), `warn` what is worth knowing about a video, `recalled` for
     how many grid points of a video a result came from the prediction cache, and of how many, if there is
-    one."""
+    one. `predictors` are the models that are loaded; runs may share them."""
 
     model: ModelUse
     parameters: ModelParameters
@@ -49,6 +49,7 @@ class LocalRun:
     )
     warn: Callable[[str], None] = field(default=lambda _: None)
     recalled: Callable[[int, int], None] = field(default=lambda _kept, _of: None)
+    predictors: Predictors = field(default_factory=Predictors)
 
     def predict(self, source: str, segment: tuple[int, int | None] = (0, None)) -> Iterator[LocalOutcome]:
         """Predict the instances of a JSONL file, or a `segment` (µs) of a video.
@@ -60,10 +61,9 @@ class LocalRun:
             InputError, StorageError, InvalidUri, OSError: the source cannot be read.
             ModelUnusable: the model cannot be run.
         """
-        predictors = Predictors()
-        predictors.get(self.model)
+        self.predictors.get(self.model)
         if not source.lower().endswith(_INSTANCE_SUFFIXES):
-            yield from self._predict_video(source, segment, predictors)
+            yield from self._predict_video(source, segment)
             return
         with JobInput() as job_input:
             if source.startswith(SCHEME):
@@ -72,9 +72,9 @@ class LocalRun:
                 with open_regular(Path(source)) as file:
                     job_input.read_file(file, source, strict=self.strict)
                 job_input.require_instances()
-            yield from self._predict_instances(job_input, predictors)
+            yield from self._predict_instances(job_input)
 
-    def _predict_instances(self, job_input: JobInput, predictors: Predictors) -> Iterator[LocalOutcome]:
+    def _predict_instances(self, job_input: JobInput) -> Iterator[LocalOutcome]:
         for problem in job_input.problems:
             yield _failure(None, job_input.raw(problem.instance), problem)
         for number, (content, instances) in enumerate(job_input.videos, start=1):
@@ -83,11 +83,9 @@ class LocalRun:
                 for instance in instances
             )
             video = GcsUri.parse(content)
-            yield from self._predict_items(video, items, number, len(job_input.videos), predictors)
+            yield from self._predict_items(video, items, number, len(job_input.videos))
 
-    def _predict_video(
-        self, source: str, segment: tuple[int, int | None], predictors: Predictors
-    ) -> Iterator[LocalOutcome]:
+    def _predict_video(self, source: str, segment: tuple[int, int | None]) -> Iterator[LocalOutcome]:
         start_us, end_us = segment
         instance = {
             "content": source,
@@ -97,7 +95,7 @@ class LocalRun:
         }
         raw = json.dumps(instance, ensure_ascii=False, separators=(",", ":"))
         video = GcsUri.parse(source) if source.startswith(SCHEME) else Path(source)
-        yield from self._predict_items(video, (ShardItem(0, raw, start_us, end_us),), 1, 1, predictors)
+        yield from self._predict_items(video, (ShardItem(0, raw, start_us, end_us),), 1, 1)
 
     def _predict_items(
         self,
@@ -105,7 +103,6 @@ class LocalRun:
         items: tuple[ShardItem, ...],
         number: int,
         videos: int,
-        predictors: Predictors,
     ) -> Iterator[LocalOutcome]:
         shard = Shard("predict", self.model, video, self.store, items, self.parameters)
         progress = _Progress(
@@ -113,7 +110,9 @@ class LocalRun:
             lambda text: self.warn(f"{video}: {text}"),
             self.recalled,
         )
-        outcomes = {outcome.instance: outcome for outcome in run(shard, predictors.get(self.model), progress)}
+        outcomes = {
+            outcome.instance: outcome for outcome in run(shard, self.predictors.get(self.model), progress)
+        }
         for item in items:
             yield _local(number, item, outcomes[item.instance])
 

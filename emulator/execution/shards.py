@@ -41,13 +41,17 @@ _KEPT_PREDICTORS = 4
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model folder, how to run what is in it, how to decode videos for it, and where results are kept."""
+    """A model folder, how to run what is in it, how to decode videos for it, and where results are kept.
+
+    `changes` are other values of its model.toml, as `section.key` and value.
+    """
 
     folder: Path
     provider: str = "auto"
     threads: int = 0
     video: VideoOptions = USUAL
     cache: CachePlace | None = None
+    changes: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Predictors:
         key = (model, _stamp(model.folder))
         predictor = self._open.pop(key, None)
         if predictor is None:
-            manifest = load_manifest(model.folder)
+            manifest = load_manifest(model.folder, dict(model.changes))
             if manifest.is_canned:
                 predictor = load_canned(manifest)
             else:

@@ -551,20 +551,21 @@ def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
     return []
 
 
-def check_key(name: str, value: object) -> None:
-    """Check a single value as `[section] key` of a model.toml would be; `name` is `section.key`.
+def check_key(name: str, value: object, option: str = "--set") -> None:
+    """Check a single value as `[section] key` of a model.toml would be; `name` is `section.key`, and messages
+    name the option.
 
     Raises:
         ManifestError: there is no such key, or the value does not fit.
     """
     section, _, key = name.partition(".")
-    _refuse_unknown("--set", "section", {section: value}, SECTIONS)
+    _refuse_unknown(option, "section", {section: value}, SECTIONS)
     keys = {item.name: item for item in fields(SECTIONS[section])}
-    _refuse_unknown("--set", f"key in [{section}]", {key: value}, keys)
+    _refuse_unknown(option, f"key in [{section}]", {key: value}, keys)
     try:
         keys[key].metadata["read"](value)
     except ValueError as error:
-        raise ManifestError(f"--set {name} is {_brief(value)}; {error}") from None
+        raise ManifestError(f"{option} {name} is {_brief(value)}; {error}") from None
 
 
 def parse_manifest(document: Mapping[str, Any], folder: Path) -> ModelManifest:

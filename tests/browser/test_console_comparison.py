@@ -198,6 +198,43 @@ def test_both_sides_are_drawn_and_told_apart(page: Page, compared: tuple[Project
     )
 
 
+def threshold_rows(page: Page) -> list[list[str]]:
+    rows = page.get_by_role("table", name="Predictions from each confidence on").get_by_role("row")
+    expect(rows).to_have_count(10)
+    return [row.split() for row in rows.all_inner_texts()]
+
+
+def test_table_of_thresholds_tells_the_best_and_chooses_one(
+    page: Page, compared: tuple[Project, str, str]
+) -> None:
+    """Only the extra prediction has a confidence of 0.6."""
+    project, job, _ = compared
+    uri = write(
+        project, "thresholds.jsonl", expected_line(CLIP, [answer()]) + expected_line(OTHER, [answer()])
+    )
+    page.goto(path(project, job, f"compare?with={quote(uri, safe='')}"))
+    expect(page.get_by_text("2 matched, 0 missed, 2 extra")).to_be_visible()
+    table = threshold_rows(page)
+    assert table[0] == ["From", "Found", "Precision", "Recall", "F1"]
+    assert table[6] == ["0.60", "4", "0.50", "1.00", "0.67"]
+    assert table[7][-4:] == ["2", "1.00", "1.00", "1.00"]
+    assert [row[0] for row in table if "best" in row] == ["0.90"]
+    page.get_by_role("button", name="0.70").click()
+    expect(page.get_by_text("2 matched, 0 missed, 0 extra")).to_be_visible()
+    expect(page.get_by_role("button", name="0.70")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_label("Least confidence")).to_have_value("0.70")
+    assert parse_qs(urlsplit(page.url).query)["min"] == ["0.70"]
+    page.get_by_role("link", name=CLIP).click()
+    ready(page)
+    expect(page.get_by_label("Threshold as a number")).to_have_value("0.70")
+    page.get_by_text("Thresholds", exact=True).click()
+    assert threshold_rows(page)[6] == ["0.60", "2", "0.50", "1.00", "0.67"]
+    page.get_by_role("button", name="0.60").click()
+    expect(page.get_by_text("1 matched, 0 missed, 1 extra")).to_be_visible()
+    expect(page.get_by_label("Threshold as a number")).to_have_value("0.60")
+    expect(page.get_by_role("button", name="0.60")).to_have_attribute("aria-pressed", "true")
+
+
 def test_truth_of_a_rendered_video(page: Page, compared: tuple[Project, str, str]) -> None:
     project, job, _ = compared
     members = {"duration": "2s", "cuts": [], "objectTracking": [answer()], "actionRecognition": []}

@@ -82,6 +82,46 @@ def test_tolerance_and_confidence_decide(project: Project) -> None:
     assert compare(project, name, write(project, "own.jsonl", own))["missed"] == 1
 
 
+def test_table_of_thresholds_counts_what_each_would(project: Project) -> None:
+    found = [track("cat"), track("dog", confidence=0.5), track("bird", confidence=0.3)]
+    name = job_that_finds(project, found, "a.mp4", "b.mp4", "c.mp4")
+    wanted = [
+        {"video": f"*{video}", "prediction": [track("cat"), track("dog")]} for video in ("a.mp4", "b.mp4")
+    ]
+    path = write(project, "expected.jsonl", *wanted)
+    assert "thresholds" not in compare(project, name, path)
+    page = compare(project, name, path, thresholds="0.3:0.9:0.2")
+    assert [row["threshold"] for row in page["thresholds"]] == [0.3, 0.5, 0.7, 0.9]
+    for row in page["thresholds"]:
+        alone = compare(project, name, path, min=row["threshold"])
+        assert {kind: row[kind] for kind in ("matched", "missed", "extra")} == {
+            kind: alone[kind] for kind in ("matched", "missed", "extra")
+        }
+    assert page["thresholds"][1] == {
+        "threshold": 0.5, "matched": 4, "missed": 0, "extra": 0, "precision": 1, "recall": 1, "f1": 1
+    }  # fmt: skip
+    (row,) = compare(project, name, path, 1, thresholds="0.9", min=0.4)["thresholds"]
+    assert (row["matched"], row["missed"], row["recall"]) == (1, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.1:0.9", "'thresholds=0.1:0.9' is no range of three numbers"),
+        ("0.9:0.1:0.1", "ends at 0.1, before it starts at 0.9"),
+        ("0:1:0.001", "has more than 200 values; take a larger step"),
+        (",".join(map(str, range(201))), "give numbers from 0 to 1"),
+        ("0.5,2", "thresholds is '0.5,2'; give numbers from 0 to 1, FROM:TO:STEP or VALUE,VALUE"),
+        ("half", "thresholds is 'half'; give numbers from 0 to 1"),
+        ("nan", "thresholds is 'nan'; give numbers from 0 to 1"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused_in_words(project: Project, text: str, said: str) -> None:
+    name = job_that_finds(project, [track("cat")])
+    path = write(project, "expected.jsonl", {"video": "*", "prediction": []})
+    assert said in json.dumps(error(project, name, path, thresholds=text))
+
+
 def test_another_job_over_the_same_videos(project: Project) -> None:
     name = job_that_finds(project, [track("cat")], "a.mp4", "b.mp4", "a.mp4")
     other = job_that_finds(project, [track("cat"), track("dog")], "a.mp4", "a.mp4", model="other")

@@ -21,7 +21,7 @@ from tests.docs.pages import blocks, runs
 from tests.inference.corpus import Clip, constant
 
 PAGE = "docs/leaving-automl.md"
-RECORD, FETCH, COMPARE, ANNOTATED, EXPORT, CI = blocks(PAGE, "sh")
+RECORD, FETCH, COMPARE, ANNOTATED, SWEEP, EXPORT, CI = blocks(PAGE, "sh")
 PROGRAMS = blocks(PAGE, "python")
 PIPELINE = """
 from google.cloud import aiplatform
@@ -136,9 +136,9 @@ def test_predictions_go_to_other_tools(tmp_path: Path, monkeypatch: pytest.Monke
     }  # fmt: skip
 
 
-@runs(CI)
-def test_acceptance_test_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundled model on a clip that it knows, of which every fifth moment is annotated."""
+@pytest.fixture
+def annotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip that the bundled model knows, of which every fifth moment is annotated."""
     monkeypatch.chdir(tmp_path)
     Path("buckets/my-bucket").mkdir(parents=True)
     video = "gs://my-bucket/a.mp4"
@@ -148,9 +148,27 @@ def test_acceptance_test_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (found,) = render(clip, "buckets/my-bucket/a.mp4").object_tracking()
     boxes = [{"displayName": "cat", "instanceId": "1", **frame} for frame in found["frames"][::5]]
     use = {"dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": "test"}}
-    annotated = {"videoGcsUri": video, "temporalBoundingBoxAnnotations": boxes, **use}
-    Path("import.jsonl").write_text(json.dumps(annotated) + "\n")
+    members = {"videoGcsUri": video, "temporalBoundingBoxAnnotations": boxes, **use}
+    Path("import.jsonl").write_text(json.dumps(members) + "\n")
     Path("input.jsonl").write_text(json.dumps({"content": video, "mimeType": "video/mp4"}) + "\n")
+
+
+@runs(SWEEP)
+def test_threshold_is_chosen(annotated: None) -> None:
+    plain, judged, both = SWEEP.text.splitlines()
+    thresholds = [f"0.{tenth}" for tenth in range(1, 10)]
+    assert [row.split()[0] for row in printed(plain).splitlines()[1:]] == thresholds
+    table = printed(judged)
+    assert [row.split()[0] for row in table.splitlines()[1:-1]] == thresholds
+    assert {"tracks", "F1", "HOTA"} < set(table.splitlines()[0].split())
+    assert "The best F1 is 1.000, with confidenceThreshold" in table
+    found = json.loads(printed(both.partition(" > ")[0]))
+    assert len(found["rows"]) == 6
+    assert set(found["best"]["values"]) == {"confidenceThreshold", "tracker.buffer"}
+
+
+@runs(CI)
+def test_acceptance_test_is_green(annotated: None) -> None:
     predict, compare = CI.text.splitlines()
     printed(predict)
     assert "HOTA" in printed(compare)

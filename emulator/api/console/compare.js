@@ -1,5 +1,5 @@
 /** A job beside what is expected of it: what to compare with, and the lines that differ. */
-import { html, useState } from "./third_party/htm-preact.js";
+import { html, useEffect, useState } from "./third_party/htm-preact.js";
 import { get, useResource } from "./api.js";
 import { countsText, otherText } from "./differences.js";
 import { idOf, plural } from "./format.js";
@@ -14,11 +14,12 @@ const KINDS = [
   ["file", "An expected file", "JSON Lines as a job writes them, or as a canned model reads them."],
 ];
 const PAGES = 1000;
+const THRESHOLDS = "0.1:0.9:0.1";
 
 const comparePath = (job, rest = "") => `/_emulator/jobs/${encodeURIComponent(job)}${rest}/compare`;
 
 /** One result beside what is expected of it. */
-export const compareLine = (job, number, query, signal) => get(comparePath(job, `/results/${number}`), { signal, query });
+export const compareLine = (job, number, query, signal) => get(comparePath(job, `/results/${number}`), { signal, query: { ...query, thresholds: THRESHOLDS } });
 
 /** The next line with a difference behind `number`, or before it, as the page tells it. */
 export async function lineBeside(job, number, query, step) {
@@ -53,6 +54,7 @@ export function Question({ place, job, query, onAsk }) {
   const [iou, setIou] = useState(query.iou || "0.8");
   const [least, setLeast] = useState(query.min || "");
   const [mistake, setMistake] = useState("");
+  useEffect(() => setLeast(query.min || ""), [query.min]);
   const submit = (event) => {
     event.preventDefault();
     const wanted = kind === "truth" ? "truth" : other.trim();
@@ -123,7 +125,7 @@ function ExpectedFile({ value, mistake, onChange, onMistake }) {
 
 function Outcome({ place, job, query, page, only, go }) {
   const id = idOf(job.name);
-  const { data, error, loading } = useResource((signal) => get(comparePath(id), { signal, query: { ...query, page } }), [id, JSON.stringify(query), page, job.state]);
+  const { data, error, loading } = useResource((signal) => get(comparePath(id), { signal, query: { ...query, page, thresholds: THRESHOLDS } }), [id, JSON.stringify(query), page, job.state]);
   if (error) return html`<${ProblemBox} problem=${error} />`;
   if (!data) return loading ? html`<${Loading} what="Comparing" />` : null;
   const differs = (line) => line.problem || line.missed || line.extra;
@@ -138,8 +140,30 @@ function Outcome({ place, job, query, page, only, go }) {
       <label class="choice"><input type="checkbox" checked=${only !== ""} onChange=${(event) => go({ only: event.target.checked ? "1" : "", page })} />Only differences</label>
       ${first && html`<${LinkButton} kind="primary" href=${path(first)}>First difference<//>`}
     </div>
+    <${Thresholds} rows=${data.thresholds} chosen=${Number(query.min || 0)} onChoose=${(min) => go({ min: min.toFixed(2), page })} open />
     ${lines.length ? html`<${Lines} lines=${lines} path=${path} />` : html`<${Notice} icon="tick"><p>Everything is as expected.</p><//>`}
     ${data.pages > 1 && html`<nav class="pages" aria-label="Pages"><span class="quiet">${plural(data.total, "line")}</span>${turn(data.page - 1, "Previous page")}${turn(data.page + 1, "Next page")}</nav>`}
+  `;
+}
+
+/** How good the predictions are from each confidence on; a click on one chooses it. */
+export function Thresholds({ rows, chosen, onChoose, open = false }) {
+  const best = rows.reduce((one, other) => (other.f1 >= one.f1 ? other : one));
+  const share = (value) => html`<td class="number">${value.toFixed(2)}</td>`;
+  return html`
+    <details class="thresholds" open=${open}>
+      <summary>Thresholds</summary>
+      <div class="scroll"><table>
+        <caption class="unseen">Predictions from each confidence on</caption>
+        <thead><tr><th scope="col">From</th><th scope="col" class="number">Found</th><th scope="col" class="number">Precision</th><th scope="col" class="number">Recall</th><th scope="col" class="number">F1</th></tr></thead>
+        <tbody>${rows.map((row) => html`
+          <tr key=${row.threshold}>
+            <th scope="row"><${Button} kind="small" aria-pressed=${String(Math.abs(row.threshold - chosen) < 1e-9)} onClick=${() => onChoose(row.threshold)}>${row.threshold.toFixed(2)}<//>${row === best && row.f1 > 0 && html` <span class="quiet">best</span>`}</th>
+            <td class="number">${row.matched + row.extra}</td>${share(row.precision)}${share(row.recall)}${share(row.f1)}
+          </tr>
+        `)}</tbody>
+      </table></div>
+    </details>
   `;
 }
 

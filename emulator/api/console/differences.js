@@ -28,7 +28,7 @@ export function readComparison(answer, found) {
   const extra = found.filter((one) => status.get(one.number) === "extra");
   const differences = [...missed, ...extra].sort((a, b) => a.start - b.start || a.number - b.number);
   const ious = new Map(answer.pairs.map((pair) => [pair.found, pair.iou]));
-  return { expected, missed, status, ious, differences, counts: { matched: answer.pairs.length, missed: missed.length, extra: extra.length }, notes: answer.notes };
+  return { expected, missed, status, ious, differences, counts: { matched: answer.pairs.length, missed: missed.length, extra: extra.length }, notes: answer.notes, thresholds: answer.thresholds };
 }
 
 /** "2 matched, 1 missed, none extra". */

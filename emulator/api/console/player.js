@@ -1,7 +1,7 @@
 /** What a model found in a video, shown on it: picture with boxes, the list of predictions, the timeline. */
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./third_party/htm-preact.js";
 import { get, useResource } from "./api.js";
-import { compareLine, lineBeside, Question } from "./compare.js";
+import { compareLine, lineBeside, Question, Thresholds } from "./compare.js";
 import { COMPARE, comparisonOf, countsText, otherText, readComparison } from "./differences.js";
 import { byteSize, plural } from "./format.js";
 import { drawFrame, drawTimeline, fit, styleOf } from "./overlay.js";
@@ -517,6 +517,7 @@ function Predictions({ state }) {
         <input type="number" min="0" max="1" step="0.01" aria-label="Threshold as a number" value=${state.min.toFixed(2)} onChange=${change} />
         <span class="quiet" role="status">${count}</span>
       </div>
+      ${state.comparison && html`<${Thresholds} rows=${state.comparison.thresholds} chosen=${state.min} onChoose=${(min) => state.setMin(min)} />`}
       ${!predictions.length && state.row.file && !state.row.error && html`<p class="pad">The model found nothing.</p>`}
       ${predictions.length > 0 && !shown.length && html`<p class="pad">Nothing at or above ${state.min.toFixed(2)}.</p>`}
       ${shown.length > 0 && html`

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.comparison.counts import Counts
+from emulator.comparison.counts import Counts, counts_json
 from emulator.comparison.matching import Action, Box, Found, Label, pairs
 from emulator.comparison.metrics import classes, detection, tracking
-from emulator.comparison.report import ACTIONS, CLASSES, TRACKING, Compared, Report, counts_json
+from emulator.comparison.report import ACTIONS, CLASSES, TRACKING, Compared, Report
 
 TOLERANCES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_THRESHOLDS = 50
