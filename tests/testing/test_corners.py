@@ -110,6 +110,15 @@ def test_a_corner_leaves_alone_what_was_there_before(open_corner: Callable[..., 
     assert outer.predictions(done) == []
 
 
+def test_the_models_of_folders_are_there_for_each_test(open_corner: Callable[..., VertexEmulator]) -> None:
+    for _ in range(2):
+        corner = open_corner()
+        corner.aiplatform.init(project="acme-new-prod", location="europe-west4")
+        (model,) = aiplatform.Model.list(filter='display_name="video-object-tracking"')
+        model.update(labels={"changed": "by-the-test"})
+        corner.close()
+
+
 def test_a_corner_can_be_about_its_own_project_alone(open_corner: Callable[..., VertexEmulator]) -> None:
     one, two = (open_corner(f"side-by-side-{n}", every_project=False) for n in (1, 2))
     one.faults.rpc("ListBatchPredictionJobs", code="UNAVAILABLE")
