@@ -1,6 +1,7 @@
 """`vertex-emulator predict`: predictions for a JSONL file or a video, without a server."""
 
 import json
+import re
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from emulator.vertex.parameters import ModelParameters, Objective, parse_paramet
 OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for the end of the video.")]
 
 FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
+
+_OUTPUT_FILE = re.compile(r"(predictions|errors)_\d{5,}\.jsonl")
 
 
 def register(cli: typer.Typer) -> None:
@@ -54,6 +57,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder for predictions_00001.jsonl … and errors_00001.jsonl, as a job writes them."
+            " Those of an earlier run are replaced."
         ),
     ] = None,
     prediction_cache_mb: Annotated[
@@ -164,11 +168,20 @@ class _Lines:
     def _file(self, kind: str, video: int | None) -> TextIO:
         assert self._folder is not None
         if (kind, video) not in self._open:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._open:
+                self._make_room(self._folder)
             number = 1 + sum(other == kind for other, _ in self._open)
             path = self._folder / f"{kind}_{number:05d}.jsonl"
             self._open[kind, video] = self._files.enter_context(path.open("w", encoding="utf-8"))
         return self._open[kind, video]
+
+    @staticmethod
+    def _make_room(folder: Path) -> None:
+        """Make the folder; the files of an earlier run go, or they would be taken for this one's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if _OUTPUT_FILE.fullmatch(path.name):
+                path.unlink()
 
 
 def _parameters(objective: Objective, chosen: dict[str, float | int | None]) -> ModelParameters:

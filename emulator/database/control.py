@@ -129,8 +129,8 @@ class Control(Connected):
 
     def delete_after(self, moment_us: int, project: str | None) -> list[str]:
         """Remove the jobs, models and operations created after a moment, of a project or of all; the projects
-        that have nothing any more. A version that was added to an older model stays. Folder models that go are
-        seeded again when their location is next asked."""
+        that have nothing any more. A version that was added to an older model stays. Folder models that go
+        are seeded again when their location is next asked."""
 
         def new(table: Table) -> list[ColumnElement[bool]]:
             of_project = [] if project is None else [table.c.project == project]

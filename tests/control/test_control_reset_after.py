@@ -1,7 +1,5 @@
 """A reset to what was there at a moment: what came later goes, whichever project it is in."""
 
-from typing import Any
-
 from tests.control.project import Project
 
 

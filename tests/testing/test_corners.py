@@ -176,6 +176,11 @@ def test_errors_have_the_class_of_their_transport(
     assert {call["surface"] for call in corner.requests("Create*")} == {transport}
 
 
+def test_a_text_is_no_answer_of_a_canned_model(corner: VertexEmulator) -> None:
+    with pytest.raises(TypeError, match=r"canned\('gs://b/out'\): give a Video.*directory="):
+        corner.canned("gs://b/out")  # type: ignore[arg-type]
+
+
 def test_an_asynchronous_client_and_wait(corner: VertexEmulator) -> None:
     async def run() -> Any:
         client = corner.client(JobServiceAsyncClient)
