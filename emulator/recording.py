@@ -351,7 +351,7 @@ def _note(finished: Finished, files: Mapping[str, bytes], changes: Sequence[str]
     stats = finished.job.get("completionStats", {})
     made = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     sums = [f"| {name} | {hashlib.sha256(data).hexdigest()} |" for name, data in sorted(files.items())]
-    counts = f"{stats.get('successfulCount', 0)} instances succeeded, {stats.get('failedCount', 0)} failed"
+    counts = f"instances: {stats.get('successfulCount', 0)} succeeded, {stats.get('failedCount', 0)} failed"
     parts = [
         "# Recording of a batch prediction job",
         f"Format {RECORDING_FORMAT}. Made at {made} from {finished.origin}; {counts}.",

@@ -151,7 +151,8 @@ def _print(report: "Report", metrics: "Metrics") -> None:
     ]
     last = (*_row("all", report.in_all()), *(shown(metrics.figures.get(name)) for name in more))
     print_table([*_COLUMNS, *map(_heading, more)], [*rows, last])
-    typer.echo(f"{len(report.segments)} segments compared.")
+    count = len(report.segments)
+    typer.echo(f"{count} segment{'' if count == 1 else 's'} compared.")
     rest = {name: figure for name, figure in metrics.figures.items() if name not in more}
     if rest:
         typer.echo(", ".join(f"{_heading(name)} {figure:.3f}" for name, figure in rest.items()) + ".")

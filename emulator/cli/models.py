@@ -132,6 +132,7 @@ def _taken(folder: Path) -> str:
 
 def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -> None:
     """Make the model's folder and prove with one run that it is usable; nothing is replaced before."""
+    from emulator.inference.manifest import ModelUnusable
     from emulator.inference.predictor import open_predictor
     from emulator.inference.recognise import write_folder
 
@@ -139,7 +140,11 @@ def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -
     # Hidden: the server passes over it. On the same disk: the finished folder takes its place in one step.
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
         made = Path(scratch) / folder.name
-        open_predictor(write_folder(recognition, file, made))
+        try:
+            open_predictor(write_folder(recognition, file, made))
+        except ModelUnusable as error:
+            # The scratch folder goes: name the file that was given.
+            fail(str(error).replace(str(made / "model.onnx"), str(file)).replace(f"{made}/", ""))
         if force and (folder.exists() or folder.is_symlink()):
             folder.rename(Path(scratch) / "replaced")
         try:
@@ -239,6 +244,8 @@ def check(
             )
     except (ModelUnusable, VideoUnreadable) as error:
         fail(str(error))
+    if video is None:
+        typer.echo("No video was given: this is a rendered clip. It says nothing of your footage.")
     _show(source, report, draw)
 
 
@@ -369,8 +376,10 @@ def _histogram(report: "Report") -> Iterator[str]:
     """The scores of the clip's first seconds, and what the tracker does with them."""
     if not report.scores:
         return
+    from emulator.inference.check import LOOKED_AT_S
+
     most = max(1, *(one.count for one in report.scores))
-    yield "Scores in the clip's first seconds, and what the tracker does with them:"
+    yield f"Scores in the clip's first {LOOKED_AT_S} seconds, and what the tracker does with them:"
     for one in report.scores:
         bar = "#" * -(-30 * one.count // most)
         yield f"  {one.least:.2f} to {one.most:.2f} {one.count:6}  {bar:<30}  {one.fate}".rstrip()

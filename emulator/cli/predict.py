@@ -1,7 +1,11 @@
 """`vertex-emulator predict`: predictions for a JSONL file or a video, without a server."""
 
 import json
+<<<<<<< HEAD
 from collections.abc import Mapping
+=======
+import re
+>>>>>>> newcomer
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -29,8 +33,12 @@ OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for th
 
 FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
 
+<<<<<<< HEAD
 _SWEEP = "NAME=FROM:TO:STEP"
 _FLAGS = {"map_labels": "--map-label", "maps": "--map"}
+=======
+_OUTPUT_FILE = re.compile(r"(predictions|errors)_\d{5,}\.jsonl")
+>>>>>>> newcomer
 
 
 def register(cli: typer.Typer) -> None:
@@ -59,6 +67,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder for predictions_00001.jsonl … and errors_00001.jsonl, as a job writes them."
+            " Those of an earlier run are replaced."
         ),
     ] = None,
     sweeps: Annotated[
@@ -244,11 +253,20 @@ class _Lines:
     def _file(self, kind: str, video: int | None) -> TextIO:
         assert self._folder is not None
         if (kind, video) not in self._open:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._open:
+                self._make_room(self._folder)
             number = 1 + sum(other == kind for other, _ in self._open)
             path = self._folder / f"{kind}_{number:05d}.jsonl"
             self._open[kind, video] = self._files.enter_context(path.open("w", encoding="utf-8"))
         return self._open[kind, video]
+
+    @staticmethod
+    def _make_room(folder: Path) -> None:
+        """Make the folder; the files of an earlier run go, or they would be taken for this one's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if _OUTPUT_FILE.fullmatch(path.name):
+                path.unlink()
 
 
 def _parameters(objective: Objective, chosen: Mapping[str, Any]) -> ModelParameters:

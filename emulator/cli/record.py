@@ -33,7 +33,9 @@ def record(
     to: Annotated[Path, typer.Option("--to", metavar=PATH, help="The folder to write; not there yet.")],
     job: Annotated[
         str | None,
-        typer.Argument(help="Fetch this job: projects/P/locations/L/batchPredictionJobs/ID."),
+        typer.Argument(
+            help="Fetch this job: projects/P/locations/L/batchPredictionJobs/ID; with --server, ID will do."
+        ),
     ] = None,
     server: Annotated[
         str | None,
@@ -80,7 +82,7 @@ def record(
         elif job_file or output_dir or input_files:
             fail("Give either a job's name or files, not both.")
         else:
-            finished = _fetch(job, _cloud(job, server, yes=yes))
+            finished = _fetch(*_found(job, server, yes=yes))
         changes = record(finished, options, to)
     except CannotRecord as error:
         fail(str(error))
@@ -173,6 +175,15 @@ class _Cloud:
         if len(data) > _MOST_BYTES:
             fail(f"{url} is larger than {_MOST_BYTES >> 20} MiB, the most that is recorded.")
         return data
+
+
+def _found(job: str, server: str | None, *, yes: bool) -> tuple[str, _Cloud]:
+    """A job's resource name, and where it is. An emulator knows its jobs by their ids alone."""
+    if server is None or not job.isdecimal():
+        return job, _cloud(job, server, yes=yes)
+    url = server.rstrip("/")
+    cloud = _Cloud(url, url, read_settings({}).settings.auth_token)
+    return str(cloud.json(f"{url}/_emulator/jobs/{job}/explain")["job"]["name"]), cloud
 
 
 def _cloud(job: str, server: str | None, *, yes: bool) -> _Cloud:

@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,12 @@ class Refused(Exception):
             self.answer: Any = json.loads(body)
         except ValueError:
             self.answer = None
-        super().__init__(self._own_words() or _status_line(error, body))
+        message = self._own_words() or _status_line(error, body)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            message += (
+                " Set VERTEX_EMULATOR_AUTH_TOKEN to it, or VERTEX_EMULATOR_CONFIG to the server's file."
+            )
+        super().__init__(message)
 
     def _own_words(self) -> str:
         try:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +58,7 @@ def _problem(emulator: Server) -> _Problem | None:
     except Refused as error:
         if isinstance(error.answer, dict) and "modelsLoaded" in error.answer:
             return _of_answer(error.answer)
-        return _Problem(_within_a_sentence(error))
+        return _Problem(_within_a_sentence(error), stays=error.status == HTTPStatus.UNAUTHORIZED)
     except Unreachable as error:
         return _Problem(_within_a_sentence(error))
     return None

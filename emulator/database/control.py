@@ -130,7 +130,8 @@ class Control(Connected):
 
     def delete_after(self, moment_us: int, project: str | None) -> list[str]:
         """Remove the jobs, models and operations created after a moment, of a project or of all; the projects
-        that have nothing any more. A version that was added to an older model stays."""
+        that have nothing any more. A version that was added to an older model stays. Folder models that go
+        are seeded again when their location is next asked."""
 
         def new(table: Table) -> list[ColumnElement[bool]]:
             of_project = [] if project is None else [table.c.project == project]
@@ -151,6 +152,7 @@ class Control(Connected):
             of_model = and_(
                 *(versions.c[name] == models.c[name] for name in ("project", "location", "model_id"))
             )
+            _forget_seeds(connection, of_model, new(models))
             connection.execute(delete(versions).where(exists().where(of_model, *new(models))))
             for table in _CREATED:
                 connection.execute(delete(table).where(*new(table)))
@@ -202,6 +204,18 @@ class Control(Connected):
                     newest = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
                     sequence = func.pg_get_serial_sequence(table.name, "number")
                     connection.execute(select(func.setval(sequence, newest + 1, False)))
+
+
+def _forget_seeds(
+    connection: Connection, of_model: ColumnElement[bool], new: list[ColumnElement[bool]]
+) -> None:
+    """Let the folder models among the new models appear again: a location has each only once."""
+    gone = and_(
+        versions.c.project == seeded.c.project,
+        versions.c.location == seeded.c.location,
+        versions.c.source == seeded.c.source,
+    )
+    connection.execute(delete(seeded).where(exists().where(gone, of_model, *new)))
 
 
 def _add(connection: Connection, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> None:

@@ -32,7 +32,7 @@ from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
 
 GREEN = (80, 220, 60)
 #: How much of a clip is looked at again, for the best score, where nothing was found.
-LOOKED_AT_US = 3_000_000
+LOOKED_AT_S = 3
 #: Scores below it are not counted: grids of cells have thousands of them.
 FAINTEST = 0.02
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
@@ -156,7 +156,9 @@ def _fate(score: float, manifest: ModelManifest) -> str:
 
 
 def _beginning(segment: Segment) -> Segment:
-    return Segment(segment.start_us, min(segment.end_us or NO_END, segment.start_us + LOOKED_AT_US))
+    return Segment(
+        segment.start_us, min(segment.end_us or NO_END, segment.start_us + LOOKED_AT_S * 1_000_000)
+    )
 
 
 def _predict(

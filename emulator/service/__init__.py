@@ -81,7 +81,7 @@ class Service:
             create_job=self.jobs.create_batch_prediction_job,
             keep_job=self.jobs.keep,
             control=self.apply,
-            sweep=self.models.sweep,
+            sweep=self._sweep,
         )
         self._context = context
 
@@ -128,6 +128,11 @@ class Service:
                 part.begin_anew(project)
             elif isinstance(part, SeededClock) and project is None:
                 part.begin_anew(self._context.database.latest_job_us())
+
+    def _sweep(self) -> None:
+        """Look at the models of every location again, and remove the files of those that have gone."""
+        self.model_registry.forget_seeds()
+        self.models.sweep()
 
     def recover(self) -> None:
         """Tidy up after a server that was killed; call it before the first request."""

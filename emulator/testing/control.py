@@ -277,6 +277,11 @@ class Canned:
 def _lines(answers: Any, objective: str) -> list[Mapping[str, Any]]:
     if answers is None:
         return [{"video": "*", "prediction": []}]
+    if isinstance(answers, str):
+        raise TypeError(
+            f"canned({answers!r}): give a Video, predictions by URI pattern, or whole lines. To answer from"
+            " an output directory, say canned(directory='gs://…')."
+        )
     if isinstance(answers, Mapping):
         return [{"video": video, "prediction": list(answer)} for video, answer in answers.items()]
     if isinstance(answers, Sequence):

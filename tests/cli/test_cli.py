@@ -131,6 +131,8 @@ def test_models_check_tries_another_value(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "x red" in result.output
+    assert "Scores in the clip's first 3 seconds" in result.output
+    assert "rendered clip" not in result.output
     assert "min_score = 0.9" in (folder / "model.toml").read_text()
     unknown = run(*check, "--set", "output.min_scor=0.1")
     assert unknown.exit_code == 1
@@ -179,6 +181,8 @@ def test_models_add_leaves_nothing_where_an_answer_makes_the_model_unusable(tmp_
     result = run("models", "add", onnx, "--id", "mine", "--set", "input.color=GRAY", "--data-dir", tmp_path)
     assert result.exit_code == 1
     assert "[1, 1, " in result.output
+    assert str(onnx) in result.output
+    assert ".new-" not in result.output
     assert not (tmp_path / "models" / "mine").exists()
 
 
@@ -232,6 +236,12 @@ def test_models_check_tells_the_best_score_where_it_finds_nothing(tmp_path: Path
     result = run("models", "check", folder, clip, "--data-dir", tmp_path)
     assert result.exit_code == 0, result.output
     assert re.search(r"The best score in its first seconds is 0\.\d+ \(red\).* in \[input\]", result.output)
+
+
+def test_models_check_without_a_video_says_what_it_ran_on(tmp_path: Path) -> None:
+    result = run("models", "check", "video-object-tracking", "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "No video was given: this is a rendered clip." in result.output
 
 
 def test_models_check_draws_what_it_finds(tmp_path: Path, cat_clip: Path) -> None:
@@ -292,6 +302,12 @@ def test_predict_writes_a_folder_as_a_job_does(tmp_path: Path, cat_clip: Path) -
     assert "1 instance could not be predicted" in result.output
     assert sorted(path.name for path in output.iterdir()) == ["errors_00001.jsonl", "predictions_00001.jsonl"]
     assert "gs://bucket/dog.mp4" in (output / "errors_00001.jsonl").read_text()
+    (output / "predictions_00002.jsonl").write_text("of an earlier run")
+    (output / "notes.txt").write_text("mine")
+    instances.write_text(json.dumps(lines[0]))
+    result = run("predict", "video-object-tracking", instances, "--output", output, "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in output.iterdir()) == ["notes.txt", "predictions_00001.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_job_is_compared_and_exported(project: Project, tmp_path: Path) -> None:
     for other in (tmp_path / "out", job_id(name)):
         done = run("compare", name, other, *server, "--at-least", "f1=1")
         assert done.exit_code == 0, done.output
-        assert "1 segments compared." in done.stdout
+        assert "1 segment compared." in done.stdout
     by_name = run("export", job_id(name), "--to", "csv", *server)
     assert by_name.stdout == run("export", tmp_path / "out", "--to", "csv").stdout
     assert "gs://bucket/a.mp4" in by_name.stdout

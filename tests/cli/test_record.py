@@ -208,11 +208,12 @@ def test_pace_follows_the_times_of_the_job(tmp_path: Path) -> None:
     assert control == {"projects": {"recorded": {"pace": "pending=2ms,running=6000ms"}}}
 
 
-def test_a_job_of_another_emulator_is_fetched(old: Old, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["projects/998877665544/locations/us-central1/batchPredictionJobs/", ""])
+def test_a_job_of_another_emulator_is_fetched(old: Old, tmp_path: Path, place: str) -> None:
     old.record("--keep-names")
     with served(old.recorded(), tmp_path / "data") as (emulator, _):
-        name = f"projects/998877665544/locations/us-central1/batchPredictionJobs/{JOB_ID}"
-        command = ["record", name, "--server", emulator.url, "--to", str(tmp_path / "again"), "--keep-names"]
+        command = ["record", place + JOB_ID, "--server", emulator.url]
+        command += ["--to", str(tmp_path / "again"), "--keep-names"]
         result = CliRunner().invoke(build(), command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     first, second = contents(old.recorded()), contents(tmp_path / "again")

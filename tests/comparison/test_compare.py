@@ -51,7 +51,7 @@ def test_table_has_a_row_for_each_label_and_all(tmp_path: Path) -> None:
     assert rows[0] == ["label", "matched", "missed", "extra", "precision", "recall", "F1"]
     assert rows[1] == ["hit", "1", "0", "0", "1.000", "1.000", "1.000"]
     assert [row[0] for row in rows[1:4]] == ["hit", "swing", "all"]
-    assert "1 segments compared" in done.stdout
+    assert "1 segment compared" in done.stdout
 
 
 def test_exit_status_says_whether_it_is_good_enough(tmp_path: Path) -> None:

@@ -125,8 +125,26 @@ def test_buckets_are_a_folder_of_the_host_that_everyone_may_change() -> None:
     emulator, helper = COMPOSE["services"]["emulator"], COMPOSE["services"]["buckets"]
     assert "${BUCKETS:-./buckets}:/data/buckets" in emulator["volumes"]
     assert helper["volumes"] == ["${BUCKETS:-./buckets}:/buckets"]
-    assert helper["entrypoint"] == ["chmod", "a+rwx", "/buckets"]
     assert emulator["depends_on"]["buckets"]["condition"] == "service_completed_successfully"
+
+
+def test_the_emulator_may_write_into_buckets_that_the_user_made(tmp_path: Path) -> None:
+    bucket, file = tmp_path / "buckets" / "my-bucket" / "videos", tmp_path / "buckets" / "my-bucket" / "a.mp4"
+    bucket.mkdir(parents=True)
+    file.touch()
+    for path, mode in ((bucket.parent.parent, 0o755), (bucket.parent, 0o755), (bucket, 0o700), (file, 0o644)):
+        path.chmod(mode)
+    entrypoint = COMPOSE["services"]["buckets"]["entrypoint"]
+    command = [part.replace("/buckets", str(tmp_path / "buckets")) for part in entrypoint]
+    subprocess.run(command, check=True)
+    folders = (tmp_path / "buckets", bucket.parent, bucket)
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o777] * 3
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_emulator_starts_on_a_machine_of_few_cores() -> None:
+    limits = COMPOSE["services"]["emulator"]["deploy"]["resources"]["limits"]
+    assert limits["cpus"] == "${EMULATOR_CPUS:-0}"  # Docker refuses a limit above the number of cores
 
 
 def test_what_others_make_is_pinned() -> None:

@@ -1,12 +1,10 @@
 """A reset to what was there at a moment: what came later goes, whichever project it is in."""
 
-from typing import Any
-
 from tests.control.project import Project
 
 
-def canned(project: Project, model_id: str, **more: Any) -> str:
-    body = {"parent": project.parent, "modelId": model_id, "objective": "object_tracking", **more}
+def canned(project: Project, model_id: str, parent: str = "") -> str:
+    body = {"parent": parent or project.parent, "modelId": model_id, "objective": "object_tracking"}
     return str(
         project.control("POST", "canned", {**body, "lines": [{"video": "*", "prediction": []}]})["model"]
     )
@@ -50,6 +48,29 @@ def test_it_can_be_for_one_project(project: Project) -> None:
     assert "late" in held_by(project, project.parent)[1]
     project.control("POST", "reset", {"after": before, "project": project.id})
     assert "late" not in held_by(project, project.parent)[1]
+
+
+def test_folder_models_are_in_a_new_project_again(project: Project) -> None:
+    fresh, used = (f"projects/{name}/locations/us-central1" for name in ("acme-fresh", "acme-used"))
+    canned(project, "own", used)
+    before = project.control("GET", "now")["time"]
+    shown = held_by(project, fresh)[1]
+    assert "Tiny" in shown
+    assert set(held_by(project, used)[1]) == {*shown, "own"}
+
+    project.control("POST", "reset", {"after": before})
+
+    assert held_by(project, fresh)[1] == shown
+    assert set(held_by(project, used)[1]) == {*shown, "own"}
+
+
+def test_a_folder_model_that_was_deleted_before_does_not_come_back(project: Project) -> None:
+    project.call("GET", f"/v1/{project.parent}/models")
+    project.call("DELETE", f"/v1/{project.parent}/models/tiny")
+    before = project.control("GET", "now")["time"]
+    canned(project, "late")
+    project.control("POST", "reset", {"after": before})
+    assert "Tiny" not in held_by(project, project.parent)[1]
 
 
 def test_versions_of_an_older_model_stay(project: Project) -> None:

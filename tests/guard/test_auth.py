@@ -267,7 +267,13 @@ def test_commands_and_the_plugin_send_the_token(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["jobs", "list", "--project", "p", "--server", emulator.url]
-    assert "asks for a token" in CliRunner().invoke(build(), command).stderr
+    refused = CliRunner().invoke(build(), command).stderr
+    assert "asks for a token" in refused
+    assert "Set VERTEX_EMULATOR_AUTH_TOKEN to it" in refused
+    # Waiting does not bring a token: an hour would pass here.
+    waited = CliRunner().invoke(build(), ["wait", "--server", emulator.url, "--timeout", "3600"])
+    assert waited.exit_code == 1
+    assert "Set VERTEX_EMULATOR_AUTH_TOKEN to it" in waited.stderr
     monkeypatch.setenv("VERTEX_EMULATOR_AUTH_TOKEN", TOKEN)
     assert CliRunner().invoke(build(), command).exit_code == 0
     with serve({"auth_token": TOKEN, "bundled_models": False, "workers": 1}, folder=tmp_path) as server:

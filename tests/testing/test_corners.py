@@ -110,6 +110,15 @@ def test_a_corner_leaves_alone_what_was_there_before(open_corner: Callable[..., 
     assert outer.predictions(done) == []
 
 
+def test_the_models_of_folders_are_there_for_each_test(open_corner: Callable[..., VertexEmulator]) -> None:
+    for _ in range(2):
+        corner = open_corner()
+        corner.aiplatform.init(project="acme-new-prod", location="europe-west4")
+        (model,) = aiplatform.Model.list(filter='display_name="video-object-tracking"')
+        model.update(labels={"changed": "by-the-test"})
+        corner.close()
+
+
 def test_a_corner_can_be_about_its_own_project_alone(open_corner: Callable[..., VertexEmulator]) -> None:
     one, two = (open_corner(f"side-by-side-{n}", every_project=False) for n in (1, 2))
     one.faults.rpc("ListBatchPredictionJobs", code="UNAVAILABLE")
@@ -165,6 +174,11 @@ def test_errors_have_the_class_of_their_transport(
         submit(corner)
     assert type(raised.value) is kind
     assert {call["surface"] for call in corner.requests("Create*")} == {transport}
+
+
+def test_a_text_is_no_answer_of_a_canned_model(corner: VertexEmulator) -> None:
+    with pytest.raises(TypeError, match=r"canned\('gs://b/out'\): give a Video.*directory="):
+        corner.canned("gs://b/out")  # type: ignore[arg-type]
 
 
 def test_an_asynchronous_client_and_wait(corner: VertexEmulator) -> None:

@@ -64,7 +64,8 @@ def required(video: str, footage: Lookup) -> Footage:
     found = footage(video)
     if found is None:
         raise ValueError(
-            f"the video {video} is not there, whose frames are needed; give its folder with --videos"
+            f"the video {video} is not there, whose frames are needed; give its folder with --videos:"
+            " the one that holds the file itself"
         )
     return found
 
