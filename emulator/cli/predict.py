@@ -1,11 +1,8 @@
 """`vertex-emulator predict`: predictions for a JSONL file or a video, without a server."""
 
 import json
-<<<<<<< HEAD
-from collections.abc import Mapping
-=======
 import re
->>>>>>> newcomer
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -33,12 +30,9 @@ OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for th
 
 FlagOption = Annotated[bool | None, typer.Option(help="As in the API; for classification.")]
 
-<<<<<<< HEAD
 _SWEEP = "NAME=FROM:TO:STEP"
 _FLAGS = {"map_labels": "--map-label", "maps": "--map"}
-=======
 _OUTPUT_FILE = re.compile(r"(predictions|errors)_\d{5,}\.jsonl")
->>>>>>> newcomer
 
 
 def register(cli: typer.Typer) -> None:
