@@ -710,11 +710,15 @@ class Runner:
             return _Outcome(JobState.PARTIALLY_SUCCEEDED if partially else JobState.SUCCEEDED)
         problems = self._problems()
         codes = {problem.code for problem in problems}
-        message = (
-            f"None of the {len(problems)} instances could be predicted. The first,"
-            f" {self._input.origin(problems[0].instance)}, failed with: {problems[0].message}"
-            f" All of them are in {self._output.uri}/{ERRORS_FILE}."
-        )
+        file = f"{self._output.uri}/{ERRORS_FILE}"
+        first = f"{self._input.origin(problems[0].instance)}, failed with: {problems[0].message}"
+        if len(problems) == 1:
+            message = f"The only instance, {first} It is in {file}."
+        else:
+            message = (
+                f"None of the {len(problems)} instances could be predicted. The first, {first}"
+                f" All of them are in {file}."
+            )
         return _Outcome(
             JobState.FAILED, codes.pop() if len(codes) == 1 else errors.InvalidArgument.code, message
         )

@@ -130,6 +130,9 @@ def test_job_without_any_prediction_is_failed_and_says_why(workplace: Workplace)
     assert f"{row.output_directory}/errors_00001.jsonl" in message
     assert (row.successful, row.failed, row.incomplete) == (0, 2, 0)
     assert list(workplace.files(row)) == ["errors_00001.jsonl"]
+    _, message = error_of(workplace.run([line("gone.mp4")]))
+    assert message.startswith("The only instance, gs://bucket/in/")
+    assert "gs://bucket/gone.mp4 does not exist" in message
     assert len(row.partial_failures) == 2
 
 
