@@ -1,7 +1,6 @@
 """The one guard in front of every HTTP surface: pages of other sites, and the token where there is one."""
 
 import asyncio
-import html
 import json
 from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -10,12 +9,13 @@ from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.api.auth import SESSION_S, Auth
 from emulator.api.front import MAX_HEAD, head_too_large, not_ascii
 from emulator.api.gcs.addressing import is_virtual_host
+from emulator.api.guard_pages import link_page, sign_in_page
 from emulator.api.origin import ForeignPage, OriginGuard
 from emulator.api.rest import error_response, plain_error, read_body
 from emulator.vertex.errors import ApiError, InvalidArgument, Unauthenticated
@@ -47,11 +47,6 @@ _SINGLE = (b"host", b"origin", b"sec-fetch-site", b"authorization")
 # What needs no token: whether the server lives, and the way to a token.
 _OPEN = {HEALTH: ("GET", "HEAD"), TOKEN: ("POST",)}
 _PREFLIGHT_S = 600
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-}
 
 
 class Guard:
@@ -154,10 +149,14 @@ class Guard:
             Request(scope).headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
         )
         fields = _form(body) if is_form else _json(body)
-        value = self._auth.open_session(str(fields.get("token", "")))
-        answer: Response = JSONResponse({})
-        if is_form:
-            answer = RedirectResponse(_own_path(str(fields.get("next", "/"))), 303)
+        target = _own_path(str(fields.get("next", "/")))
+        try:
+            value = self._auth.open_session(str(fields.get("token", "")))
+        except Unauthenticated:
+            if not is_form:
+                raise
+            return sign_in_page(SESSION, target, "That token is not this emulator's.")
+        answer: Response = RedirectResponse(target, 303) if is_form else JSONResponse({})
         answer.set_cookie(
             _cookie_name(scope),
             value,
@@ -227,34 +226,13 @@ def _refusal(error: ApiError, scope: Scope, headers: Mapping[str, str]) -> Respo
     """A refusal as JSON; for a person who followed a link, a page that says how to go on."""
     is_visit = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
     if is_visit and isinstance(error, Unauthenticated):
-        return HTMLResponse(_login_page(error, scope), error.http_status, _PAGE_HEADERS)
+        return sign_in_page(SESSION, _path_of(scope))
     if is_visit and isinstance(error, ForeignPage) and headers.get("sec-fetch-mode") == "navigate":
-        return HTMLResponse(_link_page(scope), error.http_status, _PAGE_HEADERS)
+        return link_page(error.http_status, _path_of(scope))
     answer = error_response(error)
     challenge = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
     shown = b"" if scope["method"] == "HEAD" else answer.body
     return Response(shown, answer.status, {**answer.headers, **challenge})
-
-
-def _login_page(error: Unauthenticated, scope: Scope) -> str:
-    path = html.escape(_path_of(scope), quote=True)
-    return (
-        "<!doctype html><html lang=en><title>Vertex emulator: token</title>"
-        "<h1>This emulator asks for a token</h1>"
-        f'<p>{html.escape(error.message)}</p><form method=post action="{SESSION}">'
-        f'<input type=hidden name=next value="{path}">'
-        "<label>Token <input type=password name=token required autocomplete=current-password></label>"
-        " <button>Sign in</button></form>"
-    )
-
-
-def _link_page(scope: Scope) -> str:
-    path = html.escape(_path_of(scope), quote=True)
-    return (
-        "<!doctype html><html lang=en><title>Vertex emulator</title>"
-        "<h1>A page of another site leads here</h1>"
-        f'<p>If you want to go on: <a href="{path}">{path}</a></p>'
-    )
 
 
 def _path_of(scope: Scope) -> str:

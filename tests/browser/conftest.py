@@ -4,9 +4,11 @@
 another origin than the emulator's for anything. `foreign_page` is a tab without these rules, for attacks.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,11 @@ from tests.control.project import Project, client_of, make_settings
 CHROMIUM_VARIABLE = "EMULATOR_TEST_CHROMIUM"
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _TIMEOUT_MS = 30_000
+_AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+Violations = Callable[[Page], list[str]]
+"""What axe finds on a page, with the elements."""
+
 # A condition that holds is seen at once; the limit is for busy machines.
 expect.set_options(timeout=_TIMEOUT_MS)
 
@@ -136,3 +143,31 @@ def watch(page: Page, origin: str) -> list[str]:
     page.on("pageerror", lambda error: problems.append(f"uncaught: {error}"))
     page.on("request", lambda request: on_request(request.url))
     return problems
+
+
+@pytest.fixture(scope="session")
+def violations() -> Violations:
+    """Runs axe-core, which npm keeps in its cache."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is missing, which fetches axe-core; on Debian: apt-get install npm")
+    folder = Path(__file__).parent
+    cache = folder.parents[1] / ".cache" / "axe"
+    program = cache / "node_modules" / "axe-core" / "axe.min.js"
+    wanted = (folder / "package.json").read_text()
+    if not program.exists() or (cache / "package.json").read_text() != wanted:
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "package.json").write_text(wanted)
+        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=cache, check=True)
+    axe = program.read_text(encoding="utf-8")
+    options = json.dumps({"runOnly": {"type": "tag", "values": _AXE_RULES}})
+
+    def run(page: Page) -> list[str]:
+        page.evaluate(axe)
+        result = page.evaluate(f"() => axe.run(document, {options})")
+        return [
+            f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
+            for one in result["violations"]
+        ]
+
+    return run

@@ -1,36 +1,16 @@
 """Every page and state of the console: axe finds nothing, 360 pixels are enough, and so are keys."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browser.conftest import Violations
 from tests.control.project import LOCATION, Project, job_id
 
-FOLDER = Path(__file__).parent
-_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 NARROW = {"width": 360, "height": 740}
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The program axe-core, which npm keeps in its cache."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is missing, which fetches axe-core; on Debian: apt-get install npm")
-    cache = FOLDER.parents[1] / ".cache" / "axe"
-    program = cache / "node_modules" / "axe-core" / "axe.min.js"
-    wanted = (FOLDER / "package.json").read_text()
-    if not program.exists() or (cache / "package.json").read_text() != wanted:
-        cache.mkdir(parents=True, exist_ok=True)
-        (cache / "package.json").write_text(wanted)
-        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=cache, check=True)
-    return program.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -52,7 +32,7 @@ def jobs(project: Project) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
-    context: BrowserContext, project: Project, jobs: dict[str, str], axe: str, scheme: Any
+    context: BrowserContext, project: Project, jobs: dict[str, str], violations: Violations, scheme: Any
 ) -> None:
     page = context.new_page()
     page.emulate_media(color_scheme=scheme)
@@ -60,13 +40,13 @@ def test_axe_finds_nothing(
     for name, path in pages(project, jobs).items():
         page.goto(path)
         settle(page)
-        found[name] = violations(page, axe)
+        found[name] = violations(page)
         for state, enter in STATES.get(name, {}).items():
             page.goto(path)
             settle(page)
             enter(page)
             page.wait_for_timeout(200)
-            found[f"{name}, {state}"] = violations(page, axe)
+            found[f"{name}, {state}"] = violations(page)
     assert [f"{name}: {one}" for name, these in found.items() for one in these] == []
 
 
@@ -203,14 +183,3 @@ def settle(page: Page) -> None:
     page.wait_for_load_state("load")
     expect(page.locator(".loading")).to_have_count(0)
     page.wait_for_timeout(350)  # what appears slowly has appeared
-
-
-def violations(page: Page, axe: str) -> list[str]:
-    """What axe finds, with the elements."""
-    page.evaluate(axe)
-    options = json.dumps({"runOnly": {"type": "tag", "values": _RULES}})
-    result = page.evaluate(f"() => axe.run(document, {options})")
-    return [
-        f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
-        for one in result["violations"]
-    ]
