@@ -40,8 +40,11 @@ def target(block: Block) -> str:
 def copy_project(folder: Path) -> Path:
     """Copy what a change touches; what none does is linked."""
     for name in _COPIED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            # Another process may just compile something, into a file that soon has another name.
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
+        else:
+            shutil.copy2(ROOT / name, folder)
     for name in _LINKED:
         (folder / name).symlink_to(ROOT / name)
     return folder
