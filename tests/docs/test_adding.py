@@ -17,6 +17,11 @@ def recipe_of(block: Block) -> str:
     return f"{block.section}, {Path(target(block)).name}"
 
 
+def sources(recipe: str) -> list[str]:
+    """The Python files that a recipe touches."""
+    return [target(block) for block in changes(recipe) if target(block).endswith(".py")]
+
+
 @runs(*(block for block in blocks(PAGE) if block.section in RECIPES))
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_works_on_a_copy(tmp_path: Path, recipe: str) -> None:
@@ -24,10 +29,19 @@ def test_recipe_works_on_a_copy(tmp_path: Path, recipe: str) -> None:
     apply(changes(recipe), tmp_path)
     done = prove(recipe, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    touched = [target(block) for block in changes(recipe) if target(block).endswith(".py")]
-    for command in (("format", "--check"), ("check", "--no-cache")):
-        linted = run(["ruff", *command, *touched], tmp_path)
+    for command in (("ruff", "format", "--check"), ("ruff", "check", "--no-cache")):
+        linted = run([*command, *sources(recipe)], tmp_path)
         assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_keeps_types_and_layers(tmp_path: Path, recipe: str) -> None:
+    copy_project(tmp_path)
+    apply(changes(recipe), tmp_path)
+    for command in (["mypy", *sources(recipe)], ["lint-imports", "--no-cache"]):
+        checked = run(command, tmp_path)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.slow

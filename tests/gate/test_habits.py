@@ -1,4 +1,4 @@
-"""`make help`, the hooks before a commit, the example of a workflow and CONTRIBUTING.md agree with the gate."""
+"""`make help`, the hooks before a commit, the example of a workflow and CONTRIBUTING.md fit the gate."""
 
 import re
 import subprocess
