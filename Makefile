@@ -14,14 +14,26 @@ FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs
 
 .PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
 
+##@ Use
+
+# A target's line says what it does behind `##`, in 60 characters; a line with `##@` begins a group.
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^##@ / { print before substr($$0, 5); before = "\n" } \
+	  /^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed ## Run the documentation's two examples end to end
 	$(BIN)/vertex-emulator demo
 
 serve: $(VENV)/installed ## Start the server
 	$(BIN)/vertex-emulator serve
+
+image: ## Build the container image; TARGET=slim or cuda for another
+	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) $$(.ci/image-labels) .
+
+sbom: ## Print what an image holds (CycloneDX); TARGET=slim
+	@docker run --rm --entrypoint cat vertex-batch-emulator:$(TARGET) /opt/emulator/sbom.cdx.json
+
+##@ Test
 
 test: check ## Lint, types, import contracts and the fast tests
 	$(BIN)/python --version
@@ -33,15 +45,17 @@ check: $(VENV)/installed-dev ## Lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-newest: ## The fast tests on the newest Python that this machine has, in an environment of their own
-	@echo "Newest Python here: $$(.ci/newest-python)"
-	$(MAKE) PYTHON="$$(.ci/newest-python)" VENV=$(VENV)-newest test-fast
-
-test-fast: $(VENV)/installed-dev
+test-fast: $(VENV)/installed-dev ## The fast tests only
 	$(BIN)/python --version
 	$(PYTEST) -m "not slow and not clients and not browser and not chaos"
 
-test-lowest: $(VENV)-lowest/installed ## The demo and the tests of surfaces, execution and inference with the lowest versions that pyproject.toml allows
+##@ Slower tiers, each by itself
+
+test-newest: ## The fast tests on the newest Python of this machine
+	@echo "Newest Python here: $$(.ci/newest-python)"
+	$(MAKE) PYTHON="$$(.ci/newest-python)" VENV=$(VENV)-newest test-fast
+
+test-lowest: $(VENV)-lowest/installed ## The demo and tests with the lowest versions allowed
 	folder=$$(mktemp -d) && $(VENV)-lowest/bin/vertex-emulator demo --data-dir "$$folder" && rm -rf "$$folder"
 	$(VENV)-lowest/bin/python -m pytest -W default --disable-warnings -n auto --dist worksteal \
 	  -m "not slow and not clients and not browser and not chaos" tests/api tests/cli tests/service tests/execution tests/testing tests/inference
@@ -49,47 +63,49 @@ test-lowest: $(VENV)-lowest/installed ## The demo and the tests of surfaces, exe
 test-slow: $(VENV)/installed-dev ## The slow tests only
 	$(PYTEST) -m "slow and not gcs_server and not browser and not chaos"
 
-test-clients: $(VENV)/installed-dev ## Every language's client against one emulator; needs the toolchains
+test-clients: $(VENV)/installed-dev ## Every language's client; needs the toolchains
 	$(BIN)/python -m pytest -m clients
 
-test-postgresql: $(VENV)/installed-dev ## Database, service, control and execution tests, on a PostgreSQL server of their own
+test-postgresql: $(VENV)/installed-dev ## Database, service, control, execution on PostgreSQL
 	.ci/with-postgresql $(PYTEST) -m "not slow" tests/database tests/service tests/control tests/execution
 
-test-browser: $(VENV)/installed-dev ## The tests in a real browser, Chromium, which it installs where it is missing (Debian, root)
+test-browser: $(VENV)/installed-dev ## Tests in Chromium, which it installs (Debian, root)
 	.ci/with-chromium $(BIN)/python -m pytest -m browser tests/browser
 
-test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## The tests against fake-gcs-server, a storage server that others wrote
+test-gcs: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## Tests against fake-gcs-server; builds it with Go
 	EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) $(PYTEST) -m gcs_server
 
-test-chaos: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## Kill and stop servers in the middle of jobs; KILLS=1000 STOPS=200 SEED=7 for more, or the same again
+test-chaos: $(VENV)/installed-dev $(FAKE_GCS_SERVER) ## Kill servers in jobs; KILLS=1000 STOPS=200 SEED=7
 	EMULATOR_CHAOS_KILLS=$(KILLS) EMULATOR_CHAOS_STOPS=$(STOPS) EMULATOR_CHAOS_SEED=$(SEED) EMULATOR_FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
 	  .ci/with-postgresql $(BIN)/python -m pytest -s -m chaos tests/chaos
 
-test-fuzz: $(VENV)/installed-dev ## The property tests on hostile input, with EXAMPLES=1000 examples each, others each time
+test-fuzz: $(VENV)/installed-dev ## Hostile input, new each time; EXAMPLES=1000 per test
 	EMULATOR_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m fuzz tests/fuzz
 
-test-namespaces: $(VENV)/installed-dev ## Alias mode between two network namespaces (Linux, root)
+test-namespaces: $(VENV)/installed-dev ## Alias mode between network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
 
-test-accuracy: $(VENV)-peers/installed ## The heads and the tracker beside other people's code, in an environment of their own
+test-accuracy: $(VENV)-peers/installed ## Heads, tracker, metrics next to other people's; gigabytes
 	$(VENV)-peers/bin/python -m pytest -rP -m accuracy tests/accuracy
 
-test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO, in an environment of its own
+test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO
 	$(VENV)-openvino/bin/python -m pytest tests/inference/test_providers.py tests/inference/test_object_tracking.py
 
-test-wheel: $(VENV)/installed-dev ## Build the wheel, install it with the newest SDK and one from 2024, run the recipes; the README's way from a clone to a green test
+test-wheel: $(VENV)/installed-dev ## The built wheel in fresh environments, the README's way
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
 
-test-image: $(VENV)/installed-dev ## Build the container images with buildah and run them
+test-image: $(VENV)/installed-dev ## The container images, built and run (Linux, root)
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Everything
+test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Every tier but those for fuzz, lowest, newest and peers
+
+##@ Maintain
 
 format: $(VENV)/installed-dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-models: $(VENV)/installed-train ## Train, evaluate and export the bundled models again (hours on a small machine)
+models: $(VENV)/installed-train ## Train, evaluate, export the bundled models; hours
 	for model in models/*/; do \
 	  for step in train export evaluate; do $(BIN)/python $$model$$step.py || exit 1; done; \
 	done
@@ -97,22 +113,16 @@ models: $(VENV)/installed-train ## Train, evaluate and export the bundled models
 screenshots: $(VENV)/installed-dev ## Renew the pictures of docs/console.md with Chromium
 	.ci/with-chromium $(BIN)/python -m tests.browser.screenshots
 
-bench: $(VENV)/installed-dev ## Run every benchmark (an hour on two quiet cores); ROUNDS=5 for more rounds than three
+bench: $(VENV)/installed-dev ## Run every benchmark, an hour; ROUNDS=5 for more rounds
 	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS)
 
 bench-page: $(VENV)/installed-dev ## Put what `make bench` measured into docs/performance.md
 	$(BIN)/python benchmarks/page.py
 
-image: ## Build the container image with Docker; TARGET=slim or cuda for another
-	docker build --target $(TARGET) --tag vertex-batch-emulator:$(TARGET) $$(.ci/image-labels) .
-
-sbom: ## Print what an image holds (CycloneDX); TARGET=slim for another
-	@docker run --rm --entrypoint cat vertex-batch-emulator:$(TARGET) /opt/emulator/sbom.cdx.json
-
 lock: $(VENV)/installed-dev ## Renew the locks of requirements/ (versions and hashes)
 	.ci/lock $(BIN)/uv
 
-clean: ## Remove the environment and caches
+clean: ## Remove the environments and caches
 	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto $(VENV)-newest $(VENV)-lowest .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
