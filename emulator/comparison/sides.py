@@ -252,7 +252,7 @@ def _key(where: str, instance: Mapping[str, Any]) -> tuple[str, tuple[float, flo
 
 def _read_recording(path: Path, side: Side) -> None:
     """The output of the job that was recorded."""
-    _check_format(path)
+    check_format(path)
     directories = [
         str(line.get("batchPredictionJob", {}).get("outputInfo", {}).get("gcsOutputDirectory", ""))
         for _, line in json_lines({"jobs.jsonl": read_bounded(path / "jobs.jsonl", _MOST_BYTES)})
@@ -269,7 +269,8 @@ def _read_recording(path: Path, side: Side) -> None:
     _read_output(folder, side)
 
 
-def _check_format(path: Path) -> None:
+def check_format(path: Path) -> None:
+    """Raise SideUnusable if a newer version made the recording in a folder."""
     try:
         note = read_bounded(path / RECORDING_NOTE, _MOST_BYTES).decode(errors="replace")
     except FileNotFoundError:  # a seed folder that was made by hand

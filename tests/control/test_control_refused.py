@@ -302,7 +302,12 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("file", "text"),
-    [("jobs.jsonl", '{"parent": "x"}'), ("jobs.jsonl", "[" * 100_000), ("control.json", "{")],
+    [
+        ("jobs.jsonl", '{"parent": "x"}'),
+        ("jobs.jsonl", "[" * 100_000),
+        ("control.json", "{"),
+        ("RECORDING.md", "Format 2."),
+    ],
 )
 def test_a_seed_that_is_refused_leaves_the_buckets_alone(tmp_path: Path, file: str, text: str) -> None:
     seed = write_seed(tmp_path)

@@ -146,6 +146,7 @@ def test_seed_folder_is_loaded_once_and_again_by_reset(tmp_path: Path) -> None:
         ("control.json", '{"speed": 1}', "'speed' is not known"),
         ("control.json", '{"projects": {"p": "immediate"}}', '"projects" must be an object such as'),
         ("control.json", '{"faults": ["x"]}', '"faults" must be a list of objects'),
+        ("RECORDING.md", "# Recording\n\nFormat 7. Made at noon.\n", "newer version .*format 7"),
     ],
 )
 def test_bad_seed_keeps_the_server_from_starting(tmp_path: Path, file: str, text: str, message: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from emulator import __version__
+from emulator.comparison.sides import RECORDING_NOTE, check_format
 from emulator.database import (
     DATABASE_OUTAGES,
     SCHEMA_VERSION,
@@ -355,6 +356,8 @@ class State:
         """Make what the seed folder says, inside a transaction. Raises SeedError."""
         folder = self._folders.seed
         assert folder is not None
+        with _blaming(str(folder / RECORDING_NOTE)):
+            check_format(folder)
         control = folder / "control.json"
         with _blaming(str(control)):
             if text := _text_of(control, _MOST_CONTROL_BYTES):
