@@ -182,7 +182,10 @@ class Background:
 
 
 class SensorNoise:
-    """Adds repeatable camera noise to frames; `strength` is its standard deviation in grey levels."""
+    """Adds camera noise; `strength` is its standard deviation in grey levels.
+
+    Equal frame numbers get equal noise.
+    """
 
     def __init__(self, strength: float, size: tuple[int, int], rng: np.random.Generator) -> None:
         self._strength = strength

@@ -310,7 +310,7 @@ def _walking(distance: float, phase: float) -> Pose:
 
 
 def _step(cycle: float) -> tuple[float, float, float]:
-    """Forward place, height and toe pitch of a walking foot: on the ground for half the cycle, then swung."""
+    """Forward place, height and toe pitch of a walking foot: on the ground for the first half, then swung."""
     u = cycle % 1.0
     reach = STRIDE / 4
     if u < 0.5:

@@ -183,7 +183,11 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def check_lines(lines: Sequence[str], objective: Objective) -> int:
-    """Check lines as `load_canned` does; return their number. Raises ValueError that names the line."""
+    """Check lines as `load_canned` does, and return the number of answers.
+
+    Raises:
+        ValueError: naming the line.
+    """
     return sum(1 for _ in _read("lines", lines, objective))
 
 

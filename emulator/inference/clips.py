@@ -193,7 +193,7 @@ def spans(grid: ClipGrid, wanted: Iterable[Range]) -> list[Span]:
 
 
 def wanted_clips(grid: ClipGrid, clips: Iterable[Range], behind: Sequence[int] = ()) -> Wanted:
-    """Want the scores of these clips, and a frame at each grid point of `behind`, which proves the length."""
+    """The scores of these clips, and frames at the grid points of `behind`, which prove its length."""
     results = Points(clips)
     looked_at = [
         *spans(grid, results.ranges),

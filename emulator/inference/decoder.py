@@ -143,8 +143,10 @@ class Decoder(ABC):
         return max(self.time_us + 1, self._shown_until_us() - _MILLISECOND_US)
 
     def length_us(self) -> int:
-        """When the display of the last frame, the current one, ends. It is the container's duration, if that
-        agrees within a millisecond."""
+        """When the display of the last frame, the current one, ends.
+
+        It is the container's duration, if that agrees with the frame's end within a millisecond.
+        """
         until_us, stated_us = self._shown_until_us(), self.info.duration_us
         agree = stated_us is not None and abs(stated_us - until_us) <= _MILLISECOND_US
         return stated_us if stated_us is not None and agree else until_us
@@ -170,7 +172,7 @@ class Decoder(ABC):
         return self.container.track.end_us
 
     def why_it_ends_early(self) -> str | None:
-        """Why frames that should follow the last one, the current one, are missing; None if none are."""
+        """At the last frame: why frames that should follow are missing; None if none are."""
         last_us = self.container.track.last_us
         if last_us is not None and self.time_us + _JITTER_US >= last_us:
             return None

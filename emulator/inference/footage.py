@@ -27,8 +27,8 @@ Sampled = Callable[[int, int | None], None]
 class Wanted:
     """The results that a predictor needs from a video, by number, and the frames that they are made from.
 
-    last_result: the last result of a video with that last point. last_point: the last frame that a result is
-    made from. behind: points where it matters whether the video goes on.
+    last_result: maps a video's last point to its last result. last_point: maps a result to the last frame
+    that it is made from. behind: points where it matters whether the video goes on.
     """
 
     results: Points

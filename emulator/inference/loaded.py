@@ -128,7 +128,7 @@ class LoadedModel(Generic[H]):
     def _recall(
         self, cache: PredictionCache, video: Path, progress: Progress, codec: Codec[T], look: str
     ) -> Recall[T] | None:
-        """The recall for a video; None if nothing is or may be known of it."""
+        """The recall for a video; None if known results cannot or must not be used."""
 
         def check() -> None:
             progress.alive()

@@ -15,7 +15,7 @@ from emulator.inference.opencv_decoder import OpenCvDecoder, quiet_opencv
 def quiet_decoder() -> None:
     """Keeps FFmpeg and OpenCV from writing to stderr. Call it before the first video is opened.
 
-    It holds for the whole process, so the owner of stderr must call it. Errors are still reported, by
+    It holds for the whole process, so only the owner of stderr should call it. Errors are still reported, by
     `VideoUnreadable`.
     """
     quiet_opencv()

@@ -39,6 +39,7 @@ class Pipeline(Generic[T, R]):
 
     `work` gets `batch` items at a time, fewer only at the end, and returns as many results. Which items are
     together depends only on their numbers. If a batch fails, its items are tried one by one.
+
     At most `depth` items exist between source and consumer. An exception of the source or the work is raised
     in the consumer, after the results before it. A result waits for others, but not longer than POLL_S.
     Leaving the block calls `interrupt`, which lets a source that is busy between two items give up, and then

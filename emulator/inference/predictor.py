@@ -203,5 +203,5 @@ def _remedy(missing: Sequence[str]) -> str:
 
 
 def missing_packages() -> list[str]:
-    """The packages that running a model needs but this installation lacks. The image called slim has none."""
+    """The packages for running models that this installation lacks. The slim image has none of them."""
     return [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]

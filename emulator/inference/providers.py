@@ -1,8 +1,8 @@
 """Runs graphs on onnxruntime's execution providers.
 
 onnxruntime silently falls back to the CPU if a provider's libraries are missing, or if a provider fails in
-the middle of a video. Here a session always runs on the provider that it names: a provider asked for by name
-is used or refused, and only `auto` may take the next one.
+the middle of a video. Here a session runs on the provider that is reported for it: a provider asked for by
+name is used or refused, and only `auto` may take the next one.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class Recall(Generic[T]):
         """The samples of the covered points, in order.
 
         Raises:
-            Unrecallable: a result has disappeared since `coverage`.
+            Unrecallable: a result has changed or disappeared since `coverage`.
         """
         before: Sample[T] | None = None
         for number in _blocks(wanted):

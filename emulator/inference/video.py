@@ -66,11 +66,13 @@ class FrameSource:
     Pictures are upright: rotation in the metadata is applied. `threads` are codec threads (0: twice the
     cores). The threads of OpenCV's image functions belong to the process (`cv2.setNumThreads`) and are left
     alone. Gaps longer than `walk_us` are skipped by a seek, which costs about 150 ms (a frame: 2 to 7 ms).
+
     `alive` is called before each decoded frame, in the sampling thread: in a container without seeking, hours
     of video may lie between two samples. `sampled` is called after each sample with the number of finished
     grid points, and with their total as far as the container's duration tells it.
 
     A damaged or incomplete file gives the frames that it has; with `options.strict` it is an error.
+
     Raises `VideoUnreadable` if the file cannot be read as video.
     """
 

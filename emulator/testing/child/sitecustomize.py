@@ -24,7 +24,7 @@ def _begin() -> None:
     root = str(_HERE.parents[2])
     sys.path.append(root)
     try:
-        # This interpreter may be too old for the module, or lack one that it imports.
+        # Another interpreter may be too old for the module, or unable to import it.
         with contextlib.suppress(ImportError, SyntaxError):
             from emulator.testing.children import begin
 
