@@ -1,4 +1,4 @@
-"""How well an action recogniser's output agrees with a clip's truth."""
+"""Scores an action recogniser's output against a clip's truth."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from emulator.comparison.matching import best_first
 from emulator.factory.scene import Truth
 
 TOLERANCE_S = 0.2
-"""How far a predicted moment may be from the true one."""
+"""Greatest distance, in seconds, between a predicted moment and the true one."""
 
 
 @dataclass(frozen=True)
 class ActionScore:
     """Counts that add up over clips; the figures are derived.
 
-    A prediction is right when it has the label of an action within the tolerance that no other prediction has
-    taken. errors: seconds from the true moment, of right predictions.
+    A prediction is right if an action with its label lies within the tolerance and no other prediction has
+    taken that action. errors: seconds between predicted and true moment, of right predictions.
     """
 
     right: int = 0
@@ -40,7 +40,7 @@ class ActionScore:
         return self.f1_within(float("inf"))
 
     def f1_within(self, tolerance: float) -> float:
-        """F1 where a moment has to be nearer than it had to be for the counts."""
+        """F1 with a smaller tolerance, in seconds, than that of the counts."""
         near = sum(error <= tolerance + 1e-9 for error in self.errors)
         return Counts(near, self.expected - near, self.predicted - near).f1
 
@@ -60,7 +60,7 @@ class ActionScore:
 def score_actions(
     truth: Truth, predictions: Sequence[Mapping[str, Any]], *, tolerance: float = TOLERANCE_S
 ) -> ActionScore:
-    """Compares the `prediction` list of an output line with the truth, matching the nearest pairs first."""
+    """Compare the `prediction` list of an output line with the truth. The nearest pairs are matched first."""
     moments = [(moment.label, moment.time) for moment in truth.actions]
     found = [(one["displayName"], float(one["timeSegmentStart"].removesuffix("s"))) for one in predictions]
     near = sorted(

@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Camera:
-    """How the background moves. Actors are placed in the picture, so it leaves their boxes alone.
+    """Moves the background. Actors are placed in the picture, so their boxes do not change.
 
     pan: drift in picture widths and heights per second. shake: amplitude of a hand-held tremble, relative
     to the picture's shorter side.
@@ -67,7 +67,7 @@ def smooth_noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -
 
 
 def _muted(rng: np.random.Generator) -> Floats:
-    """A colour that fills a background without shouting."""
+    """A random BGR colour of low saturation."""
     grey = rng.uniform(40, 215)
     return np.clip(grey + rng.uniform(-45, 45, 3), 10, 245).astype(np.float32)
 
@@ -182,14 +182,17 @@ class Background:
 
 
 class SensorNoise:
-    """Adds camera noise of a standard deviation in grey levels; the same picture number, the same noise."""
+    """Adds camera noise; `strength` is its standard deviation in grey levels.
+
+    Equal frame numbers get equal noise.
+    """
 
     def __init__(self, strength: float, size: tuple[int, int], rng: np.random.Generator) -> None:
         self._strength = strength
         self._seed = int(rng.integers(2**31))
         self._margin = 64
         shape = (size[1] + self._margin, size[0] + self._margin, 3)
-        # One sheet of noise looked at through a window that jumps: drawing fresh noise costs 20 times more.
+        # Every frame takes a random window of one sheet of noise: drawing fresh noise costs 20 times more.
         self._sheet = (rng.standard_normal(shape, dtype=np.float32) * strength).astype(np.int16)
 
     def apply(self, picture: Picture, number: int) -> Picture:

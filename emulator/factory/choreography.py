@@ -1,6 +1,6 @@
-"""What figures do: the four actions with their exact moments, and the quiet activities that are none of them.
+"""The motions of figures: four actions with their exact moments, and quiet activities that are no action.
 
-Every action is a row of key poses timed against its moment, the one instant that the ground truth names.
+An action is a sequence of key poses, timed relative to its moment: the one instant that the truth names.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Choreography:
         return float(self.times[-1])
 
     def pose(self, time: float) -> Vector:
-        """The pose's numbers that many seconds after the moment; between two keys never beyond either."""
+        """The pose vector `time` seconds after the moment. It stays between its two nearest keys."""
         t = float(np.clip(time, self.start, self.end))
         i = min(int(np.searchsorted(self.times, t, side="right")) - 1, len(self.times) - 2)
         step = self.times[i + 1] - self.times[i]
@@ -68,7 +68,7 @@ class Choreography:
 
 @cache
 def choreography(kind: ActionKind, variant: float) -> Choreography:
-    """The action in one of its styles; `variant` is 0..1 (height of a jump or kick, plane of a swing...)."""
+    """The key poses of an action; `variant`, 0..1, is its style (height of a jump, plane of a swing...)."""
     keys = {"swing": _swing, "jump": _jump, "kick": _kick, "throw": _throw}[kind](variant)
     times = np.array([time for time, _ in keys])
     rows = np.stack([pose.vector() for _, pose in keys])
@@ -247,7 +247,7 @@ def _wave(time: float, period: float, phase: float) -> float:
 
 
 def _hold(time: float, period: float, phase: float) -> float:
-    """0 at rest, 1 held, with slow ways up and down: a lifted arm, bent knees."""
+    """A slow cycle from 0 (at rest) to 1 (held) and back, for example of a lifted arm or bent knees."""
     return float(np.clip(0.5 + 0.9 * _wave(time, period, phase), 0.0, 1.0) ** 1.5)
 
 

@@ -26,11 +26,11 @@ MIN_SIDE, MAX_SIDE = 16, 4096
 
 
 class FactoryError(ValueError):
-    """A clip cannot be made as asked; the message names the value and what would do."""
+    """The clip cannot be made as specified. The message names the value and the remedy."""
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raises FactoryError unless (width, height) is even and within what the encoders take."""
+    """Raises FactoryError unless (width, height) is even and within the range of the encoders."""
     for name, side in zip(("width", "height"), size, strict=True):
         if side % 2 or not MIN_SIDE <= side <= MAX_SIDE:
             raise FactoryError(
@@ -39,7 +39,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def check_fps(fps: float) -> None:
-    """Raises FactoryError unless the frame rate is one the encoders take."""
+    """Raises FactoryError unless the encoders support the frame rate."""
     if not MIN_FPS <= fps <= MAX_FPS:
         raise FactoryError(f"The clip's fps is {fps}; give a frame rate from {MIN_FPS:g} to {MAX_FPS:g}.")
 

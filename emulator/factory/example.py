@@ -20,7 +20,7 @@ CODEC = "VP80"
 
 
 def main(name: str, path: str) -> None:
-    """Render a clip into a file, and write its truth beside it."""
+    """Render a clip into a file, and write its truth next to it."""
     render(CLIPS[name](), Path(path), codec=CODEC).write(path)
 
 

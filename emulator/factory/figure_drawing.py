@@ -1,4 +1,4 @@
-"""Draws a posed body as a layer: limbs as shaded capsules, the nearer over the farther."""
+"""Draws a posed body as a layer: limbs are shaded capsules, and nearer ones cover farther ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Somebody."""
+    """A look drawn at random."""
 
     def cloth() -> Colour:
         blue, green, red = rng.integers(15, 245, 3)
@@ -87,7 +87,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Projection:
-    """From body heights to pixels. x, y: the pixel of the ground point; scale: pixels per body height."""
+    """Maps body heights to pixels. x, y: the pixel of the ground point; scale: pixels per body height."""
 
     x: float
     y: float
@@ -96,7 +96,7 @@ class Projection:
     mirrored: bool
 
     def __call__(self, points: Vector, shift: float) -> Vector:
-        """Pixel columns, rows and nearness to the camera of points (n, 3), walked on by `shift`."""
+        """Column, row and nearness to the camera, (n, 3), of points (n, 3) that have walked on by `shift`."""
         turn = np.radians(self.turn)
         along, up, towards = points[:, 0] + shift, points[:, 1], points[:, 2]
         across = along * np.cos(turn) - towards * np.sin(turn)
@@ -108,7 +108,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class _Bone:
-    """A capsule between two discs. nearer: moves it to the front; limb: darker the farther it is."""
+    """A capsule between two discs. nearer: added to its nearness; limb: the farther away, the darker."""
 
     start: Vector
     end: Vector
@@ -122,7 +122,7 @@ class _Bone:
 
 @dataclass(frozen=True)
 class _Patch:
-    """A convex outline (n, 2) in OpenCV's fixed point, the same a little wider, its colour and nearness."""
+    """A convex outline (n, 2) in OpenCV's fixed point, a slightly wider one, its colour and nearness."""
 
     outline: Points
     grown: Points
@@ -232,7 +232,7 @@ def _capsules(starts: Vector, ends: Vector, radii: Vector) -> Vector:
 
 
 def _fixed_point(pixels: Vector) -> Points:
-    """OpenCV's coordinates for drawing: they name pixel centres and have SUBPIXEL_BITS binary places."""
+    """OpenCV's fixed-point drawing coordinates: they name pixel centres, with SUBPIXEL_BITS fraction bits."""
     return np.asarray(((pixels - 0.5) * (1 << SUBPIXEL_BITS)).round().astype(np.int32))
 
 
@@ -253,8 +253,8 @@ def _layer(patches: Sequence[_Patch], shadow: Points, size: tuple[int, int]) -> 
         return None
     origin = np.array([left, top], np.int32) << SUBPIXEL_BITS
     canvas = np.zeros((bottom - top, right - left, 4), np.uint8)
-    # Colours are first laid a little wider: an edge pixel then blends the patch's colour into the picture,
-    # not into the canvas's black.
+    # First lay the colours a little wider, without opacity: an edge pixel then blends the patch's colour into
+    # the picture, not the canvas's black.
     for patch in patches:
         cv2.fillConvexPoly(canvas, patch.grown - origin, (*patch.colour, 0), cv2.LINE_8, SUBPIXEL_BITS)
     for patch in patches:

@@ -1,7 +1,7 @@
-"""Articulated figures that swing, jump, kick and throw at known moments, or do nothing of the kind.
+"""Articulated figures that swing, jump, kick and throw at known moments, or perform quiet activities.
 
-A `Figure` is an actor of a `Clip` like any object. Its actions come back in the clip's truth; the figure
-itself has a track only if it is given a label. `MOMENTS` says what instant of each action the truth names.
+A `Figure` is an actor of a `Clip`, like an object. The clip's truth lists its actions; it has a track of the
+figure only if the figure has a label. `MOMENTS` defines which instant of each action the truth names.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Action:
 
     @property
     def end(self) -> float:
-        """When the body has come to rest."""
+        """When the body has come to rest, in seconds of the clip."""
         return self.at + self._moves.end / self.speed
 
     @property
@@ -71,15 +71,15 @@ class Action:
         return choreography(self.kind, self.variant)
 
     def pose(self, time_s: float) -> Vector:
-        """The pose's numbers at a moment of the clip."""
+        """The pose vector at a time of the clip."""
         return self._moves.pose((time_s - self.at) * self.speed)
 
     def weight(self, time_s: float) -> float:
-        """How far the action has taken over from the quiet activity, 0..1."""
+        """Share of the action in the pose, 0..1; the quiet activity has the rest."""
         return _smooth((time_s - self.start) / BLEND_S) * _smooth((self.end - time_s) / BLEND_S)
 
     def held_up(self, time_s: float) -> float:
-        """Seconds of walking that the action has cost by then: the integral of `weight`."""
+        """Seconds of walking that the action has cost until `time_s`: the integral of `weight`."""
         rise = _smooth_integral((time_s - self.start) / BLEND_S) * BLEND_S
         fall = _smooth_integral((time_s - self.end + BLEND_S) / BLEND_S) * BLEND_S
         return rise - fall
@@ -89,12 +89,12 @@ class Action:
 class Figure:
     """A person in the picture, for `Clip(objects=[...])`.
 
-    actions: what it performs; two actions of one figure must not overlap. activity: what it does otherwise.
-    position: where its feet are at the start, relative to the picture. height: relative to the picture's.
-    faces_left: mirrors everything. turn: degrees by which the figure is turned towards the camera.
-    pace: walking speed in body heights a second. holds_club: None means "if it swings".
-    ball: whether a thrown or struck ball is shown. look: clothes and build, by default from the clip's seed.
-    label: the name the truth tracks it under; by default figures are no objects.
+    actions: the actions it performs; two actions of one figure must not overlap. activity: its activity
+    otherwise. position: the place of its feet at the start, relative to the picture. height: relative to the
+    picture's. faces_left: mirrors everything. turn: degrees by which the figure turns towards the camera.
+    pace: walking speed in body heights a second. holds_club: None for "if it swings". ball: whether a thrown
+    or struck ball is shown. look: clothes and build; the clip's seed chooses them by default. label: the name
+    of its track in the truth; without one it has no track.
     """
 
     actions: Sequence[Action] = ()

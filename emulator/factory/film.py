@@ -17,11 +17,11 @@ from emulator.factory.scene import Clip, Frame, Moment, Schedule, Staged
 
 @dataclass(frozen=True)
 class Film:
-    """Takes one after another, all of one size and frame rate.
+    """Takes that follow each other, all of one size and frame rate.
 
-    A take begins where the one before it ends; its frames, objects and actions keep their distance from its
-    start. dissolve: seconds for which the first pictures of a take are mixed with the last one of the take
-    before, growing from nothing; 0 is a hard cut.
+    A take begins at the end of the one before it; its frames, objects and actions are shifted with it.
+    dissolve: seconds of a take in which its pictures gradually replace the last picture of the take before;
+    0 is a hard cut.
     """
 
     takes: Sequence[Clip]
@@ -57,8 +57,11 @@ class Film:
 
 
 class FilmStage:
-    """A film made ready to render (Staged). Takes are made ready when their first picture is asked for, and
-    one after the other is let go, so that a long film needs no more memory than its largest take."""
+    """A film that is ready to render (Staged).
+
+    A take is prepared when its first picture is requested, and dropped for the next one: a long film needs no
+    more memory than its largest take.
+    """
 
     def __init__(self, film: Film) -> None:
         self._film = film
@@ -95,7 +98,7 @@ class FilmStage:
         return Frame(number, self.schedule.time_s(number), picture, sightings)
 
     def _part(self, within: int) -> float:
-        """How much of a picture is its own, so many frames after its take began."""
+        """Weight of the take's own picture, `within` frames after the take began; 1 after the dissolve."""
         frames = float(self._film.dissolve * self._film.rate)
         return min(1.0, (within + 1) / (frames + 1))
 

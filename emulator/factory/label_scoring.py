@@ -1,4 +1,4 @@
-"""How well a video classifier's output agrees with the truth."""
+"""Scores a video classifier's output against the truth."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from emulator.comparison.counts import Counts
 from emulator.factory.scene import Truth
 
 THRESHOLD = 0.5
-"""A label with at least this confidence is said to be there."""
+"""A label with at least this confidence counts as predicted."""
 ENOUGH = 0.2
-"""A label must be said to be there when it is clearly visible for this share of the stretch."""
+"""A label is expected if it is clearly visible for this share of the stretch."""
 CLEARLY = 0.5
-"""Clearly visible is an object of whose pixels this share is."""
+"""An object is clearly visible if this share of its pixels is."""
 SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """Counts of labels of stretches that add up; the figures are derived.
+    """Counts of labels of stretches. They add up over clips; the figures are derived.
 
-    A label is there if it is clearly visible for some part of the stretch, and not there if it is never
-    visible; what lies between counts for nothing.
+    A label is expected if it is clearly visible for a share ENOUGH of the stretch, and not expected if it is
+    never visible. All other labels are ignored.
     """
 
     right: int = 0
@@ -51,10 +51,10 @@ class LabelScore:
 
 
 def score_labels(truth: Truth, predictions: Sequence[Mapping[str, Any]], kind: str) -> LabelScore:
-    """Compares the items of one `type` in the `prediction` list of an output line with the truth.
+    """Compare the items of one `type` in the `prediction` list of an output line with the truth.
 
-    The job must have asked for all rows (no threshold, no limit), for a segment that begins with the video:
-    a label that is in no row is not judged.
+    The job must have asked for all rows (no threshold, no limit), and its segment must begin with the video.
+    A label without a row is not judged.
     """
     score = LabelScore()
     for one in predictions:

@@ -1,4 +1,4 @@
-"""Actors with a place of their own: labelled objects, and plain shapes that hide or distract."""
+"""Actors that move along a path: labelled objects, and plain shapes that occlude or distract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TILE = 96
 
 
 def box_at(path: Sequence[Box], start: float, end: float, time_s: float) -> Box:
-    """The box at a moment: the path's boxes are spread evenly over start..end, straight lines between."""
+    """The box at a time. The path's boxes are spread evenly over start..end, with straight lines between."""
     if len(path) == 1 or end <= start:
         return path[0]
     place = min(max((time_s - start) / (end - start), 0.0), 1.0) * (len(path) - 1)
@@ -48,7 +48,7 @@ def _check_path(name: str, path: Sequence[Box]) -> None:
 def draw_parts(
     parts: Sequence[Part], box: Box, size: tuple[int, int], colour: Colour, pattern: Floats, mirrored: bool
 ) -> Layer:
-    """Fits the parts' common bounds exactly into the box, paints and antialiases them.
+    """Paint the parts, antialiased, so that their common bounds fill the box exactly.
 
     pattern: factors on the colour over the box, shape (h, w) of any resolution.
     """
@@ -60,7 +60,7 @@ def draw_parts(
     image = np.empty((*shape, 3), dtype=np.uint8)
     image[:] = colour
     alpha = np.zeros(shape, dtype=np.uint8)
-    # OpenCV's coordinates name pixel centres, the box names pixel edges: half a pixel lies between.
+    # OpenCV's coordinates name pixel centres, the box's pixel edges: they differ by half a pixel.
     origin = np.array([left - corner[0] - 0.5, top - corner[1] - 0.5])
     extent = np.array([right - left, bottom - top])
     for part in parts:
@@ -81,7 +81,7 @@ def draw_parts(
 
 
 def _coat(name: str, rng: np.random.Generator) -> Floats:
-    """A pattern of factors around 1."""
+    """A texture: factors around 1, shape (TILE, TILE)."""
     if name == "plain":
         return np.ones((TILE, TILE), dtype=np.float32)
     fur = 0.88 + 0.24 * smooth_noise((TILE, TILE), 3.0, rng)
@@ -114,10 +114,10 @@ _COLOURS: Mapping[str, Sequence[Colour]] = {
 class Object:
     """A labelled thing that moves through the picture and fills its box exactly.
 
-    label: one of KINDS. start, end: first and last moment it is shown (see `scene`). path: boxes spread
-    evenly over start..end; it moves in straight lines between them. colour: BGR, or None to let the clip's
-    seed choose. pattern: one of PATTERNS. facing: "left", "right", or None for the way it moves. pace: steps
-    a second. stride: 0 stands, 1 walks, 1.6 runs. head, tail: -1 low to 1 high.
+    label: one of KINDS. start, end: first and last moment at which it is shown (see `scene`). path: boxes
+    spread evenly over start..end; it moves in straight lines between them. colour: BGR, or None to let the
+    clip's seed choose. pattern: one of PATTERNS. facing: "left", "right", or None for the direction of its
+    movement. pace: steps a second. stride: 0 stands, 1 walks, 1.6 runs. head, tail: -1 low to 1 high.
     """
 
     label: str
@@ -197,14 +197,14 @@ _OUTLINES: Mapping[str, Callable[[np.random.Generator], Points]] = {
 }
 
 SHAPES: tuple[str, ...] = tuple(_OUTLINES)
-"""The shapes that are no objects."""
+"""The shapes of occluders and distractors."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Something without a label: an occluder when it comes after an object in the list, else a distractor.
+    """An actor without a label: an occluder if it follows an object in the list, else a distractor.
 
-    kind: one of SHAPES; "box" makes poles and walls. The rest is as for Object.
+    kind: one of SHAPES; "box" makes poles and walls. The other members are as for Object.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Clips of every kind from a seed, for training, evaluating and trying things out."""
+"""Random clips from a seed, for training, evaluation and experiments."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SIZES: Sequence[tuple[int, int]] = (
 RATES: Sequence[float] = (5, 10, 12, 15, 23.976, 24, 25, 29.97, 30, 50, 60)
 
 HEIGHTS = (0.18, 0.55)
-"""Least and greatest height of an object, as parts of the picture's shorter side."""
+"""Least and greatest height of an object, as shares of the picture's shorter side."""
 
 CONTRAST = 75.0
-"""Least distance in BGR between an object's colour and the background where it walks."""
+"""Least distance in BGR between an object's colour and the background along its path."""
 
 
 def random_clip(
@@ -43,12 +43,13 @@ def random_clip(
     count: int | None = None,
     heights: tuple[float, float] = HEIGHTS,
 ) -> Clip:
-    """A clip drawn by chance from a seed: up to four objects, distractors, occluders, camera, light, noise.
+    """A random clip from a seed: up to four objects, distractors, occluders, camera, light, noise.
 
-    What is given (size, fps, duration, the labels to choose from, the count of objects, their least and
-    greatest height as parts of the picture's shorter side) is kept. Objects stay recognisable: not too small
-    unless that is asked for, mostly inside the picture, little hidden by each other. An object does not begin
-    where one of its label ended less than 1.5 s before: no tracker could tell it from one that was hidden.
+    The arguments fix size, fps, duration, the labels to choose from, the count of objects, and their least
+    and greatest height as shares of the picture's shorter side. Objects stay recognisable: mostly inside the
+    picture, hardly hidden by each other, and not too small unless `heights` asks for that. At least 1.5 s lie
+    between the end of an object and the start of another of its label in the same place: otherwise no tracker
+    could tell it from a hidden one.
     """
     rng = np.random.default_rng((seed, 77))
     bare = Clip(
@@ -140,7 +141,7 @@ def _times(duration: float, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _get_along(one: Object, other: Object) -> bool:
-    """Neither hides much of the other, and a tracker has a reason to tell them apart."""
+    """Whether neither object hides much of the other, and a tracker can tell them apart."""
     first, last = max(one.start, other.start), min(one.end, other.end)
     if first <= last:
         moments = np.linspace(first, last, 12)
@@ -163,7 +164,7 @@ def _widened(box: Box) -> Box:
 
 
 def _overlap(first: Box, second: Box) -> float:
-    """The shared area as a part of the smaller box."""
+    """The shared area as a share of the smaller box."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -173,7 +174,7 @@ def _overlap(first: Box, second: Box) -> float:
 
 
 def _colour(stage: Stage, one: Object, rng: np.random.Generator) -> Colour:
-    """A colour that stands out from the background along the object's way."""
+    """A colour that contrasts with the background along the object's path."""
     surroundings = []
     for time_s in (one.start, (one.start + one.end) / 2, one.end):
         picture = stage.background(time_s)
@@ -215,7 +216,7 @@ def _distractor(clip: Clip, rng: np.random.Generator) -> Shape:
 
 
 def _pole(clip: Clip, one: Object, rng: np.random.Generator) -> Shape:
-    """A pole in the object's way, at most a quarter as wide as the object."""
+    """A pole in the object's path, at most a quarter as wide as the object."""
     x_min, _, x_max, _ = _place(one, (one.start + one.end) / 2)
     width = (x_max - x_min) * rng.uniform(0.08, 0.25)
     centre = rng.uniform(x_min, x_max)

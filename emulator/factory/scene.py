@@ -1,19 +1,19 @@
-"""Clips, the actors in them, and the truth: what is to be seen, where and when.
+"""Clips, their actors, and the truth: what is visible, where and when.
 
 A `Clip` is one shot; `film.py` joins several.
 
-Time. Frame n of a clip shows the moment n / fps. Predictions lie on a grid of 0.1 s, and each grid point
-is answered by the frame nearest to it, of two equally near ones the earlier. A frame *belongs* to the grid
-points that it answers and to the grid point nearest to its own time. An actor with `start` and `end` is drawn
-on the frames that belong to a grid point in [start, end], both ends included. So at 10 fps and above, with
-start and end on the grid, what a tracker sees first and last is exactly `start` and `end`, and
-`start == end` is an object of a single moment. Below 10 fps a frame answers several grid points and the
+Time. Frame n of a clip shows the moment n / fps. Predictions lie on a grid of 0.1 s. The frame nearest to a
+grid point answers it; of two equally near ones, the earlier. A frame *belongs* to the grid points that it
+answers and to the grid point nearest to its own time. An actor with `start` and `end` is drawn on the frames
+that belong to a grid point in [start, end], both ends included. So if the rate is at least 10 fps and start
+and end are on the grid, a tracker first sees the actor exactly at `start` and last sees it exactly at `end`;
+`start == end` is an object of a single moment. Below 10 fps one frame answers several grid points, and the
 truth says which.
 
-Boxes. The truth's box encloses the visible pixels: those inside the picture which the actor covers by at
-least half and which no actor after it in the list covers by half. A frame in which less than `MIN_VISIBLE`
-of the actor's pixels are visible is left out of the truth. Coordinates are pixel edges divided by the
-picture's size.
+Boxes. The truth's box encloses the visible pixels. A pixel is visible if it lies inside the picture, the
+actor covers at least half of it, and no later actor in the list covers half of it. The truth leaves out
+frames in which less than `MIN_VISIBLE` of the actor's pixels are visible. Coordinates are pixel edges divided
+by the picture's size.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HALF = 128
 
 @dataclass(frozen=True)
 class Layer:
-    """Pixels an actor puts into a picture.
+    """The pixels that an actor puts into a picture.
 
     image: BGR uint8 (h, w, 3). alpha: uint8 (h, w), 255 where the actor covers the pixel.
     x, y: the picture's pixel under the layer's top-left corner; the layer may stick out of the picture.
@@ -56,7 +56,7 @@ class Layer:
 
 
 class Painter(Protocol):
-    """Draws one actor at a frame's time in seconds, in any order; None where nothing is to be seen."""
+    """Draws one actor at a frame's time in seconds; times come in any order. None: nothing is visible."""
 
     def __call__(self, time_s: float) -> Layer | None: ...
 
@@ -70,10 +70,10 @@ class Moment:
 
 
 class Actor(Protocol):
-    """Anything that a clip shows before its background: frozen data, drawn by the painter it prepares.
+    """Anything that a clip shows in front of its background. It is frozen data; a painter draws it.
 
-    label: the name the truth tracks it under, or None for what is no object (an occluder, a distractor).
-    start, end: first and last moment it is shown, in seconds (see the module's rule).
+    label: the name of its track in the truth, or None if it is no object (an occluder, a distractor).
+    start, end: first and last moment at which it is shown, in seconds (see the module's rule).
     moments: the actions it performs, for the truth of action recognition.
     """
 
@@ -87,8 +87,10 @@ class Actor(Protocol):
     def moments(self) -> Sequence[Moment]: ...
 
     def prepare(self, size: tuple[int, int], rng: np.random.Generator) -> Painter:
-        """Makes what is costly (textures) once for a picture of (width, height). All chance comes from rng,
-        which depends on the clip's seed and the actor's place in the list alone."""
+        """Prepare the costly parts (textures) once, for pictures of (width, height).
+
+        All randomness comes from `rng`, which depends only on the clip's seed and the actor's index.
+        """
         ...
 
 
@@ -153,7 +155,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A labelled actor seen in a picture: its place in the clip's list, relative box, visible share 0..1."""
+    """A labelled actor in a picture: its index in the clip's list, relative box, visible share 0..1."""
 
     actor: int
     label: str
@@ -166,7 +168,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Frame:
-    """A rendered picture and what can be seen in it."""
+    """A rendered picture and what is visible in it."""
 
     number: int
     time_s: float
@@ -196,7 +198,7 @@ class TruthTrack:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a perfect model would answer for a clip. `cuts_us`: when the shots after the first begin."""
+    """The answer of a perfect model for a clip. `cuts_us`: the starts of all shots but the first."""
 
     path: Path | None
     duration_us: int
@@ -210,15 +212,17 @@ class Truth:
         return list(itertools.pairwise((0, *self.cuts_us, self.duration_us)))
 
     def seen(self, label: str, start_us: int, end_us: int, *, visible: float = 0.0) -> float:
-        """In which share of the grid points in [start_us, end_us) something of that label is visible, by at
-        least that share of its pixels."""
+        """The share of the grid points in [start_us, end_us) at which the label is visible.
+
+        visible: the least share of its pixels for an object to count as visible.
+        """
         points = range(math.ceil(start_us / GRID_US), math.ceil(min(end_us, self.duration_us) / GRID_US))
         frames = (frame for track in self.tracks if track.label == label for frame in track.frames)
         times = {frame.time_us for frame in frames if frame.visible >= visible}
         return sum(point * GRID_US in times for point in points) / max(1, len(points))
 
     def write(self, video: Path | str) -> Path:
-        """Write the truth beside a video, where the console looks for it; the file."""
+        """Write the truth next to a video, where the console looks for it. Returns the file's path."""
         path = Path(f"{video}{TRUTH_SUFFIX}")
         members = {
             "duration": duration_text(self.duration_us),
@@ -274,7 +278,7 @@ def _track_json(track: TruthTrack, label_id: str) -> dict[str, Any]:
 
 
 class Schedule:
-    """Which frame answers which 0.1 s grid point, in exact arithmetic."""
+    """Says which frame answers which 0.1 s grid point, in exact arithmetic."""
 
     def __init__(self, rate: Fraction, frame_count: int, duration: float) -> None:
         self._rate = rate
@@ -300,9 +304,9 @@ class Schedule:
 
 
 class Staged(Protocol):
-    """Something made ready to render: pictures in any order, each with what can be seen in it.
+    """A clip or film that is ready to render: pictures in any order, each with what is visible in it.
 
-    labels: of the actors, by the place that a Sighting names. cuts_us: when shots after the first begin.
+    labels: of the actors, by the index that a Sighting names. cuts_us: the starts of all shots but the first.
     """
 
     schedule: Schedule
@@ -316,7 +320,7 @@ class Staged(Protocol):
 
 
 class Scene(Protocol):
-    """What `render` takes: a Clip, or a Film of several."""
+    """The input of `render`: a Clip, or a Film of several."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -392,7 +396,7 @@ class Stage:
 
 
 def _composite(picture: Picture, layer: Layer) -> tuple[NDArray[np.bool_], int, int]:
-    """Blends a layer into the picture in place; returns its solid pixels within the picture and where."""
+    """Blend a layer into the picture in place. Returns its solid pixels in the picture, and their x, y."""
     height, width = picture.shape[:2]
     rows, columns = layer.alpha.shape
     left, top = max(0, layer.x), max(0, layer.y)
@@ -423,7 +427,7 @@ def render(scene: Scene, path: Path | str, *, codec: str | None = None) -> Truth
     """Encodes a clip or a film into a video file and returns its truth.
 
     The file's suffix chooses the container (.mp4, .mov, .avi, .webm), `codec` one of its codecs (see CODECS).
-    Raises FactoryError for what cannot be written.
+    Raises FactoryError if the file cannot be written.
     """
     path = Path(path)
     choose_codec(path, codec)

@@ -1,4 +1,4 @@
-"""How well an object tracker's output agrees with a clip's truth."""
+"""Scores an object tracker's output against a clip's truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emulator.factory.scene import Truth
 
 MATCH_IOU = 0.5
 CARE_VISIBLE = 0.3
-"""Objects of which less is visible are neither demanded nor held against a model that finds them."""
+"""Objects with a smaller visible share are ignored: a model may find them or not."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Placed:
 class TrackingScore:
     """Counts that add up over clips; the figures are derived.
 
-    A detection is right when it has the label and at least MATCH_IOU with an object of that moment that no
-    other detection has taken. A predicted and a true track are the same when more than half of the moments
-    at which either exists are such matches. An ID switch is a true object followed by another predicted
-    track than before. iou is summed over right detections.
+    A detection is right if it has the label of an object of that moment, overlaps it by at least MATCH_IOU,
+    and no other detection has taken that object. A predicted and a true track are the same if such matches
+    make up more than half of the moments at which either exists. An ID switch is a true object that is
+    matched by another predicted track than before. iou is summed over right detections.
     """
 
     right: int = 0
@@ -83,7 +83,7 @@ def score_tracking(truth: Truth, predictions: Sequence[Mapping[str, Any]]) -> Tr
                 pairs.setdefault(one.track, []).append((time_us, other.track))
                 right += 1
                 iou += share
-        # What matches an object that does not count is left out of both sides.
+        # A detection that matches an ignored object is left out of both sides.
         forgiven = {other.track for one, other, _ in matches if not one.counts}
         wanted += sum(one.counts for one in there)
         for other in seen:
@@ -104,7 +104,7 @@ def score_tracking(truth: Truth, predictions: Sequence[Mapping[str, Any]]) -> Tr
 
 
 def _lengths(frames: Mapping[int, Sequence[Placed]]) -> dict[int, int]:
-    """In how many moments each true track counts, if in any."""
+    """The number of moments at which each true track counts; tracks without any are left out."""
     lengths: dict[int, int] = {}
     for placed in itertools.chain.from_iterable(frames.values()):
         if placed.counts:
@@ -137,7 +137,7 @@ def _predicted_frames(predictions: Sequence[Mapping[str, Any]]) -> dict[int, lis
 
 
 def _matches(there: Sequence[Placed], seen: Sequence[Placed]) -> Iterator[tuple[Placed, Placed, float]]:
-    """Pairs of one label with the greatest overlap first, each object and detection at most once."""
+    """Pairs with equal labels, the greatest overlap first. Each object and detection is used at most once."""
     ranked = sorted(
         (
             (share, i, j)
@@ -159,6 +159,6 @@ def _same_tracks(
         shared: dict[int, int] = {}
         for _, other in pairs.get(track, ()):
             shared[other] = shared.get(other, 0) + 1
-        # More than half of the union can be shared with one track only, so that pairs are one to one.
+        # A track can share more than half of the union with only one other, so pairs are one to one.
         same += any(2 * common > length + counted.get(other, 0) - common for other, common in shared.items())
     return same

@@ -1,4 +1,4 @@
-"""Outlines of what a clip can show: polygons in free units, x to the right (where they face), y down."""
+"""Outlines of the objects of a clip: polygons in free units, x to the right (where they face), y down."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Pose:
-    """How something holds itself. phase: of the walk, in turns. stride: 0 stands, 1 strides out, 1.6 runs.
+    """An object's posture. phase: of the walk, in turns. stride: 0 stands, 1 strides out, 1.6 runs.
 
     head: -1 lowered to 1 raised. tail: -1 hanging to 1 upright.
     """
@@ -92,7 +92,7 @@ class Leg:
 def _leg(
     leg: Leg, hip: tuple[float, float], ground: float, pose: Pose, turn: float, shade: float
 ) -> list[Part]:
-    """Hip, knee, foot; the foot goes round with the walk and stays on the ground for half of it."""
+    """Hip, knee and foot. The foot follows the walk's phase and is on the ground for half of it."""
     reach, knee = leg.reach, leg.knee
     angle = 2 * math.pi * (pose.phase + turn)
     swing = reach * pose.stride * math.cos(angle)

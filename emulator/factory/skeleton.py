@@ -1,4 +1,4 @@
-"""A human body of fifteen bones: from a pose (where hands, feet and trunk are) to points in space.
+"""A human body of fifteen bones: turns a pose (places of hands, feet and trunk) into points in space.
 
 Lengths are in body heights, angles in degrees. World axes: X to the right of the picture, Y up, Z towards
 the camera; the origin lies on the ground between the feet of a figure that has not moved.
@@ -34,7 +34,7 @@ GRIP_RADIUS: Final = 0.285  # from the chest to both hands on a club
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the ends of the body are; the joints between follow by inverse kinematics.
+    """The places of the body's ends; inverse kinematics adds the joints between them.
 
     Hands are (forward, up, outward) from their shoulder in the chest's axes, feet (forward, up, outward) from
     the ground below the hips in the hips' axes.
@@ -108,7 +108,7 @@ class _Axes:
 
 
 def skeleton(pose: Pose) -> Skeleton:
-    """Places every joint of the body in that pose."""
+    """Return the places of all joints of a body in this pose."""
     hips_axes = _level_axes(pose.heading)
     chest = _chest_axes(pose, hips_axes)
     pelvis = np.array([0.0, HIP_HEIGHT + pose.lift, 0.0])
@@ -157,7 +157,7 @@ def _chest_axes(pose: Pose, hips: _Axes) -> _Axes:
 
 
 def _swing_direction(angle: float, pose: Pose, hips: _Axes) -> Vector:
-    """The direction at that angle in the tilted plane in which hands and club go round."""
+    """The direction at an angle in the tilted plane in which hands and club rotate."""
     a, tilt = np.radians(angle), np.radians(pose.plane)
     towards_ball = hips.forward * np.sin(tilt) - hips.up * np.cos(tilt)
     return np.asarray(hips.right * np.sin(a) + towards_ball * np.cos(a))

@@ -1,1 +1,1 @@
-"""What a model computes on the frames of a video."""
+"""Runs models on videos: from the file's frames to predictions."""

@@ -1,7 +1,7 @@
-"""Action recognition: a clip classifier slid along the video, whose score peaks are the moments of actions.
+"""Action recognition: a clip classifier slides along the video; its score peaks are the actions' moments.
 
-Clips lie on the grid of the video, whatever the segments. A segment's own clips reach as far beyond it as
-it takes to judge the moments near its edges, but only moments inside it are predicted.
+Clips lie on the grid of the video, whatever the segments. A segment's clips reach beyond it as far as needed
+to judge the moments near its edges, but only moments inside it are predicted.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from emulator.inference.streams import States, Streams, scored
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ActionPrediction
 
-#: Predicted moments are rounded to this: finer than a video's frames, and short to read.
+#: Predicted moments are rounded to this: finer than a video's frames, and short as text.
 ROUND_US = 1_000
-#: No peak below it is predicted, however low a threshold a job asks for.
+#: Peaks below this score are never predicted, however low the job's threshold.
 FAINTEST = 0.05
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one segment has seen so far: its peaks, and a stream's states."""
+    """The state of one segment: its peaks so far, and a stream's states."""
 
     finder: PeakFinder
     states: States
@@ -135,7 +135,7 @@ class ActionRecognition:
         actions = self.manifest.actions
         least = actions.min_confidence
         if parameters.asks_threshold:
-            # Lower ones are noise of every class at every moment, too many to keep.
+            # Lower peaks are noise: every class has some at every moment, too many to keep.
             least = min(least, max(parameters.confidence_threshold, FAINTEST))
         return PeakFinder(len(self.manifest.labels), least, actions.smooth)
 
@@ -155,7 +155,7 @@ class ActionRecognition:
         return self._limited(found, parameters.max_predictions)
 
     def _limited(self, found: list[ActionPrediction], limit: int) -> list[Prediction]:
-        """The most confident first, at most `limit` at one frame."""
+        """Sort by confidence, the highest first, and keep at most `limit` at one frame."""
         found.sort(key=lambda action: (-action.confidence, action.time_us, int(action.label.id)))
         at_frame: Counter[int] = Counter()
         kept: list[Prediction] = []

@@ -1,4 +1,4 @@
-"""What every tracker needs: how much boxes overlap, and which pairs of tracks and detections to take."""
+"""Functions that every tracker needs: overlaps of boxes, and the assignment of detections to tracks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-#: Exact enough for an overlap, and half as much to read.
+#: Exact enough for overlaps, and half as many bytes to read.
 Corners = NDArray[np.float32]
-#: In widths and heights of the picture: what ends farther out ends here, and what is smaller is taken to be
-#: so large. In between single precision tells the two sides of a box apart.
+#: In units of the picture. Edges are clamped to +-FARTHEST and sides to at least LEAST_SIDE, so that float32
+#: can still tell the two edges of a box apart.
 FARTHEST, LEAST_SIDE = 4.0, 1e-6
 
 
@@ -53,17 +53,21 @@ def iou(left: Corners, right: Corners) -> NDArray[np.float32]:
 
 
 def pairs(overlap: NDArray[np.floating[Any]], least: float) -> tuple[Ints, Ints]:
-    """Row and column of what overlaps by `least` or more, and at all."""
+    """Row and column numbers of the pairs that overlap by `least` or more, and by more than 0."""
     # In two dimensions np.nonzero takes six times as long.
     rows, columns = np.divmod(np.flatnonzero(overlap >= max(1e-9, least)), max(1, overlap.shape[1]))
     return rows, columns
 
 
 def assign(rows: Ints, columns: Ints, weights: NDArray[np.floating[Any]], least: float) -> Ints:
-    """Which of the pairs (row, column) to take for the greatest total weight above `least`, each row once."""
+    """Choose the pairs (row, column) with the greatest total weight above `least`; each row and column once.
+
+    Returns:
+        The positions of the chosen pairs in `rows`.
+    """
     if not len(rows):
         return np.zeros(0, np.int64)
-    # A pair that has no rival on either side is settled; the solver gets what is left.
+    # A pair without a rival on either side is settled; the solver gets only the others.
     settled = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
     rivals = (~settled).nonzero()[0]
     if len(rivals):
@@ -76,5 +80,5 @@ def assign(rows: Ints, columns: Ints, weights: NDArray[np.floating[Any]], least:
 
 
 def _renumbered(numbers: Ints) -> Ints:
-    """The same in fewer numbers: 0, 1, 2 ... without holes, in the same order."""
+    """Map the numbers to 0, 1, 2 ... without gaps, in the same order."""
     return (np.cumsum(np.bincount(numbers) > 0) - 1)[numbers]

@@ -1,4 +1,4 @@
-"""PyAV as a decoder: it reads AV1 and HDR, and hands out planes, which cost less to resize."""
+"""Decodes with PyAV, which reads AV1 and HDR and returns planes, which cost less to resize."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from emulator.inference.frames import Colours, Frame, PackedFrame, PlanarFrame, 
 
 NAME = f"PyAV {av.__version__}"
 
-#: FFmpeg's names: given by us, so that it neither guesses nor takes a name for a pattern.
+#: FFmpeg's format names. Naming the format keeps FFmpeg from guessing and from reading a path as a pattern.
 _FORMATS = {"mp4": "mov", "mpeg": "mpeg", "matroska": "matroska", "asf": "asf"}
-#: As for OpenCV: pictures may begin long after the sound.
+#: As for OpenCV: the first picture may come long after the first sound.
 _OPTIONS = {"analyzeduration": "60000000"}
-#: Shares of red and blue in luma by matrix coefficients (ITU-T H.273); FFmpeg takes BT.601 for the others.
+#: Weights of red and blue in luma by matrix coefficients (ITU-T H.273); FFmpeg uses BT.601 for the others.
 _MATRICES = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -34,7 +34,7 @@ _MATRICES = {
 _BT601 = (0.299, 0.114)
 _FULL_RANGE = 2
 _MOST_READ_ERRORS = 10_000
-#: Planar formats: how much smaller chroma is (width, height), bits a sample, bits below it.
+#: Planar formats: chroma subsampling (width, height), bits a sample, padding bits below them.
 _LAYOUTS = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1), "yuv440p": (1, 2), "yuv411p": (4, 1)}
 _PLANAR: dict[str, tuple[tuple[int, int], int, int]] = {
     **{name: (reduced, 8, 0) for name, reduced in _LAYOUTS.items()},
@@ -58,7 +58,7 @@ def quiet_av() -> None:
 
 
 def has_wide_colours(path: Path, container: Container) -> bool:
-    """Whether the video's own headers say that it has HDR or a wide gamut; containers may say otherwise."""
+    """Whether the video's own headers declare HDR or a wide gamut; the container may declare otherwise."""
     try:
         with _opened(path, container) as file:
             context = file.streams.video[_chosen(file, container)].codec_context
@@ -97,7 +97,7 @@ class AvDecoder(Decoder):
             self._file = self._stream = None
 
     def _demuxed(self) -> Iterator[Any]:
-        """The packets. Damage may end FFmpeg's reading for a moment; it goes on behind it."""
+        """The packets. Damage may stop FFmpeg's reading; the next attempt continues behind it."""
         file, stream = self._file, self._stream
         for _ in range(_MOST_READ_ERRORS):
             try:
@@ -113,7 +113,7 @@ class AvDecoder(Decoder):
             if packet is None:
                 return False
             if packet.size == 0 and packet.pts is not None:
-                continue  # in Ogg and AVI: the frame before it is shown again
+                continue  # Ogg and AVI: the previous frame is shown again
             try:
                 self._frames.extend(packet.decode())
             except av.error.EOFError:
@@ -128,7 +128,7 @@ class AvDecoder(Decoder):
         return True
 
     def _stated_end_us(self) -> int | None:
-        """See Decoder. Of these containers, FFmpeg knows the length by their last page or delay."""
+        """See Decoder. FFmpeg knows the length of these containers from their last page or delay."""
         if self.container.name in ("ogg", "gif"):
             return self.info.duration_us
         return super()._stated_end_us()
@@ -138,7 +138,7 @@ class AvDecoder(Decoder):
         self.damaged += 1
 
     def _time_ms(self) -> float | None:
-        # An avi has no times of presentation; FFmpeg makes some up, which are in order for MPEG-4 only.
+        # AVI has no presentation times. FFmpeg invents some, which are in order only for MPEG-4.
         ticks = self._frame.dts if self.container.name == "avi" else self._frame.pts
         if ticks is None:
             return None
@@ -164,7 +164,7 @@ class AvDecoder(Decoder):
         context = self._stream.codec_context
         rotation = 0
         check_size(context.width, context.height)
-        if self._decode():  # what turns the pictures comes with the first of them
+        if self._decode():  # the first frame carries the rotation
             rotation = -round(self._frame.rotation / 90) * 90 % 360
             self._frames.appendleft(self._frame)
         self._turns = rotation // 90
@@ -219,7 +219,7 @@ def _opened(path: Path, container: Container) -> Any:
 
 
 def _chosen(file: Any, container: Container) -> int:
-    """The number of the stream to read. Cover art counts as a stream with FFmpeg, and comes last."""
+    """The number of the stream to read. FFmpeg counts cover art as a stream, so it is ranked last."""
     if container.tracks:
         return container.chosen
     return best(
@@ -247,7 +247,7 @@ def _plane(plane: Any, bits: int) -> Plane:
 
 def _colours(frame: Any, bits: int, shift: int) -> Colours:
     red, blue = _MATRICES.get(int(frame.colorspace), _BT601)
-    # FFmpeg takes the range of grey for full, whatever the header says; so does OpenCV with it.
+    # FFmpeg treats grey as full range, whatever the header says; so OpenCV does, too.
     name = frame.format.name
     full = int(frame.color_range) == _FULL_RANGE or name.startswith(("yuvj", "gray"))
     return Colours(red, blue, full, bits, shift)

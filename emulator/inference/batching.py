@@ -1,7 +1,7 @@
-"""How many frames or clips go to the model in one call, and how they get there and back.
+"""Decides how many frames or clips the model gets in one call, and makes those calls.
 
-On the CPU a batch costs more than it helps, so it is always one; on a GPU a call with one small picture
-leaves most of it idle. Imports no numpy: the server needs the decision alone.
+On the CPU a batch costs more than it gains, so the size is always one. On a GPU a call with one small picture
+leaves most of the GPU idle. This module imports no numpy: the server needs only the decision.
 """
 
 from __future__ import annotations
@@ -20,24 +20,33 @@ if TYPE_CHECKING:
 
 #: Providers on which a batch helps.
 BATCHING_PROVIDERS = frozenset({"cuda", "tensorrt"})
-#: The size where a job asks for none, and the largest: 64 pictures of 640 x 640 are 315 MB as float32.
+#: The size if a job asks for none, and the largest: 64 pictures of 640 x 640 are 315 MB as float32.
 DEFAULT_SIZE = 8
 MOST = 64
-#: Threads that call the model with batches: one prepares its pictures while the other's are computed.
+#: Threads that call the model with batches: one prepares pictures while the model computes the other's.
 CALLERS = 2
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How many frames or clips each call has, and why not so many as the job asked for: "" if as many."""
+    """The number of frames or clips per call.
+
+    note: why the number differs from the one that the job asked for; "" if it does not.
+    """
 
     size: int
     note: str = ""
 
 
 def plan_batches(*, helps: bool, provider: str, obstacle: str, asked: int) -> BatchPlan:
-    """Decide for a job that asks for batches of `asked` (0: it does not), on a provider where a batch
-    `helps` or does not. `obstacle` is why the graph cannot take any, "" if it can."""
+    """Decide the batch size of a job.
+
+    Args:
+        helps: whether batches help on the provider.
+        provider: the provider's name, for the note.
+        obstacle: why the graph takes no batches, "" if it does.
+        asked: the batch size that the job asks for, 0 for none.
+    """
     wanted = asked if asked > 0 else DEFAULT_SIZE
     if wanted == 1:
         return BatchPlan(1)
@@ -64,9 +73,16 @@ class Batches:
         is_stream: bool = False,
         helps: bool | None = None,
     ) -> None:
-        """`names` are the wanted outputs; `one_item_a_row` says whether the first axis of each counts the
-        items of a batch, `is_stream` whether the graph carries states. Whether batches help depends on the
-        provider, unless it is said."""
+        """Find out whether the graph takes batches.
+
+        Args:
+            model: the graph.
+            names: the wanted outputs.
+            inputs: prepares the tensors.
+            one_item_a_row: whether the first axis of each output counts the items of a batch.
+            is_stream: whether the graph carries states.
+            helps: whether batches help; None to decide by the provider.
+        """
         self._model, self._names, self._inputs = model, list(names), inputs
         self._helps = model.provider in BATCHING_PROVIDERS if helps is None else helps
         outputs = [output for output in model.outputs if output.name in self._names]
@@ -80,7 +96,7 @@ class Batches:
             self._obstacle = ""
 
     def plan(self, asked: int) -> BatchPlan:
-        """What a job that asks for batches of this size gets."""
+        """The plan for a job that asks for batches of this size."""
         return plan_batches(
             helps=self._helps, provider=self._model.provider, obstacle=self._obstacle, asked=asked
         )
@@ -88,11 +104,11 @@ class Batches:
     def run(self, items: Sequence[Sequence[Picture]], size: int) -> list[list[NDArray[Any]]]:
         """The outputs for each item, as if the graph had been called with it alone.
 
-        A call always has `size` items, where some are missing the last one again and again: TensorRT would
-        build another engine for fewer. One item, left over or of a batch that failed, goes alone.
+        A short batch is padded to `size` by repeating its last item: TensorRT builds a new engine for every
+        batch size. A single item, left over or from a batch that failed, goes alone.
 
         Raises:
-            ModelUnusable: the graph failed, or has not an output for each item.
+            ModelUnusable: the graph failed, or lacks an output for each item.
         """
         if size == 1 or len(items) == 1:
             return [list(self._model.run(self._names, self._inputs.feed(item))) for item in items]
@@ -107,5 +123,5 @@ class Batches:
 
 
 def callers(size: int, threads: int) -> int:
-    """How many threads call the model, of as many as one would have without batches."""
+    """The number of threads that call the model; `threads` is their number without batches."""
     return threads if size == 1 else min(threads, CALLERS)

@@ -1,7 +1,7 @@
-"""ByteTrack in numpy: which detections of successive frames are the same object (Zhang et al., ECCV 2022).
+"""ByteTrack in numpy: links the detections of one object across frames (Zhang et al., ECCV 2022).
 
-Every box is followed by four independent constant-velocity Kalman filters (centre x, centre y, width,
-height), so all tracks are predicted and corrected in a handful of array operations.
+Four independent constant-velocity Kalman filters follow every box (centre x, centre y, width, height), so a
+handful of array operations predicts and corrects all tracks.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
 
 NEW, TRACKED, LOST = 0, 1, 2
-#: Noise, as shares of the box's width and height, as rates: samples may be unevenly apart. The paper's
-#: figures are for frames at 30 a second; at 10 a second objects turn more between two samples.
+#: Noise as shares of the box's width and height. It is given as rates, as samples may be unevenly spaced. The
+#: paper's figures are for 30 frames a second; at 10 a second objects turn more between two samples.
 MEASUREMENT_STD = 1 / 20
 POSITION_STD_PER_SQRT_S = 1.5 * 30**0.5 / 20
 VELOCITY_STD_PER_SQRT_S = 2 * 30**1.5 / 160
 BIRTH_VELOCITY_STD_PER_S = 30 / 16
-#: Boxes are this much larger when a track's second detection is sought: its speed is not known yet.
+#: Factor that enlarges boxes in the search for a track's second detection: its speed is not known yet.
 NEW_GROWN = 2.0
-#: As much larger, when a lost track is sought where nothing overlaps it.
+#: The same factor, in the search for a lost track that no detection overlaps.
 LOST_GROWN = 2.0
-#: What goes behind something shows less and less of itself. It is taken to be as large as it was; of the
-#: difference this share is forgotten in a second.
+#: An occluded object looks smaller. Its last full size is kept, and decays towards the visible size by this
+#: share of the difference per second.
 SIZE_FORGOTTEN_PER_S = 0.2
 #: A lost and a live track of one class that overlap more than this are the same object.
 SAME_IOU = 0.85
-#: Rows that hold the size each row is measured by: widths for x and width, heights for y and height.
+#: The row whose size scales each row's noise: width for x and width, height for y and height.
 _SIZES = [2, 3, 2, 3]
 _GROWN = np.array([[1.0], [1.0], [NEW_GROWN], [NEW_GROWN]])
 
 
 class ByteTrack:
-    """Follows the objects of one segment. Ids are its own, from 1, in order of first sight."""
+    """Tracks the objects of one segment. It numbers its ids from 1, in order of first sight."""
 
     def __init__(self, settings: TrackerSection) -> None:
         self._settings = settings
@@ -52,11 +52,11 @@ class ByteTrack:
         # (5, 4, N): position, velocity (per second), variance of the position, covariance of both, variance
         # of the velocity; the rows of each are centre x, centre y, width, height.
         self._motion: Floats = np.zeros((5, 4, 0))
-        # (2, N): width and height of the whole object, as far as it was seen lately.
+        # (2, N): full width and height of the object, as lately seen.
         self._whole: Floats = np.zeros((2, 0))
 
     def update(self, found: Detections, time_us: int) -> Ints:
-        """Take the detections of the next frame; return the track id of each, or 0 where it has none.
+        """Take the detections of the next frame. Return the track id of each, or 0 if it has none.
 
         Times must increase. A track not seen for longer than the settings' `buffer` is never continued.
         """
@@ -80,7 +80,7 @@ class ByteTrack:
         return np.asarray(self._motion[0])
 
     def _is_taken(self, boxes: Corners, classes: Ints) -> NDArray[np.bool_]:
-        """Which boxes lie on an object that is followed under another class: the detector has wavered."""
+        """Which boxes lie on an object that is tracked under another class: the detector wavers."""
         followed = np.flatnonzero(self._states != NEW)
         overlap = iou(corners(self._position.take(followed, 1)), boxes)
         rival = (overlap > self._settings.rival_iou) & (self._classes[followed, None] != classes)
@@ -93,7 +93,7 @@ class ByteTrack:
         if len(young := fresh.nonzero()[0]):
             grown = self._position.take(young, 1) * _GROWN
             overlap[young] = iou(corners(grown), corners(boxes * _GROWN))
-        # From here on only the pairs that overlap at all: they are few.
+        # From here on only the few pairs that overlap at all.
         tracks, seen = pairs(overlap, min(settings.match_iou, settings.second_iou, settings.new_iou))
         alike = self._classes[tracks] == found.classes[seen]
         tracks, seen = tracks[alike], seen[alike]
@@ -111,8 +111,8 @@ class ByteTrack:
             free[tracks[taken]] = False
 
         match(high[seen] & ~fresh[tracks], fused, settings.match_iou)
-        # Occluded objects score low. Unlike in the paper, lost tracks may go on with a weak detection too:
-        # at 10 samples a second a miss is common, and many objects would be lost for it.
+        # Occluded objects score low. Unlike in the paper, a weak detection may also continue a lost track:
+        # at 10 samples a second misses are common, and would lose many objects.
         weak = (low & ~high)[seen] & (free & ~fresh)[tracks]
         match(weak, overlaps, settings.second_iou)
         self._find_again(found, boxes, assigned, (free & (states == LOST)).nonzero()[0])
@@ -121,10 +121,10 @@ class ByteTrack:
         states[free & (states == TRACKED)] = LOST
 
     def _find_again(self, found: Detections, boxes: Floats, assigned: Ints, lost: Ints) -> None:
-        """Match what is left of the sure detections with lost tracks that they do not overlap.
+        """Match the remaining high-score detections with lost tracks that they do not overlap.
 
-        An object that passes behind another seems to slow down as it goes, and comes out as a sliver on the
-        other side. So both boxes are taken to be as large as the object was, and grown.
+        An object that passes behind another seems to slow down, and appears as a sliver on the other side. So
+        both boxes get the object's last full size, and are enlarged.
         """
         if not len(lost):
             return
@@ -148,7 +148,7 @@ class ByteTrack:
         if not len(self._ids):
             return
         position, velocity, position_variance, covariance, velocity_variance = self._motion
-        # A lost object is not seen to grow or shrink: its last size is the best guess.
+        # The apparent growth of a lost object is not extrapolated: its last size is the best estimate.
         velocity[2:, self._states == LOST] = 0.0
         position += velocity * seconds
         size = position[_SIZES]
@@ -189,7 +189,7 @@ class ByteTrack:
         settings = self._settings
         if (self._states == TRACKED).all():
             return
-        # A new track has to be confirmed by the very next frame, a lost one within the buffer.
+        # The very next frame must confirm a new track; a lost one may return within the buffer.
         unconfirmed = (self._states == NEW) & (self._seen_us < time_us)
         expired = (self._states == LOST) & (time_us - self._seen_us >= round(settings.buffer * 1e6))
         gone = unconfirmed | expired

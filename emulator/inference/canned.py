@@ -1,7 +1,7 @@
-"""Canned models: predictions read from JSON Lines instead of made by a network.
+"""Canned models: read their predictions from JSON Lines instead of running a network.
 
-A line is one of a predictions file as Vertex writes it, or says which videos it is for; docs/control.md has
-the forms. Imported by the server, so neither numpy nor onnxruntime here.
+A line is a line of a predictions file as Vertex writes it, or names the videos that it answers;
+docs/control.md has the forms. The server imports this module, so it imports neither numpy nor onnxruntime.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from emulator.vertex.predictions import (
 )
 
 PROVIDER = "canned"
-#: What all files of a canned model may have together: their predictions are kept in memory.
+#: The limit for all files of a canned model together: their predictions are kept in memory.
 MOST_BYTES = 64 << 20
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -45,7 +45,7 @@ _MAX_FLOAT32 = 3.4028235e38
 
 @dataclass(frozen=True)
 class Failure:
-    """An instance that the file lets fail: a google.rpc code and a message."""
+    """An instance's failure as the file states it: a google.rpc code and a message."""
 
     code: int
     message: str
@@ -53,15 +53,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A line of a predictions file, given again as it is: where it stands, and its text before and after the
-    instance."""
+    """A line of a predictions file, which is returned unchanged.
+
+    where: its file and line number. before, after: its text before and after the instance.
+    """
 
     where: str
     before: str
     after: str
 
     def doubt(self, objective: Objective) -> str:
-        """What of the line the prediction schema does not allow, if anything."""
+        """The first part of the line that the prediction schema does not allow; "" if it allows all."""
         value = json.loads(self.line("{}"))
         try:
             _only_known(value)
@@ -71,7 +73,7 @@ class Recorded:
         return ""
 
     def line(self, instance_raw: str) -> str:
-        """The line for an instance, which is given as compact JSON."""
+        """The line for an instance; `instance_raw` is compact JSON."""
         return f"{self.before}{instance_raw}{self.after}"
 
 
@@ -80,7 +82,7 @@ Result = tuple[Prediction, ...] | Recorded | Failure
 
 @dataclass(frozen=True)
 class _Answer:
-    """One line. `segment` is None when it answers any segment of its videos."""
+    """One line. `segment` is None if it answers every segment of its videos."""
 
     video: str
     is_pattern: bool
@@ -108,15 +110,20 @@ class CannedModel:
         return len(self._answers)
 
     def doubts(self, objective: Objective) -> list[str]:
-        """What of the recorded lines is not in the prediction schema; they are given again nevertheless."""
+        """The faults of recorded lines by the prediction schema. These lines are returned nevertheless."""
         recorded = [answer.result for answer in self._answers if isinstance(answer.result, Recorded)]
         return [doubt for line in recorded if (doubt := line.doubt(objective))]
 
     def answer(
         self, content: str, segment: tuple[int, int | None], digest: Callable[[], str | None]
     ) -> Result:
-        """What the first line that fits says. `digest` gives the hash of the video's bytes, `sha256:…`, or
-        None when there is no such video."""
+        """The result of the first line that fits the video and segment, or a NOT_FOUND failure.
+
+        Args:
+            content: the instance's content.
+            segment: start and end in microseconds; the end is None for the video's end.
+            digest: gives the hash of the video's bytes, `sha256:…`, or None if there is no such video.
+        """
         for answer in self._answers:
             if answer.fits(content, segment, digest):
                 return answer.result
@@ -160,7 +167,7 @@ def load_canned(manifest: ModelManifest) -> CannedModel:
 def canned_files(manifest: ModelManifest) -> list[Path]:
     """The files that hold a canned model's lines, in their order.
 
-    Excludes the errors files of an output directory, and whatever is not a regular file.
+    Excludes the errors files of an output directory, and everything that is not a regular file.
     """
     path = manifest.folder / manifest.model.canned
     if not path.is_dir():
@@ -171,12 +178,16 @@ def canned_files(manifest: ModelManifest) -> list[Path]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a text, as a file in text mode has them."""
+    """Split a text into lines as a file in text mode does."""
     return iter(io.StringIO(text, newline=None))
 
 
 def check_lines(lines: Sequence[str], objective: Objective) -> int:
-    """Check lines as `load_canned` does; how many answers they are. Raises ValueError that names the line."""
+    """Check lines as `load_canned` does, and return the number of answers.
+
+    Raises:
+        ValueError: naming the line.
+    """
     return sum(1 for _ in _read("lines", lines, objective))
 
 
@@ -188,7 +199,7 @@ def _read(name: str, lines: Iterator[str] | Sequence[str], objective: Objective)
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise ValueError("it must be a JSON object")
-            if r"\ud" in line.lower():  # half of a character is JSON, but no text that could be written
+            if r"\ud" in line.lower():  # a lone surrogate is valid JSON, but cannot be written as UTF-8
                 json.dumps(value, ensure_ascii=False).encode()
             if "instance" in value and "prediction" in value:
                 yield _recorded(value, line.strip(), f"{name} line {number}")
@@ -201,7 +212,7 @@ def _read(name: str, lines: Iterator[str] | Sequence[str], objective: Objective)
 
 
 def _recorded(value: Mapping[str, Any], line: str, where: str) -> _Answer:
-    """A line as a service wrote it. Its schema may have grown, so what is unknown here is no error."""
+    """Read a line as a service wrote it. Unknown members are no error: its schema may have grown."""
     if "video" in value:
         raise ValueError("it must have either instance or video")
     if not isinstance(value["prediction"], list):
@@ -213,9 +224,9 @@ def _recorded(value: Mapping[str, Any], line: str, where: str) -> _Answer:
 
 
 def _span_of_member(text: str, name: str) -> tuple[int, int]:
-    """Where the value of a JSON object's member stands in its text; the last one if it is there twice.
+    """Start and end of a member's value in the text of a JSON object; of the last one if it occurs twice.
 
-    Raises ValueError for NaN and Infinity, which Python reads, and which are no JSON.
+    Raises ValueError for NaN and Infinity, which Python reads but which are not JSON.
     """
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     found, at = (0, 0), _after_blanks(text, 1)
@@ -300,7 +311,7 @@ def _predictions(value: Any, objective: Objective) -> tuple[Prediction, ...]:
 
 @dataclass(frozen=True)
 class _Members:
-    """The members of a prediction, and what messages call them."""
+    """The members of a prediction, and the path that messages show for them."""
 
     values: Mapping[str, Any]
     path: str
@@ -403,7 +414,7 @@ def _object(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """The hash of a file's bytes, as `video` of a line has it."""
+    """The hash of a file's bytes, in the form that `video` of a line takes."""
     import hashlib
 
     with open_regular(path) as file:

@@ -31,16 +31,16 @@ from emulator.vertex.parameters import ModelParameters, Objective
 from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
 
 GREEN = (80, 220, 60)
-#: How much of a clip is looked at again, for the best score, where nothing was found.
+#: Seconds from the segment's start that are searched for the best score and for the histogram.
 LOOKED_AT_S = 3
-#: Scores below it are not counted: grids of cells have thousands of them.
+#: Scores below this are not counted: heads with grid cells give thousands of them.
 FAINTEST = 0.02
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A frame with what was predicted at that moment drawn on it, as a PNG file."""
+    """A frame with the predictions of its moment drawn on it, as a PNG file."""
 
     time_us: int
     png: bytes
@@ -48,7 +48,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class ScoreBin:
-    """Detections with scores from `least` to `most`, and what becomes of them."""
+    """The number of detections with scores from `least` to `most`, and what the tracker does with them."""
 
     least: float
     most: float
@@ -58,7 +58,7 @@ class ScoreBin:
 
 @dataclass(frozen=True)
 class Report:
-    """What a model found in a clip, and what it cost."""
+    """The predictions of a model for a clip, and their cost."""
 
     provider: str
     video: VideoInfo
@@ -67,11 +67,11 @@ class Report:
     predictions: tuple[Prediction, ...]
     drawings: tuple[Drawing, ...]
     failure: str = ""
-    """Why there are no predictions, where the segment could not be predicted."""
+    """Why the segment could not be predicted; "" if it was."""
     best: Prediction | None = None
-    """Where nothing was found: what would be the most confident prediction without any threshold."""
+    """If nothing was found: the most confident prediction without any threshold."""
     scores: tuple[ScoreBin, ...] = ()
-    """How many detections of each score a detector has, and what its tracker does with them."""
+    """A detector's score histogram, and what its tracker does with each bin."""
 
     @property
     def found(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ def check(
     decoder: DecoderChoice = "auto",
     drawings: int = 6,
 ) -> Report:
-    """Predict on a clip with the model's own thresholds; up to `drawings` frames come back drawn.
+    """Predict on a clip with the model's own thresholds, and draw up to `drawings` frames.
 
     Raises:
         ModelUnusable: the model does not load, does not fit its manifest, or fails on a frame.
@@ -144,7 +144,7 @@ def _scores(
 
 
 def _fate(score: float, manifest: ModelManifest) -> str:
-    """What becomes of a detection of this score in a job that gives no confidenceThreshold."""
+    """What happens to a detection of this score in a job without a confidenceThreshold."""
     settings = manifest.tracker
     if score < manifest.output.min_score:
         return "dropped: below min_score"
@@ -182,7 +182,7 @@ def _best(
     provider: str,
     options: VideoOptions,
 ) -> Prediction | None:
-    """The most confident prediction near the segment's start when no threshold holds any back."""
+    """The most confident prediction near the segment's start, without any threshold."""
     open_wide = replace(
         manifest,
         output=replace(manifest.output, min_score=0.0),

@@ -1,7 +1,7 @@
-"""Video classification: scores of moments, joined for a whole segment, for its shots and for its seconds.
+"""Video classification: scores of moments, pooled for a segment, for its shots and for its seconds.
 
-A classifier looks at pictures (or clips) on the grid of the video, whatever the segments. Where shots are
-asked for, every frame is looked at as well, for cuts: so that a shot begins at the very frame.
+A classifier sees pictures (or clips) on the grid of the video, whatever the segments. If shots are asked for,
+every frame is also searched for cuts, so that a shot begins at the exact frame.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ from emulator.vertex.predictions import ClassificationPrediction
 
 SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
 SECOND_US = 1_000_000
-#: A sampling interval that every frame is nearest to some points of.
+#: A sampling interval so short that every frame is the nearest one to some grid points.
 EVERY_FRAME_US = 1
-#: How many small frames may wait for each thread that classifies, so that it need not wait for clips.
+#: Thumbnails that may wait for each classifying thread, so that the thread need not wait for clips.
 FRAMES_PER_THREAD = 16
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame, looked at for cuts: shown at `time_us`, the nearest one to the moments `first` to `last`."""
+    """A frame for cut detection. It is shown at `time_us` and is the nearest to moments `first` to `last`."""
 
     first: int
     last: int
@@ -78,7 +78,7 @@ class Classification:
         """See Predictor."""
         plan = self._model.batches.plan(asked)
         if parameters.shot_classification and plan.size > 1:
-            # Between two clips come many frames then, so that batches would hold hardly more than one.
+            # Many frames then come between two clips, so a batch would hardly ever hold more than one.
             return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
         return plan
 
@@ -109,7 +109,7 @@ class Classification:
             points=self._needed,
             state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
         )
-        # Shots need every frame, so that knowing the scores would save next to nothing.
+        # Shots need every frame, so cached scores would save next to nothing.
         codec = ScoresCodec() if recalls and not shots else None
         wanted = wanted_clips(self._grid, map(self._grid.inside, segments), self._behind(segments))
         with (
@@ -143,7 +143,7 @@ class Classification:
                         labels.add(scored_until, found_there)
                 progress.advance(min(scored_until, seen_until))
                 # A segment is finished once something behind it was seen: only then is the video known to be
-                # as long as that.
+                # that long.
                 for group in groups.finished(min(scored_until, seen_until)):
                     yield from _finish(group, footage)
             if not progress.cancelled():
@@ -152,7 +152,7 @@ class Classification:
                     yield from _finish(group, footage)
 
     def _needed(self, segment: Segment) -> tuple[int, int]:
-        """The moments of a video, first and last, that have a say in a segment."""
+        """The first and last moment of a video that matter to a segment."""
         earliest_us = self._moment_us(self._grid.inside(segment)[0])
         end_us = NO_END if segment.end_us is None else segment.end_us
         return min(segment.start_us, earliest_us), max(end_us - 1, earliest_us)
@@ -161,7 +161,7 @@ class Classification:
         return round(self._grid.moment_us(number))
 
     def _behind(self, segments: Sequence[Segment]) -> list[int]:
-        """One frame behind each segment says whether the video is as long as that."""
+        """One grid point behind each segment. A frame there proves that the video is that long."""
         step = self._grid.interval_us
         return sorted({-(-segment.end_us // step) for segment in segments if segment.end_us is not None})
 
@@ -183,8 +183,8 @@ class Classification:
     def _frames_and_clips(
         self, footage: ClipFootage, segments: Sequence[Segment]
     ) -> Generator[Clip | Seen, None, None]:
-        """Every frame of the segments, and the same clips as without: a frame is in a clip where it is the
-        nearest to a point of the grid."""
+        """Every frame of the segments, and the same clips as without shots. A frame goes into clips if it is
+        the nearest to a point of the grid."""
         assert footage.source is not None
         step = self._grid.interval_us
         wanted = [self._grid.inside(segment) for segment in segments]
@@ -204,7 +204,7 @@ class Classification:
 
 
 class _SegmentLabels:
-    """What is found in one segment, as scores and frames come in. Memory grows with the predictions alone."""
+    """Collects the labels of one segment from scores and frames. Memory grows with the predictions alone."""
 
     def __init__(self, segment: Segment, manifest: ModelManifest, parameters: ModelParameters) -> None:
         self._segment, self._manifest, self._parameters = segment, manifest, parameters
@@ -218,9 +218,9 @@ class _SegmentLabels:
         self._best = {kind: Best(parameters.max_predictions) for kind in (SEGMENT, SHOT, SECOND)}
 
     def add(self, time_us: int, scores: NDArray[np.float32]) -> None:
-        """Take the scores of a moment; they come in order."""
+        """Take the scores of a moment. Moments come in order."""
         if not self._within(time_us):
-            # It speaks for a segment that has no moment of its own.
+            # These scores serve a segment that has no moment of its own.
             self._before = scores
             return
         self._whole.add(scores)
@@ -234,13 +234,13 @@ class _SegmentLabels:
             self._settle()
 
     def see(self, frame: Seen, change: float) -> None:
-        """Take a frame of the segment, and how far it differs from the one before; in order."""
+        """Take a frame of the segment and its difference from the one before. Frames come in order."""
         if frame.last >= self._segment.start_us:
             self._cuts.add(frame.time_us, frame.first, frame.small, change)
             self._settle()
 
     def finish(self, video_end_us: int | None) -> list[Prediction]:
-        """Say that there is no more; all predictions. `video_end_us`: its end, if it was reached."""
+        """End the segment; return all predictions. `video_end_us`: the video's end, if it was reached."""
         start_us, end_us = self._segment.start_us, self._segment.end_us
         if self._whole.count == 0 and self._before is not None:
             self.add(start_us, self._before)
@@ -254,7 +254,7 @@ class _SegmentLabels:
         return [prediction for best in self._best.values() for prediction in best]
 
     def _settle(self) -> None:
-        """Give the scores to their shots, as far as it is known where these begin."""
+        """Assign scores to shots, as far as the starts of the shots are known."""
         while self._waiting and self._waiting[0][0] < self._cuts.settled_us:
             time_us, scores = self._waiting.popleft()
             while self._cuts.found and self._cuts.found[0].since_us <= time_us:

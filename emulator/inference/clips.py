@@ -1,4 +1,4 @@
-"""The clips of a video: which frames each one has, and how they are cut from the stream of samples."""
+"""The clips of a video: the frames of each clip, and how clips are cut from the stream of samples."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ ClipFootage = Footage[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ClipGrid:
-    """Clip n begins at grid point n * `step`; its scores speak of the moment `offset` points later.
+    """Clip n begins at grid point n * `step`; its scores describe the moment `offset` points later.
 
-    `margin` is how many clips before and after a segment have a say in the peaks inside it.
+    margin: the number of clips before and after a segment that affect the peaks inside it.
     """
 
     interval_us: int
@@ -50,7 +50,7 @@ class ClipGrid:
     offset: float
     margin: int
     is_stream: bool = False
-    """Whether no clip may begin before its segment: the states would come from there."""
+    """Whether a segment's clips must not begin before it, because states would leak in from there."""
 
     @classmethod
     def of(cls, manifest: ModelManifest) -> ClipGrid:
@@ -68,12 +68,12 @@ class ClipGrid:
 
     @property
     def spacing_us(self) -> int:
-        """Time between two clips."""
+        """Time between the starts of two neighbouring clips."""
         return self.step * self.interval_us
 
     @classmethod
     def for_classification(cls, manifest: ModelManifest) -> ClipGrid:
-        """The grid of a classifier: a clip's scores speak of its middle, and of nothing beside it."""
+        """The grid of a classifier: a clip's scores describe its middle, and nothing around it."""
         frames = manifest.input.frames
         return cls(
             interval_us=manifest.interval_us,
@@ -84,11 +84,11 @@ class ClipGrid:
         )
 
     def moment_us(self, number: float) -> float:
-        """The moment that a clip's scores speak of; between two clips for a fraction."""
+        """The moment that a clip's scores describe; a fractional number lies between two clips."""
         return (number * self.step + self.offset) * self.interval_us
 
     def clips(self, segment: Segment) -> tuple[int, int]:
-        """First and last clip that a segment needs; none whose moment is before the video."""
+        """First and last clip that a segment needs. Clips whose moment is before the video are left out."""
         first = math.floor(self._number(max(0, segment.start_us))) - self.margin
         last = NO_END if segment.end_us is None else math.ceil(self._number(segment.end_us)) + self.margin
         if self.is_stream:
@@ -102,18 +102,18 @@ class ClipGrid:
         return first, max(first, last)
 
     def last_clip(self, last_point: int) -> int:
-        """The last clip of a video that has this last grid point: one whose moment lies in it."""
+        """The last clip whose moment lies inside a video that has this last grid point."""
         last = math.floor((last_point - self.offset) / self.step) + 1
         while last * self.step + self.offset > last_point:
             last -= 1
         return last
 
     def last_point_of(self, number: int) -> int:
-        """The last grid point that a clip has a frame of."""
+        """The last grid point from which a clip has a frame."""
         return number * self.step + self.frames - 1
 
     def look(self, batch: int) -> str:
-        """What scores depend on besides the graph: which frames are in a clip."""
+        """The choice of frames that scores depend on besides the graph, as text for the cache's key."""
         return f"clips of {self.frames} every {self.step} in batches of {batch}"
 
     def span(self, clips: tuple[int, int]) -> tuple[int, int | None]:
@@ -122,7 +122,7 @@ class ClipGrid:
         start_us = max(0, first * self.step) * self.interval_us
         if last >= NO_END:
             return start_us, None
-        # Frames before the video are copies of its first one, so that one is needed at least.
+        # Frames before the video are copies of its first one, so at least that one is needed.
         return start_us, max(0, last * self.step + self.frames - 1) * self.interval_us + 1
 
     def _number(self, time_us: int) -> float:
@@ -145,7 +145,7 @@ class ClipCutter:
         self.end_point = -1
 
     def cut(self, samples: Generator[Sample[Picture], None, None]) -> Generator[Clip, None, None]:
-        """Yield each wanted clip once, in order. Takes the samples over and closes them."""
+        """Yield each wanted clip once, in order. Owns the samples, and closes them."""
         with closing(samples):
             for sample in samples:
                 yield from self.add(sample)
@@ -164,7 +164,7 @@ class ClipCutter:
             self._forget(point)
 
     def finish(self) -> Iterator[Clip]:
-        """The video has ended: its last frame stands in for those that the remaining clips lack."""
+        """End the video: its last frame replaces those that the remaining clips lack."""
         grid = self._grid
         while self._next is not None and grid.step * self._next + grid.offset <= self.end_point:
             yield self._clip(self._next)
@@ -193,7 +193,7 @@ def spans(grid: ClipGrid, wanted: Iterable[Range]) -> list[Span]:
 
 
 def wanted_clips(grid: ClipGrid, clips: Iterable[Range], behind: Sequence[int] = ()) -> Wanted:
-    """The scores of these clips, and whether the video goes on at some points of the grid."""
+    """The scores of these clips, and frames at the grid points of `behind`, which prove its length."""
     results = Points(clips)
     looked_at = [
         *spans(grid, results.ranges),
@@ -213,6 +213,6 @@ def clips_of(
 
 
 def take_scores(footage: ClipFootage, one: Clip | Scored) -> None:
-    """Hear of a clip's scores, if it has its own. See `Footage.take`."""
+    """Pass a clip's scores to `Footage.take`; a stream's clip has none yet."""
     if isinstance(one, Scored):
         footage.take(Sample(one.number, one.number, one.number, one.scores))

@@ -1,4 +1,4 @@
-"""What every decoder shares: honest times, checked seeks, damage that does not end a video."""
+"""The common part of all decoders: correct times, checked seeks, and damage that does not end a video."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEEK_MARGIN_US = 250_000
 # Containers that count milliseconds (WebM) jitter by one.
 _JITTER_US = 2_000
 _MILLISECOND_US = 1_000
-# Frames that codecs hold back at most to bring them into order.
+# Codecs hold back at most this many frames to reorder them.
 REORDER_FRAMES = 16
 # Level 6.2 of AV1, the largest of any codec: 430 MB as a picture.
 _MAX_PIXELS = 16_384 * 8_704
@@ -42,10 +42,10 @@ class VideoInfo:
 
 
 class Decoder(ABC):
-    """Stands on one frame of a video, at `time_us` after the video's start, and steps forward or seeks.
+    """Stays at one frame of a video, `time_us` after the video's start; steps forward or seeks.
 
-    `threads` are the codec's own; 0 means twice the cores. `check` is called before each frame that is
-    decoded, however many of them a step or a seek takes: what it raises ends that.
+    threads: codec threads; 0 means twice the cores. check: called before each frame that is decoded, also
+    within a step or a seek; an exception from it ends that step or seek.
     """
 
     def __init__(self, path: Path, container: Container, threads: int, check: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ class Decoder(ABC):
         self._interval_us: int | None = None  # between this frame and the one before, where both were seen
         self.sound_frames = REORDER_FRAMES  # since the last damage
         self.damaged = 0
-        """How often something was found that cannot be decoded."""
+        """How many times something could not be decoded."""
         self._at_start = False
         self.time_us = 0
         try:
@@ -75,7 +75,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Lets go of the file, if it is open."""
+        """Releases the file, if it is open."""
 
     @abstractmethod
     def _read_info(self) -> VideoInfo: ...
@@ -89,19 +89,19 @@ class Decoder(ABC):
 
     @abstractmethod
     def _time_ms(self) -> float | None:
-        """The decoder's time of this frame after the start of its stream; None if it has none."""
+        """The decoder's time of this frame, in ms after the start of its stream; None if it has none."""
 
     @abstractmethod
     def _jump(self, moment_us: int) -> bool:
-        """Goes near a moment (by the decoder's time, in microseconds) and decodes a frame there."""
+        """Seeks near a moment (decoder's time, microseconds) and decodes a frame there; False if it fails."""
 
     @abstractmethod
     def retrieve(self) -> Frame:
-        """This frame's picture; all have the size of the first."""
+        """This frame's picture. All pictures have the size of the first."""
 
     @abstractmethod
     def _lack(self) -> str:
-        """Why no frame can be decoded, if the file is whole."""
+        """Why no frame can be decoded although the file is complete."""
 
     def close(self) -> None:
         """Releases the file and the codec's memory; the next step or seek opens the video again."""
@@ -109,7 +109,7 @@ class Decoder(ABC):
         self._is_open = False
 
     def grab(self) -> bool:
-        """Steps to the next frame; False, and no step, at the end."""
+        """Steps to the next frame. Returns False at the end, without a step."""
         if not self._is_open:
             self._rewind()
         stale_frames = 0
@@ -119,7 +119,7 @@ class Decoder(ABC):
                 reported_ms = self._reported_ms + self._average_us / 1000
             time_us = round((reported_ms - self._origin_ms) * 1000)
             if time_us <= self.time_us:
-                # Behind damage a frame may come out that was due long before. But joined MPEG-TS files start
+                # After damage an overdue frame may come out, and is skipped. But joined MPEG-TS files start
                 # their times again.
                 stale_frames += 1
                 if stale_frames <= REORDER_FRAMES:
@@ -131,27 +131,32 @@ class Decoder(ABC):
         return False
 
     def may_be_nearest(self, moment_us: int) -> bool:
-        """Whether this frame is the nearest if the next one comes after the same interval as this did."""
+        """Whether this frame is the nearest to a moment, if the next one follows at the same interval."""
         return self._interval_us is None or 2 * (moment_us - self.time_us) <= self._interval_us + _JITTER_US
 
     def end_us(self) -> int:
-        """Until when the last frame, on which this stands, answers for moments that nothing follows.
+        """The time up to which the last frame, the current one, answers for moments without a later frame.
 
-        One millisecond less than until it ceases to be shown: where a container rounds to milliseconds, a
+        It is one millisecond less than the end of its display: some containers round to milliseconds, and a
         video of two seconds must not reach its third.
         """
         return max(self.time_us + 1, self._shown_until_us() - _MILLISECOND_US)
 
     def length_us(self) -> int:
-        """When the last frame, on which this stands, ceases to be shown: the container's word for it, where
-        that agrees to a millisecond."""
+        """When the display of the last frame, the current one, ends.
+
+        It is the container's duration, if that agrees with the frame's end within a millisecond.
+        """
         until_us, stated_us = self._shown_until_us(), self.info.duration_us
         agree = stated_us is not None and abs(stated_us - until_us) <= _MILLISECOND_US
         return stated_us if stated_us is not None and agree else until_us
 
     def _shown_until_us(self) -> int:
-        """The last frame lasts as long as the container says. If it does not, or more should follow, as long
-        as the one before it, at most the average."""
+        """When the display of the last frame ends: as stated by the container, or estimated.
+
+        The estimate is used if the container says nothing, or if more frames should follow. The last frame
+        then lasts as long as the one before it, at most the average.
+        """
         stated_us = self._stated_end_us()
         if stated_us is not None and stated_us > self.time_us and self.why_it_ends_early() is None:
             return stated_us
@@ -163,11 +168,11 @@ class Decoder(ABC):
         return self.time_us + round(min(self._interval_us or self._average_us, self._average_us))
 
     def _stated_end_us(self) -> int | None:
-        """When the last frame ceases to be shown, by what the container says."""
+        """When the display of the last frame ends by the container's data; None if it does not say."""
         return self.container.track.end_us
 
     def why_it_ends_early(self) -> str | None:
-        """What is known, at the last frame, about frames that should follow."""
+        """At the last frame: why frames that should follow are missing; None if none are."""
         last_us = self.container.track.last_us
         if last_us is not None and self.time_us + _JITTER_US >= last_us:
             return None
@@ -175,18 +180,18 @@ class Decoder(ABC):
         return self.container.cut_short or damaged
 
     def approach(self, moment_us: int, walk_us: int) -> None:
-        """Moves close to a moment that is further ahead than `walk_us`, where the container allows."""
+        """Moves close to a moment that is more than `walk_us` ahead, if the container allows it."""
         if not self._is_open:
             self._rewind()
         if self._can_seek and moment_us - self.time_us > walk_us:
             self.seek(moment_us)
 
     def seek(self, moment_us: int) -> None:
-        """Stands on a frame at or before a moment (or on the first), near it where the container allows.
+        """Moves to a frame at or before a moment (or to the first), near it if the container allows.
 
-        Decoders may land anywhere (OpenCV turns times into frame numbers by the average rate, FFmpeg drops
-        leading pictures), but the time that they report of a frame is right: a landing after the moment is
-        seen, and tried again from further ahead.
+        Decoders may land anywhere: OpenCV converts times to frame numbers by the average rate, and FFmpeg
+        drops leading pictures. But the time that they report for a frame is right. So a landing after the
+        moment is noticed, and tried again from an earlier time.
         """
         margin_us = _SEEK_MARGIN_US
         while self._can_seek and margin_us < moment_us and self._is_open:
@@ -210,8 +215,9 @@ class Decoder(ABC):
             raise VideoUnreadable(f"No frame of the video can be decoded: {cause}. {CONVERT}")
         self._is_open = True
         reported_ms = self._time_ms() or 0.0
-        # An mp4 or mkv states where its track starts. An avi has no times of presentation, and with B-frames
-        # all come out late; a stream may be cut into a group of pictures: these start with what is decoded.
+        # MP4 and MKV state where their track starts. AVI has no presentation times, and with B-frames all
+        # come out late; a stream may be cut inside a group of pictures. These start with the first decoded
+        # frame.
         self._origin_ms = 0.0 if self.container.name in ("mp4", "matroska") else reported_ms
         self._stand(reported_ms, round((reported_ms - self._origin_ms) * 1000), interval_us=None)
         self._at_start = True
@@ -224,7 +230,7 @@ class Decoder(ABC):
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises `VideoUnreadable` for pictures of no size, or of one that no codec has."""
+    """Raises `VideoUnreadable` for pictures without a size, or larger than any codec allows."""
     if width * height == 0:
         raise VideoUnreadable(f"No size of the pictures is found at the start of the video. {CONVERT}")
     if width * height > _MAX_PIXELS:

@@ -1,4 +1,4 @@
-"""How videos are to be decoded, and how one was. Imports no numpy: the server speaks of it, too."""
+"""Options for decoding videos, and the report of how one was decoded. The server uses it: no numpy here."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ EXTRA = 'pip install "vertex-batch-emulator[av]"'
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """`decoder`: see the setting. `strict`: a video of which not all decodes is an error."""
+    """decoder: see the setting. strict: a video that is not completely decodable is an error."""
 
     decoder: DecoderChoice = "auto"
     strict: bool = False
 
 
-#: How videos are decoded where nobody says.
+#: The default options.
 USUAL = VideoOptions()
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """The library that decoded a video, with its version, and what is worth knowing about the outcome.
+    """The library that decoded a video, with its version, and warnings for the user.
 
-    The results for `kept` of the `of` grid points came from the prediction cache; zeros where it is off.
+    The prediction cache had the results for `kept` of the `of` grid points; both are 0 if it is off.
     """
 
     decoder: str
@@ -39,5 +39,5 @@ class Decoding:
 
 
 def av_is_installed() -> bool:
-    """Say whether the extra `av` is there."""
+    """Whether the extra `av` is installed."""
     return importlib.util.find_spec("av") is not None

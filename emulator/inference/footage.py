@@ -1,4 +1,4 @@
-"""One video on its way through a predictor: what is known of it already, and what has to be decoded."""
+"""One video on its way through a predictor: its known (cached) results, and the frames still to decode."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Sampled = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a predictor asks of a video: results, by number, and the frames that they are made of.
+    """The results that a predictor needs from a video, by number, and the frames that they are made from.
 
-    `last_result` gives the last result that there is in a video with that last point, `last_point` the last
-    frame that a result is made of; `behind` are points where it matters whether the video goes on.
+    last_result: maps a video's last point to its last result. last_point: maps a result to the last frame
+    that it is made from. behind: points where it matters whether the video goes on.
     """
 
     results: Points
@@ -39,10 +39,11 @@ class Wanted:
 
 
 class Footage(Generic[T]):
-    """A context manager. Without a recall, or with one that knows nothing, all is decoded.
+    """The known results of a video, and the source for the others. A context manager.
 
-    `missing` are the results that are to be made from `source`; None: all of them, and the same frames are
-    sampled as ever. `source` is None where nothing is missing: then the video is not even opened.
+    Without a recall, or with one that knows nothing, everything is decoded. missing: the results to make from
+    `source`; None means all of them, and then the same frames are sampled as without a cache. source: None if
+    nothing is missing; the video is then not even opened.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class Footage(Generic[T]):
         progress: Progress,
         recall: Recall[T] | None,
     ) -> None:
-        """Look up what is known. Raises VideoUnreadable."""
+        """Look up the known results. Raises VideoUnreadable."""
         self._wanted, self._progress, self._recall = wanted, progress, recall
         self._facts = recall.facts if recall else None
         self._within = self._covered = Points(())
         self.behind = tuple(wanted.behind)
-        """Points that are still to be looked at for whether the video goes on there."""
+        """Points that must still be decoded to see whether the video goes on there."""
         self._kept = self._of = 0
         self._saw_last = False
         self._told: tuple[int, int | None] = (0, None)
@@ -120,11 +121,11 @@ class Footage(Generic[T]):
 
     @property
     def to_make(self) -> Points:
-        """The results that are to be made from the source."""
+        """The results to make from the source."""
         return self._wanted.results if self.missing is None else self.missing
 
     def interrupt(self) -> None:
-        """End a sampling under way; from any thread."""
+        """End the current sampling. May be called from any thread."""
         if self.source is not None:
             self.source.interrupt()
 
@@ -134,8 +135,13 @@ class Footage(Generic[T]):
         decode: Callable[[FrameSource], Generator[Item, None, None]],
         place: Callable[[Item], Range],
     ) -> Generator[Item, None, None]:
-        """All that is wanted in order: what is known, as `known` gives it, and what `decode` makes of the
-        source, by the first and last number that `place` tells of each."""
+        """All wanted items in order, known and decoded ones.
+
+        Args:
+            known: turns a known result into an item.
+            decode: makes the other items from the source.
+            place: gives the first and last number of an item, to sort by.
+        """
         if self.missing is None or self._recall is None:
             assert self.source is not None
             yield from decode(self.source)
@@ -154,7 +160,7 @@ class Footage(Generic[T]):
             yield from decode(self.source)
 
     def _tell(self, number: int | None) -> None:
-        """Tell how many points are done, up to that result or all of them."""
+        """Report the number of finished points: those up to that result, or all of them for None."""
         frames, end = self._wanted.frames, self.end or (self._facts and self._facts.end)
         end_us = end.reach_us + 1 if end else self.duration_us
         total = frames.count(end_us)
@@ -167,10 +173,10 @@ class Footage(Generic[T]):
             self._progress.sampled(*told)
 
     def take(self, sample: Sample[T]) -> None:
-        """Hear of a result, known or new; they come in order.
+        """Take a result, known or new. Results come in order.
 
         Raises:
-            Unrecallable: the video is damaged, so that what is known of it does not do.
+            Unrecallable: the video is damaged, so its known results must not be used.
         """
         self.check()
         if self._recall is None:
@@ -185,13 +191,13 @@ class Footage(Generic[T]):
             self._recall.learn(sample)
 
     def check(self) -> None:
-        """Raise Unrecallable where a part is known of a video that turns out to be damaged."""
+        """Raise Unrecallable if known results are used of a video that turns out to be damaged."""
         if self.missing is not None and self.source is not None and not self.source.is_sound:
             raise Unrecallable
 
     @property
     def end(self) -> VideoEnd | None:
-        """The video's end, if it was reached, or would have been without what is known."""
+        """The video's end, if it was reached, or would have been reached without the known results."""
         if self.source is not None and (self.missing is None or self.source.end is not None):
             return self.source.end
         facts = self._facts
@@ -202,7 +208,7 @@ class Footage(Generic[T]):
         return facts.end if self._saw_last or beyond is not None else None
 
     def last_point(self, seen: int) -> int:
-        """The video's last point, if its end was reached; `seen` is the last one that was decoded."""
+        """The video's last point, if its end was reached; else `seen`, the last one that was decoded."""
         end = self.end
         if self.missing is None or end is None:
             return seen
@@ -210,12 +216,12 @@ class Footage(Generic[T]):
 
     @property
     def end_us(self) -> int | None:
-        """When the video ends, as far as that is known."""
+        """The video's end, in microseconds; None if it is not known."""
         return self.end.end_us if self.end else None
 
     @property
     def duration_us(self) -> int | None:
-        """What the container says of its length."""
+        """The video's length as its container states it; None if it does not."""
         if self.source is not None:
             return self.source.info.duration_us
         return self._facts.duration_us if self._facts else None
@@ -227,7 +233,7 @@ class Footage(Generic[T]):
 
     @property
     def decoding(self) -> Decoding:
-        """How the video was decoded, now or when it was."""
+        """How the video was decoded, now or when its results were cached."""
         facts = self._facts
         if self.missing is None or facts is None:
             assert self.source is not None
@@ -242,7 +248,7 @@ class Footage(Generic[T]):
 
 @contextmanager
 def _unrecallable() -> Iterator[None]:
-    """Without what is known, something else may be told of a video that cannot be read."""
+    """Turn VideoUnreadable into Unrecallable: a run without known results may report another error."""
     try:
         yield
     except VideoUnreadable as error:
@@ -250,8 +256,7 @@ def _unrecallable() -> Iterator[None]:
 
 
 def with_recall(predict: Callable[[bool], Answers]) -> Answers:
-    """The answers of a prediction that may recall things, and of one that may not for what is left where the
-    first cannot go on."""
+    """The answers of a run that may use known results; if it must stop, the rest come from one without."""
     answered: set[int] = set()
     try:
         with closing(predict(True)) as answers:

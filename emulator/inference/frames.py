@@ -1,4 +1,4 @@
-"""A decoded frame: its whole picture, or one of another size made from what the decoder gave."""
+"""A decoded frame: its whole picture, or a scaled one that is made from the decoder's data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
-#: Frames that are so many times larger than what is asked for are halved first, which averages their pixels.
+#: A frame that is more than this many times too large is halved first, which averages its pixels.
 HALVED_FROM = 4.0
 
 
@@ -30,7 +30,7 @@ class Frame(Protocol):
 
 
 class PackedFrame:
-    """A frame that is there as a BGR picture."""
+    """A frame that the decoder gives as a BGR picture."""
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
@@ -43,9 +43,9 @@ class PackedFrame:
     def scaled(self, width: int, height: int, *, gray: bool = False) -> Picture:
         """See Frame.
 
-        Linear, as it is fast and what detectors are trained with. By itself it would skip most pixels of
-        a frame that shrinks a lot, and thin or textured things would flicker; halving looks at them all, at a
-        tenth of what INTER_AREA costs.
+        Linear interpolation is fast, and detectors are trained with it. But it skips most pixels of a frame
+        that shrinks a lot, so that thin or textured things would flicker. Halving uses all pixels, at a
+        tenth of the cost of INTER_AREA.
         """
         picture = self._picture
         if gray:
@@ -58,9 +58,9 @@ class PackedFrame:
 
 @dataclass(frozen=True)
 class Colours:
-    """How samples become BGR: red's and blue's share of luma (ITU-T H.273), range, and bits a sample.
+    """How samples become BGR: weights of red and blue in luma (ITU-T H.273), range, and bits a sample.
 
-    `shift` says how many bits lie below the sample's own (P010).
+    shift: the number of padding bits below the sample's own (P010).
     """
 
     red: float
@@ -70,7 +70,7 @@ class Colours:
     shift: int = 0
 
     def matrix(self) -> NDArray[np.float32]:
-        """Takes Y, U and V in 8 bits to B, G and R (3, 4)."""
+        """The matrix (3, 4) that turns Y, U and V in 8 bits into B, G and R."""
         green = 1 - self.red - self.blue
         luma, chroma, black = (1.0, 1.0, 0.0) if self.full_range else (255 / 219, 255 / 224, 16.0)
         to_red, to_blue = 2 * (1 - self.red) * chroma, 2 * (1 - self.blue) * chroma
@@ -83,15 +83,16 @@ class Colours:
 
     @property
     def divisor(self) -> int:
-        """What takes a stored sample to 8 bits."""
+        """The divisor that turns a stored sample into 8 bits."""
         return 1 << (self.bits - 8 + self.shift)
 
 
 class PlanarFrame:
     """A frame as planes of luma and chroma, which are resized before they are converted.
 
-    `chroma` are the planes of U and V, smaller by `reduced` (in width, in height), or none in grey video;
-    `size` is the frame's own, before `turns` clockwise quarters; `shown` the one that the video has.
+    chroma: the planes of U and V, smaller by the factors `reduced` (width, height); empty for grey video.
+    turns: clockwise quarter turns that make the frame upright. shown: the size that the video has, if it
+    differs from the frame's own after these turns.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class PlanarFrame:
         size = (height, width) if self._turns % 2 else (width, height)
         luma = self._eight_bits(shrunk(self._luma, size))
         if not self._chroma:
-            # Grey has no matrix, but a range.
+            # Grey needs no matrix, but has a range.
             chroma = [np.full_like(luma, 128)] * 2
         else:
             chroma = [self._eight_bits(self._chroma_at(plane, size)) for plane in self._chroma]
@@ -133,7 +134,7 @@ class PlanarFrame:
         height, width = self._luma.shape
         if plane.shape[1] * self._reduced[0] == width and plane.shape[0] * self._reduced[1] == height:
             return shrunk(plane, size)
-        # The last column or row of an odd size stands for half as many pixels as the others.
+        # With an odd size, the last column or row covers half as many pixels as the others.
         across, down = width / self._reduced[0] / size[0], height / self._reduced[1] / size[1]
         map_x = np.arange(size[0], dtype=np.float32)[None, :].repeat(size[1], 0) * across + (across - 1) / 2
         map_y = np.arange(size[1], dtype=np.float32)[:, None].repeat(size[0], 1) * down + (down - 1) / 2
@@ -147,8 +148,8 @@ class PlanarFrame:
 
 
 def shrunk(plane: Plane, size: tuple[int, int]) -> Plane:
-    """A plane at another size. One that is far larger goes there by a size between, so that more of its
-    samples count; each step reads four samples for one."""
+    """A plane at another size. A much larger one is halved first, so that more of its samples count; each
+    step reads four samples for one."""
     while min(plane.shape[1] / size[0], plane.shape[0] / size[1]) > HALVED_FROM:
         half = (plane.shape[1] // 2, plane.shape[0] // 2)
         plane = np.asarray(cv2.resize(plane, half, interpolation=cv2.INTER_LINEAR))

@@ -1,7 +1,7 @@
-"""The plain tracker (Bochinski et al., AVSS 2017): a detection goes on with the track it overlaps most.
+"""The plain tracker (Bochinski et al., AVSS 2017): a detection continues the track that it overlaps most.
 
-It expects nothing of how objects move: right where they overlap themselves from sample to sample, and easy to
-predict by hand.
+It does not predict motion. It is right if objects overlap themselves from sample to sample, and its results
+are easy to work out by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from emulator.inference.manifest import TrackerSection
 
 
 class IouTracker:
-    """Follows the objects of one segment, as ByteTrack does; of its settings it has `low`, `new`, `match_iou`
+    """Tracks the objects of one segment, as ByteTrack does. It uses the settings `low`, `new`, `match_iou`
     and `buffer`."""
 
     def __init__(self, settings: TrackerSection) -> None:
@@ -32,10 +32,10 @@ class IouTracker:
         self._boxes: Floats = np.zeros((4, 0))  # rows centre x, centre y, width, height
 
     def update(self, found: Detections, time_us: int) -> Ints:
-        """Take the detections of the next frame; return the track id of each, or 0 where it has none.
+        """Take the detections of the next frame. Return the track id of each, or 0 if it has none.
 
-        Times must increase. A track that the frame before did not show and that has not been seen for the
-        settings' `buffer` is never continued.
+        Times must increase. A track ends if the frame before did not show it and it has not been seen for the
+        settings' `buffer`.
         """
         if self._time_us is not None and time_us <= self._time_us:
             raise ValueError(f"time {time_us} us is not after {self._time_us} us")
@@ -53,7 +53,7 @@ class IouTracker:
         return ids
 
     def _matches(self, found: Detections, boxes: Floats) -> tuple[Ints, Ints]:
-        """Indices of the tracks that go on and of their detections, for the greatest total overlap."""
+        """Indices of the continued tracks and of their detections, for the greatest total overlap."""
         overlap, least = iou(corners(self._boxes), corners(boxes)), self._settings.match_iou
         tracks, seen = pairs(overlap, least)
         fit = (self._classes[tracks] == found.classes[seen]) & (found.scores[seen] >= self._settings.low)

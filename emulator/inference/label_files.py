@@ -1,6 +1,6 @@
-"""Reads files of labels in the forms that frameworks write them; what has no certain reading is refused.
+"""Reads label files in the forms that frameworks write. A file without a certain reading is refused.
 
-Imported by the server, so neither numpy nor a parser of YAML at import.
+The server imports this module, so it imports no numpy, and a YAML parser only when needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from emulator.files import cause, read_bounded
 MOST_LABELS_BYTES = 4 << 20
 MOST_LABELS = 100_000
 
-#: Where JSON and YAML keep the names: Hugging Face, Ultralytics, COCO, torchvision's folders.
+#: The keys of the names in JSON and YAML: Hugging Face, Ultralytics, COCO, torchvision's folders.
 _KEYS = ("id2label", "names", "categories", "labels", "classes", "label2id", "class_to_idx")
 _NAME_COLUMNS = (
     "display_name",
@@ -42,8 +42,10 @@ class LabelsUnreadable(ValueError):
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:
-    """The labels in a file, in the order of their classes: one a line, numbered or not, or in JSON, YAML, CSV
-    or a label map of TensorFlow (pbtxt).
+    """The labels in a file, in the order of their classes.
+
+    The file holds one label a line, numbered or not, or is JSON, YAML, CSV or a label map of TensorFlow
+    (pbtxt).
 
     Raises:
         LabelsUnreadable: see there.
@@ -66,8 +68,10 @@ def read_label_file(path: Path) -> tuple[str, ...]:
 
 
 def listed(value: Any) -> tuple[str, ...] | None:
-    """Names from a list, or from a table of numbers and names (either way round); None where there are none,
-    or where the numbers are not 0, 1, 2 and so on."""
+    """Names from a list, or from a table of numbers and names (in either direction).
+
+    None if there are no names, or if the numbers are not 0, 1, 2 and so on.
+    """
     if isinstance(value, Mapping):
         pairs = [(number, name) for number, name in value.items() if _is_number(number)]
         if len(pairs) != len(value):
@@ -81,7 +85,7 @@ def listed(value: Any) -> tuple[str, ...] | None:
 
 
 def is_name(value: object) -> bool:
-    """Whether it can be a line of labels.txt."""
+    """Whether a value can be a line of labels.txt."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return False
     text = str(value).strip()
@@ -121,7 +125,7 @@ def _from_yaml(text: str, path: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        # BaseLoader makes texts of everything: a label may be called "no" or "1.0".
+        # BaseLoader reads everything as text: a label may be called "no" or "1.0".
         document = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LabelsUnreadable(f"the labels in {path} cannot be read as YAML: {error}") from error
@@ -142,7 +146,7 @@ def _from_document(document: Any, path: Path) -> tuple[str, ...]:
 
 
 def _of_categories(value: Any, path: Path) -> tuple[str, ...] | None:
-    """The names of COCO's `categories`, tables with `id` and `name`; None where it is another list."""
+    """The names of COCO's `categories`, tables with `id` and `name`; None if it is another list."""
     if not isinstance(value, list) or not all(isinstance(one, Mapping) and "name" in one for one in value):
         return None
     if not all(is_name(one["name"]) and _is_number(one.get("id", 0)) for one in value):
@@ -161,7 +165,7 @@ def _of_categories(value: Any, path: Path) -> tuple[str, ...] | None:
 
 
 def _from_label_map(text: str, path: Path) -> tuple[str, ...]:
-    """A label map of TensorFlow: `item { id: 1 name: "person" }`; numbers that it leaves out get a name."""
+    """Read a TensorFlow label map: `item { id: 1 name: "person" }`. Missing numbers get a made-up name."""
     numbered: dict[int, str] = {}
     bare = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
     for item in _ITEM.findall(bare):
@@ -183,7 +187,7 @@ def _from_label_map(text: str, path: Path) -> tuple[str, ...]:
 
 
 def _from_table(text: str, path: Path) -> tuple[str, ...]:
-    """A CSV file with a header, or whose rows are a name, or a number and a name."""
+    """Read a CSV file with a header, or one whose rows are a name, or a number and a name."""
     try:
         dialect = csv.excel_tab if "\t" in text.partition("\n")[0] else csv.excel
         rows = [row for row in csv.reader(text.split("\n"), dialect, strict=True) if any(map(str.strip, row))]
@@ -241,7 +245,7 @@ def _from_lines(lines: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The names, unless one is empty: after it all numbers would shift."""
+    """The names. Refuses an empty one, because all numbers after it would shift."""
     if not names or not all(names):
         where = f"has an empty line {list(names).index('') + 1}" if names else "is empty"
         raise LabelsUnreadable(f"{path} {where}; {_ONE_A_LINE}")
@@ -258,7 +262,7 @@ def _gapless(pairs: Iterable[tuple[int, str]], path: Path) -> Sequence[str]:
 
 
 def _ordered(pairs: Iterable[tuple[int, Any]], first: Sequence[int] = (0, 1)) -> list[Any] | None:
-    """What the numbers belong to, in their order; None where they have gaps or do not begin with `first`."""
+    """The values in the order of their numbers; None if these have gaps or do not begin with `first`."""
     taken = list(pairs)
     numbered = dict(taken)
     for start in first:

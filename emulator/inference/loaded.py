@@ -1,4 +1,4 @@
-"""A model that is loaded: what every predictor starts from, whatever it predicts."""
+"""A loaded model: the common base of all predictors."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from emulator.inference.video import FrameSource
 
 
 class Head(Protocol):
-    """Reads a graph's outputs, those of one call."""
+    """Interprets a graph's outputs of one call."""
 
     names: list[str]
-    """The outputs that it wants."""
+    """The names of the outputs that it needs."""
     one_item_a_row: bool
-    """Whether the first axis of each of these is the picture's or clip's place in its batch."""
+    """Whether the first axis of each of these outputs counts the items of a batch."""
 
     def decode(self, outputs: Sequence[Any], /) -> Any:
-        """Their meaning. Raises ModelUnusable."""
+        """The meaning of the outputs. Raises ModelUnusable."""
 
 
 H = TypeVar("H", bound=Head)
@@ -57,7 +57,7 @@ class LoadOptions:
 
 
 class LoadedModel(Generic[H]):
-    """A graph that runs, with its input, its head, and its batches. One run has proved that they fit."""
+    """A graph that runs, with its input, its head and its batches. A trial run has shown that they fit."""
 
     def __init__(
         self, manifest: ModelManifest, head: Callable[[ModelManifest, OnnxModel], H], options: LoadOptions
@@ -90,15 +90,15 @@ class LoadedModel(Generic[H]):
 
     @property
     def is_stream(self) -> bool:
-        """Whether clips have to come in order, each with the states that the one before left."""
+        """Whether clips must come in order, each with the states that the one before left."""
         return bool(self._states)
 
     def advance(
         self, pictures: Sequence[Picture], states: Mapping[str, NDArray[Any]]
     ) -> tuple[list[NDArray[Any]], dict[str, NDArray[Any]]]:
-        """The wanted outputs for a clip of a stream, and its states after it.
+        """The wanted outputs for a clip of a stream, and the states after it.
 
-        Without `states` they are zero.
+        An empty `states` stands for zeros.
 
         Raises:
             ModelUnusable: the graph failed.
@@ -111,8 +111,10 @@ class LoadedModel(Generic[H]):
     def footage(
         self, video: Path, wanted: Wanted, progress: Progress, codec: Codec[T] | None, *, look: str
     ) -> Footage[T]:
-        """What is to be seen of a video, decoded as the options say, or known from before if there is a
-        codec. `look` tells what results depend on besides the model. Raises VideoUnreadable."""
+        """A video's footage: cached results if there is a codec, the rest decoded as the options say.
+
+        look: all that results depend on besides the model, as text. Raises VideoUnreadable.
+        """
         recall = None
         if self._cache and self._digest and codec:
             recall = self._recall(self._cache, video, progress, codec, f"{wanted.frames.interval_us} {look}")
@@ -126,7 +128,7 @@ class LoadedModel(Generic[H]):
     def _recall(
         self, cache: PredictionCache, video: Path, progress: Progress, codec: Codec[T], look: str
     ) -> Recall[T] | None:
-        """None where nothing can be known of a video, or is not to be."""
+        """The recall for a video; None if known results cannot or must not be used."""
 
         def check() -> None:
             progress.alive()
@@ -157,7 +159,7 @@ def _graph_state(graph: Path) -> GraphDigest | None:
 
 @cache
 def decoding_libraries() -> str:
-    """The versions of all that has a say in a picture."""
+    """The versions of all libraries that affect a picture."""
     av = metadata.version("av") if av_is_installed() else "none"
     build = hashlib.sha256(cv2.getBuildInformation().encode()).hexdigest()
     return f"OpenCV {cv2.__version__} {build} PyAV {av} numpy {np.__version__}"

@@ -1,7 +1,8 @@
 """Reads `model.toml`, the file that says how a model's ONNX graph is fed and what its outputs mean.
 
 The dataclasses below are the schema: each key is declared once, with its default, its check and the
-sentence that `docs/models/manifest.md` prints. Imported by the server, so neither numpy nor onnxruntime here.
+sentence that `docs/models/manifest.md` prints. The server imports this module, so it imports neither numpy
+nor onnxruntime.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from emulator.vertex.parameters import Objective
 from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
-# Vertex: model.proto, display_name. Folders of outputs are named by it.
+# Vertex: model.proto, display_name. Output folders are named after it.
 _MAX_DISPLAY_NAME = 128
 MOST_MANIFEST_BYTES = 256 << 10
-#: Files and folders below a model's folder, hidden ones aside.
+#: The limit for files and folders below a model's folder, hidden ones aside.
 MOST_ENTRIES = 10_000
 
 OBJECTIVES: Mapping[str, Objective] = {objective.value: objective for objective in Objective}
-#: What `[output] head` may say, and for which objective. The heads themselves live in `heads/`.
+#: The values of `[output] head`, and the objective of each. The heads themselves live in `heads/`.
 HEADS: Mapping[str, Objective] = {
     "yolox": Objective.OBJECT_TRACKING,
     "yolov5": Objective.OBJECT_TRACKING,
@@ -42,7 +43,7 @@ HEADS: Mapping[str, Objective] = {
     "clip": Objective.ACTION_RECOGNITION,
     "scores": Objective.CLASSIFICATION,
 }
-#: What those heads take for granted where `[output]` does not say; NMS is for graphs that leave it to others.
+#: The defaults of `[output]` that depend on the head. NMS is for graphs that leave it to others.
 HEAD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "yolov5": {"box": "cxcywh"},
     "yolov8": {"box": "cxcywh"},
@@ -57,7 +58,7 @@ LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC", "NCHW", "NHWC"),
     Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC"),
 }
-#: What an input beside the picture may be fed with.
+#: The values for an input other than the picture.
 OTHERS = ("width-height", "height-width", "ones", "zeros")
 USUAL_COLUMNS = ("box", "score", "class")
 FITS = ("letterbox-top-left", "letterbox-center", "stretch", "crop-center")
@@ -69,7 +70,7 @@ class ModelUnusable(Exception):
     """The model cannot be run as its manifest says; the message names the cause and the remedy."""
 
     def __init__(self, message: str) -> None:
-        # It tells of paths and texts of strangers, and goes into logs and answers.
+        # The message quotes paths and texts from outside, and goes into logs and answers.
         super().__init__(shown(message))
 
 
@@ -93,7 +94,7 @@ def _display_name(value: object) -> str:
 
 
 def read_model_id(value: object) -> str:
-    """A Model id that is one. Raises ValueError, whose text says what one is."""
+    """Check a Model id. Raises ValueError, whose text says what an id looks like."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", value):
         raise ValueError("it must be 1 to 63 of a-z, 0-9, _ and -, and begin and end with a letter or digit")
     return value
@@ -453,7 +454,7 @@ SECTIONS: Mapping[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """A model folder's `model.toml`, checked. `labels[i]` is what class i of the outputs is called."""
+    """A model folder's `model.toml`, checked. `labels[i]` is the label of class i of the outputs."""
 
     folder: Path
     objective: Objective
@@ -480,17 +481,17 @@ class ModelManifest:
 
     @property
     def graph(self) -> Path:
-        """Where the ONNX file lies (not checked here: `open_predictor` does)."""
+        """The path of the ONNX file. `open_predictor` checks it; nothing is checked here."""
         return self.folder / self.model.file
 
     @property
     def is_canned(self) -> bool:
-        """Whether predictions are read from a file, and no network is run."""
+        """Whether predictions are read from a file instead of computed by a network."""
         return bool(self.model.canned)
 
     @property
     def interval_us(self) -> int:
-        """Distance of the sampling grid's points."""
+        """The interval of the sampling grid, in microseconds."""
         return round(1_000_000 / self.sampling.rate)
 
 
@@ -519,12 +520,12 @@ def load_manifest(folder: Path, changes: Mapping[str, object] | None = None) -> 
 
 
 def model_files(folder: Path) -> tuple[tuple[bytes, os.stat_result], ...]:
-    """The files of a model's folder, by relative name: what has changed when the model has.
+    """The files of a model's folder, by relative name, with their status: if one changes, so does the model.
 
-    Hidden files, links that lead nowhere and what is no regular file belong to others.
+    Leaves out hidden files, dangling links, and everything that is not a regular file.
 
     Raises:
-        ManifestError: there are too many to look at them all.
+        ManifestError: there are too many files to look at them all.
     """
     files: dict[bytes, os.stat_result] = {}
     waiting, seen = [os.fsencode(folder)], 0
@@ -544,7 +545,7 @@ def model_files(folder: Path) -> tuple[tuple[bytes, os.stat_result], ...]:
 
 
 def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """What lies in a folder and is not hidden; nothing where it cannot be read."""
+    """The entries of a folder that are not hidden; none if it cannot be read."""
     with contextlib.suppress(OSError), os.scandir(folder) as found:
         visible = (entry for entry in found if not entry.name.startswith(b"."))
         return [entry for entry, _ in zip(visible, range(MOST_ENTRIES + 1), strict=False)]
@@ -552,8 +553,7 @@ def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
 
 
 def check_key(name: str, value: object, option: str = "--set") -> None:
-    """Check a single value as `[section] key` of a model.toml would be; `name` is `section.key`, and messages
-    name the option.
+    """Check one value as a key of a model.toml; `name` is `section.key`, and messages name `option`.
 
     Raises:
         ManifestError: there is no such key, or the value does not fit.
@@ -613,7 +613,7 @@ _VALUES.maxlevel = 3
 
 
 def _brief(value: object) -> str:
-    """A value of a manifest in a message: whoever wrote it may have written a million of them."""
+    """A manifest's value, shortened for a message: the value may be very long."""
     try:
         return _VALUES.repr(value)
     except ValueError:  # Python refuses to write numbers of thousands of digits
@@ -650,7 +650,7 @@ def _named(path: Path, model: ModelSection, folder: Path) -> ModelSection:
 
 
 def _parse_canned(document: Mapping[str, Any], folder: Path) -> ModelManifest:
-    """The manifest of a model that runs no network: it has nothing but the section [model]."""
+    """The manifest of a canned model, which runs no network and has only the section [model]."""
     path = folder / MANIFEST
     _refuse_unknown(path, "section of a canned model", document, {"model": ModelSection})
     model = _named(path, _read_section(path, "model", ModelSection, document["model"]), folder)
@@ -750,7 +750,7 @@ def _check_together(path: Path, manifest: ModelManifest) -> None:
 
 
 def _check_stream(path: Path, manifest: ModelManifest) -> None:
-    """A stream is shown every frame once, in order."""
+    """Check a stream, which must see every frame once, in order."""
     spec = manifest.input
     if not spec.states:
         return

@@ -1,4 +1,4 @@
-"""Which files a model is made of, and the digest of what they hold. Imports neither numpy nor onnxruntime."""
+"""Lists the files of a model and computes their digest. Imports neither numpy nor onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from emulator.files import open_regular
 from emulator.inference.canned import canned_files
 from emulator.inference.manifest import MANIFEST, ManifestError, ModelManifest, load_manifest
 
-# TensorProto.external_data is a list of (key, value); a graph with external data is small, so looking for the
-# bytes of the key is cheaper than a parser for all of ONNX.
+# TensorProto.external_data is a list of (key, value). A graph with external data is small, so a search for
+# the bytes of the key is cheaper than a parser for all of ONNX.
 _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 _MOST_KEPT = 256
 
@@ -32,13 +32,13 @@ class ModelDigests:
         self._lock = threading.Lock()
 
     def get(self, folder: Path) -> str:
-        """The digest of the model in `folder`; "" when it cannot be told, as then it cannot be run either."""
+        """The digest of the model in `folder`; "" if that fails: the model cannot run then either."""
         known = self._known.get(folder)
         try:
             if known is not None and _stamp([path for path, *_ in known[0]]) == known[0]:
                 return known[1]
             files = files_read(load_manifest(folder))
-            # Looked at before they are read: a change in between shows the next time.
+            # Take the stamp before reading: the next call then notices a change in between.
             stamp = _stamp(files)
             digest = _digest(folder, files)
         except (ManifestError, OSError, ValueError):
@@ -51,16 +51,16 @@ class ModelDigests:
 
 
 class GraphDigest:
-    """The digest of a graph with its weights, as they are when this is made."""
+    """The digest of a graph with its weights, as they are when this object is made."""
 
     def __init__(self, graph: Path) -> None:
-        """Look at the files. Raises OSError and ValueError."""
+        """Take the stamp of the files. Raises OSError and ValueError."""
         self._folder = graph.parent
         self._files = [graph, *(graph.parent / name for name in external_files(graph))]
         self._stamp = _stamp(self._files)
 
     def get(self) -> str:
-        """The digest; "" when the files have changed since."""
+        """The digest; "" if the files have changed since."""
         try:
             digest = _digest(self._folder, self._files)
             return digest if _stamp(self._files) == self._stamp else ""
@@ -69,9 +69,9 @@ class GraphDigest:
 
 
 def files_read(manifest: ModelManifest) -> list[Path]:
-    """The files that predictions depend on: other files in the folder are not the model's.
+    """The files that predictions depend on. Other files in the folder do not belong to the model.
 
-    Raises OSError when one cannot be read.
+    Raises OSError if one cannot be read.
     """
     files = [manifest.folder / MANIFEST]
     if manifest.is_canned:
@@ -82,7 +82,7 @@ def files_read(manifest: ModelManifest) -> list[Path]:
 
 
 def external_files(path: Path) -> list[str]:
-    """Names of the files beside `path` that hold weights of the graph (ONNX's external data)."""
+    """Names of the files next to `path` that hold weights of the graph (ONNX's external data)."""
     names = set()
     with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for match in _LOCATION.finditer(content):

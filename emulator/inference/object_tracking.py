@@ -1,7 +1,7 @@
 """Object tracking: detections on the video's 0.1 s grid, joined to tracks segment by segment.
 
-Each wanted frame is decoded and detected once, whatever the number of segments that want it; every
-distinct segment has a tracker of its own, so its predictions do not depend on its neighbours.
+Each wanted frame is decoded and detected once, however many segments want it. Every distinct segment has its
+own tracker, so its predictions do not depend on other segments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from emulator.vertex.parameters import ModelParameters
 
 
 class Tracker(Protocol):
-    """Says of each detection of a segment's successive frames which object it is: 0 for none."""
+    """Assigns an object's id to each detection of a segment's successive frames; 0 for none."""
 
     def update(self, found: Detections, time_us: int) -> Ints: ...
 
@@ -111,7 +111,7 @@ class ObjectTracking:
     def _samples(
         self, footage: Footage[Detections], points: GridPoints
     ) -> Generator[Sample[Any], None, None]:
-        """Pictures of what has to be detected, and what is detected already."""
+        """Pictures that the detector must still see, and detections that are known already."""
         spans = spans_of(footage.to_make, points.interval_us)
         samples: Generator[Sample[Any], None, None] = footage.items(
             _as_it_is,
@@ -138,7 +138,7 @@ def _as_it_is(sample: Sample[Any]) -> Sample[Any]:
 
 
 def _joined(samples: Generator[Sample[Any], None, None]) -> Generator[Sample[Any], None, None]:
-    """The samples, one for each frame: a frame may stand for points that are known and for others."""
+    """Join samples of one frame into one: a frame may stand for known points and for others."""
     before: Sample[Any] | None = None
     with closing(samples):
         for sample in samples:

@@ -1,4 +1,4 @@
-"""One ONNX graph and the session that runs it: single-threaded calls, as many at a time as one likes."""
+"""One ONNX graph and the session that runs it. A call uses one thread; any number may run at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emulator.inference.manifest import ModelUnusable
 from emulator.inference.model_files import external_files
 from emulator.inference.providers import CPU, VERSION, SessionFailed, first_line, open_session, run_options
 
-#: What a picture may be made of; further inputs may be whole numbers too.
+#: The types that a picture may have; further inputs may also be whole numbers.
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -29,7 +29,7 @@ OTHER_DTYPES: dict[str, type[np.generic]] = DTYPES | {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-#: Protocol buffers, and so ONNX, hold no more in one file.
+#: The limit of protocol buffers, and so of ONNX, for one file.
 MOST_BYTES = 2**31 - 1
 # A graph whose weights lie in other files is smaller than this.
 _SMALL_GRAPH_BYTES = 100 << 20
@@ -37,7 +37,7 @@ _SMALL_GRAPH_BYTES = 100 << 20
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of the graph; None stands for an axis whose length is free."""
+    """An input or output of the graph; None in the shape is an axis of free length."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -54,12 +54,12 @@ class TensorInfo:
 
 
 class OnnxModel:
-    """A loaded graph. `run` is thread-safe and uses the calling thread alone on the CPU."""
+    """A loaded graph. `run` is thread-safe; on the CPU it uses only the calling thread."""
 
     def __init__(self, path: Path, *, provider: str = CPU, calls: int = 0) -> None:
-        """Load the graph on a provider of `PROVIDERS`, or with `auto` on the first that is there and works.
+        """Load the graph on a provider of `PROVIDERS`, or with `auto` on the first installed one that works.
 
-        `calls` is how many calls of `run` are made at a time; 0 stands for as many as there are cores.
+        `calls` is the number of simultaneous calls of `run`; 0 means the number of cores.
 
         Raises:
             ModelUnusable: the file is missing or not ONNX, or the provider is not available.
@@ -72,7 +72,7 @@ class OnnxModel:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The graph's own key-value notes (Ultralytics and others leave labels there)."""
+        """The graph's own key-value metadata (Ultralytics and others store labels there)."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def input(self, name: str = "") -> TensorInfo:
@@ -84,7 +84,7 @@ class OnnxModel:
         raise ModelUnusable(f"{self.path} has no input {name!r}; [input] name must be one of {known}")
 
     def output_names(self, names: Sequence[str]) -> list[str]:
-        """`names` if the graph has them all, or the graph's own."""
+        """`names`, or all outputs of the graph if it is empty. Raises ModelUnusable for an unknown one."""
         known = [tensor.name for tensor in self.outputs]
         for name in names:
             if name not in known:
@@ -94,7 +94,7 @@ class OnnxModel:
         return list(names) or known
 
     def has_batch_axis(self, names: Sequence[str]) -> bool:
-        """Whether these outputs have an axis before those of a table, which counts a batch's items."""
+        """Whether these outputs have a batch axis before the two axes of a table."""
         return all(len(tensor.shape) > 2 for tensor in self.outputs if tensor.name in names)
 
     def run(self, names: Sequence[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -158,7 +158,7 @@ def _of_another_format(path: Path, kind: str, flag: str) -> str:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuse weights that onnxruntime would wait for: it opens what lies there, a named pipe too."""
+    """Refuse weights that are not a regular file: onnxruntime opens them, and would block on a named pipe."""
     for name in external_files(path):
         weights = path.parent / name
         if _exists(weights) and not _is_file(weights):

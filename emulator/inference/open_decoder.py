@@ -13,10 +13,10 @@ from emulator.inference.opencv_decoder import OpenCvDecoder, quiet_opencv
 
 
 def quiet_decoder() -> None:
-    """Keeps FFmpeg and OpenCV from writing to stderr; to be called before the first video is opened.
+    """Keeps FFmpeg and OpenCV from writing to stderr. Call it before the first video is opened.
 
-    It holds for the whole process, so it is left to the one that owns stderr. What goes wrong is told by
-    `VideoUnreadable` all the same.
+    It holds for the whole process, so only the owner of stderr should call it. Errors are still reported, by
+    `VideoUnreadable`.
     """
     quiet_opencv()
     if av_is_installed():
@@ -28,10 +28,10 @@ def quiet_decoder() -> None:
 def open_decoder(
     path: Path, choice: DecoderChoice, threads: int, check: Callable[[], None]
 ) -> tuple[Decoder, list[str]]:
-    """The decoder on the video's first frame, and what the user should know of the video.
+    """Open a decoder at the video's first frame. Returns it with warnings for the user.
 
     Raises:
-        VideoUnreadable: no decoder that may be used reads it.
+        VideoUnreadable: no permitted decoder reads the video.
     """
     # An absolute path cannot be taken for a URL or for one of FFmpeg's protocols.
     path = path.absolute()
@@ -56,15 +56,15 @@ def open_decoder(
 
 
 def _is_for_av(container: Container, *, is_wide: bool) -> bool:
-    """Whether OpenCV refuses a video, or shows it in wrong colours, and PyAV is there to do better."""
+    """Whether OpenCV refuses a video or shows wrong colours, and PyAV is installed to do better."""
     if container.asked or not av_is_installed():
         return False
     return is_wide or not container.opencv or container.track.codec == "av1"
 
 
 def _is_wide(path: Path, container: Container) -> bool:
-    """Whether a video is HDR or has a wide gamut. Its own headers count more than the container's, but only
-    PyAV reads them."""
+    """Whether a video is HDR or has a wide gamut. Its own headers override the container's, but only PyAV
+    reads them."""
     track = container.track
     if track.wide_colours or track.surely_narrow or container.asked or not av_is_installed():
         return track.wide_colours

@@ -1,4 +1,4 @@
-"""OpenCV's FFmpeg as a decoder."""
+"""Decodes with OpenCV's FFmpeg."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from emulator.inference.container.tracks import Hide
 from emulator.inference.decoder import CONVERT, REORDER_FRAMES, Decoder, VideoInfo, check_size
 from emulator.inference.frames import PackedFrame
 
-# Read when a video is opened: in a stream the pictures may begin long after the sound, and FFmpeg would look
-# for their size for five seconds only. It still reads no more than 5 MB to find it.
+# OpenCV reads this when it opens a video. In a stream the first picture may come long after the first sound,
+# and FFmpeg would search for its size for only five seconds. It still reads at most 5 MB for it.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "analyzeduration;60000000")
 
 NAME = f"OpenCV {cv2.__version__}"
 
 _MAX_DAMAGED_FRAMES = 100_000
-# A name that ends like a video's is not taken for a pattern of picture files.
+# A name with the suffix of a video is not taken for a pattern of picture files.
 _NAME_PATTERN = re.compile(r"[%*?\[{]")
 _VIDEO_SUFFIXES = frozenset(
     {
@@ -54,7 +54,7 @@ def quiet_opencv() -> None:
 
 
 class OpenCvDecoder(Decoder):
-    """Reads the first video track that it finds; the ones before the wanted one are hidden from it."""
+    """Reads the first video track that OpenCV finds; tracks before the wanted one are hidden from it."""
 
     _capture: cv2.VideoCapture | None = None
     _stream: _WithoutTracks | None = None
@@ -79,15 +79,15 @@ class OpenCvDecoder(Decoder):
     def _release(self) -> None:
         if self._capture is not None and self._stream is None:
             self._capture.release()
-        # `release` would let go of a Python stream without holding the interpreter's lock, which ends the
-        # process; the destructor holds it.
+        # `release` would free a Python stream without holding the GIL, which crashes the process; the
+        # destructor holds it.
         self._capture = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     def _is_seekable(self) -> bool:
-        # OpenCV does not move at all in a stream whose frames it cannot count.
+        # OpenCV does not seek in a stream whose frames it cannot count.
         return self._get(cv2.CAP_PROP_FRAME_COUNT) > 1
 
     def _lack(self) -> str:
@@ -100,7 +100,7 @@ class OpenCvDecoder(Decoder):
         return f"it is damaged, or this OpenCV lacks its codec ({codec})"
 
     def _decode(self) -> bool:
-        """See Decoder. OpenCV reports the end at each packet that it cannot decode; others may follow."""
+        """See Decoder. OpenCV reports the end at each undecodable packet, but frames may follow."""
         if self._grab():
             self.sound_frames += 1
             return True
@@ -128,7 +128,7 @@ class OpenCvDecoder(Decoder):
         return self._grab()
 
     def retrieve(self) -> PackedFrame:
-        """See Decoder. OpenCV scales all to the size of the first, and turns them upright."""
+        """See Decoder. OpenCV scales all pictures to the size of the first, and turns them upright."""
         assert self._capture is not None, "stands on no frame"
         found, picture = self._capture.retrieve()
         if not found or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
@@ -158,13 +158,13 @@ class OpenCvDecoder(Decoder):
 
 
 def _hidden(container: Container) -> list[Hide]:
-    """The tracks that come before the wanted one: OpenCV takes the first."""
+    """The tracks before the wanted one. They must be hidden, because OpenCV reads the first track."""
     before = (container.tracks or ())[: container.chosen]
     return [track.hide for track in before if track.hide is not None]
 
 
 class _WithoutTracks(io.BufferedIOBase):
-    """A file without a name, of which some tracks cannot be seen."""
+    """A file object without a name, in which some tracks are hidden."""
 
     def __init__(self, path: Path, hidden: list[Hide]) -> None:
         self._file = path.open("rb")

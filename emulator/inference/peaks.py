@@ -25,12 +25,12 @@ class Peak:
 class PeakFinder:
     """Finds, per class, where the score has risen and falls again. Memory does not grow with the rows.
 
-    The ends count as falls, so a score that is highest in the first or last row peaks there; a level summit
-    peaks in its middle, a pointed one where the parabola through it and its neighbours does.
+    The ends count as falls, so a score that is highest in the first or last row peaks there. A flat summit
+    peaks in its middle; a pointed one, at the vertex of the parabola through it and its neighbours.
     """
 
     def __init__(self, classes: int, least: float, smooth: int = 1) -> None:
-        """Peaks lower than `least` are ignored; rows are averaged over `smooth` (odd) of them first."""
+        """`least` is the lowest height of a peak; `smooth` (odd), the number of rows to average first."""
         self._least, self._smooth = least, smooth
         self._raw: deque[Row] = deque(maxlen=smooth)
         self._rows = 0
@@ -45,12 +45,12 @@ class PeakFinder:
         """Take the next row of scores (classes,)."""
         self._raw.append(scores)
         self._rows += 1
-        # A smoothed row is known once the rows half a window ahead of it are.
+        # A smoothed row is known once half a window of rows after it is.
         if self._rows > self._smooth // 2:
             self._step(self._average(list(self._raw)))
 
     def finish(self) -> list[Peak]:
-        """Say that there are no more rows; all peaks, by position."""
+        """End the rows; return all peaks, by position."""
         rows = list(self._raw)
         while self._count < self._rows:
             missing = self._rows - self._count
@@ -83,7 +83,7 @@ class PeakFinder:
 
 
 def strongest(peaks: Iterable[Peak], apart: float) -> list[Peak]:
-    """The peaks that have no higher one of their class nearer than `apart` rows, by position."""
+    """The peaks without a higher one of their class nearer than `apart` rows, by position."""
     kept: list[Peak] = []
     taken: dict[int, list[float]] = {}  # positions in order, per class: only neighbours can be too near
     for peak in sorted(peaks, key=lambda peak: (-peak.height, peak.position, peak.class_index)):

@@ -1,8 +1,7 @@
 """Runs a slow step on several threads between a decoder and a consumer, in order and with bounded memory.
 
-One thread pulls items from the source, `threads` threads work on them, one or a batch at a time, and
-whoever iterates gets the results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so
-threads are enough.
+One thread pulls items from the source. `threads` threads work on them, one or a batch at a time. The consumer
+gets the results in the source's order. numpy, OpenCV and onnxruntime release the GIL, so threads are enough.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: How often a consumer that waits asks whether it is cancelled, and takes what is there.
+#: Seconds after which a waiting consumer checks for cancellation, and takes the results there are.
 POLL_S = 0.05
-#: How many results a consumer is woken for: each time costs a switch of threads, and its code and data are
-#: fetched again from where the decoder has pushed them.
+#: The consumer is woken only for this many results: each wake-up costs a context switch and cold caches, as
+#: the decoder has evicted its code and data.
 WORTH_WAKING = 4
 
 
 def core_count() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -38,13 +37,13 @@ def core_count() -> int:
 class Pipeline(Generic[T, R]):
     """`with Pipeline(source, work, threads=2) as results: for result in results: …`
 
-    `work` is given `batch` items at a time, fewer only at the end, and returns as many results: which items
-    are together depends on their number alone. Where a batch fails, its items are tried one by one.
+    `work` gets `batch` items at a time, fewer only at the end, and returns as many results. Which items are
+    together depends only on their numbers. If a batch fails, its items are tried one by one.
 
-    At most `depth` items exist between source and consumer. What the source or the work raises is raised
-    in the consumer after the results before it. A result waits for others, but not longer than POLL_S.
-    Leaving the block stops and joins every thread; before that it calls `interrupt`, which lets a source that
-    is busy between two items give up. `cancelled()` turning true ends the iteration early.
+    At most `depth` items exist between source and consumer. An exception of the source or the work is raised
+    in the consumer, after the results before it. A result waits for others, but not longer than POLL_S.
+    Leaving the block calls `interrupt`, which lets a source that is busy between two items give up, and then
+    stops and joins every thread. The iteration ends early when `cancelled()` returns true.
     """
 
     def __init__(
@@ -61,15 +60,15 @@ class Pipeline(Generic[T, R]):
         self._source, self._work = source, work
         self._cancelled, self._interrupt = cancelled, interrupt
         self._batch = batch
-        # A batch for each thread, and as much again that is read or read out meanwhile.
+        # A batch for each thread, and as much again for items that are being read or consumed meanwhile.
         self._depth = max(batch, depth or (threads + 6 + WORTH_WAKING if batch == 1 else 2 * threads * batch))
-        # One condition for each of those that wait, so that nobody is woken for what concerns another.
+        # One condition for each kind of waiting thread, so that none is woken for another's event.
         self._lock = threading.Lock()
         self._room, self._work_there, self._ripe = (threading.Condition(self._lock) for _ in range(3))
         self._waiting: deque[tuple[int, T]] = deque()
         self._done: dict[int, R | BaseException] = {}
-        # How many items were read, how many from the first on are done, how many of these the consumer is
-        # through with, and how many more it holds.
+        # Numbers of items: read; finished without a gap from the first on; of these, those that the consumer
+        # has used up; and those that it holds.
         self._read = self._ready = self._consumed = self._taken = 0
         self._exhausted = self._stopped = False
         self._threads = [threading.Thread(target=self._pull, name="decode", daemon=True)]
@@ -102,7 +101,7 @@ class Pipeline(Generic[T, R]):
                 yield result
 
     def _take(self) -> list[R | BaseException]:
-        """Wait for the next results; none at the end, or when cancelled. Those before them are done with."""
+        """Wait for the next results; none at the end or if cancelled. Counts the previous ones as used up."""
         with self._lock:
             self._consumed += self._taken
             self._taken = 0
@@ -156,7 +155,7 @@ class Pipeline(Generic[T, R]):
                     self._finish(position, result)
 
     def _next_batch(self) -> list[tuple[int, T]]:
-        """Wait for a whole batch, or what is left at the end; nothing when all is done."""
+        """Wait for a whole batch, or for the rest at the end; empty if there is no more."""
         with self._lock:
             while len(self._waiting) < self._batch and not self._exhausted and not self._stopped:
                 self._work_there.wait()
@@ -171,7 +170,7 @@ class Pipeline(Generic[T, R]):
                 return [error]
             single = [result for item in items for result in self._results_of([item])]
             if not any(isinstance(result, BaseException) for result in single):
-                # It was the batch's size, for which a GPU may lack the memory, or the graph.
+                # The batch size was the cause: a GPU may lack the memory for it, or the graph refuses it.
                 log.warning("Goes on one by one, as a batch of %d failed: %s", len(items), error)
                 with self._lock:
                     self._batch = 1

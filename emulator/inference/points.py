@@ -9,11 +9,11 @@ from itertools import accumulate
 NO_END = 1 << 62
 
 Range = tuple[int, int]
-"""First and last, both in it."""
+"""First and last number, both included."""
 
 
 class Points:
-    """The numbers in some ranges, which are joined and brought into order; empty ranges are left out."""
+    """A set of whole numbers, as sorted ranges that do not touch; empty ranges are left out."""
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.ranges: list[Range] = []
@@ -29,19 +29,19 @@ class Points:
         return bool(self.ranges)
 
     def at_or_after(self, point: int) -> int | None:
-        """The first of the numbers that is not smaller."""
+        """The smallest number of the set that is at least `point`; None if there is none."""
         index = self._following(point)
         if index and point <= self.ranges[index - 1][1]:
             return point
         return self.ranges[index][0] if index < len(self.ranges) else None
 
     def at_or_before(self, point: int) -> int | None:
-        """The last of the numbers that is not larger."""
+        """The largest number of the set that is at most `point`; None if there is none."""
         index = self._following(point)
         return min(point, self.ranges[index - 1][1]) if index else None
 
     def rank(self, point: int) -> int:
-        """How many of the numbers are not larger."""
+        """How many numbers of the set are at most `point`."""
         index = self._following(point)
         if not index:
             return 0
@@ -49,11 +49,11 @@ class Points:
         return self._counts[index - 1] + min(point, last) - first + 1
 
     def until(self, last: int) -> Points:
-        """Those up to a number."""
+        """The numbers up to `last`."""
         return Points((first, min(end, last)) for first, end in self.ranges)
 
     def minus(self, others: Points) -> Points:
-        """Those that are not among the others."""
+        """The numbers that are not among the others."""
         left: list[Range] = []
         for first, last in self.ranges:
             for taken, until in others.ranges[max(0, others._following(first) - 1) :]:
@@ -65,7 +65,7 @@ class Points:
         return Points(left)
 
     def contains(self, first: int, last: int) -> bool:
-        """Whether all numbers from first to last are among them."""
+        """Whether all numbers from first to last are in the set."""
         index = self._following(first)
         return bool(index) and last <= self.ranges[index - 1][1]
 

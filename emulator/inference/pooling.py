@@ -1,4 +1,4 @@
-"""Scores of single moments, joined to confidences for stretches of video, and the best of these kept."""
+"""Pools the scores of single moments into confidences for stretches of video, and keeps the best of these."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Pool:
         self.count += 1
 
     def confidences(self) -> NDArray[np.float64]:
-        """The mean of what was added, (labels,), 0 to 1."""
+        """The power mean of the added scores, (labels,), 0 to 1."""
         return np.asarray((self._sum / max(1, self.count)) ** (1 / self._emphasis), np.float64)
 
 
 class Best:
-    """The most confident predictions, at most `limit`; of equal ones those that came first."""
+    """The most confident predictions, at most `limit`; of equal ones, the earlier."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -38,7 +38,7 @@ class Best:
         self._seen = 0
 
     def add(self, prediction: ClassificationPrediction) -> None:
-        """Take one more, if it is good enough."""
+        """Take one more prediction, if it is confident enough."""
         self._seen += 1
         entry = (prediction.confidence, -self._seen, prediction)
         if len(self._heap) < self._limit:

@@ -1,8 +1,8 @@
-"""The folder in which raw results of models are kept: one file per key, within a limit, safe to share.
+"""The cache folder for raw results of models: one file per key, with a size limit, safe to share.
 
-A result that is missing is computed again, so whatever is wrong with the folder costs time only: a file that
-is damaged, foreign or cut short counts as missing, and what cannot be written is not kept. No lock is needed:
-a file appears whole, under its name, or not at all. Imports no numpy.
+A missing result is computed again, so a fault of the folder costs only time: a damaged, foreign or truncated
+file counts as missing, and a result that cannot be written is not kept. No lock is needed: a file appears
+whole, under its name, or not at all. Imports no numpy.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MAGIC = b"vertex-emulator prediction cache 1\n"
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.part")
-# A file on its way for longer was left by a process that was killed.
+# A partial file that is older than this was left by a killed process.
 _PART_AGE_S = 600.0
-# A file that was changed so short a time ago may be changed again without a new time.
+# A file that was changed this recently may change again without a new modification time.
 _SETTLED_NS = 2_000_000_000
 _PIECE = 4 << 20
 _MOST_DIGESTS = 1024
@@ -41,7 +41,7 @@ _MOST_DIGESTS = 1024
 
 @dataclass(frozen=True)
 class CachePlace:
-    """Where results are kept: a folder and its limit in bytes. Picklable.
+    """The place of the cache: a folder and its limit in bytes. Picklable.
 
     `downloads` is a folder of files that never change, each a version of an object at an endpoint.
     """
@@ -52,16 +52,16 @@ class CachePlace:
 
     @classmethod
     def below(cls, data_dir: Path, megabytes: int) -> CachePlace | None:
-        """The place in a data folder; None where the setting says that nothing is kept."""
+        """The place in a data folder; None if the setting turns the cache off."""
         data_dir = data_dir.absolute()
         folder = data_dir / "cache" / "predictions"
         return cls(folder, megabytes * 1_000_000, data_dir / "gcs-cache") if megabytes else None
 
 
 class PredictionCache:
-    """Contents by key. Safe for many threads and processes; never raises for what is wrong with the folder.
+    """Contents by key. Safe for many threads and processes. Never raises for a fault of the folder.
 
-    Each kind of trouble is logged once.
+    Each kind of fault is logged once.
     """
 
     def __init__(self, place: CachePlace) -> None:
@@ -70,7 +70,7 @@ class PredictionCache:
         self._said: set[str] = set()
 
     def get(self, key: str) -> bytes | None:
-        """What was put under that key; None when it is not there, or no more what it was."""
+        """The content of that key; None if it is missing or damaged."""
         path = self._folder / _name_of(key)
         try:
             data = read_bounded(path, self._limit)
@@ -89,7 +89,7 @@ class PredictionCache:
         return content
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep a content, in place of what that key had; others go for it that were not used for longest."""
+        """Keep a content in place of the key's old one. Evicts the least recently used files if needed."""
         data = _MAGIC + _checksum(key, content) + content
         if len(data) > self._limit:
             self._warn("limit", f"{len(data)} bytes are more than all of {SETTING}, so they are not kept")
@@ -114,7 +114,7 @@ class PredictionCache:
             raise
 
     def _make_room(self) -> None:
-        """Remove what was not used for longest until the limit holds, and what killed processes left."""
+        """Evict the least recently used files down to the limit, and partial files of killed processes."""
         files = sorted(self._files(), key=lambda found: found[1].st_mtime_ns)
         excess = sum(status.st_size for _, status in files) - self._limit
         old_s = time.time() - _PART_AGE_S
@@ -125,7 +125,7 @@ class PredictionCache:
                 excess -= status.st_size
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """The folder's files that are the cache's own. Others are left alone."""
+        """The cache's own files in the folder. Other files are left alone."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 is_own = _NAME.fullmatch(entry.name) or _PART.fullmatch(entry.name)
@@ -150,7 +150,7 @@ class PredictionCache:
 
     @cached_property
     def code(self) -> str:
-        """The digest of the code that decodes and infers: results of other code are not these."""
+        """The digest of the code that decodes and infers: other code may give other results."""
         folder = Path(__file__).parent
         digest = hashlib.sha256()
         for path in sorted(folder.rglob("*.py")):
@@ -159,7 +159,7 @@ class PredictionCache:
 
     @cached_property
     def processor(self) -> str:
-        """The kind of processor: which instructions it has decides how sums are rounded."""
+        """A digest of the kind of processor: its instruction set decides how sums are rounded."""
         known = [platform.machine()]
         with contextlib.suppress(OSError):
             text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -172,15 +172,18 @@ class PredictionCache:
 
 @dataclass(frozen=True)
 class VideoIdentity:
-    """A video by its content, and the state of the file in which that was read."""
+    """A video by its content, and the state of the file when that content was read."""
 
     digest: str
     stamp: tuple[object, ...]
 
 
 class VideoDigests:
-    """SHA-256 of videos. A file that is as it was (size, time of change, inode) is not read again; neither is
-    a version of an object at an endpoint. Safe to use from many threads."""
+    """SHA-256 of videos. Safe to use from many threads.
+
+    An unchanged file (size, modification time, inode) is not read again; neither is a version of an object at
+    an endpoint.
+    """
 
     def __init__(self, downloads: Path | None = None) -> None:
         self._downloads = downloads
@@ -188,7 +191,7 @@ class VideoDigests:
         self._lock = threading.Lock()
 
     def get(self, path: Path, check: Callable[[], None] = lambda: None) -> VideoIdentity:
-        """Which video a file holds. `check` is called now and then, and may raise to end it.
+        """Identify the video in a file. `check` is called now and then, and may raise to end the reading.
 
         Raises OSError.
         """
@@ -209,10 +212,10 @@ class VideoDigests:
         return identity
 
     def stamp(self, path: Path) -> tuple[object, ...]:
-        """Changes when the file's content does. Raises OSError."""
+        """A value that changes with the file's content. Raises OSError."""
         status = path.stat()
         if self._is_download(path):
-            # Its time is that of its last use.
+            # The modification time of a download is the time of its last use.
             return path.name, status.st_dev, status.st_ino, status.st_size
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -224,7 +227,7 @@ class VideoDigests:
 
 
 def _touch(path: Path) -> None:
-    """Note the use of a file: what was used last is evicted last. The file system's clock is too coarse."""
+    """Note the use of a file, for eviction by last use. The file system's own clock is too coarse."""
     os.utime(path, ns=(time.time_ns(),) * 2)
 
 

@@ -1,7 +1,7 @@
-"""What a model offers to whoever runs a job: predictions for the time segments of one video.
+"""The interface between models and jobs: predictions for the time segments of one video.
 
 The server imports these names, so the modules that need numpy, OpenCV and onnxruntime are imported
-only when `open_predictor` is called, in a worker.
+only when a worker calls `open_predictor`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TWINS = {
 
 @dataclass(frozen=True)
 class Segment:
-    """A half-open piece of a video, in microseconds from its start; no end means its end."""
+    """A half-open piece of a video, in microseconds from its start; `end_us` None is the video's end."""
 
     start_us: int
     end_us: int | None
@@ -60,29 +60,33 @@ class InstanceFailure:
 
 
 class Progress(Protocol):
-    """How a prediction under way is watched and stopped. Called from the thread that iterates, unless it says
-    otherwise."""
+    """Follows a running prediction, and can stop it.
+
+    The methods are called from the thread that iterates, unless they say otherwise.
+    """
 
     def cancelled(self) -> bool:
-        """Say whether the prediction should end now; asked at every frame and ten times a second."""
+        """Whether the prediction should end now. Called at every frame, and ten times a second."""
 
     def advance(self, time_us: int) -> None:
-        """Hear that everything before this time of the video has been looked at."""
+        """Called when everything before this time of the video has been processed."""
 
     def sampled(self, done: int, total: int | None) -> None:
-        """Hear how many frames were sampled, of how many; None where the video does not say how long it is.
-        `total` is an estimate until the video ends. Called from any thread."""
+        """Called with the number of sampled frames and their total. Called from any thread.
+
+        `total` is an estimate until the video ends; None if the video does not state its length.
+        """
 
     def alive(self) -> None:
-        """Hear that work goes on, although no more of the video has been looked at: before each frame that is
-        decoded and each prediction that is put together. Called from any thread."""
+        """Called as a sign of life between calls of `advance`: before each decoded frame and each prediction
+        that is assembled. Called from any thread."""
 
     def decoded(self, decoding: Decoding) -> None:
-        """Hear how the video was decoded, once no more of it will be."""
+        """Called with how the video was decoded, once decoding has ended."""
 
 
 class Unwatched:
-    """The Progress of a prediction that nobody follows or stops."""
+    """A Progress that ignores all calls and never cancels."""
 
     def cancelled(self) -> bool:
         """See Progress."""
@@ -115,19 +119,21 @@ class Predictor(Protocol):
         progress: Progress,
         batch_size: int = 0,
     ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-        """Yield (index of the segment, its predictions) as segments are finished; one decode serves all.
+        """Yield (index of the segment, its predictions) as segments are finished. One decode serves all.
 
-        Ends early, without the rest, once `progress.cancelled()`. `batch_size` is what the job asks for, see
-        `batches`.
+        Once `progress.cancelled()` is true, it ends early and yields no more segments. `batch_size` is the
+        size that the job asks for, see `batches`.
 
         Raises:
             VideoUnreadable: the video cannot be decoded; it concerns every segment.
-            ModelUnusable: the model failed on a frame, or gave numbers that are none.
+            ModelUnusable: the model failed on a frame, or gave NaN or infinite numbers.
         """
 
     def batches(self, asked: int, parameters: ModelParameters, /) -> BatchPlan:
-        """Say how many frames or clips go to the model in a call if a job with these parameters asks for so
-        many (0: for none)."""
+        """The number of frames or clips per call for a job with these parameters.
+
+        `asked` is the batch size that the job asks for, 0 for none.
+        """
 
 
 def open_predictor(
@@ -146,12 +152,12 @@ def open_predictor(
         threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
         batches_help: whether batches are built; None leaves it to the provider.
         video: how videos are decoded.
-        cache: where raw results are kept, so that the same are not computed again. Models with states are
-            left out: what such a one finds depends on where a segment begins.
+        cache: the cache of raw results, which saves computing them again. Models with states do not use it:
+            their results depend on where a segment begins.
 
     Raises:
-        ModelUnusable: the graph cannot be loaded, does not fit the manifest, or the provider or the
-            decoder is not there.
+        ModelUnusable: the graph cannot be loaded or does not fit the manifest, or the provider or the
+            decoder is not available.
     """
     if missing := missing_packages():
         raise ModelUnusable(f"{manifest.id} cannot be run: {_remedy(missing)}")
@@ -174,8 +180,11 @@ def open_predictor(
 
 
 def _remedy(missing: Sequence[str]) -> str:
-    """Why packages are missing, and what to do. One that pip takes for installed has lost its module to a
-    twin: opencv-python and opencv-python-headless write the same files, and uninstalling one removes them."""
+    """Why packages are missing, and the remedy.
+
+    If pip lists a package whose module is gone, a twin was removed: opencv-python and opencv-python-headless
+    write the same files, and uninstalling one removes them for both.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     for package in missing:
@@ -194,5 +203,5 @@ def _remedy(missing: Sequence[str]) -> str:
 
 
 def missing_packages() -> list[str]:
-    """What would have to be installed to run models; nothing of it is in the image called slim."""
+    """The packages for running models that this installation lacks. The slim image has none of them."""
     return [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]

@@ -1,4 +1,4 @@
-"""From a decoded frame to the model's input tensor: one fixed path, so that equal frames give equal bytes."""
+"""Turns decoded frames into input tensors. One fixed path, so that equal frames give equal bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emulator.inference.onnx_model import DTYPES, OTHER_DTYPES, OnnxModel, Tenso
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the whole frame lies in the model's picture, in its pixels (partly outside when cropped)."""
+    """The place of the whole frame in the model's picture, in its pixels; partly outside if cropped."""
 
     left: int
     top: int
@@ -41,7 +41,7 @@ class Picture:
 
 
 class Preprocessor:
-    """Fits frames into the input (in the decoding thread) and writes them into tensors (in the others)."""
+    """Fits frames into the input (in the decoding thread), and writes them into tensors (in the others)."""
 
     def __init__(self, spec: InputSection, dtype: type[np.generic] = np.float32) -> None:
         self._spec = spec
@@ -70,7 +70,7 @@ class Preprocessor:
         return self.fit_frame(PackedFrame(frame))
 
     def fit_frame(self, frame: Frame) -> Picture:
-        """The same for a frame as it was decoded."""
+        """Like `fit`, for a decoded frame."""
         geometry = self._geometry(frame.width, frame.height)
         spec = self._spec
         size = (geometry.width, geometry.height)
@@ -119,7 +119,7 @@ class ModelInput:
     """The graph's inputs, checked against the manifest. Thread-safe: each thread fills tensors of its own."""
 
     def __init__(self, spec: InputSection, model: OnnxModel) -> None:
-        """Raises ModelUnusable where the manifest's size, layout or frames are not what the graph takes."""
+        """Raises ModelUnusable if the manifest's size, layout or frames do not fit the graph."""
         main = model.input(spec.name)
         self._preprocessor = Preprocessor(spec, _picture_type(model, main))
         self._frames = spec.frames
@@ -133,7 +133,7 @@ class ModelInput:
         self.batch_is_free = spec.layout.startswith("N") and all(
             tensor.shape[:1] == (None,) for tensor in model.inputs
         )
-        """Whether every input takes any number of items along its first axis, as `feed_batch` gives them."""
+        """Whether every input takes any number of items along its first axis, as `feed_batch` needs."""
         self._constants |= {name: _constant(model.input(name), "zeros", spec) for name, _ in spec.states}
         fed = {pathway.name for pathway in self._pathways} | self._constants.keys()
         missing = [tensor for tensor in model.inputs if tensor.name not in fed]
@@ -154,11 +154,11 @@ class ModelInput:
         return self._preprocessor.fit_frame(frame)
 
     def feed(self, pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
-        """What `OnnxModel.run` takes. Valid until this thread's next call: the tensors are used again."""
+        """The feed for `OnnxModel.run`. Valid until this thread's next call, which reuses the tensors."""
         return self.feed_batch([pictures], 1)
 
     def feed_batch(self, items: Sequence[Sequence[Picture]], size: int) -> dict[str, NDArray[Any]]:
-        """The same for the pictures of each of at most `size` items; the last stands in for the missing."""
+        """Like `feed`, for at most `size` items. A short batch is padded by repeating its last item."""
         tensors = self._tensors(size)
         for pathway in self._pathways:
             tensor = tensors[pathway.name]
@@ -169,8 +169,8 @@ class ModelInput:
         return tensors
 
     def _tensors(self, size: int) -> dict[str, NDArray[Any]]:
-        """This thread's own, for batches of a size. Only those of the last size are kept, and for single
-        items, which a batch that fails falls back to."""
+        """This thread's tensors for a batch size. Those of the last size are kept, and those for single
+        items, to which a failed batch falls back."""
         kept: dict[int, dict[str, NDArray[Any]]] = self._local.__dict__.setdefault("kept", {})
         if size not in kept:
             for other in [other for other in kept if other != 1]:
@@ -184,14 +184,14 @@ class ModelInput:
         return kept[size]
 
     def blank(self) -> dict[str, NDArray[Any]]:
-        """The feed for a picture of nothing, to see whether the outputs have the right shapes."""
+        """The feed for a made-up picture, to check the shapes of the outputs."""
         shades = np.linspace(64, 192, 64, dtype=np.uint8)
         frame = np.broadcast_to(shades[None, :, None], (64, 64, 3))
         return self.feed([self.fit(np.ascontiguousarray(frame))] * self._frames)
 
 
 class _Pathway:
-    """One input for pixels: which of a clip's frames it takes, and how they lie in its tensor."""
+    """One input for pixels: the frames of a clip that it takes, and their layout in its tensor."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class _Pathway:
         sizes = {"N": 1, "M": 1, "C": preprocessor.channels, "T": len(chosen)}
         sizes |= {"H": spec.height, "W": spec.width}
         self._shape = [sizes[axis] for axis in spec.layout]
-        # Axes that are 1 long apart, what remains is a frame, or frames along one axis.
+        # Without the axes of length 1, a frame remains, or frames along one axis.
         inner = spec.layout.replace("N", "").replace("M", "")
         self._inner_shape = [sizes[axis] for axis in inner]
         self._frames_axis = inner.find("T")
@@ -251,7 +251,7 @@ def _picture_type(model: OnnxModel, tensor: TensorInfo) -> type[np.generic]:
 
 
 def _constant(tensor: TensorInfo, kind: str, spec: InputSection) -> NDArray[Any]:
-    """What an input beside the picture gets, the same for every frame."""
+    """The value of an input other than the picture, the same for every frame."""
     if tensor.type not in OTHER_DTYPES:
         raise ModelUnusable(
             f"input {tensor.name} is {tensor.type}; it must be one of {', '.join(OTHER_DTYPES)}"

@@ -1,8 +1,8 @@
-"""Where a graph is computed: onnxruntime's execution providers, and a session on the one asked for.
+"""Runs graphs on onnxruntime's execution providers.
 
-onnxruntime goes over to the CPU without a word where a provider's libraries are missing, and half-way
-through a video where a provider fails. Here the provider that a session has is the one that it names: what
-was asked for by name is had or refused, and only `auto` may take the next.
+onnxruntime silently falls back to the CPU if a provider's libraries are missing, or if a provider fails in
+the middle of a video. Here a session runs on the provider that is reported for it: a provider asked for by
+name is used or refused, and only `auto` may take the next one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 from emulator.inference.manifest import ModelUnusable
 from emulator.inference.pipeline import core_count
 
-# Read when onnxruntime is imported: its recent wheels report their use over the network and leave a session
-# file in the temporary folder. An emulator that promises to work offline does neither.
+# onnxruntime reads this when it is imported. Its recent wheels report their use over the network and leave a
+# session file in the temporary folder. An emulator that promises to work offline does neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
@@ -40,10 +40,10 @@ _OR = f"or set the provider to {CPU} or {AUTO}"
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider: onnxruntime's name for it, the wheel that has it, and what it needs besides.
+    """An execution provider: onnxruntime's name for it, the wheel that contains it, and its other needs.
 
-    `options` gives those that make its results repeatable, for so many calls at a time. `automatic`: whether
-    `auto` may choose it. `after` computes, where present, what the provider itself cannot.
+    options: gives the options for repeatable results, by the number of simultaneous calls. automatic: whether
+    `auto` may choose it. after: the provider that computes, if present, what this one cannot.
     """
 
     ep: str
@@ -55,14 +55,13 @@ class Provider:
 
 
 def _cuda(_calls: int) -> Options:
-    # A search for the fastest convolution measures, so it may choose otherwise the next time; TF32 keeps ten
-    # bits of a number.
+    # The exhaustive search measures times, so its choice of convolutions may vary. TF32 keeps only ten bits
+    # of the mantissa.
     return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
 def _tensorrt(_calls: int) -> Options:
-    # Building an engine takes minutes, and what is measured on the way decides its results: so the same one
-    # is used again.
+    # Building an engine takes minutes, and measured times decide its results: so it is built once and cached.
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(_engine_cache()),
@@ -73,13 +72,13 @@ def _tensorrt(_calls: int) -> Options:
 
 
 def _openvino(calls: int) -> Options:
-    # It computes the calls of several threads side by side only where it has a stream for each.
+    # OpenVINO computes the calls of several threads in parallel only if it has a stream for each.
     return {"device_type": "CPU", "num_of_threads": str(calls), "num_streams": str(calls)}
 
 
-#: Setting -> provider, those that are tried first by `auto` first.
+#: Setting -> provider, in the order in which `auto` tries them.
 PROVIDERS: dict[str, Provider] = {
-    # Emulator: not automatic, as the minutes that it takes to build an engine would surprise.
+    # Emulator: not automatic, because users would not expect the minutes that building an engine takes.
     "tensorrt": Provider(
         "TensorrtExecutionProvider",
         _GPU_WHEEL,
@@ -95,11 +94,11 @@ PROVIDERS: dict[str, Provider] = {
 
 
 class SessionFailed(Exception):
-    """onnxruntime refused the graph; the cause is its own exception."""
+    """onnxruntime refused the graph; `__cause__` is its own exception."""
 
 
 def open_session(path: Path, provider: str, calls: int) -> tuple[str, ort.InferenceSession]:
-    """The name of the provider and a session on it, for as many calls at a time as `calls` (0: cores).
+    """A session and the name of its provider, for `calls` simultaneous calls (0: as many as cores).
 
     Raises:
         ModelUnusable: the provider is unknown, not installed, or did not start.
@@ -136,7 +135,7 @@ def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
     used = [name, PROVIDERS[name].after] if PROVIDERS[name].after else [name]
     chain = [(PROVIDERS[one].ep, PROVIDERS[one].options(calls or core_count())) for one in used]
     try:
-        # With the fall-back of its own it would print to standard output and change over to the CPU for good.
+        # onnxruntime's own fallback would print to standard output, and stay on the CPU for good.
         session = ort.InferenceSession(str(path), _session_options(), providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
         if name != CPU and _loads_on_cpu(path):
@@ -161,12 +160,12 @@ def _start(path: Path, name: str, calls: int) -> ort.InferenceSession:
 
 
 def _own_words(error: Exception) -> str:
-    """What an exception of onnxruntime says, without the place in its source."""
+    """The message of an onnxruntime exception, without the location in its source."""
     return re.sub(r"^/\S+:\d+ .*?\) (?=[A-Z])", "", first_line(error)).rstrip(".") + "."
 
 
 def _loads_on_cpu(path: Path) -> bool:
-    """Whether the graph is sound: then it is the provider that fails, whatever its exception says."""
+    """Whether the graph is sound: if so, the provider is at fault, whatever its exception says."""
     try:
         ort.InferenceSession(str(path), _session_options(), providers=[PROVIDERS[CPU].ep], enable_fallback=0)
     except Exception:
@@ -175,17 +174,17 @@ def _loads_on_cpu(path: Path) -> bool:
 
 
 def _load_libraries() -> None:
-    """Load CUDA and cuDNN from their wheels, if there are any: the system does not look for them there."""
+    """Load CUDA and cuDNN from their wheels, if installed: the system does not search there."""
     if hasattr(ort, "preload_dlls"):  # since 1.21
         said = io.StringIO()
-        # It prints; but standard output may be where predictions go.
+        # It prints, but standard output may carry predictions.
         with contextlib.redirect_stdout(said):
             ort.preload_dlls()
         log.debug("onnxruntime looks for its libraries: %s", said.getvalue().strip() or "all is well")
 
 
 def _nodes(session: ort.InferenceSession, ep: str) -> tuple[int, int]:
-    """How many nodes of the graph the provider computes, and how many others do; zeros where nobody knows."""
+    """The numbers of the graph's nodes on the provider and on others; zeros if not known."""
     if not hasattr(session, "get_provider_graph_assignment_info"):  # before 1.24
         return 0, 0
     counts = Counter[bool]()
@@ -207,14 +206,14 @@ def _session_options() -> ort.SessionOptions:
 
 
 def run_options() -> ort.RunOptions:
-    """For calls: what fails is raised, and is not written to standard error as well."""
+    """Options for calls: failures are raised, and not also written to standard error."""
     options = ort.RunOptions()
     options.log_severity_level = 4
     return options
 
 
 def _engine_cache() -> Path:
-    """Where TensorRT keeps its engines: the user's own cache, as a model's folder may be read-only."""
+    """TensorRT's engine cache. It lies in the user's cache folder, as a model's folder may be read-only."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "vertex-emulator" / "tensorrt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -222,6 +221,6 @@ def _engine_cache() -> Path:
 
 
 def first_line(error: Any) -> str:
-    """What an exception of onnxruntime says, without its trail."""
+    """The first line of an onnxruntime exception, without its trace."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

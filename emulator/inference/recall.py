@@ -1,4 +1,4 @@
-"""What was found in a video before: results by the points of a grid, in blocks in the prediction cache."""
+"""Earlier results for a video, by the points of a grid, in blocks in the prediction cache."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 Arrays = Mapping[str, NDArray[Any]]
 
-#: Points in one file: at ten a second, more than a minute and a half.
+#: Points in one file: at ten a second, this is more than a minute and a half.
 BLOCK = 1000
-#: Of blocks that were looked up so much is held until they are needed; the others are read again.
+#: Blocks that were looked up are held in memory up to this size; the others are read again.
 HELD_BYTES = 32 << 20
 
 
 class Unrecallable(Exception):
-    """What is kept does not do after all: the video has to be predicted without it."""
+    """The known results cannot be used after all: the video must be predicted without them."""
 
 
 class Codec(Protocol[T]):
-    """Writes results as arrays, and reads them back bit by bit as they were."""
+    """Writes results as arrays, and reads them back bit for bit."""
 
     def pack(self, results: Sequence[T], /) -> dict[str, NDArray[Any]]: ...
 
@@ -72,10 +72,10 @@ class ScoresCodec:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What the decoder told of a video without damage; times in microseconds.
+    """The decoder's facts about a video without damage; times in microseconds.
 
-    A frame was found for a point at `seen_us`, and `end` is known once the last one was reached. Those of a
-    video that is damaged or incomplete say that alone: what comes out of it depends on where one begins.
+    seen_us: the latest point for which a frame was found. end: known once the last frame was reached. Of a
+    damaged or incomplete video, only `is_sound` is kept: its results depend on where decoding begins.
     """
 
     is_sound: bool
@@ -115,10 +115,10 @@ class _Block:
 
 
 class Recall(Generic[T]):
-    """The results of one video for one model, looked up and added to. For one thread at a time.
+    """Looks up and extends the results of one video for one model. For one thread at a time.
 
-    A sample is the result for the points from `first` to `last`, made at the moment `time_us`; there is one
-    for each moment. `decoding` says how videos are decoded, `look` all else that results depend on.
+    A sample is the result for the points `first` to `last`, made at the moment `time_us`; each moment has one
+    sample. decoding: how videos are decoded. look: everything else that results depend on.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Recall(Generic[T]):
         self.facts = VideoFacts.load(content) if content is not None else None
 
     def coverage(self, wanted: Points) -> Points:
-        """For which points there is a result, among these and in the blocks that they lie in."""
+        """The points that have a result, in the blocks of the wanted points."""
         for number in _blocks(wanted):
             if number not in self._coverage and (block := self._read(number)) is not None:
                 self._coverage[number] = block.ranges
@@ -152,10 +152,10 @@ class Recall(Generic[T]):
         return Points(range_ for ranges in self._coverage.values() for range_ in ranges)
 
     def known(self, wanted: Points) -> Iterator[Sample[T]]:
-        """The samples of points that are covered, in order.
+        """The samples of the covered points, in order.
 
         Raises:
-            Unrecallable: what was there is no more.
+            Unrecallable: a result has changed or disappeared since `coverage`.
         """
         before: Sample[T] | None = None
         for number in _blocks(wanted):
@@ -182,13 +182,13 @@ class Recall(Generic[T]):
                 yield Sample(begin, end, time_us, result)
 
     def learn(self, sample: Sample[T]) -> None:
-        """Take a result that is new; they come in order."""
+        """Take a new result. Results come in order."""
         if self._learned and sample.first // BLOCK != self._learned[-1].first // BLOCK:
             self.flush()
         self._learned.append(sample)
 
     def flush(self) -> None:
-        """Keep what was learned, if the file is still the one that was read."""
+        """Store the new results, if the file has not changed since it was read."""
         learned, self._learned = self._learned, []
         if not learned or not self.is_same_file():
             return
@@ -201,7 +201,7 @@ class Recall(Generic[T]):
             self._cache.put(f"{self._key} {number}", self._packed(merged))
 
     def keep_facts(self, facts: VideoFacts) -> None:
-        """Keep what the decoder told, with what was known before."""
+        """Store the decoder's facts, merged with those known before."""
         before = self.facts
         if before is not None and before.is_sound and facts.is_sound:
             facts = replace(facts, seen_us=max(before.seen_us, facts.seen_us))
@@ -211,7 +211,7 @@ class Recall(Generic[T]):
             self._cache.put(self._video_key, facts.dump())
 
     def is_same_file(self) -> bool:
-        """Whether the file is as it was when its digest was taken."""
+        """Whether the file has not changed since its digest was computed."""
         try:
             return self._cache.videos.stamp(self._path) == self._video.stamp
         except OSError:
@@ -241,7 +241,7 @@ class Recall(Generic[T]):
 
 
 def _blocks(points: Points) -> Iterator[int]:
-    """The blocks that points lie in, in order."""
+    """The numbers of the blocks that contain the points, in order."""
     reached = None
     for first, last in points.ranges:
         begin = first // BLOCK if reached is None else max(first // BLOCK, reached + 1)
@@ -267,5 +267,5 @@ def _merged(samples: Sequence[Sample[T]]) -> list[Sample[T]]:
 
 
 def _shortest(numbers: NDArray[np.int64]) -> NDArray[Any]:
-    """The same whole numbers, none of them negative, in two bytes each if that does."""
+    """The same non-negative numbers, in two bytes each if they fit."""
     return numbers.astype(np.uint16) if numbers.max(initial=0) < 1 << 16 else numbers

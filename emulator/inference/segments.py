@@ -1,4 +1,4 @@
-"""Which time segments a moment belongs to, and when each of them is finished."""
+"""Finds the time segments that a moment belongs to, and notes when each of them is finished."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INVALID_ARGUMENT, OUT_OF_RANGE = 3, 11
 
 @dataclass
 class Group(Generic[S]):
-    """Instances that ask for the same segment; `first` to `last` are the points (inclusive) it needs."""
+    """Instances that ask for the same segment. It needs the points `first` to `last`, both included."""
 
     segment: Segment
     first: int
@@ -28,10 +28,10 @@ class Group(Generic[S]):
 
 
 class Groups(Generic[S]):
-    """Segments on their way through a video, identical ones together.
+    """Segments on their way through a video, with identical ones grouped.
 
-    A state is made when the first point of a segment comes and let go with its last, so that many short
-    segments cost no more memory than a few.
+    A state is created at the first point of a segment and dropped after its last, so that many short segments
+    need no more memory than a few.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Groups(Generic[S]):
                 yield group, group.state
 
     def finished(self, next_point: int) -> Iterator[Group[S]]:
-        """Let go of the groups whose last point lies before `next_point`."""
+        """Remove and yield the groups whose last point lies before `next_point`."""
         while self._open and self._open[0][0] < next_point:
             yield heapq.heappop(self._open)[2]
 
     def rest(self) -> Iterator[Group[S]]:
-        """Let go of the others: the video has ended."""
+        """Remove and yield the other groups: the video has ended."""
         yield from self.finished(NO_END + 1)
         while self._waiting:
             yield self._waiting.pop()
@@ -81,7 +81,7 @@ def grid_points(segment: Segment, interval_us: int) -> tuple[int, int]:
 
 
 class SomeVideo(Protocol):
-    """What is told of a video's end."""
+    """The facts about a video's end."""
 
     @property
     def ends_early(self) -> str: ...

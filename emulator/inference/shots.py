@@ -1,14 +1,15 @@
-"""Where one shot of a video ends and the next begins: hard cuts, found as the frames come in.
+"""Finds hard cuts, where one shot of a video ends and the next begins, as the frames come in.
 
-Between two frames of one shot most of the picture has not changed, or has only moved a little; across a cut
-nearly all of it has, and much is not found again. A cut is a frame that
+Between two frames of one shot, most of the picture has not changed, or has moved only a little. Across a cut,
+nearly all of it has changed, and much is not found again. A frame is a cut if both of these hold:
 
-- differs from the one before it clearly more than the frames around it do from theirs, so that steady fast
-  movement of camera or objects is none,
-- and of which too much cannot be found near its place in any of the frames shortly before; nor can the
-  frames shortly after it in the frame before it: so that a flash, after which all is as it was, is none.
+- It differs from the frame before it clearly more than the frames around it do from theirs. So a steady fast
+  movement of camera or objects is no cut.
+- Too much of it cannot be found near its place in any of the frames shortly before; nor can the frames
+  shortly after it be found in the frame before it. So a flash, after which everything is as before, is no
+  cut.
 
-Dissolves and fades are no cuts: the shots they join are one.
+Dissolves and fades are no cuts: the shots that they join count as one.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ Thumbnail = NDArray[np.uint8]
 """A frame in COLUMNS x ROWS cells, each its mean colour: (ROWS, COLUMNS, 3), BGR."""
 
 COLUMNS, ROWS = 32, 18
-#: How far around a frame is looked, and how many frames at least, on either side.
+#: The surroundings of a frame on either side: this long, and at least this many frames.
 AROUND_US = 300_000
 AROUND_FRAMES = 2
-#: Of the frames around so many at most are compared cell by cell.
+#: At most this many of the surrounding frames are compared cell by cell.
 COMPARED = 6
-#: Least difference of a cut: grey levels, and as a multiple of what is usual around it.
+#: Least difference of a cut, in grey levels and as a multiple of the median around it.
 LEAST_CHANGE = 5.0
 LEAST_RATIO = 2.0
-#: A cell is unchanged where it differs at most so many grey levels.
+#: A cell is unchanged if it differs by at most this many grey levels.
 STILL = 6
-#: A cell is found again where one at most so many cells away differs at most so many grey levels.
+#: A cell is found again if one at most this many cells away differs by at most this many grey levels.
 REACH = 2
 TOLERANCE = 18
-#: The shares of cells that are changed, and that are not found again, across a cut, at least.
+#: Across a cut, at least these shares of the cells are changed, and are not found again.
 CHANGED_SHARE = 0.6
 NEW_SHARE = 0.15
 
 
 def thumbnail(frame: NDArray[np.uint8]) -> Thumbnail:
-    """The cells of a BGR frame of any size."""
+    """Reduce a BGR frame of any size to its cells."""
     while min(frame.shape[1] / COLUMNS, frame.shape[0] / ROWS) > 8:
         half = (frame.shape[1] // 2, frame.shape[0] // 2)
         frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -89,8 +90,8 @@ class _Frame:
 class CutFinder:
     """Finds the cuts in a run of frames. Holds the frames of some tenths of a second, however long the run.
 
-    found: the cuts in order, for the caller to take away. settled_us: no cut still to be found answers for a
-    moment before it.
+    found: the cuts in order; the caller removes them. settled_us: no cut that is still to be found answers
+    for a moment before this.
     """
 
     def __init__(self) -> None:
@@ -100,14 +101,20 @@ class CutFinder:
         self._after: deque[_Frame] = deque()  # the frame that is to be judged, and those after it
 
     def add(self, time_us: int, since_us: int, small: Thumbnail, change: float) -> None:
-        """Take the next frame, the first moment it is nearest to, and how far it differs from the one before
-        (for the first one, anything)."""
+        """Take the next frame.
+
+        Args:
+            time_us: when it is shown.
+            since_us: the first moment to which it is the nearest frame.
+            small: its thumbnail.
+            change: its difference from the frame before; any value for the first frame.
+        """
         self._after.append(_Frame(Cut(time_us, since_us), small, change))
         while len(self._after) > AROUND_FRAMES and self._after[0].time_us + AROUND_US <= time_us:
             self._judge()
 
     def finish(self) -> None:
-        """Say that there are no more frames."""
+        """End the run of frames."""
         while self._after:
             self._judge()
         self.settled_us = NO_END
@@ -127,12 +134,12 @@ class CutFinder:
     def _stands_out(self, frame: _Frame) -> bool:
         if frame.change < LEAST_CHANGE:
             return False
-        # The first of the frames before may be that of the run, which has no change of its own.
+        # The first of the frames before may be the first of the run, which has no change of its own.
         around = [one.change for one in (*islice(self._before, 1, None), *islice(self._after, 1, None))]
         return not around or frame.change >= LEAST_RATIO * median(around)
 
     def _known(self, frame: _Frame) -> bool:
-        """Whether it goes on as before, at once or after a moment."""
+        """Whether the shot goes on as before, at once or after a moment."""
         last = self._before[-1].small
         return any(_goes_on(last, one.small) for one in _spread(self._after)) or any(
             _goes_on(one.small, frame.small) for one in _spread(self._before)
@@ -140,7 +147,7 @@ class CutFinder:
 
 
 def _spread(frames: Sequence[_Frame]) -> list[_Frame]:
-    """At most COMPARED of them, the first and the last among these."""
+    """At most COMPARED of the frames, the first and the last included."""
     places = np.linspace(0, len(frames) - 1, min(len(frames), COMPARED)).round().astype(int)
     return [frames[place] for place in places.tolist()]
 
@@ -159,5 +166,5 @@ def _goes_on(before: Thumbnail, after: Thumbnail) -> bool:
 
 
 def _difference(before: Thumbnail, after: Thumbnail) -> NDArray[np.uint8]:
-    """Of each cell, in the channel that differs most."""
+    """The difference of each cell, in the channel that differs most."""
     return np.asarray(cv2.absdiff(before, after).max(axis=2), np.uint8)

@@ -1,6 +1,6 @@
-"""Streams: models that carry states from clip to clip, so that each segment is shown its clips in order.
+"""Streams: models that carry states from clip to clip, so that each segment must see its clips in order.
 
-A segment begins with states of zero. Clips of one segment cannot be run at a time; segments can.
+A segment begins with states of zero. The clips of one segment cannot run in parallel; segments can.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ States = dict[str, NDArray[Any]]
 
 
 class Streams:
-    """Shows a clip to several segments at a time. `with Streams(model) as streams: …`"""
+    """Runs a clip for several segments in parallel. `with Streams(model) as streams: …`"""
 
     def __init__(self, model: LoadedModel[ClipHead]) -> None:
         self._model = model
@@ -39,12 +39,12 @@ class Streams:
         self._threads.shutdown(cancel_futures=True)
 
     def scores(self, clip: Clip | Scored, segments: Sequence[States]) -> list[NDArray[np.float32]]:
-        """The clip's scores for each segment, whose states become those after the clip.
+        """The clip's scores for each segment. The segments' states are updated.
 
-        A clip that is scored already is no stream's: its scores are those of every segment.
+        A clip that is scored already does not belong to a stream: its scores hold for every segment.
 
         Raises:
-            ModelUnusable: the graph failed, or gave numbers that are none.
+            ModelUnusable: the graph failed, or gave NaN or infinite numbers.
         """
         if isinstance(clip, Scored):
             return [clip.scores] * len(segments)
@@ -57,7 +57,7 @@ class Streams:
 
 
 def scored(ones: Sequence[Clip | Other], model: LoadedModel[ClipHead], size: int) -> list[Any]:
-    """The same with the scores of each clip in its place; a stream's clips are left as they are."""
+    """Replace each clip by its scores. A stream's clips, and all other items, stay as they are."""
     clips = [one for one in ones if isinstance(one, Clip)]
     if model.is_stream or not clips:
         return list(ones)

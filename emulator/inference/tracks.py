@@ -1,4 +1,4 @@
-"""From what a tracker saw to ObjectTrack predictions: which tracks count, their frames and confidence."""
+"""Turns a tracker's sightings into ObjectTrack predictions: which tracks count, frames, confidence."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from emulator.vertex.predictions import ObjectTrack, TrackFrame
 
 
 def settings_for(manifest: ModelManifest, parameters: ModelParameters) -> TrackerSection:
-    """The tracker's settings for a job: one that asks for low confidences gets tracks that begin with such.
+    """The tracker's settings for a job. If the job asks for low confidences, tracks may begin with them.
 
-    Vertex: predictions of at least confidenceThreshold are returned. Emulator: where a job gives none, the
-    model's own thresholds stand, as 0 would make a track of nearly every mistake.
+    Vertex: predictions of at least confidenceThreshold are returned. Emulator: if a job gives none, the
+    model's own thresholds apply, because 0 would make a track of nearly every mistake.
     """
     settings = manifest.tracker
     if not parameters.asks_threshold or parameters.confidence_threshold >= settings.new:
@@ -54,15 +54,15 @@ class TrackHistory:
 
     @property
     def confidence(self) -> float:
-        """Mean score of the sightings: what a track is worth does not depend on its length."""
+        """Mean score of the sightings, so that it does not depend on the track's length."""
         return self._score_sum / len(self)
 
     def boxes(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Every grid point from first to last and the box there (N, 4), gaps filled on a straight line."""
+        """Every grid point from first to last, and the boxes there (N, 4); gaps are interpolated linearly."""
         seen = np.array(self._points, np.int64)
         corners = np.array(self._boxes, np.float32).reshape(-1, 4).repeat(2, axis=0)
         points = np.arange(seen[0], seen[-1] + 1)
-        # A sighting of one point stands in `seen` twice; np.interp wants increasing points.
+        # `seen` holds a sighting of one point twice, but np.interp needs increasing points.
         distinct = np.concatenate([[True], np.diff(seen) > 0])
         boxes = [np.interp(points, seen[distinct], corners[distinct, side]) for side in range(4)]
         return points, np.stack(boxes, axis=1).astype(np.float32)
@@ -73,8 +73,8 @@ def to_predictions(
 ) -> Iterator[ObjectTrack]:
     """Predictions of one segment, the most confident first: one for each uninterrupted track that counts.
 
-    A track counts if it was seen often enough or is sure. `max_predictions` limits each frame: a weaker track
-    gives way where there are already so many, and what remains of it on either side are tracks of their own.
+    A track counts if it was seen often enough or is sure. `max_predictions` limits the tracks of a frame: a
+    weaker track is cut where that many exist already, and its remaining pieces become tracks of their own.
     """
     settings = manifest.tracker
     counting = [
@@ -101,7 +101,7 @@ def to_predictions(
 def _allowed(
     points: NDArray[np.int64], occupied: Counter[int] | None, limit: int
 ) -> Iterator[tuple[int, int]]:
-    """The runs (start, stop) of points where fewer than `limit` tracks are yet, which this one now joins."""
+    """The runs (start, stop) of points that have fewer than `limit` tracks yet; this track now joins them."""
     if occupied is None:
         yield 0, len(points)
         return

@@ -20,15 +20,15 @@ __all__ = ["FrameSource", "Picture", "Sample", "VideoInfo", "VideoUnreadable", "
 T = TypeVar("T")
 
 Span = tuple[int, int | None]
-"""Half-open, in microseconds; without an end it reaches to the video's."""
+"""Half-open, in microseconds; the end None is the end of the video."""
 
 
 @dataclass(frozen=True)
 class Sample(Generic[T]):
-    """The frame shown at `time_us`: the nearest one to the grid points `first` to `last` (inclusive).
+    """The frame shown at `time_us`, which is the nearest to the grid points `first` to `last` (inclusive).
 
-    There are several where the video has fewer frames than the grid has points. `first` and `last` lie in a
-    span; points between them may lie in the gap between two spans.
+    It answers several points if the video has fewer frames than the grid has points. `first` and `last` lie
+    in a span; points between them may lie in the gap between two spans.
     """
 
     first: int
@@ -39,8 +39,11 @@ class Sample(Generic[T]):
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """A video's end, all in microseconds: when its last frame begins (`last_us`) and ceases to be shown
-    (`end_us`), and the last moment that this frame is the nearest to (`reach_us`)."""
+    """A video's end, in microseconds.
+
+    last_us: start of the last frame. end_us: end of its display. reach_us: the last moment to which it is the
+    nearest frame.
+    """
 
     end_us: int
     last_us: int
@@ -48,29 +51,29 @@ class VideoEnd:
 
 
 class SamplingInterrupted(Exception):
-    """A sampling ended because it was told to."""
+    """A sampling was interrupted on request."""
 
 
 class FrameSource:
-    """One video and one decoder. A context manager; not thread-safe, but for `interrupt`.
+    """One video and one decoder. A context manager; not thread-safe, except for `interrupt`.
 
     Times are the decoder's timestamps in microseconds after the start of the video track as it is shown,
     never an index divided by a frame rate. A start offset (MPEG-TS), a late start of the track, frames hidden
-    by an edit list and reordered B-frames shift nothing: the first frame is at 0 (later only if what precedes
-    it cannot be decoded). Each frame lasts until the next, the last one as long as the container says or,
-    where it does not, as the one before it.
+    by an edit list and reordered B-frames shift nothing: the first frame is at 0 (later only if frames before
+    it cannot be decoded). Each frame lasts until the next. The last one lasts as long as the container says,
+    or else as long as the one before it.
 
-    Pictures are upright: rotation in the metadata is applied. `threads` are those of the codec (0: twice the
-    cores); the threads of OpenCV's image functions belong to the process (`cv2.setNumThreads`) and are left
+    Pictures are upright: rotation in the metadata is applied. `threads` are codec threads (0: twice the
+    cores). The threads of OpenCV's image functions belong to the process (`cv2.setNumThreads`) and are left
     alone. Gaps longer than `walk_us` are skipped by a seek, which costs about 150 ms (a frame: 2 to 7 ms).
 
-    `alive` is called before each frame that is decoded, in the thread that samples: where a container cannot
-    be sought, hours of video may lie between two samples. `sampled` hears how many points of the grid are
-    done after each sample, and how many there are as far as the container's duration tells.
+    `alive` is called before each decoded frame, in the sampling thread: in a container without seeking, hours
+    of video may lie between two samples. `sampled` is called after each sample with the number of finished
+    grid points, and with their total as far as the container's duration tells it.
 
-    A damaged or incomplete file gives the frames that it has. `options.strict` makes an error of it.
+    A damaged or incomplete file gives the frames that it has; with `options.strict` it is an error.
 
-    Raises `VideoUnreadable` where the file cannot be read as video.
+    Raises `VideoUnreadable` if the file cannot be read as video.
     """
 
     def __init__(
@@ -88,13 +91,13 @@ class FrameSource:
         self._strict = options.strict
         self._decoder, self._warnings = open_decoder(path, options.decoder, threads, self._check)
         self.first_warnings = tuple(self._warnings)
-        """What was known to be worth knowing before anything was sampled."""
+        """Warnings for the user that were known before anything was sampled."""
         self._walk_us = walk_us
         self.info: VideoInfo = self._decoder.info
         self.end: VideoEnd | None = None
-        """Where the video ends: known once a sampling has come to its last frame."""
+        """The video's end; known once a sampling has reached the last frame."""
         self.seen_us = 0
-        """The latest point of a grid that a frame was found for."""
+        """The latest grid point, in microseconds, for which a frame was found."""
         self.ends_early = ""
         """Why frames are missing at the end of the video, as a sentence; known together with `end_us`."""
 
@@ -108,17 +111,17 @@ class FrameSource:
 
     @property
     def end_us(self) -> int | None:
-        """When the video ends, as far as that is known."""
+        """The video's end, in microseconds; None if it is not known yet."""
         return self.end.end_us if self.end else None
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found so far that is damaged or missing."""
+        """Whether nothing damaged or missing has been found so far."""
         return not self._decoder.damaged and not self.ends_early
 
     @property
     def decoding(self) -> Decoding:
-        """How the video was decoded, as far as it was."""
+        """How the video was decoded so far."""
         warnings = list(dict.fromkeys(self._warnings))
         if self.ends_early:
             warnings.append(self.ends_early)
@@ -131,7 +134,7 @@ class FrameSource:
         self._decoder.close()
 
     def interrupt(self) -> None:
-        """Lets a sampling under way end with `SamplingInterrupted` at its next frame, and every later one.
+        """Makes the current sampling end with `SamplingInterrupted` at its next frame, and every later one.
 
         May be called from any thread.
         """
@@ -142,21 +145,21 @@ class FrameSource:
     ) -> Generator[Sample[T], None, None]:
         """The frames nearest to the grid points k * `interval_us` in any of the half-open spans, in order.
 
-        The grid starts with the video. Of two equally near frames the earlier is taken. Points at or after
-        the end of the video yield nothing; a span whose end is None reaches to it. No frame is yielded twice.
+        The grid starts with the video. Of two equally near frames, the earlier is taken. Points at or after
+        the end of the video yield nothing; a span whose end is None extends to it. No frame is yielded twice.
 
         `transform` gets the BGR picture (uint8, height x width x 3) of each frame that is yielded, and of no
         other. One picture is held at a time. Closing the generator releases the decoder.
 
-        Raises `VideoUnreadable` where `strict` and what the spans ask for is damaged or missing, after all
-        samples that the file has.
+        With `strict`, raises `VideoUnreadable` after all available samples if anything that the spans ask
+        for is damaged or missing.
         """
         return self.sample_frames(interval_us, spans, lambda frame: transform(frame.bgr()))
 
     def sample_frames(
         self, interval_us: int, spans: Sequence[Span], transform: Callable[[Frame], T]
     ) -> Generator[Sample[T], None, None]:
-        """As `sample`, but `transform` gets the frame, of which it can have a smaller picture for less."""
+        """Like `sample`, but `transform` gets the frame, from which a smaller picture costs less."""
         points = GridPoints(interval_us, spans)
         try:
             yield from self._sweep(points, transform)
@@ -177,20 +180,20 @@ class FrameSource:
         steady = more = True
         while point is not None and more:
             now = decoder.time_us
-            picture = None  # before the next one comes: of a large video each takes 25 MB
+            picture = None  # freed before the next one comes: in a large video each takes 25 MB
             if not steady or decoder.may_be_nearest(point * step):
                 picture = decoder.retrieve()
             more = decoder.grab()
             if not more:
                 self._note_end()
-            # The last moment that belongs to the frame at `now`.
+            # The last moment to which the frame at `now` is the nearest.
             reach = (now + decoder.time_us) // 2 if more else decoder.end_us() - 1
             last = points.at_or_before(reach // step)
             if last is None or last < point:
                 continue
             if picture is None:
-                # The next frame came later than the steady rate promised, so this one was wanted after all:
-                # go back for it, and from here on retrieve every frame that might turn out to be the nearest.
+                # The next frame came later than the steady rate promised, so this one was needed after all:
+                # seek back to it, and from here on retrieve every frame that may be the nearest.
                 steady, more = False, True
                 decoder.seek(now)
                 continue
@@ -213,13 +216,13 @@ class FrameSource:
             self._warnings.append(f"All frames were decoded, although {shortage}")
 
     def _complaint(self, *, everything: bool) -> str:
-        """What was not decoded of what was asked for."""
+        """What was asked for but not decoded, as a sentence; "" if nothing."""
         damage = "Parts of the video are damaged." if self._decoder.damaged else ""
         return damage if everything else self.ends_early or damage
 
 
 class GridPoints(Points):
-    """The points of a grid, by number, that lie in any of some half-open spans of time."""
+    """The numbers of the grid points that lie in any of some half-open time spans."""
 
     def __init__(self, interval_us: int, spans: Sequence[Span]) -> None:
         if interval_us <= 0:
@@ -230,14 +233,14 @@ class GridPoints(Points):
         super().__init__((-(-start // interval_us), -(-end // interval_us) - 1) for start, end in whole)
 
     def count(self, end_us: int | None) -> int | None:
-        """How many points there are before a time; None where that is not known and a span has no end."""
+        """The number of points before a time. None if the time is None and a span has no end."""
         if end_us is None:
             return None if self._is_open else self.rank(NO_END)
         return self.rank(-(-end_us // self.interval_us) - 1)
 
 
 def spans_of(points: Points, interval_us: int) -> list[Span]:
-    """The spans of time that hold these points of a grid, and no other."""
+    """The time spans that hold these grid points, and no others."""
     ends = NO_END // interval_us
     return [
         (first * interval_us, None if last >= ends - 1 else last * interval_us + 1)

@@ -1,8 +1,8 @@
-"""The emulator in tests: a server in a process of its own, and words for what a test says about it.
+"""The emulator in tests: a server in its own process, and helpers for what a test asserts about it.
 
-With pytest nothing needs importing but the expectations: the plugin (`emulator.testing.plugin`) provides the
-fixtures. With unittest, `VertexEmulatorMixin` does. Without either, `serve()` gives a server and
-`VertexEmulator` the rest. Nothing heavy is imported before it is used.
+With pytest, only the expectations need an import: the plugin (`emulator.testing.plugin`) provides the
+fixtures. With unittest, use `VertexEmulatorMixin`. Without either, `serve()` starts a server and
+`VertexEmulator` provides the rest. Heavy modules are imported only when they are used.
 """
 
 from emulator.comparison.matching import Action, Label, Track

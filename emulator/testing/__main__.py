@@ -1,6 +1,6 @@
-"""`python -m emulator.testing CONFIG`: the server that `serve` starts; it ends with the process that did.
+"""`python -m emulator.testing CONFIG` runs the server that `serve` starts. It ends with its parent process.
 
-The first line of its output says where it listens, as JSON.
+The first line of its output is JSON with the addresses at which it listens.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Serve until a signal comes, or standard input ends because nobody holds its other end any more."""
+    """Serve until a signal arrives, or until standard input ends because the parent process is gone."""
     from emulator import logs
     from emulator.app import CannotStart, Emulator
     from emulator.config import load_settings
@@ -21,7 +21,7 @@ def main() -> None:
     loaded = load_settings(environ={}, config_file=Path(sys.argv[1]))
     settings = loaded.settings
     layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    # Not gathered: whoever shows the log of a test that failed wants its last line.
+    # Not buffered: the log of a failed test must show the last line.
     logs.set_up(settings.log_level, layout, settings.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     emulator = Emulator(loaded.settings)
@@ -38,7 +38,7 @@ def _announce(url: str, grpc: str | None, tls: str | None) -> None:
 
 
 def _end_with_parent() -> None:
-    # Not through sys.stdin: this thread would hold its lock while the interpreter ends, which then aborts.
+    # Not through sys.stdin: this thread would hold its lock while the interpreter exits, which would abort.
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""For `unittest`: a mixin that gives each test of a class a corner on the class's server."""
+"""A mixin for `unittest` that gives each test of a class its own corner on the class's server."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ else:
 class VertexEmulatorMixin(_Base):
     """`class MyTest(VertexEmulatorMixin, unittest.TestCase)`: `self.emulator` is the test's own corner.
 
-    The environment and the SDK are pointed at it, under the guard. vertex_emulator_project fixes its project
-    id, vertex_emulator_transport is `grpc` or `rest`, vertex_emulator_settings are the server's.
+    The environment and the SDK point at it, and the guard is active. vertex_emulator_project fixes its
+    project id, vertex_emulator_transport is `grpc` or `rest`, vertex_emulator_settings are the server's.
     """
 
     vertex_emulator_project: ClassVar[str | None] = None

@@ -1,6 +1,6 @@
-"""Programs that a test starts: Python's own stand under the guard and are pointed at the emulator.
+"""Programs that a test starts. Python programs run under the guard and point at the emulator.
 
-Variables of the environment tell them so, and they do it before their own first line: see `child/`.
+Environment variables tell them to. The hook in `child/` does it before the program's own first line.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from pathlib import Path
 
 TARGET = "EMULATOR_TESTING_TARGET"
 REPORT = "EMULATOR_TESTING_REPORT"
-"""The variables: where the emulator is, as JSON, and the file that takes what was refused."""
+"""The variables: the emulator's address, as JSON, and the file for reports of refused hosts."""
 
 _HOOK = str(Path(__file__).parent / "child")
 
 
 def python_path() -> str:
-    """PYTHONPATH with what children begin with in front."""
+    """PYTHONPATH with the folder of the children's hook in front."""
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return os.pathsep.join([_HOOK, *(entry for entry in given if entry != _HOOK)])
 
 
 def begin(environment: Mapping[str, str]) -> None:
-    """Do what the variables say, for as long as this process runs."""
+    """Apply the variables, for as long as this process runs."""
     if report := environment.get(REPORT):
         from emulator.testing.guard import Guard
 

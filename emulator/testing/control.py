@@ -39,16 +39,16 @@ class Control:
         self._address = urllib.parse.urlsplit(url).netloc
 
     def get(self, path: str, **query: object) -> Any:
-        """GET a route, `requests` being `/_emulator/requests`."""
+        """GET a route; `requests` stands for `/_emulator/requests`."""
         return self.call("GET", path, query=query)
 
     def call(
         self, method: str, path: str, body: object = None, *, query: Mapping[str, object] | None = None
     ) -> Any:
-        """Call a route; None when it answers without a body. Raises ControlError."""
+        """Call a route. Returns None if the answer has no body. Raises ControlError."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"/_emulator/{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
-        # http.client goes past proxies and past whatever a test has done to its HTTP libraries.
+        # http.client ignores proxies, and everything that a test has changed in its HTTP libraries.
         connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT_S)
         try:
             headers = {} if body is None else {"Content-Type": "application/json"}
@@ -65,7 +65,7 @@ class Control:
 
 
 def job_path(job: object) -> str:
-    """The route of a job, given as the SDK's object, a message, or its resource name."""
+    """The route of a job. `job` is the SDK's object, a message, or a resource name."""
     name = job if isinstance(job, str) else getattr(job, "resource_name", None) or getattr(job, "name", None)
     if not name:
         raise TypeError(f"{job!r} is no job; give the SDK's job, a BatchPredictionJob, or a resource name.")
@@ -73,9 +73,9 @@ def job_path(job: object) -> str:
 
 
 class Pace:
-    """How long jobs stay in which state; see docs/control.md for the texts.
+    """How long jobs stay in each state; docs/control.md describes the texts.
 
-    `pace("pending=2,running=3")` is for the jobs created from now on, in whatever project the code names.
+    `pace("pending=2,running=3")` applies to jobs created from now on, in any project that the code names.
     """
 
     def __init__(self, control: Control, project: str, *, every_project: bool = True) -> None:
@@ -91,7 +91,7 @@ class Pace:
             self._set(path, pace)
 
     def of(self, job: object, pace: str) -> None:
-        """Replace what is still to come in the pace of one job."""
+        """Replace the rest of one job's pace."""
         self._control.call("PUT", f"{job_path(job)}/pace", {"pace": pace})
 
     def hold(self) -> None:
@@ -99,13 +99,13 @@ class Pace:
         self("steps")
 
     def release(self, job: object) -> str:
-        """End the hold that the job is in (waiting until it is in one); gives its state."""
+        """Wait until the job is held, and end the hold. Returns the job's state."""
         self._control.get(f"{job_path(job)}/wait", held="true", state=_CAN_BE_HELD)
         state: str = self._control.call("POST", f"{job_path(job)}/release")["state"]
         return state
 
     def restore(self) -> None:
-        """Go back to the paces that there were before."""
+        """Restore the paces from before."""
         while self._before:
             path, pace = self._before.popitem()
             if pace is None:
@@ -116,7 +116,7 @@ class Pace:
     def _paths(self) -> list[str]:
         if not self._every_project:
             return [self._own]
-        # A project that has a pace of its own takes no other.
+        # A project with a pace of its own ignores the general one.
         has_own = self._control.get(self._own)["from"] == "project"
         return ["pace", self._own] if has_own else ["pace"]
 
@@ -129,7 +129,7 @@ class Pace:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Fault:
-    """A failure on demand; `fired` says how often it took effect so far."""
+    """An injected failure; `fired` counts how often it took effect so far."""
 
     id: str
     plan: _Json
@@ -146,16 +146,16 @@ class Fault:
 
     @property
     def matched(self) -> int:
-        """How many calls or jobs fitted, whether or not it took effect."""
+        """How many calls or jobs matched, whether or not the fault took effect."""
         return int(self._account()["matched"])
 
     def remove(self) -> None:
-        """End it."""
+        """Remove the fault."""
         self._account()
         self._control.call("DELETE", f"faults/{self.id}")
 
     def why_not_fired(self) -> str:
-        """Why it has never taken effect; "" if it has, or need not."""
+        """Why the fault has never taken effect; "" if it has, or need not."""
         account = {} if self.may_not_fire else self._account()
         if not account or account["fired"]:
             return ""
@@ -170,7 +170,7 @@ class Fault:
         try:
             self._last.update(self._control.get(f"faults/{self.id}"))
         except ControlError as error:
-            # What has been removed is remembered as it was then.
+            # A removed fault keeps the counts that it had then.
             if error.code != _NOT_FOUND or not self._last:
                 raise
         return self._last
@@ -182,9 +182,9 @@ class Fault:
 
 
 class Faults:
-    """Failures on demand, in whatever project the code names; members as in docs/control.md.
+    """Injected failures, in any project that the code names; docs/control.md describes the members.
 
-    A fault has to take effect at least once, or the test fails; `may_not_fire=True` says that it need not.
+    A fault must take effect at least once, or the test fails; `may_not_fire=True` lifts this.
     """
 
     def __init__(self, control: Control, project: str, *, every_project: bool = True) -> None:
@@ -193,23 +193,23 @@ class Faults:
         self._made: list[Fault] = []
 
     def rpc(self, method: str = "*", *, may_not_fire: bool = False, **members: object) -> Fault:
-        """Let calls fail or linger: `rpc("Get*", code="UNAVAILABLE", times=2)`, `rpc(delay="200ms")`."""
+        """Make calls fail or wait: `rpc("Get*", code="UNAVAILABLE", times=2)`, `rpc(delay="200ms")`."""
         return self._plan({"on": "rpc", "method": method, **self._narrow, **members}, may_not_fire)
 
     def storage(self, method: str = "*", *, may_not_fire: bool = False, **members: object) -> Fault:
-        """Let calls of Cloud Storage fail: `storage("storage.objects.get", code=503, object="videos/*")`."""
+        """Make Cloud Storage calls fail: `storage("storage.objects.get", code=503, object="videos/*")`."""
         return self._plan({"on": "storage", "method": method, **members}, may_not_fire)
 
     def job(self, kind: str, *, may_not_fire: bool = False, **members: object) -> Fault:
-        """Let jobs that are created from now on fail: `job("fail-instance", instance=2)`."""
+        """Make jobs that are created from now on fail: `job("fail-instance", instance=2)`."""
         return self._plan({"on": "job", "kind": kind, **self._narrow, **members}, may_not_fire)
 
     def never_fired(self) -> list[str]:
-        """In words, the faults that have never taken effect although they have to."""
+        """A sentence for each fault that had to take effect but never did."""
         return [why for fault in self._made if (why := fault.why_not_fired())]
 
     def remove(self) -> None:
-        """End all that were made here."""
+        """Remove all faults that were made here."""
         while self._made:
             with suppress(ControlError):
                 self._control.call("DELETE", f"faults/{self._made.pop().id}")
@@ -221,7 +221,7 @@ class Faults:
 
 
 def complaint_of_faults(never_fired: Sequence[str]) -> str:
-    """What a test has to say of faults that never took effect."""
+    """A test's failure message for faults that never took effect."""
     listed = "".join(f"\n  {why}" for why in never_fired)
     return (
         f"{len(never_fired)} of the test's faults never fired, so nothing was tested with them:{listed}\n"
@@ -230,7 +230,7 @@ def complaint_of_faults(never_fired: Sequence[str]) -> str:
 
 
 class Canned:
-    """Models that answer what a test says, without a frame decoded."""
+    """Models that answer what a test says, without decoding a frame."""
 
     def __init__(self, control: Control, parent: str) -> None:
         self._control = control
@@ -248,15 +248,15 @@ class Canned:
         objective: str | None = None,
         directory: str | None = None,
     ) -> str:
-        """Make a canned model; gives its resource name.
+        """Make a canned model, and return its resource name.
 
         Args:
-            answers: a Video, to answer its truth; or predictions by URI pattern; or whole lines as in
+            answers: a Video, whose truth is the answer; or predictions by URI pattern; or whole lines as in
                 docs/control.md.
-            model_id: by default one that no other has: `canned`, `canned-2`, `canned-3`. For an id that
-                exists it is a new version, which becomes the default.
+            model_id: by default an unused one: `canned`, `canned-2`, `canned-3`. For an id that exists, the
+                model is a new version, which becomes the default.
             objective: `object_tracking`, `action_recognition` or `classification`; by default that of the
-                Video (`video.objective`), and of anything else object tracking.
+                Video (`video.objective`), else object tracking.
             directory: a `gs://` output directory to answer from instead.
         """
         usual: str = getattr(answers, "objective", "object_tracking")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-"""This machine, as clients call it."""
+"""The names that clients use for this machine."""
 
 NO_GRPC_PROXY = "no_grpc_proxy"
-"""What gRPC reads instead of no_proxy where it is set; in lower case only."""
+"""gRPC reads this instead of no_proxy if it is set; in lower case only."""
 
 _NO_PROXY = ("no_proxy", "NO_PROXY")
 _ALL_HOSTS = "*"
@@ -18,7 +18,7 @@ _ALL_HOSTS = "*"
 
 @contextmanager
 def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables, or take away those whose value is None; put back afterwards what was there."""
+    """Set variables, or unset those whose value is None; restore the old values afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     try:
         _apply(variables)
@@ -28,9 +28,9 @@ def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
 
 
 def no_proxy(hosts: Iterable[str]) -> dict[str, str]:
-    """The variables that say which hosts are reached without a proxy, with `hosts` added to those given."""
+    """The variables of the hosts that need no proxy, with `hosts` added to the present ones."""
     lower, upper = (os.environ.get(name, "") for name in _NO_PROXY)
-    # Some programs read the one, some the other: where only one is set, it counts for both.
+    # Some programs read one, some the other. If only one is set, its value is used for both.
     given = dict(zip(_NO_PROXY, (lower or upper, upper or lower), strict=True))
     variables = {name: _with(value, hosts) for name, value in given.items()}
     if NO_GRPC_PROXY in os.environ:
@@ -49,7 +49,7 @@ def joined(hosts: Iterable[str]) -> str:
 
 
 def _with(value: str, hosts: Iterable[str]) -> str:
-    # It means all hosts only as long as it stands alone.
+    # `*` means all hosts only if it stands alone.
     return value if value.strip() == _ALL_HOSTS else joined([*listed(value), *hosts])
 
 

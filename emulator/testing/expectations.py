@@ -1,4 +1,4 @@
-"""What a test expects of predictions, and in words what was found instead.
+"""A test's expectations of predictions, and explanations of what was found instead.
 
     cat = track("cat", 1.2, 3.4, within=0.1)
     assert cat in predictions
@@ -41,12 +41,12 @@ def track(
     boxes: Mapping[float, Box] | None = None,
     confidence: float = 0.0,
 ) -> Track:
-    """An object that is expected; see Track. `confidence` is the least that will do."""
+    """Expect an object; see Track. `confidence` is the lowest that is accepted."""
     return Track(label, start, end, within, iou, boxes or {}, confidence)
 
 
 def action(label: str, at: float, *, within: float = 0.1, confidence: float = 0.0) -> Action:
-    """An action that is expected at a moment."""
+    """Expect an action at a moment, in seconds."""
     return Action(label, at, within, confidence)
 
 
@@ -59,15 +59,15 @@ def label(
     within: float = 0.1,
     confidence: float = 0.0,
 ) -> Label:
-    """A label that is expected of a classification; see Label."""
+    """Expect a label of a classification; see Label."""
     return Label(name, start, end, type, within, confidence)
 
 
 class Predictions(Sequence[Any]):
     """All predictions of a job in the SDK's own types, in the order of its output.
 
-    lines: per line of the output, the instance as the input has it and its predictions. errors: the lines of
-    the errors files. source: the emulator and the job that they are of, if they are of one.
+    lines: for each line of the output, its instance as in the input, and its predictions. errors: the lines
+    of the errors files. source: the emulator and the job that the predictions come from, if any.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Predictions(Sequence[Any]):
         self._all = tuple(one for _, found in self.lines for one in found)
 
     def of(self, video: object) -> Predictions:
-        """Those of one video, given as a Video or its URI."""
+        """The predictions of one video, given as a Video or its URI."""
         uri = getattr(video, "uri", video)
         return Predictions(
             [(instance, found) for instance, found in self.lines if instance["content"] == uri],
@@ -108,7 +108,7 @@ class Predictions(Sequence[Any]):
         return wanted in self._all
 
     def __eq__(self, other: object) -> bool:
-        """Whether each expectation of a list is met by a prediction of its own, and none is left over."""
+        """Whether each expectation of a list matches a prediction of its own, and none is left over."""
         if isinstance(other, Predictions):
             return self.lines == other.lines
         if not isinstance(other, Sequence) or not all(isinstance(one, Expected) for one in other):
@@ -122,7 +122,7 @@ class Predictions(Sequence[Any]):
 
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
-    """Lines for pytest about a comparison that failed; None when it is about something else."""
+    """Lines for pytest about a failed comparison; None if it is not about predictions."""
     if op == "in" and isinstance(right, Predictions) and isinstance(left, Expected):
         return ["it is among the predictions", *explain_missing(left, list(map(found_of, right)))]
     if op == "==" and isinstance(left, Predictions) and isinstance(right, list):
@@ -131,7 +131,7 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
 
 
 def link_to_difference(left: object, right: object) -> str | None:
-    """The console's page of the first difference of a comparison that failed, if there is one."""
+    """The console's page of the first difference in a failed comparison, if there is one."""
     from emulator.testing import pictures
 
     predictions, wanted = (left, right) if isinstance(left, Predictions) else (right, left)
@@ -146,7 +146,7 @@ def link_to_difference(left: object, right: object) -> str | None:
 
 
 def explain_missing(wanted: Expected, found: Sequence[Found]) -> list[str]:
-    """Lines that say what was expected, and what comes nearest to it."""
+    """Lines that say what was expected, and what the nearest prediction is."""
     near = nearest(wanted, found)
     if near is None:
         return [f"expected {wanted}, but nothing was predicted"]
@@ -161,7 +161,7 @@ def explain_missing(wanted: Expected, found: Sequence[Found]) -> list[str]:
 
 
 def explain_difference(wanted: Sequence[Expected], found: Sequence[Found]) -> list[str]:
-    """Lines that say which expectations are not met, and which predictions nobody expected."""
+    """Lines that list the expectations that are not met, and the predictions that were not expected."""
     given = pairs(wanted, found)
     missing = [one for place, one in enumerate(wanted) if place not in given]
     taken = set(given.values())
@@ -171,7 +171,7 @@ def explain_difference(wanted: Sequence[Expected], found: Sequence[Found]) -> li
 
 
 def found_of(message: Any) -> Found:
-    """A prediction of the SDK's types as the rule takes it."""
+    """A prediction of the SDK's types, in the form that the matching takes."""
     return Found(
         message.display_name,
         message.time_segment_start.total_seconds(),

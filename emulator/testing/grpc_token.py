@@ -1,4 +1,4 @@
-"""A plain-text gRPC channel that sends a bearer token: gRPC's own credentials go over TLS only."""
+"""A plain-text gRPC channel that sends a bearer token: gRPC sends its own credentials over TLS only."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
 
 
 def async_token(token: str) -> Any:
-    """An interceptor that does the same for an asynchronous channel."""
+    """An interceptor that adds the token on an asynchronous channel."""
     return _AsyncToken(token)
 
 

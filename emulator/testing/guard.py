@@ -1,9 +1,9 @@
-"""Refuses connections to real Google hosts while a test uses the emulator, and says so.
+"""Refuses connections to real Google hosts while a test uses the emulator, and reports them.
 
-Python's own sockets are watched where names are resolved and connections are made. Through a proxy neither
-would happen, so Google's hosts are set to be reached without one. gRPC's sockets are not Python's: it is told
-to use a proxy of ours, which writes down who was asked for, refuses Google and lets everyone else through.
-All this holds for the whole process; programs that a test starts inherit what the environment says.
+Python's own sockets are watched where names are resolved and connections are made. A proxy would bypass both,
+so Google's hosts are set to be reached without one. gRPC's sockets are not Python's: gRPC is told to use a
+proxy of ours, which records the requested hosts, refuses Google and forwards all others. This holds for the
+whole process; programs that a test starts inherit the environment.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from emulator.testing.tunnels import tunnels
 
 _DOMAINS = ("googleapis.com", "google.com", "googleusercontent.com", "cloud.goog", "google.internal")
 _METADATA = ("169.254.169.254", "fd20:ce::254")
-# google-auth asks it in the background on behalf of any service account, and shrugs when it is not there.
+# google-auth calls it in the background for any service account, and ignores that it is not reachable.
 _SILENT = ("iamcredentials.googleapis.com",)
-# gRPC takes the first that is set, in lower case only.
+# gRPC takes the first one that is set, in lower case only.
 _GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 REMEDY = (
@@ -44,7 +44,7 @@ class RealGoogle(ConnectionRefusedError):
 
 
 def is_google(host: object) -> bool:
-    """Whether a host name or address is one of Google's (or the metadata server's, where credentials lie)."""
+    """Whether a host name or address is one of Google's, or the metadata server, which has credentials."""
     name = host.decode(errors="replace") if isinstance(host, bytes) else str(host or "")
     name = name.lower().rstrip(".")
     return name in _METADATA or any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
@@ -52,7 +52,7 @@ def is_google(host: object) -> bool:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A host that was refused, the thread that asked for it, and where in the code it was then."""
+    """A refused host, the thread that asked for it, and the thread's stack at that time."""
 
     host: str
     thread: str = ""
@@ -64,10 +64,10 @@ class Refusal:
 
 
 class Guard:
-    """What was refused; `on_refusal` hears of each as it happens, in the thread that asked.
+    """Records refusals; calls `on_refusal` for each one at once, in the thread that asked.
 
-    A thread that an earlier test began is refused, too, but that is not this test's doing: it is in `strays`.
-    What children refuse comes through the file `report`.
+    A thread that an earlier test started is refused, too, but this test is not blamed: see `strays`. Refusals
+    in child processes come through the file `report`.
     """
 
     def __init__(self, on_refusal: Callable[[Refusal], None], *, report: Path | None = None) -> None:
@@ -77,7 +77,7 @@ class Guard:
         self._refused: list[Refusal] = []
         self._strays: list[Refusal] = []
         self._threads = Threads()
-        # A process that only reports keeps nothing itself.
+        # A process that only reports keeps no refusals itself.
         self._reports_all = report is not None
         self._report = report
         self._read = 0
@@ -85,35 +85,35 @@ class Guard:
 
     @property
     def refusals(self) -> list[Refusal]:
-        """What was refused to this test and its children, a host once."""
+        """The refusals of this test and its children, each host once."""
         with self._lock:
             self._read_report()
             return list({one.host: one for one in reversed(self._refused)}.values())[::-1]
 
     @property
     def refused(self) -> list[str]:
-        """The hosts that were asked for, each once."""
+        """The refused hosts, each once."""
         return [one.host for one in self.refusals]
 
     @property
     def strays(self) -> list[Refusal]:
-        """What was refused to threads of earlier tests."""
+        """The refusals of threads of earlier tests."""
         with self._lock:
             return list(self._strays)
 
     def forget(self) -> None:
-        """Begin anew: what was refused so far was expected."""
+        """Discard the refusals so far: they were expected."""
         with self._lock:
             self._read_report()
             self._refused.clear()
             self._strays.clear()
 
     def begin_test(self) -> None:
-        """The threads that there are belong to earlier tests; this one works for the present test."""
+        """Begin a test in this thread. All other threads that exist belong to earlier tests."""
         self._threads.begin_test()
 
     def note(self, host: str, thread: str = "", stack: str = "") -> None:
-        """Write down a refused host."""
+        """Record a refused host."""
         if host in _SILENT:
             return
         refusal = Refusal(host, thread, stack)
@@ -124,7 +124,7 @@ class Guard:
             (self._refused if self._threads.is_of_this_test() else self._strays).append(refusal)
 
     def refuses(self, host: str) -> bool:
-        """Whether it is a host of Google's; if so, write it down. For gRPC, whose threads Python does not
+        """Whether a host is one of Google's; if so, record it. For gRPC, whose threads Python does not
         know."""
         if is_google(host):
             if host not in _SILENT:
@@ -134,7 +134,7 @@ class Guard:
         return False
 
     def check(self, host: object) -> None:
-        """Refuse a host of Google's."""
+        """Raise RealGoogle if a host is one of Google's."""
         if not is_google(host):
             return
         name = host.decode() if isinstance(host, bytes) else str(host)
@@ -146,7 +146,7 @@ class Guard:
 
     @contextmanager
     def active(self) -> Iterator[Guard]:
-        """Refuse as long as the context lasts; the test begins here."""
+        """Refuse as long as the context lasts. The test begins with it."""
         with tempfile.TemporaryDirectory(prefix="vertex-emulator-guard-") as folder:
             self._report = Path(folder) / "refused.jsonl"
             self.begin_test()
@@ -157,7 +157,7 @@ class Guard:
                 self._read_report()
 
     def stay(self) -> None:
-        """Refuse as long as this process runs: for a child, whose environment its parent has set."""
+        """Refuse as long as this process runs. For a child, whose environment its parent has set."""
         self._staying.enter_context(_watched_sockets(self))
 
     def _read_report(self) -> None:
@@ -170,19 +170,19 @@ class Guard:
 
 
 def complaint(refusals: Sequence[Refusal]) -> str:
-    """What a test has to say of what it was refused."""
+    """A test's failure message for refusals."""
     return f"The test tried to reach {', '.join(map(str, refusals))}. {REMEDY}"
 
 
 def _write_report(report: Path, refusal: Refusal) -> None:
     own = {"host": refusal.host, "thread": f"process {os.getpid()}, {refusal.thread}", "stack": refusal.stack}
-    # The test may be over, and its folder gone.
+    # The test may be over, and its folder deleted.
     with suppress(OSError), report.open("a", encoding="utf-8") as file:
         file.write(json.dumps(own) + "\n")
 
 
 def _stack() -> str:
-    """Where the calling thread is, outermost first, without pytest's own frames and this module's."""
+    """The stack of the calling thread, outermost first, without the frames of pytest and of this module."""
     frames = traceback.extract_stack()
     hidden = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}", __file__)
     shown = [frame for frame in frames if not any(part in frame.filename for part in hidden)]
@@ -218,7 +218,7 @@ def _watched_sockets(guard: Guard) -> Iterator[None]:
 
 @contextmanager
 def _watched_proxies(guard: Guard) -> Iterator[None]:
-    """HTTP libraries pass by any proxy, to where names are watched; gRPC goes through one of ours."""
+    """Make HTTP libraries bypass all proxies, so that their names are watched; send gRPC through ours."""
     with tunnels(guard.refuses, beyond=_grpc_proxy()) as proxy:
         past_proxies = no_proxy((*LOCAL, *_DOMAINS, *_METADATA))
         grpc = {_GRPC_PROXIES[0]: proxy, NO_GRPC_PROXY: _no_grpc_proxy()}
@@ -227,17 +227,17 @@ def _watched_proxies(guard: Guard) -> Iterator[None]:
 
 
 def _grpc_proxy() -> str | None:
-    """The proxy that gRPC would take by itself."""
+    """The proxy that gRPC would use without the guard."""
     return next(filter(None, map(os.environ.get, _GRPC_PROXIES)), None)
 
 
 def _no_grpc_proxy() -> str:
-    """What gRPC reaches without a proxy, less what would let it pass by ours to Google."""
+    """The hosts that gRPC reaches without a proxy, less those that would let it bypass ours to Google."""
     given = listed(os.environ.get(NO_GRPC_PROXY, os.environ.get("no_proxy", "")))
     return joined([*(host for host in given if not _covers_google(host)), *LOCAL, "[::1]"])
 
 
 def _covers_google(suffix: str) -> bool:
-    """Whether names of Google's end like this: `.google.com` as well as `.com`."""
+    """Whether names of Google's hosts end like this: `.google.com` as well as `.com`."""
     bare = suffix.lower().lstrip(".")
     return is_google(bare) or any(domain.endswith(bare) for domain in _DOMAINS)

@@ -1,4 +1,4 @@
-"""What a classifier says of a clip whose truth is known: labels of the whole, of its shots and seconds."""
+"""The labels of a clip whose truth is known, as a classifier gives them: of the whole, shots and seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def labels_of(truth: Truth, types: Sequence[str], within: float = WITHIN_S) -> list[Label]:
-    """The labels of all that is seen in each stretch of the given types. Raises ValueError for others."""
+    """The visible labels of each stretch of the given types. Raises ValueError for unknown types."""
     if unknown := [one for one in types if one not in TYPES]:
         raise ValueError(f"{unknown[0]!r} is no type of classification; use {', '.join(TYPES)}.")
     seen: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The console's page of the first prediction that is not as a test expects it."""
+"""The console's page of the first prediction that is not as a test expects it to be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output: its instance, what was found, and what is expected there."""
+    """A line of output: its instance, its predictions, and what is expected of it."""
 
     instance: Mapping[str, Any]
     found: Sequence[Found]
@@ -29,7 +29,7 @@ class Line:
 
     @property
     def differences(self) -> list[float]:
-        """When each prediction that is missed or too much begins."""
+        """The start of each prediction that is missing or not expected, in seconds."""
         given = pairs(self.wanted, self.found)
         taken = set(given.values())
         missed = [one.start for place, one in enumerate(self.wanted) if place not in given]
@@ -37,7 +37,7 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line of an expected file."""
+        """The line as it stands in a file of expected predictions."""
         start, end = (self.instance.get(name) for name in ("timeSegmentStart", "timeSegmentEnd"))
         return as_line(str(self.instance["content"]), segment_of(start, end), self.wanted)
 
@@ -45,8 +45,8 @@ class Line:
 def of_list(
     wanted: Sequence[Expected], lines: Sequence[tuple[Mapping[str, Any], Sequence[Found]]]
 ) -> list[Line]:
-    """The lines of predictions that were to be exactly as expected: each expectation at its prediction, or
-    where the nearest is."""
+    """The lines of predictions that should match a list exactly. Each expectation is placed at its own
+    prediction, or else at the nearest one."""
     placed = [Line(instance, found, []) for instance, found in lines]
     flat = [(line, one) for line in placed for one in line.found]
     given = pairs(wanted, [one for _, one in flat])
@@ -57,7 +57,7 @@ def of_list(
 
 
 def of_one(wanted: Expected, lines: Sequence[tuple[Mapping[str, Any], Sequence[Found]]]) -> list[Line]:
-    """The line of predictions of which one was to be as expected: the others stand for themselves."""
+    """The line with the prediction nearest to one expectation; the other predictions are left out."""
     flat = [(line, one) for line in (Line(*line, []) for line in lines) for one in line.found]
     at = _nearest_place(wanted, flat)
     if at is None:
@@ -72,8 +72,10 @@ def _nearest_place(wanted: Expected, flat: Sequence[tuple[Line, Found]]) -> int 
 
 
 def link(emulator: VertexEmulator, job: str, lines: Sequence[Line]) -> str | None:
-    """Write what is expected into the test's bucket; the address of the first difference. None where there is
-    no console, or no such page."""
+    """Write the expectations into the test's bucket. Returns the console's address of the first difference.
+
+    None if there is no console, or no such page.
+    """
     first = next((line for line in lines if line.differences), None)
     if first is None or not emulator.server.settings.console:
         return None
@@ -89,7 +91,7 @@ def link(emulator: VertexEmulator, job: str, lines: Sequence[Line]) -> str | Non
 
 
 def _number(emulator: VertexEmulator, job: str, instance: Mapping[str, Any]) -> int:
-    """The line of the input that an instance is. Raises StopIteration."""
+    """The number of an instance's line in the input. Raises StopIteration."""
     names = ("timeSegmentStart", "timeSegmentEnd")
     wanted = [instance["content"], *(instance.get(name) or "" for name in names)]
     rows = _rows(emulator, job)

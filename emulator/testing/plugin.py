@@ -1,6 +1,6 @@
 """The pytest plugin: fixtures over a server that starts with the first test that needs it.
 
-It is loaded with every pytest of an environment that has the emulator, so it imports next to nothing before.
+Every pytest run loads it if the emulator is installed, so it imports next to nothing at first.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _keeps(config: pytest.Config) -> bool:
-    """Whether the jobs of failed tests stay."""
+    """Whether the jobs of failed tests are kept."""
     return "failed" in (config.getoption(_KEEP_OPTION), config.getini(_KEEP_OPTION))
 
 
@@ -120,13 +120,13 @@ def vertex_emulator_server(
 
 @pytest.fixture(scope="session")
 def vertex_emulator_project(pytestconfig: pytest.Config) -> str | None:
-    """The project id of `vertex_emulator`; override it to fix one, None is one of each test's own."""
+    """The project id of `vertex_emulator`. Override it to fix one; None gives each test its own."""
     return str(pytestconfig.getini(_PROJECT_OPTION)) or None
 
 
 @pytest.fixture(scope="session")
 def vertex_emulator_transport(pytestconfig: pytest.Config) -> str:
-    """What the SDK and the fixtures' clients speak, `grpc` or `rest`; override it to choose."""
+    """The transport of the SDK and the fixtures' clients, `grpc` or `rest`. Override it to choose."""
     return str(pytestconfig.getini(_TRANSPORT_OPTION))
 
 
@@ -148,7 +148,7 @@ def vertex_emulator(
     vertex_emulator_transport: str,
     google_guard: Guard,  # noqa: ARG001
 ) -> Iterator[VertexEmulator]:
-    """A corner of the test's own on the session's server, with environment and SDK pointed at it."""
+    """The test's own corner on the session's server, with environment and SDK pointed at it."""
     node = request.node
     node.stash[_LOG_KEY] = _Log(_vertex_emulator_corners.server.log)
     keeps = _keeps(request.config)
@@ -189,7 +189,7 @@ def vertex_emulator_factory(
 
 
 class _Corners:
-    """Opens corners on a server, each with a name of its own."""
+    """Opens corners on a server, each under its own name."""
 
     def __init__(self, server: Server, videos: Videos) -> None:
         self.server = server
@@ -201,7 +201,7 @@ class _Corners:
     def open(
         self, name: str, project: str | None, transport: str, *, keep: Callable[[], bool] = lambda: False
     ) -> Iterator[VertexEmulator]:
-        """`keep` says at the end whether what was made stays, to be looked at."""
+        """Open a corner. `keep` tells at the end whether its jobs, models and buckets stay."""
         from emulator.testing import VertexEmulator
 
         self._runs[name] += 1
@@ -234,7 +234,7 @@ def faults(vertex_emulator: VertexEmulator) -> Faults:
 
 @pytest.fixture
 def google_guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
-    """Fails a test that tries to reach a real Google host. It knows who was `refused`, and can `forget()`."""
+    """Fails a test that tries to reach a real Google host. `refused` lists hosts; `forget()` clears it."""
     from emulator.testing.guard import Guard, complaint
 
     guard = request.node.stash[_GUARD_KEY] = Guard(_fail_at_once)
@@ -249,7 +249,7 @@ def google_guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
 
 @contextmanager
 def _wide_guard(config: pytest.Config) -> Iterator[None]:
-    """A guard for longer than a test; whatever test it refuses something, that test fails."""
+    """A guard for longer than a test. It fails each test in which it refuses something."""
     from emulator.testing.guard import Guard
 
     if config.getini(_GUARD_OPTION) == "off":
@@ -274,7 +274,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fail a test that a guard of a wider scope has refused something."""
+    """Fail a test in which a guard of a wider scope has refused something."""
     result = yield
     refusals = [one for guard in item.config.stash[_WIDE_GUARDS_KEY] for one in guard.refusals]
     if refusals:
@@ -287,14 +287,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Put every test under the guard when that was asked for."""
+    """Put every test under the guard if the option asks for it."""
     names = getattr(item, "fixturenames", None)
     if names is not None and item.config.getini(_GUARD_OPTION) == "always" and "google_guard" not in names:
         names.insert(0, "google_guard")
 
 
 def _fail_at_once(refusal: Refusal) -> None:
-    """In the test's own thread there is no need to wait for what the client makes of a refusal."""
+    """Fail at once in the test's own thread, without waiting for the client's reaction to the refusal."""
     if threading.current_thread() is threading.main_thread():
         from emulator.testing.guard import complaint
 
@@ -309,7 +309,7 @@ def _fail_for(never_fired: Sequence[str]) -> None:
 
 
 def _own_name(name: str, run: int) -> str:
-    """A name for each run of a test, the same every day, which a project and a bucket may have."""
+    """A name for each run of a test, the same in every session, and valid for a project and a bucket."""
     return f"test-{hashlib.sha256(name.encode()).hexdigest()[:12]}-{run}"
 
 
@@ -320,7 +320,7 @@ def _shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 
 class _Log:
-    """What the server writes from now on, a piece at a time."""
+    """Reads the server's log in pieces: each time what is new."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -336,8 +336,8 @@ class _Log:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Show with a failure, be it a fixture's, who was refused, which faults never fired and what the server
-    wrote meanwhile."""
+    """Show with a failure, a fixture's too, which hosts were refused, which faults never fired, and what
+    the server logged meanwhile."""
     report = yield
     if report.failed:
         item.stash[_FAILED_KEY] = True
@@ -362,7 +362,7 @@ def _sections(item: pytest.Item, told: str) -> Iterator[tuple[str, str]]:
 
 
 def _how_to_look(emulator: VertexEmulator) -> str:
-    """How to see the jobs of a test, which ended with the server."""
+    """How to view the jobs of a test, which ended with the server."""
     server = emulator.server
     port = server.url.rpartition(":")[2]
     return (
@@ -382,7 +382,7 @@ def _never_fired(corner: VertexEmulator) -> list[str]:
 
 
 def _refused(guard: Guard, told: str) -> Iterator[tuple[str, str]]:
-    """What a failed test has to say of the guard, unless it is told already; it need not fail once more."""
+    """The guard's sections for a failed test, unless its own message has them; it does not fail twice."""
     from emulator.testing.guard import complaint
 
     refusals, strays = guard.refusals, guard.strays
@@ -396,7 +396,7 @@ def _refused(guard: Guard, told: str) -> Iterator[tuple[str, str]]:
 def pytest_assertrepr_compare(
     config: pytest.Config, op: str, left: object, right: object
 ) -> list[str] | None:
-    """Explain expectations that predictions do not meet, and say where to see it."""
+    """Explain expectations that predictions do not meet, and link to them in the console."""
     import sys
 
     expectations = sys.modules.get("emulator.testing.expectations")

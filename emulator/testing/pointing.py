@@ -1,4 +1,4 @@
-"""Points the SDK at an emulator: what `aiplatform.init` is told, and the channels that gRPC opens.
+"""Points the SDK at an emulator: through `aiplatform.init` and the channels that gRPC opens.
 
 The SDK speaks gRPC over TLS only. A connection to the emulator's address is made in plain text instead, with
 the same messages and errors.
@@ -28,7 +28,7 @@ _NO_PROXY = ("grpc.enable_http_proxy", 0)
 class Target:
     """Where clients find the emulator.
 
-    grpc_address: of gRPC in plain text, None when that is off. transport: what clients use, `grpc` or `rest`.
+    grpc_address: for plain-text gRPC, None if it is off. transport: of the clients, `grpc` or `rest`.
     token: the server's auth_token, if it has one.
     """
 
@@ -50,7 +50,7 @@ class Target:
 
     @property
     def endpoint(self) -> str:
-        """What `aiplatform.init` takes as `api_endpoint`."""
+        """The `api_endpoint` for `aiplatform.init`."""
         return self.grpc_address if self.transport == _GRPC and self.grpc_address else self.url
 
     def as_json(self) -> str:
@@ -58,7 +58,7 @@ class Target:
         return json.dumps(asdict(self))
 
     def credentials(self) -> Any:
-        """The server's token, or none where it asks for none."""
+        """Credentials with the server's token; anonymous ones if it needs none."""
         from google.auth.credentials import AnonymousCredentials
         from google.oauth2.credentials import Credentials
 
@@ -78,14 +78,14 @@ class Target:
 
     @contextmanager
     def pointed(self) -> Iterator[None]:
-        """Point the SDK and gRPC here, now or as soon as they are imported; put both back afterwards."""
+        """Point the SDK and gRPC here, now or once they are imported; restore both afterwards."""
         with ExitStack() as parts:
             for name, point in ((_GRPC, self._point_grpc), (SDK, self._point_sdk)):
                 parts.enter_context(_when_imported(name, point))
             yield
 
     def stay(self) -> None:
-        """Point them here as long as this process runs."""
+        """Point the SDK and gRPC here as long as this process runs."""
         for name, point in ((_GRPC, self._point_grpc), (SDK, self._point_sdk)):
             sys.meta_path.insert(0, _OnImport(name, lambda module, point=point: point(module)))  # type: ignore
 
@@ -107,7 +107,7 @@ class Target:
         return put_back
 
     def _point_sdk(self, sdk: Any) -> Callable[[], None]:
-        # The SDK keeps what `init` was told in one object of its module; that is what is put back.
+        # The SDK keeps the arguments of `init` in one object of its module, which is restored afterwards.
         config = sdk.initializer.global_config
         before = dict(config.__dict__)
         shown = sdk.BatchPredictionJob.__repr__
@@ -143,7 +143,7 @@ def describe_job(job: Any) -> str:
 
 @contextmanager
 def _when_imported(name: str, point: Callable[[Any], Callable[[], None]]) -> Iterator[None]:
-    """Call `point` with a module, now or once it is imported, and what it returns at the end."""
+    """Call `point` with a module, now or once it is imported; call its result at the end."""
     undo: list[Callable[[], None]] = []
     finder = _OnImport(name, lambda module: undo.append(point(module)))
     if name in sys.modules:
@@ -167,7 +167,7 @@ class _OnImport(MetaPathFinder):
         self._then = then
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:  # noqa: ARG002
-        """Find the module as it would be found without this, and wrap its loader."""
+        """Find the module as without this finder, and wrap its loader."""
         if name != self._name:
             return None
         at = sys.meta_path.index(self)
@@ -182,18 +182,18 @@ class _OnImport(MetaPathFinder):
 
 
 class _Then(Loader):
-    """A loader that calls something after another one has loaded a module."""
+    """A loader that calls a function after another loader has loaded a module."""
 
     def __init__(self, loader: Any, then: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._then = then
 
     def create_module(self, spec: Any) -> Any:
-        """Leave it to the loader."""
+        """Leave it to the other loader."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Load the module and take no further part in it."""
+        """Load the module under its own loader, and call the function."""
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
@@ -203,10 +203,10 @@ class _Then(Loader):
 
 @contextmanager
 def pointed_here(target: Target, environment: dict[str, str], nowhere: str) -> Iterator[None]:
-    """Set the process's environment and point the SDK here; put both back afterwards.
+    """Set the process's environment and point the SDK here; restore both afterwards.
 
-    Real credentials are out of reach meanwhile, so that none can be sent anywhere; gcloud's are looked for in
-    the folder `nowhere`.
+    Real credentials are hidden meanwhile, so that none can be sent anywhere: gcloud looks for its own in the
+    folder `nowhere`.
     """
     hidden = {"GOOGLE_APPLICATION_CREDENTIALS": None, "GOOGLE_CLOUD_PROJECT": None, "GCLOUD_PROJECT": None}
     with changed({**hidden, "CLOUDSDK_CONFIG": nowhere, **environment}), target.pointed():

@@ -1,4 +1,4 @@
-"""A server in a process of its own, on free ports, with a data folder of its own."""
+"""A server in its own process, on free ports, with its own data folder."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ServerDied(Exception):
 class Server:
     """A running server.
 
-    url: of REST and Cloud Storage, `http://127.0.0.1:40001`. grpc_address: of gRPC in plain text,
-    `127.0.0.1:40002`, None when that is off. tls_address: of both over TLS, None unless `tls` is set.
+    url: of REST and Cloud Storage, `http://127.0.0.1:40001`. grpc_address: of plain-text gRPC,
+    `127.0.0.1:40002`, None if it is off. tls_address: of both over TLS, None unless `tls` is set.
     """
 
     url: str
@@ -43,7 +43,7 @@ class Server:
     log: Path
     control: Control
     process_id: int
-    #: The buckets of the corners that tests have had here.
+    #: The buckets of the corners that tests have opened on this server.
     corner_buckets: set[str] = field(default_factory=set)
 
 
@@ -52,9 +52,9 @@ def serve(settings: Mapping[str, Any] | None = None, *, folder: Path | None = No
     """Run a server as long as the context lasts.
 
     Args:
-        settings: as in docs/settings.md, by key. Without a word about them, ports are free ones, the data
-            lies in `folder`, and the pace is `immediate`. Variables of the environment do not count.
-        folder: where data and log go; a temporary folder that goes away with the server when left out.
+        settings: by key, as in docs/settings.md. By default ports are free ones, the data lies in `folder`,
+            and the pace is `immediate`. Environment variables are ignored.
+        folder: for data and log; by default a temporary folder that is deleted with the server.
 
     Raises:
         ServerDied: it could not start.
@@ -98,7 +98,7 @@ def _process(config: Path, stderr: Any) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.PIPE,
         stderr=stderr,
         env=_environment(),
-        start_new_session=True,  # Ctrl-C is for the tests, which then stop it
+        start_new_session=True,  # Ctrl-C must reach the tests alone, which then stop the server
     )
     try:
         yield process
@@ -115,7 +115,7 @@ def _process(config: Path, stderr: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _environment() -> dict[str, str]:
-    """The tests' environment with their import path, and without what would lead the server's own clients."""
+    """The tests' environment and import path, without variables that would misdirect the server's clients."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     misleading = ("STORAGE_EMULATOR_HOST", "grpc_proxy", TARGET, REPORT)
     kept = {name: value for name, value in os.environ.items() if name not in misleading}
@@ -144,5 +144,5 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     if isinstance(value, Path):
         value = str(value.absolute())
-    # Numbers, texts and truth values are written alike in both.
+    # JSON and TOML write numbers, strings and booleans alike.
     return json.dumps(value, ensure_ascii=False)

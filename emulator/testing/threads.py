@@ -1,4 +1,4 @@
-"""Which test a thread works for: the one that began it, or the one that gave a pool its present work."""
+"""Finds the test that a thread works for: the test that started it, or that gave a pool its current work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Threads:
         self._work = threading.local()
 
     def begin_test(self) -> None:
-        """From now on a test runs in this thread; all others that there are belong to earlier ones."""
+        """Begin a test in this thread. All other threads that exist belong to earlier tests."""
         for thread in threading.enumerate():
             self._begun_in.setdefault(thread, _BEFORE)
         self._test += 1
@@ -35,7 +35,7 @@ class Threads:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Follow threads that begin, and work that pools are given, as long as the context lasts."""
+        """Follow the start of threads, and the work that pools get, as long as the context lasts."""
         start, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
         def watched_start(thread: threading.Thread) -> None:

@@ -21,16 +21,16 @@ _LAST_PORT = 65_535
 
 @contextmanager
 def tunnels(refuses: Callable[[str], bool], beyond: str | None = None) -> Iterator[str]:
-    """Serve as long as the context lasts; gives the proxy's URL.
+    """Serve as long as the context lasts; yields the proxy's URL.
 
-    Tunnels that are open at the end stay open: a client that outlives the context is not cut off.
+    Tunnels that are open at the end stay open, so that a client that outlives the context is not cut off.
 
     Args:
-        refuses: asked for each host, in a thread of its own.
-        beyond: the URL of a proxy to go through, `http://proxy:3128`; None to go straight to the host.
+        refuses: whether to refuse a host; called in the thread of its tunnel.
+        beyond: the URL of an upstream proxy, `http://proxy:3128`; None for direct connections.
     """
     following = urllib.parse.urlsplit(beyond or "")
-    # Clients take name and password from the URL; they are for the proxy beyond.
+    # Clients take name and password from the URL; they are for the upstream proxy.
     user = "".join(following.netloc.rpartition("@")[:2])
     address = (following.hostname, following.port or 80) if following.hostname else None
     closing = threading.Event()
@@ -42,7 +42,7 @@ def tunnels(refuses: Callable[[str], bool], beyond: str | None = None) -> Iterat
             yield f"http://{user}127.0.0.1:{listener.getsockname()[1]}"
         finally:
             closing.set()
-            # Wakes the thread, which `close` alone would leave waiting on some systems.
+            # A connection wakes the thread; on some systems `close` alone would leave it waiting.
             with contextlib.suppress(OSError):
                 socket.create_connection(listener.getsockname(), timeout=_TIMEOUT_S).close()
             thread.join()
@@ -93,7 +93,7 @@ class _Door:
 
 
 def _head(client: socket.socket) -> tuple[bytes, bytes]:
-    """A request's line and headers, and what has come already of that which follows."""
+    """A request's line and headers, and the bytes after them that have arrived already."""
     read = b""
     while _END_OF_HEAD not in read and len(read) < _HEAD_BYTES:
         chunk = client.recv(_CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""One test's own corner of a running emulator: a project, a bucket, clients, and words for jobs."""
+"""One test's own corner of a running emulator: a project, a bucket, clients, and helpers for jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Vertex: the SDK knows the regions and refuses any other name.
 LOCATION = "us-central1"
 _WAIT_S = 60.0
-# Longer than this a call to `wait` is not held by the server.
+# The server holds a call of `wait` at most this long.
 _LONGEST_CALL_S = 30.0
 _DEADLINE_EXCEEDED = 504
 
@@ -46,9 +46,9 @@ _RESULTS = {
 class VertexEmulator:
     """A test's own corner of a server: a project, a bucket, and all that happens while it is open.
 
-    Faults, paces and `requests()` hold for every project that code names, and `close` removes what was
-    created in any of them. With `every_project=False` all of that is about `project` alone: several corners
-    can then be open on one server at a time.
+    Faults, paces and `requests()` cover every project that the code names, and `close` removes what was
+    created in any of them. With `every_project=False` they cover `project` alone, and several corners can be
+    open on one server at the same time.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class VertexEmulator:
         transport: str = "grpc",
         every_project: bool = True,
     ) -> None:
-        """`bucket`: by default one with the project's name. `transport`: of the clients, `grpc` or `rest`."""
+        """`bucket`: by default it has the project's name. `transport`: of the clients, `grpc` or `rest`."""
         token = server.settings.auth_token
         self.target = Target(project, location, server.url, server.grpc_address, transport, token)
         self.server = server
@@ -88,12 +88,12 @@ class VertexEmulator:
 
     @property
     def url(self) -> str:
-        """Of REST and Cloud Storage: `http://127.0.0.1:40001`."""
+        """The address of REST and Cloud Storage: `http://127.0.0.1:40001`."""
         return self.server.url
 
     @property
     def grpc_address(self) -> str | None:
-        """Of gRPC in plain text: `127.0.0.1:40002`."""
+        """The address of plain-text gRPC: `127.0.0.1:40002`."""
         return self.server.grpc_address
 
     @property
@@ -103,8 +103,11 @@ class VertexEmulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables for programs that a test starts: where Cloud Storage is, which project is meant, and that
-        no proxy leads here. Python programs are pointed here before their first line."""
+        """Environment variables for programs that a test starts.
+
+        They name the address of Cloud Storage and the project, and keep proxies away from this server. Python
+        programs are pointed here before their first line.
+        """
         return {
             **no_proxy((*LOCAL, urllib.parse.urlsplit(self.url).hostname or "")),
             "STORAGE_EMULATOR_HOST": self.url,
@@ -131,7 +134,7 @@ class VertexEmulator:
 
     @cached_property
     def jobs(self) -> Any:
-        """A JobServiceClient over the transport that was chosen."""
+        """A JobServiceClient over the chosen transport."""
         from google.cloud.aiplatform_v1 import JobServiceClient
 
         return self.client(JobServiceClient)
@@ -160,14 +163,14 @@ class VertexEmulator:
             credentials=self.target.credentials(),
             client_options={"api_endpoint": self.url},
         )
-        # What the environment says of proxies is not for this machine.
+        # The proxies of the environment are not for this machine.
         made._http.trust_env = False
         return made
 
     def client(self, kind: type[Any], *, transport: str | None = None) -> Any:
         """A client of any of the SDK's generated classes: `client(ModelServiceAsyncClient)`.
 
-        transport: `grpc` or `rest`, by default the one that was chosen.
+        transport: `grpc` or `rest`, by default the chosen one.
         """
         target = replace(self.target, transport=transport or self.target.transport)
         if target.transport == "grpc":
@@ -178,7 +181,7 @@ class VertexEmulator:
         else:
             options = {"api_endpoint": self.url}
             made = kind(transport="rest", client_options=options, credentials=target.credentials())
-            # What the environment says of proxies is not for this machine.
+            # The proxies of the environment are not for this machine.
             made.transport._session.trust_env = False
         if "Async" not in kind.__name__:
             self._parts.callback(made.transport.close)
@@ -191,10 +194,10 @@ class VertexEmulator:
         *,
         bucket: str | None = None,
     ) -> Video:
-        """Put a video into the bucket. Raises ValueError when the name cannot be an object's.
+        """Put a video into the bucket. Raises ValueError if the name cannot be an object's.
 
-        clip: what to render (by default the documentation's: a cat and a dog from 1.2 s to 3.4 s, a cat at
-        4.8 s), or a file. Of a file nothing is known, so its truth is empty.
+        clip: a clip to render, or a file. By default the documentation's clip: a cat and a dog from 1.2 s to
+        3.4 s, a cat at 4.8 s. Nothing is known of a file, so its truth is empty.
         """
         from emulator.factory import Truth, documentation_clip
 
@@ -212,22 +215,22 @@ class VertexEmulator:
         name: str = "instances.jsonl",
         bucket: str | None = None,
     ) -> str:
-        """Write an input file of videos, URIs or whole instances, one a line; gives its URI.
+        """Write an input file of videos, URIs or whole instances, one a line; returns its URI.
 
-        Raises ValueError when the name cannot be an object's.
+        Raises ValueError if the name cannot be an object's.
         """
         lines = "".join(json.dumps(as_instance(entry)) + "\n" for entry in instances)
         uri, _ = self._put(bucket, name, io.BytesIO(lines.encode()))
         return uri
 
     def wait(self, job: Any, state: str = "ended", *, timeout: float = _WAIT_S) -> Any:
-        """Wait until a job is in a state, without the SDK's five seconds between two looks.
+        """Wait until a job is in a state, without the SDK's polling interval of five seconds.
 
         Args:
             job: the SDK's BatchPredictionJob, a message of a generated client, or a resource name.
             state: `RUNNING`, several as in `PENDING,RUNNING`, or `ended` for any final one.
 
-        Returns the SDK's job, refreshed, or else the job's message as it is now. Raises AssertionError when
+        Returns the SDK's job, refreshed, or else the job's current message. Raises AssertionError if
         `timeout` seconds pass first.
         """
         self._wait(job, state, timeout)
@@ -238,13 +241,13 @@ class VertexEmulator:
         return job
 
     async def wait_async(self, job: Any, state: str = "ended", *, timeout: float = _WAIT_S) -> Any:
-        """The same in a coroutine, without holding up its event loop."""
+        """Like `wait`, in a coroutine, without blocking its event loop."""
         import asyncio
 
         return await asyncio.to_thread(self.wait, job, state, timeout=timeout)
 
     def _message(self, job: Any) -> Any:
-        """The message of a job as it is now; no fault acts on this, and the journal does not have it."""
+        """The current message of a job. No fault acts on this call, and the journal leaves it out."""
         name = job if isinstance(job, str) else getattr(job, "resource_name", None) or job.name
         return self.jobs.get_batch_prediction_job(name=name, metadata=[(_OBSERVER, "fixture")])
 
@@ -276,8 +279,8 @@ class VertexEmulator:
     def requests(self, method: str | None = None, **narrowing: object) -> list[dict[str, Any]]:
         """The calls of this test, oldest first: `requests("CreateBatchPredictionJob", status="OK")`.
 
-        Those of every project, and those of Cloud Storage (`surface="storage"`); `project` narrows. Raises
-        ControlError for a method, a status or a surface that does not exist.
+        Covers every project, and Cloud Storage (`surface="storage"`); `project` narrows. Raises ControlError
+        for an unknown method, status or surface.
         """
         if not self._every_project:
             narrowing = {"project": self.project, **narrowing}
@@ -287,7 +290,7 @@ class VertexEmulator:
         return listed
 
     def predictions(self, job: Any) -> Predictions:
-        """What a job predicted, in the SDK's own types. Raises ValueError while it has no output."""
+        """The predictions of a job, in the SDK's own types. Raises ValueError while it has no output."""
         message = job if isinstance(job, str) else getattr(job, "_gca_resource", job)
         if (
             isinstance(message, str)
@@ -312,10 +315,10 @@ class VertexEmulator:
         return Predictions(lines, list(_lines(folder, "errors_*.jsonl")), (self, message.name))
 
     def close(self, *, keep: bool = False) -> None:
-        """Leave nothing behind: what was created meanwhile goes, jobs that run are cancelled, and paces,
-        faults, the environment and the SDK are as before. The corner's own bucket stays, to be looked at.
+        """Restore everything: remove what was created meanwhile, cancel running jobs, and reset paces,
+        faults, the environment and the SDK. The corner's own bucket stays, for inspection.
 
-        With `keep` jobs, models and buckets stay, too.
+        With `keep`, jobs, models and buckets stay, too.
         """
         self._parts.close()
         self.faults.remove()
@@ -332,11 +335,11 @@ class VertexEmulator:
         return [path.name for path in self.buckets.iterdir()] if self.buckets.is_dir() else []
 
     def put(self, name: str, content: BinaryIO) -> str:
-        """Write an object into the test's bucket; gives its URI. Raises ValueError for a bad name."""
+        """Write an object into the test's bucket; returns its URI. Raises ValueError for a bad name."""
         return self._put(None, name, content)[0]
 
     def _put(self, bucket: str | None, name: str, content: BinaryIO) -> tuple[str, Path]:
-        """Write an object; its URI and its file."""
+        """Write an object; returns its URI and its file."""
         from emulator.storage import GcsUri, InvalidUri, LocalStore
 
         uri = GcsUri(bucket or self.bucket, name)

@@ -29,7 +29,7 @@ _MIME_TYPES = {
 
 @dataclass(frozen=True, repr=False)
 class Video:
-    """A video in a bucket, and what is to be seen in it."""
+    """A video in a bucket, with its truth."""
 
     uri: str
     path: Path
@@ -40,12 +40,12 @@ class Video:
         return f"<Video {self.uri}: {seen or 'nothing is known of it'}>"
 
     def instance(self, start: str = "0s", end: str = "Infinity") -> dict[str, str]:
-        """Its line of an input file, for a segment of it."""
+        """The video's line in an input file, for a segment of it."""
         return instance_of(self.uri, start, end)
 
     @property
     def objective(self) -> str:
-        """What its truth is about: object tracking, or action recognition where there are actions alone."""
+        """The objective of its truth: action recognition if it has only actions, else object tracking."""
         actions_alone = self.truth.actions and not self.truth.tracks
         return "action_recognition" if actions_alone else "object_tracking"
 
@@ -57,14 +57,14 @@ class Video:
         within: float = 0.1,
         iou: float = 0.8,
     ) -> list[Expected]:
-        """What a good model predicts for the whole video.
+        """The predictions of a good model for the whole video.
 
         Args:
             objective: `object_tracking`, `action_recognition` or `classification`; by default that of the
                 video, as for `canned`.
-            types: for classification, of which types; a job gives segments alone unless it asks for more.
-            within: how many seconds a start or an end may be off.
-            iou: how well boxes have to overlap.
+            types: for classification, which types; a job gives segments alone unless it asks for more.
+            within: tolerance for start and end, in seconds.
+            iou: least overlap of boxes.
 
         Raises ValueError for any other objective or type.
         """
@@ -79,7 +79,7 @@ class Video:
     def answer(
         self, objective: str | None = None, *, types: Sequence[str] = (SEGMENT,)
     ) -> list[dict[str, Any]]:
-        """Its truth as the `prediction` list of a line of output; arguments as for `expected`."""
+        """The truth as the `prediction` list of an output line; arguments as for `expected`."""
         match self._known(objective):
             case "object_tracking":
                 return self.truth.object_tracking()
@@ -119,8 +119,8 @@ class Videos:
         self._folder = folder
 
     def render(self, clip: Clip | Film, suffix: str) -> tuple[Path, Truth]:
-        """The file of a clip, not to be changed, and its truth."""
-        # A clip is data: the same words give the same pictures.
+        """The file of a clip, which must not be changed, and its truth."""
+        # A clip is data: equal texts give equal pictures.
         key = hashlib.sha256(f"{__version__}\0{clip!r}\0{suffix}".encode()).hexdigest()[:20]
         video, notes = self._folder / f"{key}{suffix}", self._folder / f"{key}.truth"
         if not notes.exists():
@@ -137,13 +137,13 @@ class Videos:
         truth = replace(render(clip, made), path=video)
         written = notes.with_name(ours + notes.name)
         written.write_bytes(pickle.dumps(truth))
-        # The notes come last: where they are, the video is whole.
+        # The notes are renamed last: if they exist, the video is complete.
         made.replace(video)
         written.replace(notes)
 
 
 def as_instance(entry: Video | str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a test calls an instance, as one."""
+    """Turn a test's short form of an instance into an instance."""
     if isinstance(entry, Video):
         return entry.instance()
     return instance_of(entry) if isinstance(entry, str) else entry

@@ -1,4 +1,4 @@
-"""Looks at a video file before any decoder may: what container it is, what is in it, whether it is whole.
+"""Inspects a video file before any decoder does: its container, its tracks, whether it is complete.
 
 Only files that start like a video container reach FFmpeg, which would also take playlists and scripts that
 name other files or hosts.
@@ -31,9 +31,9 @@ class VideoUnreadable(Exception):
 class Container:
     """A container and its video tracks.
 
-    `can_seek`: whether checked seeks are exact in it. `cut_short`: how it is known to be incomplete. `tracks`
-    are in the file's order, or None where only a decoder can tell. `opencv` says whether OpenCV may read it,
-    `asked` why it is only read by the second decoder if that was asked for by name.
+    can_seek: whether checked seeks are exact in it. cut_short: the evidence that it is incomplete, or None.
+    tracks: in the file's order, or None if only a decoder can tell. opencv: whether OpenCV may read it.
+    asked: why the second decoder reads it only if it was asked for by name; "" if it always may.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Container:
 
     @property
     def track(self) -> VideoTrack:
-        """The video track that is read; one that says nothing where only a decoder can tell."""
+        """The video track that is read; one without any facts if only a decoder can tell."""
         return self.tracks[self.chosen] if self.tracks else VideoTrack()
 
 
 def identify(path: Path) -> Container:
-    """Tells the container of a local file; raises `VideoUnreadable` for whatever is none."""
+    """Identify the container of a local file. Raises `VideoUnreadable` if it is not a video container."""
     # A FIFO or a device would block or never end.
     if not path.is_file():
         cause = (
@@ -87,14 +87,14 @@ def _look(file: BinaryIO, size: int) -> Container:
         return _mp4(file, size, head)
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         length = int.from_bytes(head[4:8], "little")
-        # All bits are set where the writer could not go back to fill it in.
+        # All bits are set if the writer could not seek back to fill it in.
         shortage = _shortage(8 + length, size) if length != 0xFFFFFFFF else None
         return Container("avi", can_seek=True, cut_short=shortage)
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         segment = matroska.read_segment(file, size)
         shortage = None if segment.promised is None else _shortage(segment.promised, size)
         return Container("matroska", can_seek=True, cut_short=shortage, tracks=segment.tracks)
-    # A GIF begins as a packet does, with a G.
+    # A GIF begins with a G, and so does a packet of a transport stream.
     if streams.is_transport_stream(head) and not head.startswith(b"GIF8"):
         return Container("mpegts", can_seek=False, tracks=streams.encrypted_track(file))
     for start, name in ((b"\x00\x00\x01\xba", "mpeg"), (b"FLV\x01", "flv")):
@@ -106,7 +106,7 @@ def _look(file: BinaryIO, size: int) -> Container:
 
 
 def _for_second_decoder(head: bytes) -> Container:
-    """What only PyAV reads; some of it has no times of its own, or is seldom meant as a video."""
+    """Containers that only PyAV reads. Some have no times of their own, or are seldom meant as videos."""
     if head.startswith(b"OggS") and (codec := streams.ogg_video(head)):
         return Container("ogg", can_seek=False, opencv=False, tracks=(VideoTrack(codec=codec),))
     if head.startswith(b"GIF8"):
@@ -117,7 +117,7 @@ def _for_second_decoder(head: bytes) -> Container:
 
 
 def _mp4(file: BinaryIO, size: int, head: bytes) -> Container:
-    """Without `moov` nothing can be decoded, so that is an error at once."""
+    """Read an mp4. Without `moov` nothing can be decoded, so that is an error at once."""
     index = mp4.read_index(file, size)
     shortage = _shortage(index.promised, size)
     if b"moov" not in index.kinds:
@@ -150,7 +150,7 @@ def _describe(head: bytes) -> str:
 
 
 def refusal_without(container: Container) -> str:
-    """Why OpenCV does not read a container that only the second decoder does, and what to do."""
+    """Why OpenCV cannot read a container that the second decoder reads, and the remedy."""
     if container.asked:
         return f"The file is not a video: {container.asked}. {_REMEDY}. Or {_SECOND_DECODER}."
     return (

@@ -16,10 +16,10 @@ _MASTERS = frozenset({0xAE, 0xE0, 0x55B0, 0x6D80, 0x6240, 0x5035, 0xA0, 0x7373, 
 _MOST_ELEMENTS = 200_000
 _VIDEO = 1
 _ROUNDING_NS = 100_000_000
-#: A track type that FFmpeg passes over: control.
+#: A track type that FFmpeg skips: control.
 _CONTROL = b"\x20"
 _CODECS = {"V_AV1": "av1", "V_MPEGH/ISO/HEVC": "hevc", "V_MPEG4/ISO/AVC": "h264", "V_VP9": "vp9"}
-#: Codecs that know 8 bits a sample only.
+#: Codecs that have only 8 bits a sample.
 _NARROW = frozenset({"V_VP8", "V_MJPEG", "V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/ASP", "V_THEORA"})
 
 
@@ -51,7 +51,7 @@ class _Found:
 
 
 def read_segment(file: BinaryIO, size: int) -> Segment:
-    """Walk the file. Nothing raises: what is damaged is left out."""
+    """Walk the file. Never raises: damaged parts are left out."""
     segment = Segment()
     top = next((one for one in islice(_elements(file, 0, size), 4) if one.id == _SEGMENT), None)
     if top is None:
@@ -131,7 +131,7 @@ def _read(file: BinaryIO, start: int, end: int) -> _Found:
 
 
 def _flat(file: BinaryIO, parent: _Element) -> Iterator[tuple[int, bytes]]:
-    """The values in an element and in those inside it; a parent's own comes with them, empty."""
+    """The values in an element and its descendants. Each master element inside yields an empty value."""
     for element in _elements(file, parent.content, parent.end):
         if element.id in _MASTERS:
             yield element.id, b""
@@ -147,7 +147,7 @@ def _place(file: BinaryIO, parent: _Element, wanted: int) -> int:
 
 
 def _durations(file: BinaryIO, tags: _Element) -> dict[bytes, str]:
-    """The tags DURATION by the UID of their track, as mkvmerge and FFmpeg write them."""
+    """The DURATION tags by the UID of their track, as mkvmerge and FFmpeg write them."""
     found: dict[bytes, str] = {}
     for tag in _elements(file, tags.content, tags.end):
         uid, name = b"", b""
@@ -187,7 +187,7 @@ def _tracks(file: BinaryIO, found: _Found) -> tuple[VideoTrack, ...]:
 
 
 def _ends(file: BinaryIO, found: _Found, entry: dict[int, bytes]) -> tuple[int | None, int | None]:
-    """When the track's last frame begins and ceases to be shown, in microseconds after its first one."""
+    """Start and end of the track's last frame, in microseconds after the start of its first one."""
     number = _integer(entry.get(0xD7, b""))
     first = min((time for time, _ in _first_blocks(file, found.clusters, number)), default=None)
     last = max(_first_blocks(file, found.clusters[::-1], number), default=None)
@@ -214,7 +214,7 @@ def _ends(file: BinaryIO, found: _Found, entry: dict[int, bytes]) -> tuple[int |
 
 
 def _first_blocks(file: BinaryIO, clusters: list[_Element], number: int) -> list[tuple[int, int]]:
-    """Time and duration (0: not said) of the track's blocks in the first two clusters that have any."""
+    """Time and duration (0: not stated) of the track's blocks, from the first two clusters that have any."""
     found = filter(None, (list(_blocks(file, cluster, number)) for cluster in clusters))
     return [block for blocks in islice(found, 2) for block in blocks]
 

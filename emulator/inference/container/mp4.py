@@ -1,4 +1,4 @@
-"""Reads the index of an MP4 or QuickTime file: whether it is whole, its video tracks, when they end."""
+"""Reads the index of an MP4 or QuickTime file: whether it is complete, its video tracks, their ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"
 
 _MOST_SAMPLES = 1_000_000
 _MOST_BOXES = 100_000
-#: Codecs bring at most so many frames into order.
+#: Codecs reorder at most this many frames.
 _REORDERED = 64
 _ENCRYPTED = frozenset({b"encv", b"drmi"})
 _CODECS = {b"av01": "av1", b"dav1": "av1", b"hvc1": "hevc", b"hev1": "hevc", b"avc1": "h264", b"avc3": "h264"}
@@ -24,7 +24,7 @@ _EIGHT_BIT = frozenset({66, 77, 88, 100})
 
 @dataclass
 class Index:
-    """What the top-level boxes say. `promised` is where the last known box should end."""
+    """The facts of the top-level boxes. `promised` is where the last known box should end."""
 
     kinds: set[bytes] = field(default_factory=set)
     promised: int = 0
@@ -63,13 +63,13 @@ class _Trak:
 
 
 def read_index(file: BinaryIO, size: int) -> Index:
-    """Walk the file. Nothing raises: what is damaged is left out."""
+    """Walk the file. Never raises: damaged parts are left out."""
     index, last = Index(), b""
     movie: _Box | None = None
     fragments: list[_Box] = []
     for box in _boxes(file, 0, size):
         index.kinds.add(box.kind)
-        # Cameras append data that is no box.
+        # Cameras append data that is not a box.
         if box.kind in BOXES:
             index.promised, last = box.end, box.kind
         if box.kind == b"moov":
@@ -187,7 +187,7 @@ def _track(trak: _Trak, movie_scale: int, in_fragments: list[_Sample]) -> VideoT
         end_us=end_us,
         wide_colours=wide,
         surely_narrow=narrow,
-        # FFmpeg passes over a box of this kind with all that is in it.
+        # FFmpeg skips a box of this kind and everything in it.
         hide=Hide(trak.box.start + 4, b"free"),
     )
 
@@ -199,7 +199,7 @@ def _original(entry: bytes) -> bytes:
 
 
 def _colours(kind: bytes, entry: bytes) -> tuple[bool, bool]:
-    """Whether the colours are surely those of ordinary video, and whether they are said to be others."""
+    """Whether the colours are certainly those of ordinary video, and whether the headers declare others."""
     place, wide = entry.find(b"nclx"), False
     if place > 0 and entry[place - 4 : place] == b"colr":
         wide = is_wide(primaries=_number(entry, place + 4, 2), transfer=_number(entry, place + 6, 2))
@@ -209,7 +209,7 @@ def _colours(kind: bytes, entry: bytes) -> tuple[bool, bool]:
 
 
 def _ends(trak: _Trak, movie_scale: int, in_fragments: list[_Sample]) -> tuple[int | None, int | None]:
-    """When the last frame begins and ceases to be shown, in microseconds after the first one shown."""
+    """Start and end of the last frame, in microseconds after the start of the first one that is shown."""
     if trak.scale == 0:
         return None, None
     head, tail = _samples(trak)
@@ -220,7 +220,7 @@ def _ends(trak: _Trak, movie_scale: int, in_fragments: list[_Sample]) -> tuple[i
     if first is None or not tail or len(shown) > 1:
         return None, None
     last = max(tail, key=lambda sample: sample.time)
-    # Where frames are out of order, how long one is decoded says nothing of how long it is shown.
+    # If frames are out of order, a frame's decoding duration does not tell how long it is shown.
     end = last.time + (last if last is tail[-1] else tail[-1]).duration
     if shown and shown[0][0] > 0 and movie_scale:
         media_end = max(sample.time + sample.duration for sample in tail)
@@ -233,7 +233,7 @@ def _ends(trak: _Trak, movie_scale: int, in_fragments: list[_Sample]) -> tuple[i
 
 
 def _samples(trak: _Trak) -> tuple[list[_Sample], list[_Sample]]:
-    """The first samples, until one is shown, and the last ones."""
+    """The first samples, up to those that can be the first shown one, and the last samples."""
     durations, offsets = _runs(trak.stts, signed=False), _runs(trak.ctts, signed=True)
     count = sum(number for number, _ in durations)
     if not 0 < count <= _MOST_SAMPLES:
@@ -325,7 +325,7 @@ def _run(trun: bytes, time: int, default: int) -> list[_Sample]:
         values = {flag: trun[place + 4 * n : place + 4 * n + 4] for n, flag in enumerate(fields)}
         place += 4 * len(fields)
         duration = int.from_bytes(values[0x100], "big") if 0x100 in values else default
-        # The first version has no negative offsets; those who need some write them all the same.
+        # Version 0 has no negative offsets, but some writers use them anyway.
         offset = int.from_bytes(values.get(0x800, b"\0"), "big", signed=True)
         found.append(_Sample(time + offset, duration))
         time += duration

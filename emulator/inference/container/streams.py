@@ -10,7 +10,7 @@ ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 
 _PACKET = 188
 _LOOKED_AT = 4 << 20
-#: So many packets of video tell whether it is scrambled.
+#: This many video packets tell whether the video is scrambled.
 _ENOUGH = 100
 #: Stream types (ISO/IEC 13818-1, table 2-34) of video.
 _VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, 0x1B, 0x24, 0x33})
@@ -29,7 +29,7 @@ def is_transport_stream(head: bytes) -> bool:
 
 
 def encrypted_track(file: BinaryIO) -> tuple[VideoTrack, ...] | None:
-    """A track that says that it is encrypted, where all video at the start of the stream is scrambled."""
+    """One encrypted track if all video at the start of the stream is scrambled, else None."""
     file.seek(0)
     data = file.read(_LOOKED_AT)
     lead = 0 if data[0:1] == b"\x47" else 4
@@ -53,7 +53,7 @@ def encrypted_track(file: BinaryIO) -> tuple[VideoTrack, ...] | None:
 
 
 def _section(packet: bytes) -> bytes:
-    """The table that begins in a packet; "" where none does."""
+    """The table that begins in a packet; empty if none does."""
     if not packet[1] & 0x40:
         return b""
     start = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
@@ -80,7 +80,7 @@ def _video_pids(section: bytes) -> set[int]:
 
 
 def protected_track(file: BinaryIO) -> tuple[VideoTrack, ...] | None:
-    """A track that says that it is encrypted, where the header of an ASF file does."""
+    """One encrypted track if the header of an ASF file declares protection, else None."""
     file.seek(16)
     length = int.from_bytes(file.read(8), "little")
     header = file.read(min(length, _LOOKED_AT))
@@ -89,8 +89,10 @@ def protected_track(file: BinaryIO) -> tuple[VideoTrack, ...] | None:
 
 
 def ogg_video(head: bytes) -> str:
-    """The codec of the first video stream of an Ogg file, "" if there is none: the heads of all streams come
-    before all data (RFC 3533)."""
+    """The codec of the first video stream of an Ogg file, "" if it has none.
+
+    The heads of all streams come before all data (RFC 3533).
+    """
     for page in head.split(b"OggS")[1:]:
         content = page[23 + page[22] :] if len(page) > 22 else b""
         for start, name in _OGG_VIDEO.items():

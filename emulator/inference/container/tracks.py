@@ -1,21 +1,21 @@
-"""What containers say of their video tracks, and which of several is read."""
+"""The facts that containers state about their video tracks, and the choice of the track to read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Colour primaries (ITU-T H.273) of which the gamut is about that of ordinary video.
+#: Colour primaries (ITU-T H.273) with about the gamut of ordinary video.
 _ORDINARY_PRIMARIES = frozenset({0, 1, 2, 3, 4, 5, 6, 7})
 #: Transfer characteristics PQ and HLG.
 _HDR_TRANSFERS = frozenset({16, 18})
-# FFmpeg: what `ffmpeg` adds to a stream's number of pixels if the container marks it as default.
+# FFmpeg: the pixels that `ffmpeg` adds to a stream's own if the container marks the stream as default.
 _DEFAULT_SCORE = 5_000_000
 
 
 @dataclass(frozen=True)
 class Hide:
-    """Bytes that let FFmpeg pass over a track, and where in the file they go."""
+    """Bytes that make FFmpeg skip a track, and their position in the file."""
 
     position: int
     content: bytes
@@ -25,9 +25,9 @@ class Hide:
 class VideoTrack:
     """A video track as its container describes it.
 
-    `last_us` and `end_us` say when its last frame begins and ceases to be shown, after the first one; None
-    where the container does not say. `encryption` is how it is encrypted, or "". `surely_narrow` excludes
-    HDR without a look at the pictures.
+    last_us, end_us: start and end of its last frame, in microseconds after the start of its first frame;
+    None if the container does not say. encryption: how it is encrypted, or "". surely_narrow: HDR is
+    excluded without a look at the pictures.
     """
 
     codec: str = ""

@@ -1,4 +1,4 @@
-"""What the outputs of a graph mean: one class per `[output] head`, from tensors to detections or scores."""
+"""Output heads: one class per `[output] head` turns a graph's tensors into detections or scores."""
 
 from collections.abc import Mapping
 

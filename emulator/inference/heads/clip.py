@@ -11,7 +11,7 @@ from emulator.inference.onnx_model import OnnxModel
 
 
 class ClipHead:
-    """Scores of one clip: a tensor of one number per label, whatever its other axes of length 1."""
+    """Scores of one clip: a tensor with one number per label, and any other axes of length 1."""
 
     one_item_a_row = True
 
@@ -24,7 +24,7 @@ class ClipHead:
         """Probabilities (classes,).
 
         Raises:
-            ModelUnusable: another number of scores than labels, or NaN or infinite ones.
+            ModelUnusable: the numbers of scores and labels differ, or a score is NaN or infinite.
         """
         if outputs[0].size != self._labels or outputs[0].size != max(outputs[0].shape, default=0):
             raise ModelUnusable(

@@ -1,4 +1,4 @@
-"""Detections of one frame: what every head ends in, the checks they share, and non-maximum suppression."""
+"""Detections of one frame: the result of all heads, their common checks, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from emulator.inference.preprocess import Geometry
 
 Tensors = Sequence[NDArray[Any]]
 
-#: Candidates that take part in suppression, as a multiple of the detections wanted.
+#: The number of candidates for suppression, as a multiple of the wanted detections.
 CANDIDATES = 4
-#: How far a rounding error may take a probability out of 0 to 1, and a corner past its opposite (pixels).
+#: Tolerance for rounding errors: of a probability outside 0 to 1, of a corner past its opposite (pixels).
 SCORE_SLACK = 0.001
 CORNER_SLACK = 1.0
-#: How many pictures away from the frame a box may have its centre; relative boxes beyond are none.
+#: The greatest coordinate of a box's centre, in pictures; boxes farther out are not relative ones.
 FAR_OUT = 4.0
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What was seen in one frame: boxes (N, 4) xyxy, scores (N,), classes (N,), numbered as the labels.
+    """The detections of one frame: boxes (N, 4) xyxy, scores (N,), classes (N,), numbered as the labels.
 
-    A head gives boxes in the model's pixels, in no order; `suppress` sorts them, best first, and makes them
+    A head gives boxes in the model's pixels, in no order. `suppress` sorts them, best first, and makes them
     relative to the frame.
     """
 
@@ -49,14 +49,14 @@ class DetectionHead(Protocol):
     """Decodes a detector's outputs. Built from the manifest; stateless afterwards, so thread-safe."""
 
     names: list[str]
-    """The graph's outputs it wants, in the order `decode` takes them."""
+    """The names of the outputs that it needs, in the order in which `decode` takes them."""
     one_item_a_row: bool
-    """Whether the first axis of each of these is the picture's place in its batch."""
+    """Whether the first axis of each of these outputs counts the pictures of a batch."""
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None: ...
 
     def decode(self, outputs: Tensors) -> Detections:
-        """Candidates of at least `min_score` before suppression, boxes in the model's pixels.
+        """Candidates with at least `min_score`, before suppression; boxes in the model's pixels.
 
         Raises:
             ModelUnusable: shapes that do not fit the manifest, or numbers that are NaN or infinite.
@@ -64,7 +64,7 @@ class DetectionHead(Protocol):
 
 
 class BoxForm:
-    """Makes xyxy boxes in the model's pixels of what `[output] box` and `box_unit` say a graph writes."""
+    """Converts a graph's boxes, as `[output] box` and `box_unit` describe them, to xyxy in model pixels."""
 
     def __init__(self, manifest: ModelManifest) -> None:
         self._form, self._where = manifest.output.box, str(manifest.graph)
@@ -102,9 +102,9 @@ class BoxForm:
 
 
 def as_table(output: NDArray[Any]) -> NDArray[Any] | None:
-    """An output as (rows, columns), without the axes of length 1 of a batch and of some converters.
+    """An output as (rows, columns), without the axes of length 1 that batches and some converters add.
 
-    None where it has more than two others.
+    None if more than two other axes remain.
     """
     while output.ndim > 2 and output.shape[0] == 1:
         output = output[0]
@@ -116,7 +116,7 @@ def as_table(output: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Detections:
-    """Drop the weaker of overlapping boxes, keep the best, make boxes relative to the frame."""
+    """Drop the weaker of overlapping boxes, keep the best, and make boxes relative to the frame."""
     if not len(found):
         return Detections(np.zeros((0, 4), np.float32), found.scores, found.classes)
     order = _kept(found, spec)
@@ -129,7 +129,7 @@ def suppress(found: Detections, spec: OutputSection, geometry: Geometry) -> Dete
 
 
 def _kept(found: Detections, spec: OutputSection) -> NDArray[np.int64]:
-    # The cost grows with the square of the candidates: only so many of the best take part.
+    # The cost grows with the square of the candidates, so only this many of the best take part.
     most = CANDIDATES * spec.max_detections
     if spec.nms_iou >= 1:
         return np.argsort(-found.scores, kind="stable")[:most]
@@ -150,7 +150,7 @@ def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def probabilities(raw: NDArray[Any], spec: OutputSection, where: str) -> NDArray[np.float32]:
-    """Scores after the sigmoid that the graph lacks, if it does; what is not 0 to 1 is refused."""
+    """Probabilities, after the sigmoid if the graph lacks it. Raises ModelUnusable unless all are 0 to 1."""
     values = raw.astype(np.float32, copy=False)
     if spec.activation == "sigmoid":
         refuse_not_finite(values, where)
@@ -159,7 +159,7 @@ def probabilities(raw: NDArray[Any], spec: OutputSection, where: str) -> NDArray
     if not values.size:
         return values
     least, most = values.min(), values.max()
-    # What is not a number is never within, and what is infinite neither.
+    # NaN and infinite numbers do not pass this check either.
     if not (least >= -SCORE_SLACK and most <= 1 + SCORE_SLACK):
         refuse_not_finite(values, where)
         worst = least if least < -SCORE_SLACK else most
@@ -179,7 +179,7 @@ def softmax(logits: NDArray[Any], where: str) -> NDArray[np.float32]:
 
 
 def refuse_not_finite(values: NDArray[Any], where: str) -> None:
-    """Raises ModelUnusable where there are NaN or infinite numbers."""
+    """Raises ModelUnusable if there are NaN or infinite numbers."""
     if not np.isfinite(values).all():
         raise ModelUnusable(
             f"{where}: the outputs hold NaN or infinite numbers; check [input] scale, mean and std "

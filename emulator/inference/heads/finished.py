@@ -1,4 +1,4 @@
-"""Heads that need no suppression: set prediction (DETR and its kin) and detections finished in the graph."""
+"""Heads that need no suppression: set prediction (DETR and its kin), and detections after NMS in a graph."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from emulator.inference.heads.detections import (
 from emulator.inference.manifest import ModelManifest, ModelUnusable
 from emulator.inference.onnx_model import OnnxModel
 
-#: What some graphs write as the score of a row that holds no detection; the others write 0.
+#: The score that some graphs write in rows without a detection; the others write 0.
 FILLER = -1
 
 
 class DetrHead:
     """Class logits [1, queries, classes] and boxes [1, queries, 4] of DETR, RT-DETR, D-FINE, RF-DETR.
 
-    With `softmax` a query has the best of the classes that are not background; otherwise every class of a
-    query is a detection of its own. The first axis may be missing.
+    With `softmax` a query is one detection, of the best class that is not background. Otherwise every class
+    of a query is a detection of its own. The first axis may be missing.
     """
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
@@ -70,10 +70,10 @@ class DetrHead:
 
 
 class DetectionsHead:
-    """Boxes, scores and classes as they come out of suppression in the graph, or of a graph that needs none.
+    """Boxes, scores and classes after suppression in the graph, or of a graph that needs none.
 
-    Separate outputs (boxes [.., N, 4], scores [.., N], classes [.., N], if there is one their count), or one
-    [.., N, columns].
+    They are separate outputs (boxes [.., N, 4], scores [.., N], classes [.., N], optionally their count), or
+    one output [.., N, columns].
     """
 
     def __init__(self, manifest: ModelManifest, model: OnnxModel) -> None:
@@ -86,7 +86,7 @@ class DetectionsHead:
                 f"{self._where} has the outputs {', '.join(self.names)}; a detections head needs one, "
                 "or three or four, name them: [output] names = [boxes, scores, classes, count]"
             )
-        # Without a batch axis, as in [N, 7] of YOLOv7, the rows of a batch's pictures follow one another.
+        # Without a batch axis, as in [N, 7] of YOLOv7, one list holds the rows of all pictures of a batch.
         first = next(tensor for tensor in model.outputs if tensor.name == self.names[0])
         self.one_item_a_row = len(first.shape) > 2
 
@@ -138,7 +138,7 @@ class DetectionsHead:
         return rows[:, box : box + 4], rows[:, starts["score"]], rows[:, starts["class"]]
 
     def _numbered(self, raw: NDArray[Any]) -> NDArray[np.int64]:
-        """Classes counted from the first label."""
+        """Class numbers, counted from the first label."""
         refuse_not_finite(raw, self._where)
         classes = raw.astype(np.int64)
         if (classes != raw).any():

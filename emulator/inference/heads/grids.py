@@ -1,4 +1,4 @@
-"""Heads that measure a box by its distances from a point of a grid: NanoDet and PicoDet, centre heatmaps."""
+"""Heads that give a box as its distances from a grid point: NanoDet and PicoDet, centre heatmaps."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class CenterHead:
 
 
 def _peaks(scores: NDArray[np.float32], least: float) -> tuple[NDArray[np.int64], ...]:
-    """Indices (class, row, column) of the cells that none of their eight neighbours exceeds."""
+    """Indices (class, row, column) of the cells that are at least as high as their eight neighbours."""
     classes, rows, columns = np.nonzero(scores >= least)
     padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)), constant_values=-1.0)
     highest = np.full(len(classes), -1.0, np.float32)

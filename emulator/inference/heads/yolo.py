@@ -35,7 +35,7 @@ class YoloV8Head:
         columns = self._checked(outputs[0])
         class_scores = columns[4 : self._scores_end]
         best = probabilities(class_scores.max(axis=0), self._spec, self._where)
-        # Few cells hold an object: their class and box are looked up for those alone.
+        # Few cells hold an object, so class and box are looked up for those alone.
         kept = np.flatnonzero(best >= self._spec.min_score)
         return Detections(
             boxes=self._form.to_pixels(columns[:4, kept].T),
@@ -126,10 +126,10 @@ def _and_extra(extra: int) -> str:
 def _by_objectness(
     rows: NDArray[Any], manifest: ModelManifest, where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """Rows (N, 5 + classes) worth keeping: their indices, scores and classes."""
+    """Select the rows (N, 5 + classes) with a sufficient score: their indices, scores and classes."""
     spec = manifest.output
     objectness = probabilities(rows[:, 4], spec, where)
-    # Few cells hold an object: everything else is computed for those alone.
+    # Few cells hold an object, so everything else is computed for those alone.
     likely = np.flatnonzero(objectness >= spec.min_score)
     class_scores = probabilities(rows[likely, 5:], spec, where)
     classes = class_scores.argmax(axis=1)

@@ -1,7 +1,8 @@
-"""Tells from an ONNX graph what kind of model it is, and writes the `model.toml` for it.
+"""Detects what kind of model an ONNX graph is, and writes the `model.toml` for it.
 
-Names, shapes and one run on a made-up picture decide; what they cannot tell is written down as an assumption,
-with the values that would fit instead, or asked for by name. One entry in KINDS per kind of model.
+Names, shapes and one run on a made-up picture decide. Values that they leave open are written as assumptions,
+with the alternatives that would fit, or the user is asked for them by name. KINDS has one entry per kind of
+model.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from emulator.inference.recognise.writing import manifest_text
 
 __all__ = ["LABEL_SETS", "Recognition", "named_labels", "read_labels", "recognise", "write_folder"]
 
-#: Head -> what recognises it: a Guess, or what is missing for it to be one.
+#: Head -> function that recognises it. It returns a Guess, or a text that says what is missing.
 KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
     "yolox": dense.yolox,
     "yolov5": dense.yolov5,
@@ -43,24 +44,24 @@ KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
     "clip": classifiers.clip,
     "scores": classifiers.scores,
 }
-#: Kinds that a graph cannot show, so that they have to be asked for.
+#: Kinds that a graph cannot show, so that the user must ask for them.
 ON_REQUEST = frozenset({"scores"})
-#: Where the number of classes leaves it open what a graph is, models trained on COCO are the likely ones.
+#: If the number of classes leaves several kinds possible, this number decides: most models use COCO.
 LIKELY_CLASSES = 80
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """A complete model folder in the making."""
+    """A complete model folder that is not written yet."""
 
     head: str
     manifest: str
     """Text of model.toml."""
     labels: tuple[str, ...]
     findings: tuple[str, ...]
-    """What the graph shows."""
+    """Facts that the graph shows."""
     assumptions: tuple[str, ...] = ()
-    """What it does not show: the value written, and those that would fit instead."""
+    """Values that the graph does not show, each with the alternatives that would fit."""
 
 
 def recognise(
@@ -77,11 +78,11 @@ def recognise(
         labels: names of the classes, in the order of the outputs; else the graph's own, else numbers.
         head: try this `[output] head` only.
         name: display name; default the file's.
-        answers: keys of model.toml that the graph leaves open, such as `input.width`; they win over guesses.
+        answers: keys of model.toml that the graph leaves open, such as `input.width`; they override guesses.
 
     Raises:
-        ModelUnusable: not ONNX, of no kind known here, labels of another number than the classes, or an
-            answer that does not fit.
+        ModelUnusable: not ONNX, of no known kind, the numbers of labels and classes differ, or an answer
+            does not fit.
     """
     if head not in (None, *KINDS):
         raise ModelUnusable(f"unknown head {head!r}; it must be one of {', '.join(KINDS)}")
@@ -136,10 +137,10 @@ _OWN_FILES = ("model.onnx", "labels.txt", MANIFEST)
 
 
 def _choose(graph: Graph, head: str | None) -> Guess:
-    """The one reading of the graph that fits.
+    """Choose the one reading of the graph that fits.
 
     Raises:
-        ModelUnusable: none does, or several do; it says what would decide.
+        ModelUnusable: none fits, or several do; the message says what would decide.
     """
     guesses: list[Guess] = []
     reasons: list[str] = []
@@ -160,7 +161,7 @@ def _choose(graph: Graph, head: str | None) -> Guess:
             "Export it in one of these forms, or say what it is with --head and --set"
         )
     if head is not None and told.says_more(graph):
-        return guesses[0]  # whether the labels fit is the head's own business then
+        return guesses[0]  # the head itself checks the labels then
     fitting = _fitting(guesses, graph)
     if len(fitting) == 1:
         return fitting[0]
@@ -172,7 +173,7 @@ def _choose(graph: Graph, head: str | None) -> Guess:
 
 
 def _fitting(guesses: list[Guess], graph: Graph) -> list[Guess]:
-    """The guesses whose number of classes is that of the labels, else those of the likeliest number."""
+    """The guesses with as many classes as labels; without labels, those with the likeliest number."""
     if graph.labels is not None:
         known = len(graph.labels)
         fitting = [guess for guess in guesses if guess.classes in (None, known)]
@@ -199,7 +200,7 @@ def _reading(guess: Guess) -> str:
 
 
 def _names(graph: Graph, guess: Guess) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels, and what had to be assumed for them."""
+    """The labels, and the assumptions behind them."""
     if graph.labels is not None:
         return graph.labels, ()
     if guess.classes is None:

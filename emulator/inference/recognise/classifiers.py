@@ -1,7 +1,7 @@
 """Recognises classifiers of clips, and of single frames whose scores are averaged over time.
 
-A graph does not show whether its classes are actions or what a video is about; actions are assumed, and
-`--head scores` says otherwise.
+A graph does not show whether its classes are actions or subjects of a video. Actions are assumed;
+`--head scores` overrides that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from emulator.inference.recognise.graph import Graph, Output, between_0_and_1, metadata_literal
 from emulator.inference.recognise.guess import IMAGENET, LOGITS, PROBABILITIES, Guess
 
-#: Over how many frames the scores of a single-frame classifier are averaged: 0.9 s at 10 a second.
+#: The frames over which the scores of a single-frame classifier are averaged: 0.9 s at 10 a second.
 SMOOTH = 9
 #: Frames a second of MoViNet A0 to A2, the usual streams.
 STREAM_RATE = 5
@@ -125,7 +125,7 @@ def _scores(graph: Graph) -> Output | None:
 
 
 def _is_rows(output: Output) -> bool:
-    """Whether it looks like one row of finished detections, [1, 1, 6], rather than like scores."""
+    """Whether the output looks like one row of end-to-end detections, [1, 1, 6], rather than scores."""
     return output.value.ndim == 3 and output.value.shape[-1] in (6, 7)
 
 
@@ -143,12 +143,12 @@ def _preprocessing(graph: Graph) -> dict[str, object]:
 
 
 def _is_ultralytics(graph: Graph) -> bool:
-    """Whether the metadata is that of an Ultralytics classifier, which is trained on 0 to 1 as it is."""
+    """Whether the metadata is that of an Ultralytics classifier, which is trained on pixels from 0 to 1."""
     return bool(metadata_literal(graph.model, "task") == "classify")
 
 
 def _is_tensorflows(graph: Graph) -> bool:
-    """Whether the colour comes last, as in TensorFlow, whose clip models are published for 0 to 1."""
+    """Whether the channels come last, as in TensorFlow, whose published clip models take 0 to 1."""
     return graph.is_clip and graph.input.layout.endswith("C")
 
 

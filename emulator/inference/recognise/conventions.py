@@ -1,4 +1,4 @@
-"""What no graph shows: for each key that a convention decides, a sentence with the values that would fit."""
+"""Conventions that no graph shows: for each key, a sentence with the alternatives that would fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emulator.inference.recognise.graph import Graph
 from emulator.inference.recognise.guess import Guess
 from emulator.inference.recognise.scales import scale_of
 
-#: Keys of `[output]` that tell how the numbers of a head are meant, beside what its shape shows.
+#: Keys of `[output]` that say how a head's numbers are meant, and that its shapes do not show.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "yolox": ("activation",),
     "yolov5": ("activation", "box", "box_unit"),
@@ -31,9 +31,9 @@ _SCALES = (
 
 
 def assumptions(graph: Graph, guess: Guess) -> tuple[str, ...]:
-    """The guess's own assumptions and a sentence for each convention that they leave out.
+    """The guess's own assumptions, and a sentence for each convention that they leave out.
 
-    What the user has said is none.
+    Keys that the user has set are not assumptions.
     """
     told = {key.partition(".")[2] for key in graph.answers if key.startswith(("input.", "output."))}
     own = [line for line in (*graph.assumptions, *guess.assumptions) if line.split(" ")[0] not in told]
@@ -44,7 +44,7 @@ def assumptions(graph: Graph, guess: Guess) -> tuple[str, ...]:
 
 
 def _said(lines: Sequence[str], text: str) -> bool:
-    """Whether a line speaks of the same key and value."""
+    """Whether a line mentions the same key and value."""
     spoken = re.escape(text.partition(":")[0])
     return any(re.search(rf"\b{spoken}(?![\w.-])", line) for line in lines)
 
@@ -105,7 +105,7 @@ def _first_class(value: int, _: Guess) -> str:
 
 def _background(value: str, guess: Guess) -> str:
     if value == ("last" if guess.output.get("activation") == "softmax" else "none"):
-        return ""  # that is what activation says
+        return ""  # the activation implies this value
     return f"the column that means nothing; {'last' if value == 'first' else 'first'} or none would fit too"
 
 

@@ -1,4 +1,4 @@
-"""Recognises detectors that leave suppression to others: something for every cell of their grids."""
+"""Recognises detectors that leave suppression to others: they give a result for every grid cell."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _beside(extra: int) -> str:
 
 
 def _extra(graph: Graph, rows: NDArray[Any], first: int) -> int:
-    """How many columns for masks or key points follow the class scores, which begin at `first`."""
+    """The number of columns for masks or key points after the class scores, which begin at `first`."""
     if "output.extra" in graph.answers:
         return int(graph.answers["output.extra"])
     masks = [output.value.shape[1] for output in graph.outputs if output.value.ndim == 4]
@@ -230,7 +230,7 @@ def center(graph: Graph) -> Guess | str:
 
 
 def _rows(graph: Graph) -> tuple[Output, NDArray[Any]] | str:
-    """The one tensor [1, A, B] of the YOLO family as (A, B); feature maps or masks may be beside it."""
+    """The only tensor [1, A, B] of the YOLO family, as (A, B). Feature maps or masks may come with it."""
     tables = [(output, table) for output in graph.outputs if (table := as_table(output.value)) is not None]
     rest = [output for output in graph.outputs if output.name not in {one.name for one, _ in tables}]
     if graph.is_clip or len(tables) != 1 or any(output.value.ndim not in (4, 5) for output in rest):
@@ -255,12 +255,12 @@ def _strides(spec: InputSection, cells: int) -> tuple[int, ...] | None:
 
 
 def _is_decoded(rows: NDArray[Any], spec: InputSection) -> bool:
-    """Offsets to a cell are a few units at most; the boxes of a whole picture reach far across it."""
+    """Whether boxes are decoded: they reach far across the picture, but raw offsets are a few units."""
     return bool(rows[:, :2].max() > max(spec.width, spec.height) / 4)
 
 
 def _is_relative(rows: NDArray[Any]) -> bool:
-    """Centres from 0 to 1 lie all over the picture; offsets to a cell are much the same for all cells."""
+    """Whether boxes are relative: their centres cover 0 to 1, but raw offsets hardly vary between cells."""
     return between_0_and_1(rows[:, :4]) and bool(np.ptp(rows[:, :2], axis=0).min() > 0.5)
 
 
@@ -290,7 +290,7 @@ def _joined_distributions(graph: Graph) -> Distributions | str:
 
 
 def _class_counts(graph: Graph, width: int) -> Iterator[int]:
-    """How many of a row's columns may be class scores, by the labels or the usual numbers of bins."""
+    """The possible numbers of class scores in a row, by the labels or the usual numbers of bins."""
     if graph.labels is not None:
         rest = width - len(graph.labels)
         if rest >= 8 and rest % 4 == 0:
@@ -307,7 +307,7 @@ def _separate_distributions(graph: Graph) -> Distributions | str:
         or any(output.value.ndim not in (2, 3, 4) for output in outputs)
     ):
         return "it has for every stride one output of class scores and one of distances"
-    # Labels of another number than the classes are refused later, by their number.
+    # Labels that do not match the number of classes are refused later, with both numbers.
     readings = [(distances, labels) for labels in {graph.labels, None} for distances in channels]
     readings.sort(key=lambda reading: reading[1] is None)
     for distances, labels in readings:

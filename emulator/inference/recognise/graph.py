@@ -1,4 +1,4 @@
-"""A graph as `models add` looks at it: which inputs take what, and the outputs for one made-up picture."""
+"""A graph as `models add` sees it: the use of its inputs, and its outputs for one made-up picture."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ LAYOUTS: Mapping[int, tuple[str, ...]] = {
     5: ("NCTHW", "NTCHW", "NTHWC"),
     6: ("NMCTHW",),
 }
-#: Parts of the names of inputs beside the picture.
+#: Parts of the names of inputs other than the picture.
 TEXT_HINTS = ("input_ids", "token", "attention_mask", "text", "prompt", "position_ids", "caption")
 SIZE_HINTS = ("size", "shape", "target", "orig", "hw", "dim")
-#: Of fewer boxes it may be chance that each second pair of numbers is larger than the first.
+#: With fewer boxes, it may be chance that each second pair of numbers is larger than the first.
 FEW_BOXES = 50
 AXES = {"W": "width", "H": "height", "T": "frames"}
-#: What a free axis is taken to be, by what the graph looks like.
+#: The assumed lengths of free axes, by the kind of graph.
 DETECTOR_SIZE, FRAME_SIZE, CLIP_SIZE, CLIP_FRAMES, SLOWFAST_FRAMES = 640, 224, 112, 16, 32
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output and what it was for the picture."""
+    """One output, with its value for the picture."""
 
     name: str
     value: NDArray[Any]
@@ -46,7 +46,7 @@ class Output:
 
     @property
     def whole(self) -> bool:
-        """Whether all its numbers are whole ones."""
+        """Whether all its numbers are whole."""
         return bool((self.value == np.floor(self.value)).all())
 
     @property
@@ -57,7 +57,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph, its `[input]`, its outputs for one picture, and what the user has said about it."""
+    """The graph, its `[input]`, its outputs for one picture, and the user's answers about it."""
 
     model: OnnxModel
     input: InputSection
@@ -74,12 +74,12 @@ class Graph:
 
     @property
     def takes_pixels(self) -> bool:
-        """Whether it takes whole numbers, 0 to 255 as they are."""
+        """Whether it takes pixels as whole numbers, without scaling."""
         return self.dtype in ("tensor(uint8)", "tensor(int8)")
 
     @property
     def input_keys(self) -> dict[str, object]:
-        """`[input]` of model.toml as far as shapes and names decide it."""
+        """The keys of `[input]` of model.toml that shapes and names decide."""
         usual = {item.name: item.default for item in fields(InputSection)}
         keys: dict[str, object] = {"width": self.input.width, "height": self.input.height}
         for key in ("layout", "frames", "name", "slow_name", "slow_frames", "others", "states"):
@@ -89,7 +89,7 @@ class Graph:
         return keys
 
     def answer(self, key: str, default: Any) -> Any:
-        """What the user says of a key, `output.box` for example."""
+        """The user's answer for a key, such as `output.box`; `default` if there is none."""
         return self.answers.get(key, default)
 
     @property
@@ -98,7 +98,7 @@ class Graph:
         return bool(self.input.states)
 
     def with_input(self, name: str, values: Sequence[float], output: str) -> NDArray[Any]:
-        """An output for the picture when another input has these values."""
+        """An output for the picture, with these values for another input."""
         feed = _feed(self.model, self.input)
         feed[name] = np.array(values, feed[name].dtype).reshape(feed[name].shape)
         return self.model.run([output], feed)[0]
@@ -108,7 +108,8 @@ def look(model: OnnxModel, labels: Sequence[str] | None, answers: Mapping[str, A
     """Tell the inputs apart and run the graph once.
 
     Raises:
-        ModelUnusable: no input is a picture, one is of unknown use, or the run fails; it names what to say.
+        ModelUnusable: no input is a picture, the use of one is unknown, or the run fails; the message says
+            what the user must add.
     """
     section, dtype, assumptions = _describe_input(model, answers)
     infos = {info.name: info for info in model.outputs}
@@ -129,12 +130,12 @@ def look(model: OnnxModel, labels: Sequence[str] | None, answers: Mapping[str, A
 
 
 def between_0_and_1(values: NDArray[Any]) -> bool:
-    """Whether all numbers are, some rounding allowed."""
+    """Whether all numbers are between 0 and 1, with some tolerance for rounding."""
     return bool(values.size and values.min() > -1e-3 and values.max() < 1 + 1e-3)
 
 
 def box_form(boxes: NDArray[Any]) -> str:
-    """Two corners where the second is never before the first, in all of many boxes; else centre and size."""
+    """`xyxy` if there are many boxes and no second corner lies before the first; else `cxcywh`."""
     ordered = (boxes[:, 2:] >= boxes[:, :2]).all()
     return "xyxy" if len(boxes) >= FEW_BOXES and ordered and np.ptp(boxes) > 0 else "cxcywh"
 
@@ -151,7 +152,7 @@ def metadata_literal(model: OnnxModel, key: str) -> Any:
 
 
 def _wanted(model: OnnxModel, found: Mapping[str, Output], answers: Mapping[str, Any]) -> Sequence[str]:
-    """The outputs that the user names, in that order, or all."""
+    """The outputs that the user names, in that order; all if they name none."""
     names = answers.get("output.names") or tuple(found)
     for name in names:
         if name not in found:
@@ -163,7 +164,7 @@ def _wanted(model: OnnxModel, found: Mapping[str, Output], answers: Mapping[str,
 
 
 def _feed(model: OnnxModel, section: InputSection) -> dict[str, NDArray[Any]]:
-    # Soft blobs of colour: unlike a flat picture they make most detectors answer something.
+    # Soft blobs of colour: unlike a flat picture, they make most detectors find something.
     small = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     frame = np.asarray(cv2.resize(small, (512, 512), interpolation=cv2.INTER_CUBIC), np.uint8)
     fed = ModelInput(section, model)
@@ -201,7 +202,7 @@ def _describe_input(model: OnnxModel, answers: Mapping[str, Any]) -> tuple[Input
 
 
 def _pictures(model: OnnxModel, answers: Mapping[str, Any]) -> list[TensorInfo]:
-    """The input for pixels; with two pathways the one of more frames first."""
+    """The inputs for pixels; of two pathways, the one with more frames first."""
     named = [model.input(answers["input.name"])] if answers.get("input.name") else []
     found = [tensor for tensor in model.inputs if _may_be_picture(tensor)]
     if not named and not found:
@@ -239,7 +240,7 @@ def _layout(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], as
 
 
 def _scores_one_clip(model: OnnxModel) -> bool:
-    """Whether all there is comes out as one row: of several pictures at a time these are then the frames."""
+    """Whether all outputs are single rows: several pictures in one input are then the frames of a clip."""
     return all(len(tensor.shape) == 2 and tensor.shape[0] == 1 for tensor in model.outputs)
 
 
@@ -302,7 +303,7 @@ def _slow_frames(
 
 
 def _refuse_text(model: OnnxModel, tensors: Sequence[TensorInfo], answers: Mapping[str, Any]) -> None:
-    """Raise ModelUnusable where the graph wants text beside the picture, as CLIP and its kin do."""
+    """Raise ModelUnusable if the graph needs text besides the picture, as CLIP and its kin do."""
     known = answers.get("input.others", {})
     words = [
         tensor.name
@@ -318,7 +319,7 @@ def _refuse_text(model: OnnxModel, tensors: Sequence[TensorInfo], answers: Mappi
 
 
 def _use(model: OnnxModel, tensor: TensorInfo, answers: Mapping[str, Any], assumptions: list[str]) -> str:
-    """What an input beside the picture is fed with."""
+    """The kind of value for an input other than the picture."""
     given = answers.get("input.others", {}).get(tensor.name)
     if given is not None:
         return str(given)

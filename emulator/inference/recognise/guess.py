@@ -1,4 +1,4 @@
-"""What one kind of model makes of a graph."""
+"""The reading of a graph as one kind of model."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ IMAGENET: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Guess:
-    """Sections of model.toml for a graph, and what was seen or assumed."""
+    """Sections of model.toml for a graph, with findings and assumptions."""
 
     head: str
     classes: int | None
-    """None where the outputs do not tell."""
+    """None if the outputs do not show it."""
     input: Mapping[str, object]
     output: Mapping[str, object]
     findings: tuple[str, ...]
     assumptions: tuple[str, ...] = ()
     objective: str = "object_tracking"
     others: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    """Sections beside [model], [input] and [output]."""
+    """Sections other than [model], [input] and [output]."""
 
 
 def scores_are(probabilities: bool) -> str:
-    """The finding's words for whether a graph applies the last sigmoid or softmax itself."""
+    """A finding's words for whether the graph itself applies the last sigmoid or softmax."""
     return f"scores are {PROBABILITIES if probabilities else LOGITS}"
 
 
 def sigmoid_unless(probabilities: bool) -> str:
-    """`[output] activation` of a detector."""
+    """`[output] activation` of a detector: sigmoid, unless its scores are probabilities already."""
     return "none" if probabilities else "sigmoid"

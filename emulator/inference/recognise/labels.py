@@ -1,4 +1,4 @@
-"""Where the names of the classes come from: a file, a set that is known by name, the graph's metadata."""
+"""Sources of class names: a file, a set that comes with the package, or the graph's metadata."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in a file; see `read_label_file`.
 
     Raises:
-        ModelUnusable: it has none that can be read with certainty.
+        ModelUnusable: no labels can be read from it with certainty.
     """
     try:
         return read_label_file(path)

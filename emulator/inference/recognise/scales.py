@@ -1,4 +1,4 @@
-"""How high a family's detectors score what is there: where the thresholds of its tracker belong."""
+"""The usual scores of each family of detectors, from which the thresholds of its tracker follow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_SCORE = 0.1
 
 @dataclass(frozen=True)
 class Scale:
-    """Scores of a family: `sure` ones are matched first, from `new` on a track begins."""
+    """Scores of a family: detections from `sure` on are matched first; those from `new` on begin a track."""
 
     family: str
     sure: float
@@ -30,7 +30,7 @@ class Scale:
         )
 
 
-#: What the families' own demonstrations and trackers begin with.
+#: The values that the families' own demonstrations and trackers start with.
 _SCALES: Mapping[str, Scale] = {
     "yolox": Scale("YOLOX, which ByteTrack was published with", 0.5, 0.6),
     "yolov5": Scale("YOLO models", 0.25, 0.25),

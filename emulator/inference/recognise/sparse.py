@@ -1,4 +1,4 @@
-"""Recognises detectors that are done when the graph is: DETR and its kin, suppression inside the graph."""
+"""Recognises detectors without a suppression step: DETR and its kin, and graphs that suppress inside."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from emulator.inference.recognise.guess import (
     scores_are,
 )
 
-#: Names that labels files give to class 0 where it means nothing; the line is then in the file already.
+#: Names of class 0 in labels files that mean background; such a file already has a line for it.
 BACKGROUND = ("background", "__background__", "n/a", "bg", "???")
-#: The TF detection API has more outputs than are needed; these are the four.
+#: The TF detection API has more outputs than needed; these are the four that are used.
 TF_NAMES = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-#: How TFLite's Detection_PostProcess orders its outputs; converters number them.
+#: The order of the outputs of TFLite's Detection_PostProcess; converters number them.
 TFLITE_ROLES = ("boxes", "classes", "scores", "count")
-#: Width of the logits of DETR as published: COCO's numbers 0 to 90, and no object.
+#: Width of the logits of DETR as published: COCO's ids 0 to 90, and a no-object class.
 COCO_DETR = 92
-#: The same of its kin that know no object by low scores; RT-DETR and D-FINE have COCO's 80 classes alone.
+#: The same for its kin with low scores instead of a no-object class; RT-DETR and D-FINE have just COCO's 80.
 COCO_SIGMOID_DETR = 91
-#: How Ultralytics' metadata calls the head of its RT-DETR, whose pictures are not letterboxed.
+#: The name of RT-DETR's head in Ultralytics' metadata; pictures for it are not letterboxed.
 ULTRALYTICS_RTDETR = "RTDETRDecoder"
-#: Logits below it are those of classes that are not there.
+#: Logits below this belong to absent classes.
 FAR_BELOW = -2
-#: How far rounding may put a corner past its opposite, in parts of the picture or in pixels.
+#: Rounding tolerance for a corner past its opposite, in pictures or in pixels.
 CORNER_SLACK = 1e-3
 NO_CORNERS = "in a made-up picture the second pair is smaller than the first"
-#: A set prediction has at most so many boxes, and needs no suppression.
+#: A set prediction has at most this many boxes, and needs no suppression.
 MOST_QUERIES = 1000
 NOTHING_SEEN = "no box was found in a made-up picture; check it with `models check`"
 ROLES = ("boxes", "scores", "classes", "count")
@@ -47,12 +47,12 @@ HINTS = {
     "classes": ("class", "label", "cls"),
     "count": ("num", "count"),
 }
-#: Columns of finished detections in one tensor, by how many there are.
+#: Columns of end-to-end detections in one tensor, by the width of the tensor.
 COLUMNS: dict[int, tuple[tuple[str, ...], ...]] = {
     6: (("box", "score", "class"), ("class", "score", "box")),
     7: (("other", "box", "class", "score"), ("other", "box", "score", "class")),
 }
-#: What the output is called of the one kind whose seven columns are in the second order (YOLO-NAS).
+#: The output's name of the only kind with seven columns in the second order (YOLO-NAS).
 SCORE_FIRST = "flat_predictions"
 
 
@@ -155,12 +155,12 @@ def detections(graph: Graph) -> Guess | str:
 
 
 def as_rows(output: Output) -> NDArray[Any]:
-    """Boxes (N, 4), whatever other axes there are."""
+    """Boxes (N, 4), without other axes."""
     return output.value.reshape(-1, output.value.shape[-1])
 
 
 def _logits_and_boxes(graph: Graph) -> tuple[Output, Output] | None:
-    """The two outputs, one row a query each; the first axis may be missing."""
+    """The two outputs, with one row per query each; the first axis may be missing."""
     flat = [
         replace(output, value=table)
         for output in graph.outputs
@@ -180,10 +180,10 @@ def _logits_and_boxes(graph: Graph) -> tuple[Output, Output] | None:
 
 
 def _classes_of(graph: Graph, logits: Output) -> tuple[str, int] | None:
-    """Activation, and first_class; the labels decide where they can, else the values do if they are clear."""
+    """Activation and first_class, by the labels or by the values if these are clear; None if open."""
     columns = logits.value.shape[-1]
     last_wins = float((logits.value.argmax(axis=1) == columns - 1).mean())
-    # A DETR is sure of no object in most queries; trained with focal loss, all logits are far below 0.
+    # A DETR is sure of no object in most queries. After training with focal loss, all logits are far below 0.
     sure_of_nothing = last_wins > 0.5 and float(np.median(logits.value[..., -1])) > FAR_BELOW
     softmax_likely = columns > 1 and (sure_of_nothing or columns == COCO_DETR)
     clear = softmax_likely or columns == 1 or float(np.median(logits.value)) < FAR_BELOW
@@ -239,7 +239,10 @@ def _boxes_and_scores(graph: Graph, scores: Output, boxes: Output, *, pixels: bo
 
 
 def _background(graph: Graph, scores: Output) -> tuple[str, str]:
-    """Which column of probabilities means nothing: a softmax adds up to 1, and nearly all cells are empty."""
+    """The column of probabilities that means nothing, and the reason.
+
+    A softmax adds up to 1. Nearly all cells are empty, so its fullest column means nothing.
+    """
     columns = scores.value.shape[-1]
     asked = "; --set output.background=first, last or none says otherwise"
     sums_to_1 = columns > 1 and bool(np.allclose(scores.value.sum(axis=-1), 1, atol=0.01))
@@ -255,7 +258,7 @@ def _background(graph: Graph, scores: Output) -> tuple[str, str]:
 
 
 def _only_table(graph: Graph) -> Output | None:
-    """The output that holds all there is of the detections: the only one, or beside their number."""
+    """The output that holds complete detections: the only one, or the only one besides count and masks."""
     if len(graph.outputs) == 1:
         return graph.outputs[0]
     told = "output.names" in graph.answers
@@ -270,7 +273,7 @@ def _in_one_tensor(graph: Graph, output: Output) -> Guess | str:
     if value.ndim not in (2, 3) or not orders or value.shape[:-2] not in ((), (1,)):
         return f"its output is [1, N, 6] (box, score, class), here it is {output}"
     rows = value.reshape(-1, width)
-    rows = rows[(rows > 0).any(axis=1)]  # what fills a table up is 0 or -1 throughout
+    rows = rows[(rows > 0).any(axis=1)]  # filler rows are 0 or -1 throughout
     fitting = _fitting_columns(graph, output, rows)
     if not fitting:
         return "no column of its output holds whole numbers for classes beside one of probabilities"
@@ -301,7 +304,7 @@ class _Table:
 
     @property
     def boxes(self) -> NDArray[Any]:
-        """(N, 4) as they are."""
+        """(N, 4), as the graph gives them."""
         return self.rows[:, _start(self.columns, "box") :][:, :4]
 
     @property
@@ -316,7 +319,7 @@ class _Table:
 
     @property
     def form(self) -> str | None:
-        """What the four numbers of a box are; None where only the user can know."""
+        """The meaning of a box's four numbers; None if only the user can know it."""
         box, layout = self.boxes, self.graph.input.layout
         if "output.box" in self.graph.answers:
             return str(self.graph.answers["output.box"])
@@ -328,7 +331,7 @@ class _Table:
         return "xyxy" if not layout.endswith("C") or made_by_ultralytics else None
 
     def first_class(self) -> tuple[int, str]:
-        """`[output] first_class`, and how that is known."""
+        """`[output] first_class`, and the reason."""
         labels, seen = self.graph.labels, self.scored[:, _start(self.columns, "class")]
         if labels is not None and labels[0].lower() in BACKGROUND:
             return 0, "the first label means background; 1 where it is not in the graph"
@@ -341,7 +344,7 @@ class _Table:
         return 0, "as YOLO models count; 1 where the graph's class 0 means background"
 
     def guess(self) -> Guess:
-        """The reading."""
+        """The guess for this table."""
         box, shown = self.boxes, ", ".join(_short(self.columns))
         relative = bool(box.size and box.max() <= 1.5)
         unit, other_unit = ("relative", "pixels") if relative else ("pixels", "relative")
@@ -379,7 +382,7 @@ class _Table:
 
 
 def _short(columns: Sequence[str]) -> list[str]:
-    """The columns for people: a run of others as one."""
+    """The columns for a message, with several `other` columns joined into one entry."""
     others = sum(column == "other" for column in columns)
     if others <= 1:
         return list(columns)
@@ -387,7 +390,7 @@ def _short(columns: Sequence[str]) -> list[str]:
 
 
 def _orders(graph: Graph, width: int) -> Sequence[Sequence[str]]:
-    """The orders that so many columns may have; masks or key points may follow those of a detection."""
+    """The possible orders of so many columns. Masks or key points may follow those of a detection."""
     if "output.columns" in graph.answers or width in COLUMNS:
         return COLUMNS.get(width, ((),))
     task = metadata_literal(graph.model, "task") in ("segment", "pose")
@@ -396,7 +399,7 @@ def _orders(graph: Graph, width: int) -> Sequence[Sequence[str]]:
 
 
 def _fitting_columns(graph: Graph, output: Output, rows: NDArray[Any]) -> Sequence[Sequence[str]]:
-    """The orders of columns that fit what was seen, the likelier one first; the user's word comes before."""
+    """The orders of columns that fit the rows, the likelier one first; a user's answer replaces them."""
     if "output.columns" in graph.answers:
         told: Sequence[str] = graph.answers["output.columns"]
         return [told] if sum(4 if column == "box" else 1 for column in told) == output.value.shape[-1] else []
@@ -416,7 +419,7 @@ def _start(columns: Sequence[str], wanted: str) -> int:
 
 
 def _by_role(graph: Graph) -> dict[str, Output] | str:
-    """Which output is which, from the user's answer, their names, types and values."""
+    """The outputs by role, from the user's answer or from names, types and values; else what is missing."""
     outputs = {output.name: output for output in graph.outputs}
     if "output.names" in graph.answers and len(outputs) in (3, 4):
         return dict(zip(ROLES, outputs.values(), strict=False))
@@ -434,12 +437,12 @@ def _by_role(graph: Graph) -> dict[str, Output] | str:
 
 
 def _unnumbered(name: str) -> str:
-    """TensorFlow's name of a tensor without the number of the operation's output, detection_boxes:0."""
+    """The name of a TensorFlow tensor without the output number, as in detection_boxes:0."""
     return re.sub(r":\d+$", "", name)
 
 
 def _is_of_tensorflow(graph: Graph, boxes: Output) -> bool:
-    """Whether a graph of finished detections was TensorFlow's, which has y before x and colours last."""
+    """Whether the detections come from TensorFlow, which has y before x, and the channels last."""
     return (
         _unnumbered(boxes.name) in TF_NAMES or "PostProcess" in boxes.name or graph.input.layout.endswith("C")
     )
@@ -498,7 +501,7 @@ def _hinted(output: Output, role: str) -> bool:
 
 
 def _relative(graph: Graph, boxes: Output, scores: Output) -> tuple[bool, str]:
-    """Whether boxes are 0 to 1, and how that is known."""
+    """Whether boxes are 0 to 1, and the reason."""
     seen = boxes.value.reshape(-1, 4)[scores.value.reshape(-1) > 0]
     if not seen.size:
         return _is_of_tensorflow(graph, boxes), NOTHING_SEEN
@@ -521,7 +524,7 @@ def _first_class(graph: Graph, boxes: Output, scores: Output, classes: Output) -
 
 
 def _sizes_in_order(graph: Graph, boxes: Output) -> dict[str, object]:
-    """`[input] others` where a run with a very wide size shows in which order the graph takes it."""
+    """`[input] others`. A run with a very wide size shows in which order the graph takes a size."""
     others = dict(graph.input.others)
     for name, kind in others.items():
         if kind in ("width-height", "height-width") and name not in graph.answer("input.others", {}):

@@ -1,4 +1,4 @@
-"""Recognises streams: graphs that take states beside the picture and give out the next ones."""
+"""Recognises streams: graphs that take states besides the picture and return the next ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def is_state(tensor: TensorInfo) -> bool:
 
 
 def carried(model: OnnxModel, pictures: Sequence[TensorInfo], assumptions: list[str]) -> Mapping[str, str]:
-    """Inputs that are states, and the output that each is taken from for the next clip.
+    """Inputs that are states, each with the output that provides it for the next clip.
 
-    An input is one where an output has its name, its type and its shape. Where the names say nothing, the
-    outputs of a type and shape are taken in the order of the inputs, if there are as many.
+    An input is a state if an output has its name, type and shape. If the names tell nothing, outputs and
+    inputs of one type and shape are paired in order, provided that there are equally many.
     """
     inputs = [tensor for tensor in model.inputs if tensor not in pictures and tensor.shape]
     by_name = dict(_by_name(inputs, model.outputs))

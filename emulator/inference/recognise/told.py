@@ -1,8 +1,7 @@
-"""A kind of model that the user names although the graph does not look like it: what they say is taken as it
-is.
+"""Accepts a kind of model that the user names although the graph does not look like it.
 
-Whatever a hand-written model.toml can express, `--head` and `--set` can. One run of the model decides whether
-it fits, as it does for every model.
+`--head` and `--set` can express everything that a hand-written model.toml can. One run of the model decides
+whether it fits, as for every model.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from emulator.inference.recognise.graph import Graph
 from emulator.inference.recognise.guess import Guess
 from emulator.vertex.parameters import Objective
 
-#: Answers of these sections say what the outputs mean.
+#: Answers in these sections say what the outputs mean.
 _SECTIONS = ("output.", "labels.")
 _SECTIONS_OF: Mapping[Objective, Mapping[str, Mapping[str, Any]]] = {
     Objective.OBJECT_TRACKING: {},
@@ -25,14 +24,14 @@ _SECTIONS_OF: Mapping[Objective, Mapping[str, Mapping[str, Any]]] = {
 
 
 def says_more(graph: Graph) -> bool:
-    """Whether the user has said how the outputs are to be read."""
+    """Whether the user has said how to read the outputs."""
     return any(key.startswith(_SECTIONS) for key in graph.answers)
 
 
 def guess(head: str, objective: Objective, graph: Graph, reason: str) -> Guess | str:
-    """The head with its defaults and the user's answers; what is missing where these cannot be enough.
+    """The head with its defaults and the user's answers; a text with what is missing if they cannot suffice.
 
-    `reason` is why the graph does not look like it.
+    `reason` says why the graph does not look like this head.
     """
     if graph.input.layout not in LAYOUTS[objective]:
         return reason

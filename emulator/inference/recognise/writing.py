@@ -28,12 +28,12 @@ def _sections(graph: Graph, guess: Guess, name: str) -> dict[str, dict[str, obje
     pixels = {"mean": graph.input.mean} if graph.dtype == "tensor(int8)" else {}
     usual = dict(guess.input)
     if graph.input.color == "GRAY":
-        # Whatever is usual has three channels.
+        # The usual values are for three channels.
         usual = {key: value for key, value in usual.items() if key not in ("mean", "std")} | {"color": "GRAY"}
     found = {key: value for key, value in usual.items() if key not in ("scale", "mean", "std")}
     sections: dict[str, dict[str, object]] = {
         "model": {"objective": guess.objective, "display_name": name},
-        # Whole numbers are taken as they are, whatever is usual for this kind of model.
+        # Whole numbers are taken unscaled, whatever is usual for this kind of model.
         "input": {**graph.input_keys, **(found | pixels if graph.takes_pixels else usual)},
         "output": {"head": guess.head, **guess.output, **({"min_score": MIN_SCORE} if tracking else {})},
     }
@@ -49,5 +49,5 @@ def _sections(graph: Graph, guess: Guess, name: str) -> dict[str, dict[str, obje
 def _toml(value: object) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    # JSON's texts, numbers, booleans and lists are TOML's too.
+    # JSON's strings, numbers, booleans and lists are valid TOML, too.
     return json.dumps(value, ensure_ascii=False)

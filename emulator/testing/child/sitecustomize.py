@@ -1,4 +1,4 @@
-"""What a Python program does first that a test has started: see `emulator.testing.children`.
+"""Runs first in each Python program that a test starts: see `emulator.testing.children`.
 
 Its folder comes first on PYTHONPATH, so it also runs the `sitecustomize` that it hides.
 """
@@ -24,7 +24,7 @@ def _begin() -> None:
     root = str(_HERE.parents[2])
     sys.path.append(root)
     try:
-        # Another interpreter may be too old for it, or lack it.
+        # Another interpreter may be too old for the module, or unable to import it.
         with contextlib.suppress(ImportError, SyntaxError):
             from emulator.testing.children import begin
 
