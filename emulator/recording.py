@@ -263,8 +263,7 @@ class _Recording:
         return found
 
     def _failures(self) -> bytes:
-        """The error lines as a canned model reads them. Lines without an instance are left out: they fail
-        anyway."""
+        """The error lines for a canned model. Lines without an instance are left out: they fail anyway."""
         lines = [
             json.dumps({"instance": instance_of(where, line), "error": line["error"]}, ensure_ascii=False)
             for where, line in self._failed

@@ -63,8 +63,7 @@ class ModelSource:
         return f"Canned predictions; no model is run. {text}".strip() if self.manifest.is_canned else text
 
     def message(self, *, artifact_uri: str = "") -> Any:
-        """The v1 Model as far as the folder determines it. `artifact_uri` is the origin of an uploaded
-        model."""
+        """The folder's part of the v1 Model. `artifact_uri` is the origin of an uploaded model."""
         v1, objective = load().v1, self.manifest.objective
         source_types = v1.ModelSourceInfo.DESCRIPTOR.enum_types_by_name["ModelSourceType"].values_by_name
         # Vertex: a model without deployment resources types serves batch predictions only (model.proto).

@@ -209,8 +209,7 @@ class Connected:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Run all reads and writes of this thread inside the block in one transaction, without a time
-        limit."""
+        """Run everything this thread reads and writes inside in one transaction, without a time limit."""
         with self._write_all() as connection:
             self._joint.connection = connection
             try:

@@ -116,8 +116,7 @@ class Control(Connected):
                 connection.execute(insert(notes).values(name=name, value=value))
 
     def delete_project(self, project: str | None) -> None:
-        """Remove every row of a project's jobs, models, operations and faults. With None: of all projects,
-        and the notes too."""
+        """Remove the jobs, models, operations and faults of a project; with None, of all, and the notes."""
         with self._write_all() as connection:
             of_project = select(jobs.c.id)
             if project is not None:

@@ -390,8 +390,7 @@ class Jobs(Connected):
             return {row.owner: row.state for row in found}
 
     def release(self, server: str) -> int:
-        """Release the leases of all owners whose names begin with `server`, so that the next claim takes
-        their jobs; returns how many."""
+        """Release all leases of a server, so that the next claims take its jobs; returns how many."""
         with self._write() as connection:
             found = _lock_owned(connection, jobs.c.owner.startswith(server, autoescape=True))
             free = {"owner": None, "lease_expires_us": None}
@@ -647,8 +646,7 @@ class Jobs(Connected):
         return True
 
     def _note(self, connection: Connection, job_id: int, step: str, text: str) -> JobRow | None:
-        """Record a step in the transaction that makes the change, and notify the listeners; returns the
-        job."""
+        """Record a step in the change's transaction, for the listeners too; returns the job."""
         row = _get(connection, job_id)
         if row is not None:
             self._add_step(connection, row, step, text)

@@ -180,8 +180,7 @@ class Models(Connected):
         add: Sequence[str],
         remove: set[str],
     ) -> bool:
-        """Move the aliases of `add` to a version, and remove those of `remove` from it; False if there is no
-        such version."""
+        """Move aliases `add` to a version and take `remove` from it; False if there is no such version."""
         with self._write_models() as connection:
             _lock(connection, project, location, model_id)
             key = _version(project, location, model_id, version)

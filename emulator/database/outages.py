@@ -45,8 +45,7 @@ class Outages:
     """
 
     def __init__(self, told: set[str]) -> None:
-        """Start without an outage. `told` holds the outages already logged; the kinds of transaction share
-        it."""
+        """Start without an outage. All kinds of transaction share `told`, the outages already logged."""
         self._told = told
         self._lock = threading.Lock()
         self._error: ApiError | None = None
@@ -62,8 +61,7 @@ class Outages:
         return "" if error is None else error.message
 
     def check(self, seen: int | None = None) -> None:
-        """Raise the last outage unless it is time to try again; with `seen`, if more attempts have failed
-        since."""
+        """Raise the last outage unless it is time to retry; with `seen`, if more attempts have failed."""
         if not self._refusing:
             return
         with self._lock:

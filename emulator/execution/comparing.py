@@ -170,8 +170,7 @@ class _Result:
             return segment_of(None, None)
 
     def predictions(self, results: Results) -> list[Prediction]:
-        """The predictions that the job found; empty if the line failed. Raises NotFound,
-        FailedPrecondition."""
+        """The job's predictions; empty if the line failed. Raises NotFound, FailedPrecondition."""
         if "error" in self.shown:
             return []
         if self.line is None:

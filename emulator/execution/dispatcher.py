@@ -85,8 +85,7 @@ class Dispatcher:
         self._woken.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:
-        """Stop claiming, wait up to `timeout_s` seconds for running jobs, and release those that still
-        run."""
+        """Stop claiming, wait up to `timeout_s` for running jobs, and release the jobs that still run."""
         with self._lock:
             self._stopping = True
         self._woken.set()

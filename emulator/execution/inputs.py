@@ -128,8 +128,7 @@ class JobInput:
         return self._lines.get(instance).decode(errors="replace")
 
     def segment(self, instance: int) -> tuple[int, int | None]:
-        """Start and end of the instance's time segment, in microseconds; end None: to the end of the
-        video."""
+        """Start and end of the instance's time segment in microseconds; end None is the video's end."""
         end = self._ends[instance]
         return self._starts[instance], None if end == _NO_END else end
 

@@ -16,8 +16,7 @@ class Ledger:
     """The recorded shards of a job, as its owner has read and added them."""
 
     def __init__(self, recorded: Iterable[ShardRow] = (), lost: Iterable[ShardRow] = ()) -> None:
-        """Start from the recorded shards. The file of a `lost` one is gone: it runs again and keeps its
-        number."""
+        """Start from recorded shards. `lost` ones, whose files are gone, run again and keep their number."""
         self._shards = {shard.index: shard for shard in recorded}
         self._kept = {shard.index: shard.file_number for shard in lost}
         numbers = [*(shard.file_number for shard in self), *self._kept.values()]

@@ -83,8 +83,7 @@ class Owner:
 
 
 def living_servers(folder: Path) -> list[str]:
-    """Descriptions of the servers whose files in the folder are locked; empty where files cannot be
-    locked."""
+    """Describe the servers that lock their file in the folder; none where files cannot be locked."""
     owners = (path for path in sorted(folder.glob("*-*-*")) if path.suffix != ".new")
     return [_title(path.name) for path in owners if _is_held(path)]
 

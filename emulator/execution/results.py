@@ -76,8 +76,7 @@ class Results:
     """The results of jobs. Thread-safe."""
 
     def __init__(self, store: ObjectStore, folder: Path, *, strict: bool = False) -> None:
-        """`folder` holds the indexes. It is created with the first one, and its files may be deleted at any
-        time."""
+        """`folder` is created with the first index; its files may be deleted at any time."""
         self._store = store
         self._folder = folder
         self._strict = strict

@@ -380,8 +380,7 @@ class Runner:
             self._events.get(timeout=min(max(left_s, 0.001), _LOOK_INTERVAL_S))
 
     def _end(self) -> JobState | None:
-        """The final state that the job's current pace sets, or None. The pace may have changed while the job
-        ran."""
+        """The final state that the job's pace sets, or None; read anew, because the pace may change."""
         row = self._database.get_job(self.job.id)
         return parse_pace(row.pace).end if row is not None else None
 

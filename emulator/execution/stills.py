@@ -21,8 +21,7 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Look:
-    """Request for the pictures between two times (µs), at most `width` pixels wide, and for facts of the
-    video."""
+    """Asks for the pictures between two times (µs), at most `width` pixels wide, and for video facts."""
 
     video: GcsUri
     store: ObjectStore

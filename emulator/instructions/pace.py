@@ -37,8 +37,7 @@ class Stage:
     until_released: bool = False
 
     def hold(self, now_us: int) -> tuple[int | None, int | None]:
-        """The hold of a stay that begins now: reads left, and its end in microseconds; None for no such
-        limit."""
+        """The hold of a stay that begins now: reads left, and its end in µs; None for no such limit."""
         if self.until_released:
             return None, FOREVER_US
         return self.reads or None, now_us + self.time_us if self.time_us else None

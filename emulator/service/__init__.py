@@ -206,8 +206,7 @@ class Service:
                 raise InvalidArgument(f"{name} is {value[:80]!r}; use one of {', '.join(known)}.")
 
     def now(self) -> dict[str, Any]:
-        """The current time for new resources, and the number of the newest call, for the parameter
-        `after`."""
+        """The time for new resources, and the newest call's number, as values for `after`."""
         clock = self._context.database.clock
         time_us = clock.time_us if isinstance(clock, SeededClock) else clock()
         return {"time": moment(time_us), "request": self.journal.last}

@@ -116,8 +116,7 @@ class JobRequest:
         return name
 
     def _find_model(self, name: ModelName | None) -> tuple[ResolvedModel | None, NotFound | None]:
-        """The model, or the error if there is none. The error is raised only if the rest of the request is
-        valid."""
+        """The model, or the error to raise if the rest of the request is valid."""
         if name is None:
             return None, None
         try:

@@ -65,8 +65,7 @@ class JobService:
         return self._message(row)
 
     def keep(self, parent: str, job: Any) -> JobRow:
-        """Add a job that has ended elsewhere, unchanged and without running it. It keeps the id of its
-        name."""
+        """Add a job that has ended elsewhere, unchanged, with the id of its name; nothing is run."""
         place = self._context.place(LocationName.parse(parent))
         name = BatchPredictionJobName.parse(job.name) if job.name else None
         number = id_number(name.batch_prediction_job) if name else self._context.new_id(place.project)

@@ -261,8 +261,7 @@ def _page(models: list[Any], order: Sequence[OrderKey], paging: Paging) -> Page[
 
 
 def _mask_fields(paths: Sequence[str], of_version: bool) -> list[str]:
-    """The fields of an update mask, in snake_case. Raises if it is empty or has a field that cannot
-    change."""
+    """The fields of an update mask in snake_case. Raises if it is empty or a field cannot change."""
     own, other = (_VERSION_FIELDS, _MODEL_FIELDS) if of_version else (_MODEL_FIELDS, _VERSION_FIELDS)
     if not paths:
         refuse("update_mask", REQUIRED)

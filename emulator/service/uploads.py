@@ -108,8 +108,7 @@ class Uploads:
             self._context.database.delete_operation(row.id)
 
     def close(self) -> None:
-        """Stop a running upload after its current file; uploads that have not started fail at the next
-        start."""
+        """Stop a running upload after its current file. Waiting uploads fail at the next start."""
         self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
 

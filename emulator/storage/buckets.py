@@ -189,8 +189,7 @@ class Buckets:
         check: Check,
         component_count: int | None = None,
     ) -> StoredObject:
-        """Publish a draft as the object, replacing an existing one if `check` allows it. Uses the draft
-        up."""
+        """Publish a draft as the object, also over an existing one if `check` allows it. Uses it up."""
         try:
             draft.seal()
             with self._lock(uri.bucket):

@@ -104,8 +104,7 @@ class GcsClient:
         )
 
     def _in_words(self, subject: GcsUri, error: Exception) -> Exception:
-        """The StorageError for an error of the library; an error that means a defect is returned
-        unchanged."""
+        """The StorageError for an error of the library. A defect is returned unchanged."""
         if isinstance(error, StorageError):
             return error
         return self._about_object(subject, error) or self._about_endpoint(subject, error) or error

@@ -91,8 +91,7 @@ class _Walk:
     shallow: bool
 
     def wants(self, name: str) -> bool:
-        """Whether the object of that name, or one in that folder (a name with a final slash), may be
-        listed."""
+        """Whether an object, or one in a folder (a name with a final slash), may be listed."""
         is_folder = name.endswith("/")
         return (name >= self.start or (is_folder and self.start.startswith(name))) and (
             name.startswith(self.prefix) or (is_folder and self.prefix.startswith(name))
@@ -391,8 +390,7 @@ class LocalStore(ObjectStore):
         return beside if not path.is_file() and beside.is_file() else path
 
     def _path(self, uri: GcsUri) -> ConfinedPath:
-        """The file of an object under its own name. Raises InvalidUri: no valid name, or it leaves the
-        root."""
+        """The file of an object under its own name. Raises InvalidUri, also if it leaves the root."""
         GcsUri.parse(str(uri))  # a GcsUri built by hand has not been checked yet
         if not aside.is_path(uri.object, _HIDDEN):
             return self._beside(uri)
@@ -403,8 +401,7 @@ class LocalStore(ObjectStore):
         return self._within(uri, aside.path_of(self.top / uri.bucket, uri.object))
 
     def _within(self, uri: GcsUri, path: ConfinedPath) -> ConfinedPath:
-        """Raise early if a path leads out of the root. Links that appear later are caught by the operation
-        itself."""
+        """Raise early if a path leads out of the root. Operations themselves catch later links."""
         try:
             path.stat()
         except LeadsOut as error:
@@ -417,8 +414,7 @@ class LocalStore(ObjectStore):
         return InvalidUri(f'"{uri}" leads out of the storage folder {self.root} through a symbolic link.')
 
     def _destination(self, uri: GcsUri) -> ConfinedPath:
-        """The file to write an object to: in the hidden folder if a folder has its name, or a file its
-        folder's."""
+        """The file to write; the hidden one if a folder has its name, or a file its folder's name."""
         path = self._path(uri)
         taken, folder = path.is_dir(), path.parent
         while not taken and len(folder.parts) > 1:
@@ -451,8 +447,7 @@ class LocalStore(ObjectStore):
             self._prune(beside.parent)
 
     def _make_way(self, uri: GcsUri, path: ConfinedPath) -> None:
-        """Create the folder for an object early, so that an impossible one fails before the bytes are
-        written."""
+        """Create an object's folder, so that an impossible name fails before bytes are written."""
         try:
             self._make_folder(path.parent)
         except OSError:

@@ -131,8 +131,7 @@ class ObjectStore(Protocol):
         ...
 
     def glob(self, uri: GcsUri) -> Sequence[ObjectInfo]:
-        """The object with exactly that name, or else the objects that its wildcards match, sorted; may be
-        empty."""
+        """The object with that name, or else those that its wildcards match, sorted; may be empty."""
         try:
             # An exact match wins: a bracket is more often part of a name such as "clip[1].jsonl" than a
             # wildcard.

@@ -91,8 +91,7 @@ def wildcard_pattern(object_pattern: str) -> re.Pattern[str]:
 
 
 def _pieces(pattern: str) -> list[tuple[str, list[str]]]:
-    """Split a pattern into pairs: what may precede a piece, and the piece as expressions for its
-    characters."""
+    """Split a pattern: what may precede each piece, and the piece's expressions by character."""
     pieces: list[tuple[str, list[str]]] = [("", [])]
     rest = pattern
     while rest:

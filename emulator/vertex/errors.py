@@ -55,8 +55,7 @@ class InvalidArgument(ApiError):
 
     @classmethod
     def at(cls, message: str, violations: list[tuple[str, str]]) -> "InvalidArgument":
-        """Return an error with a BadRequest detail of (field, description) pairs; field "" is the whole
-        request."""
+        """Return an error with a BadRequest detail of (field, description) pairs; "" is the request."""
         fields = [
             {"field": field, "description": text} if field else {"description": text}
             for field, text in violations

@@ -19,8 +19,7 @@ Predicate = Callable[[Row], bool]
 
 
 class FieldKind(Enum):
-    """The type of a field, which determines its operators and the value in a row (None or absent if
-    unset)."""
+    """The type of a field: determines its operators and its value in a row (None or absent if unset)."""
 
     STRING = "str; `:` takes `*` for any characters"
     ENUM = "the name of a JobState, with its prefix"

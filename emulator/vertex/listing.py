@@ -55,8 +55,7 @@ def page_size(requested: int) -> int:
 
 
 def query_digest(*parts: str) -> str:
-    """Return a digest of a query (RPC, parent, filter, order). A page token is valid only for the same
-    query."""
+    """Return a digest of a query (RPC, parent, filter, order). A page token is bound to its query."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

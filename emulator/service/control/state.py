@@ -217,8 +217,7 @@ class State:
         database.set_note(_HOME, str(here))
 
     def _former_home(self, here: Path) -> Path | None:
-        """The old path of a data folder without the note: its uploads are here, but the rows name another
-        path."""
+        """The old path of a data folder without the note: its uploads are here, the rows' path is not."""
         for folder in map(Path, self._context.database.version_folders()):
             home = folder.parent.parent
             if folder.parent.name == _UPLOADS and home != here and (here / _UPLOADS / folder.name).is_dir():

@@ -59,8 +59,7 @@ class StorageGate:
         return self._faults.may_hit_storage and not call.observes
 
     def fault(self, call: StorageCall) -> tuple[RpcFault, int]:
-        """The fault of a call and its number. If no fault fires, the number is 0 and the fault does
-        nothing."""
+        """The fault that fires on a call, and its number; an empty fault and 0 if none does."""
         fault, number = self._faults.of_storage(call.method, call.bucket, call.object)
         return fault or RpcFault(), number
 
