@@ -41,7 +41,7 @@ class Question(Protocol):
     Attributes:
         job: the job to compare with, or None.
         other: `truth` or a gs:// path, if `job` is None.
-        within: tolerance for times.
+        within: tolerance for times, in seconds.
         iou: least overlap of boxes.
         least: least confidence of the predictions that are compared.
         thresholds: further least confidences, for a table of counts.
