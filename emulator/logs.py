@@ -1,4 +1,4 @@
-"""How log lines look: what clients and files bring into them cannot forge a line or steer a terminal."""
+"""Log formatting. Text from clients and files can neither forge a log line nor control a terminal."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ _Failure = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 _GATHERED_S = 0.02
 _MOST_LINES = 10_000
 FIELDS = "fields"
-"""The attribute of a record that holds values for programs, by name; JSON lines have them as members."""
+"""The attribute of a record with structured values, by name; they become members of JSON lines."""
 
 
 def set_up(level: str, layout: str, form: LogFormat = "text", *, gathered: bool = False) -> None:
-    """Log to standard error from here on; for a process of the emulator's own.
+    """Log to standard error from now on. Only for the emulator's own processes.
 
-    gathered: write lines below WARNING some milliseconds late, many at a time; for servers.
+    `gathered` batches lines below WARNING and writes them some milliseconds late; for servers.
     """
-    # No line tells of them, and they cost more than the rest of a record.
+    # No log line shows these values, and they cost more than the rest of a record.
     logging._srcfile = None  # as the logging HOWTO has it, "Optimization"
     logging.logThreads = logging.logMultiprocessing = False
     handler = GatheringHandler() if gathered else logging.StreamHandler()
@@ -33,28 +33,28 @@ def set_up(level: str, layout: str, form: LogFormat = "text", *, gathered: bool 
 
 
 def form_in_use() -> LogFormat:
-    """The format that this process logs in; the processes that it starts log in the same one."""
+    """The log format of this process; its child processes use the same one."""
     is_json = any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
     return "json" if is_json else "text"
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Writes lines below WARNING together, in a thread of its own; other lines at once, in their order.
+    """Writes lines below WARNING in batches, from its own thread; other lines at once, in order.
 
-    A write to a file lets the process's other threads run first, so an event loop that wrote a line per call
-    would mostly wait for its turn. It would also stand still while nobody reads the pipe.
+    A write to a file releases the GIL. An event loop that wrote a line per call would mostly wait to get it
+    back, and would block while nobody reads the pipe.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The oldest lines go when nobody has read standard error for so long.
+        # Bounded: the oldest lines are dropped if standard error is not read for long.
         self._records: deque[logging.LogRecord] = deque(maxlen=_MOST_LINES)
         self._writing = threading.Lock()
         self._news = threading.Event()
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record."""
+        """Queue a record."""
         self._records.append(record)
         if record.levelno >= logging.WARNING:
             self.flush()
@@ -62,13 +62,13 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self._news.set()
 
     def flush(self) -> None:
-        """Write what has been taken so far; also called at the end of the process."""
+        """Write the queued records; also called when the process ends."""
         with self._writing:
             lines = []
             with contextlib.suppress(IndexError):
                 while True:
                     lines.append(self._line(self._records.popleft()))
-            # A closed terminal or pipe: nobody is there who could be told.
+            # The terminal or pipe is closed: the error cannot be reported anywhere.
             with contextlib.suppress(OSError, ValueError):
                 self.stream.write("".join(lines))
                 self.stream.flush()
@@ -89,14 +89,14 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
 
 class LineFormatter(logging.Formatter):
-    """Writes a record as one line with control characters escaped; lines of a traceback are indented."""
+    """Formats a record as one line with control characters escaped; traceback lines are indented."""
 
     def __init__(self, layout: str) -> None:
         super().__init__(layout)
         self._second = (0, "")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        """Write the local time to the millisecond; the text of a second is made once."""
+        """Format the local time to the millisecond; caches the text of the current second."""
         second, text = self._second
         if second != int(record.created):
             second = int(record.created)
@@ -105,20 +105,22 @@ class LineFormatter(logging.Formatter):
         return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Write the record's own line."""
+        """Format the record's own line."""
         return escaped(super().formatMessage(record))
 
     def formatException(self, ei: _Failure) -> str:  # noqa: N802
-        """Write a traceback: what an exception says may have line breaks."""
+        """Format a traceback; exception messages may contain line breaks."""
         return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON, with the member names of Cloud Logging: `severity`, `message`,
-    `time`. A traceback is the member `exception`."""
+    """Formats a record as one line of JSON with Cloud Logging's members: `severity`, `message`, `time`.
+
+    A traceback is the member `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the record."""
+        """Format the record."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "severity": record.levelname,
@@ -129,13 +131,16 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = self.formatException(record.exc_info)
-        # ASCII: half characters of a client's have an escape, and no terminal is steered.
+        # ASCII: lone surrogates from clients are escaped, and so are control characters for terminals.
         return json.dumps(line, default=str)
 
 
 def escaped(text: str) -> str:
-    """Return a text with every character escaped that is not printable: controls, line breaks of any kind,
-    marks that reverse the reading direction, half characters."""
+    """Return a text with all unprintable characters escaped.
+
+    These are control characters, all kinds of line breaks, marks that reverse the reading direction, and lone
+    surrogates.
+    """
     if text.isprintable():
         return text
     return "".join(

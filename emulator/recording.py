@@ -1,6 +1,6 @@
-"""Turns a job that ran elsewhere into a seed folder: its files, and a canned model that answers like it.
+"""Turns a job that ran elsewhere into a seed folder: its files, and a canned model with the same answers.
 
-docs/leaving-automl.md has the folder's layout. Nothing is decoded and nothing is run.
+docs/leaving-automl.md has the folder's layout. Nothing is decoded and no model runs.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from emulator.vertex.parameters import Objective
 
 _DIRECTORY = re.compile(r"prediction-(?P<model>.+)-(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)")
 _TIMES = ("createTime", "startTime", "endTime", "updateTime")
-# What names people and keys, and what a client cannot have set.
+# Fields that name people and keys, and fields that clients cannot set.
 _REMOVED = ("serviceAccount", "encryptionSpec", "satisfiesPzs", "satisfiesPzi")
-# What REST shows beyond the message.
+# Members of REST responses that the message lacks.
 _EXTRAS = ("modelDisplayName", "modelObjective")
 _CHOICES = ", ".join(OBJECTIVES)
 
@@ -49,8 +49,8 @@ class CannotRecord(Exception):
 class Finished:
     """A job that has ended: its resource as JSON, and its files by name.
 
-    `inputs` are the input files by their gs:// names, none where they are not at hand. `directory` is the
-    name of the folder that the outputs were found in, "" if it says nothing.
+    `inputs` are the input files by gs:// name, if available. `directory` is the name of the folder with the
+    outputs, or "" if that name means nothing.
     """
 
     job: Mapping[str, Any]
@@ -62,10 +62,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Options:
-    """What of a job is changed when it is recorded.
+    """What the recording changes of a job.
 
-    `prefixes` maps beginnings of gs:// names, `shift` moves the job's times. New jobs take `pace` times as
-    long as this one did (None: as long as the emulator needs).
+    `prefixes` maps prefixes of gs:// names, `shift` moves the job's times. With `pace`, new jobs take that
+    many times as long as this one did (None: as long as the emulator needs).
     """
 
     project: str = "recorded"
@@ -77,10 +77,13 @@ class Options:
 
 
 def record(finished: Finished, options: Options, folder: Path) -> list[str]:
-    """Write the recording of a job into a folder that is not there yet, or empty; what was changed.
+    """Write the recording of a job into a folder that is new or empty.
+
+    Returns:
+        The changes, in words.
 
     Raises:
-        CannotRecord: what is there is not all of one job, or holds a secret, or the folder is taken.
+        CannotRecord: the files are not those of one whole job, or hold a secret, or the folder is taken.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotRecord(f"{folder} is there already. Name another folder with --to, or remove that one.")
@@ -102,7 +105,7 @@ def record(finished: Finished, options: Options, folder: Path) -> list[str]:
 
 
 class _Recording:
-    """The files of a recording, made from a job that has been checked."""
+    """The files of a recording, made from a checked job."""
 
     def __init__(self, finished: Finished, options: Options) -> None:
         self._finished = finished
@@ -123,7 +126,7 @@ class _Recording:
         self._redaction = Redaction(project, options.prefixes, options.keep_names, self._moved_directory())
 
     def files(self) -> dict[str, bytes]:
-        """Every file of the recording but its note, by its path in the folder."""
+        """Every file of the recording except RECORDING.md, by its path in the folder."""
         objects = {
             uri: (_path_of(self._redaction.text(str(uri))), self._redacted(data))
             for uri, data in self._objects()
@@ -144,7 +147,7 @@ class _Recording:
         return found
 
     def changes(self) -> list[str]:
-        """What differs from the job as it was, in words."""
+        """The differences from the original job, in words."""
         found = [f"{old} is {new}" for old, new in sorted(self._redaction.changes.items())]
         found += [f"{name} of the job was left out" for name in self._dropped]
         if self._options.shift:
@@ -207,7 +210,7 @@ class _Recording:
         raise CannotRecord(f"No prediction tells the job's objective. Say it with --objective: {_CHOICES}.")
 
     def _check_whole(self) -> None:
-        """Refuse what is not the whole output of one job."""
+        """Refuse files that are not the whole output of one job."""
         predicted = [(where, instance_of(where, line)) for where, line in self._predicted]
         failed = [(where, instance_of(where, line)) for where, line in self._failed]
         if not predicted and not failed:
@@ -216,7 +219,7 @@ class _Recording:
         self._check_inputs(predicted)
 
     def _check_answers(self) -> None:
-        """Refuse what a canned model could not give again."""
+        """Refuse predictions that a canned model cannot return."""
         for data in self._predictions.values():
             try:
                 check_lines(data.decode().splitlines(), self._objective)
@@ -260,7 +263,7 @@ class _Recording:
         return found
 
     def _failures(self) -> bytes:
-        """The error lines as a canned model reads them. Lines that are no instance fail without it."""
+        """The error lines for a canned model. Lines without an instance are left out: they fail anyway."""
         lines = [
             json.dumps({"instance": instance_of(where, line), "error": line["error"]}, ensure_ascii=False)
             for where, line in self._failed
@@ -298,14 +301,14 @@ class _Recording:
 
 
 def _input_line(where: str, line: Mapping[str, Any]) -> str:
-    """The input line that a line of the output answers."""
+    """The input line of an output line."""
     if isinstance(line.get("instance"), str):
         return str(line["instance"])
     return json.dumps(instance_of(where, line), ensure_ascii=False)
 
 
 def _key(line: bytes) -> object:
-    """What tells an instance from others."""
+    """A key for an instance; equal instances have equal keys."""
     try:
         instance = parse_instance_line(line, 1)
     except InstanceError:
@@ -331,7 +334,7 @@ def _model_id(model: str) -> str:
 
 
 def _path_of(uri: str) -> str:
-    """Where an object lies in the recording."""
+    """The path of an object in the recording."""
     path = uri.removeprefix("gs://")
     if any(part in ("", ".", "..") for part in path.split("/")):
         raise CannotRecord(f"{uri} cannot be a file in a folder. Give it another name with --map.")

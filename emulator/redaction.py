@@ -1,4 +1,4 @@
-"""Replaces the names of projects and buckets in texts, consistently, and finds what looks like a secret."""
+"""Replaces the names of projects and buckets in texts consistently, and finds possible secrets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-# `gs://bucket/…`, also where JSON escapes its slashes.
+# `gs://bucket/…`, also with slashes escaped as JSON allows.
 _GCS = re.compile(r"gs:(?P<slashes>(?:\\?/){2})(?P<bucket>[a-z0-9][a-z0-9._-]*)")
 _PROJECT = re.compile(r"(?P<lead>\bprojects\\?/)(?P<project>[A-Za-z0-9][A-Za-z0-9:.-]*)")
 _LONGEST_PREFIX = 2048
@@ -23,10 +23,10 @@ _SECRETS = {
 
 @dataclass
 class Redaction:
-    """Which names replace which.
+    """The replacements of names.
 
-    `prefixes` maps the beginnings of gs:// names. Buckets they leave are numbered in the order in which they
-    are met, and all projects become `project`, unless `keep_names` is set.
+    `prefixes` maps prefixes of gs:// names. Other buckets are numbered in the order in which they appear, and
+    all projects become `project`, unless `keep_names` is set.
     """
 
     project: str
@@ -36,7 +36,7 @@ class Redaction:
     changes: dict[str, str] = field(default_factory=dict)
 
     def text(self, text: str) -> str:
-        """The text with the names replaced; all else stays as it is, to the byte."""
+        """The text with the names replaced; everything else is unchanged, to the byte."""
         for old, new in self.texts.items():
             text = text.replace(old, new)
         text = _GCS.sub(lambda found: self._uri(found, text), text)
@@ -71,7 +71,7 @@ class Redaction:
 
 
 def secrets_in(text: str) -> Sequence[str]:
-    """What in a text looks like a secret, each with its line."""
+    """The possible secrets in a text, each with its line number."""
     return [
         f"{what} in line {text.count(chr(10), 0, found.start()) + 1}"
         for what, pattern in _SECRETS.items()

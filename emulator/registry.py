@@ -1,6 +1,6 @@
-"""Model registry: model folders on disk, and what Vertex would say about the models in them.
+"""Model registry: model folders on disk, and the Vertex Models they describe.
 
-Contract: model.proto. Reads manifests only; the ONNX graphs are the workers' business.
+Contract: model.proto. Reads manifests only; workers read the ONNX graphs.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ from emulator.inference.manifest import (
 from emulator.vertex.contract import load
 
 SUPPORTED_FORMAT = "jsonl"
-#: Entries of a folder of models, hidden ones aside.
+#: Maximum number of visible entries in a folder of models.
 MOST_MODELS = 10_000
-# A folder that cannot be used is read again after so many times what reading it takes.
+# An unusable folder is read again after this many times the time that reading it took.
 _RETRY_FACTOR = 10
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model folder: its manifest, and a digest that changes when its files do."""
+    """A model folder: its manifest, and a digest that changes when its files change."""
 
     folder: Path
     manifest: ModelManifest
@@ -53,17 +53,17 @@ class ModelSource:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What marks the Model: that its predictions are canned."""
+        """The Model's labels: one marks canned predictions."""
         return {"emulator-canned": "true"} if self.manifest.is_canned else {}
 
     @property
     def description(self) -> str:
-        """The manifest's description, which for canned predictions says so."""
+        """The manifest's description; for canned predictions it says so first."""
         text = self.manifest.model.description
         return f"Canned predictions; no model is run. {text}".strip() if self.manifest.is_canned else text
 
     def message(self, *, artifact_uri: str = "") -> Any:
-        """The v1 Model as far as the folder decides it; uploaded models name where they came from."""
+        """The folder's part of the v1 Model. `artifact_uri` is the origin of an uploaded model."""
         v1, objective = load().v1, self.manifest.objective
         source_types = v1.ModelSourceInfo.DESCRIPTOR.enum_types_by_name["ModelSourceType"].values_by_name
         # Vertex: a model without deployment resources types serves batch predictions only (model.proto).
@@ -84,8 +84,11 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The folder models at one moment. Two are equal when no folder changed in between; `problems` says
-    which folders could not be used and why."""
+    """The folder models at one time.
+
+    Two catalogues are equal if no folder changed in between. `problems` name the unusable folders with
+    reasons.
+    """
 
     sources: tuple[ModelSource, ...]
     problems: tuple[str, ...]
@@ -93,7 +96,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class _Unusable:
-    """A folder that could not be used, and why; it stays so until its files change, for a while at least."""
+    """An unusable folder and the reason; cached until its files change, or until `retry_at`."""
 
     problem: str
     state: object
@@ -103,8 +106,7 @@ class _Unusable:
 class Registry:
     """The folders that models are read from, and the folder that uploads are copied to.
 
-    A later folder of `folders` replaces models of the same id in an earlier one. Safe to use from many
-    threads.
+    A model in a later folder of `folders` replaces one with the same id in an earlier folder. Thread-safe.
     """
 
     def __init__(self, folders: Sequence[Path], uploads: Path) -> None:
@@ -117,20 +119,21 @@ class Registry:
         self._looked_at = -math.inf
 
     def catalogue(self, *, max_age_s: float = 0.0) -> Catalogue:
-        """The models in the folders, as they were at most so long ago. Reads only what has changed."""
+        """The models in the folders, at most `max_age_s` seconds old. Reads only changed folders."""
         with self._lock:
             if time.monotonic() - self._looked_at >= max_age_s:
                 self._look()
             return self._catalogue
 
     def is_current(self, max_age_s: float) -> bool:
-        """Whether `catalogue` would not look at the folders."""
+        """Whether `catalogue` would answer without reading the folders."""
         return time.monotonic() - self._looked_at < max_age_s
 
     def install(self, name: str, files: Iterable[tuple[str, Callable[[], BinaryIO]]]) -> ModelSource:
-        """Copy an upload's files, given by relative name, into a new folder `name`.
+        """Copy an upload's files (by relative name) into a new folder `name`.
 
-        Raises ManifestError when they make no usable model; nothing stays behind then.
+        Raises:
+            ManifestError: the files are no usable model; nothing is left behind.
         """
         folder = self._uploads / name
         try:
@@ -188,7 +191,7 @@ class Registry:
                     problems.append(shown(f"{path} cannot be read: {cause(error)}"))
 
     def _source(self, folder: Path) -> ModelSource | str:
-        """The model in a folder, or why there is none; reads it only when its files have changed."""
+        """The model in a folder, or the reason why there is none; reads it only if its files have changed."""
         try:
             files = model_files(folder)
         except ManifestError as error:
@@ -218,13 +221,13 @@ class Registry:
         except OSError as error:
             return shown(f"{folder} cannot be read: {cause(error)}")
         except Exception as error:
-            # Whatever strangers put into a folder, the other models are served.
+            # Any defect in one folder must not affect the other models.
             _log.exception("The model folder %s cannot be read", shown(folder))
             return shown(f"{folder} cannot be read: {type(error).__name__}: {error}")
 
 
 def has_manifest(folder: Path) -> bool:
-    """Whether a folder is meant to be a model's: there is a model.toml, be it readable or not."""
+    """Whether a folder contains a model.toml, readable or not."""
     try:
         return _has_manifest(folder)
     except OSError:
@@ -232,7 +235,7 @@ def has_manifest(folder: Path) -> bool:
 
 
 def _has_manifest(folder: Path) -> bool:
-    """The same; raises OSError where it cannot be told."""
+    """Like `has_manifest`; raises OSError if the file system does."""
     try:
         (folder / MANIFEST).lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -241,15 +244,17 @@ def _has_manifest(folder: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without what is hidden; at most one more than are taken."""
+    """The visible content of a folder, sorted; at most one entry more than MOST_MODELS."""
     with os.scandir(folder) as found:
         names = (entry.name for entry in found if not entry.name.startswith("."))
         return [folder / name for name in sorted(islice(names, MOST_MODELS + 1))]
 
 
 def open_registry(settings: Settings, *, make_folder: bool = True) -> Registry:
-    """The registry that a server with these settings has; its own folder of models is made when missing, or
-    left out."""
+    """The registry for a server with these settings.
+
+    A missing folder of the server's own models is created, or with `make_folder=False` left out.
+    """
     if make_folder:
         settings.own_models.mkdir(parents=True, exist_ok=True)
     own = [settings.own_models] if settings.own_models.is_dir() else []
@@ -264,7 +269,7 @@ def open_registry(settings: Settings, *, make_folder: bool = True) -> Registry:
 
 
 def bundled_models() -> Path:
-    """The folder of the models that come with the emulator."""
+    """The folder of the bundled models."""
     package = Path(__file__).parent
     installed = package / "_models"
     return installed if installed.is_dir() else package.parent / "models"
@@ -293,7 +298,7 @@ def _require_graph(manifest: ModelManifest) -> None:
 
 
 def _digest(files: Iterable[tuple[bytes, os.stat_result]]) -> str:
-    """Changes with the files' sizes and times: reading hundreds of megabytes would delay the start."""
+    """A digest of the files' sizes and times. Reading hundreds of megabytes would delay the start."""
     digest = hashlib.sha256()
     for name, status in files:
         digest.update(name + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())

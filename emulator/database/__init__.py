@@ -52,7 +52,10 @@ __all__ = [
 
 
 class Database(Jobs, Models, Operations, Control):
-    """Every row the emulator keeps, in one SQLAlchemy database; safe to use from many threads.
+    """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
 
-    Times are integer microseconds since 1970. Raises DatabaseUnusable when it cannot be opened.
+    Times are integer microseconds since 1970.
+
+    Raises:
+        DatabaseUnusable: the database cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""Remembers what was read from the database."""
+"""A cache for values that are read from the database."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """What `read` returned, until `forget` or for `max_age_s` seconds (None: for any time).
+    """The result of `read`, cached until `forget` or for `max_age_s` seconds (None: without limit).
 
-    A caller that reads while another one calls `forget` gets what it has read, but that is not kept: a value
-    from before a change never outlives the change. No lock is held while `read` runs.
+    If `forget` is called while another thread reads, that thread gets the value it has read, but the value is
+    not cached. So no value from before a change outlives the change. No lock is held while `read` runs.
     """
 
     def __init__(self, read: Callable[[], T], max_age_s: float | None = None) -> None:
@@ -23,7 +23,7 @@ class Cached(Generic[T]):
         self._changes = 0
 
     def get(self) -> T:
-        """The value, read anew where none is kept or it is too old."""
+        """Return the cached value; read it again if there is none or it is too old."""
         with self._lock:
             kept, changes = self._kept, self._changes
         now = time.monotonic()
@@ -37,12 +37,12 @@ class Cached(Generic[T]):
 
     @property
     def kept(self) -> T | None:
-        """The value that is kept, however old; None when there is none. Never reads."""
+        """The cached value, whatever its age; None if there is none. Never reads."""
         kept = self._kept
         return None if kept is None else kept[0]
 
     def forget(self) -> None:
-        """Read anew at the next occasion. Call it after the change."""
+        """Drop the cached value. Call this after the change."""
         with self._lock:
             self._changes += 1
             self._kept = None

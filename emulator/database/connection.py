@@ -1,4 +1,4 @@
-"""Opens the database, and gives the queries their two ways in: a read and a write transaction."""
+"""Opens the database and gives the queries a read and a write transaction."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from emulator.database.schema import schema_versions
 from emulator.database.watchdog import Watchdog
 
 _BUSY_TIMEOUT_MS = int(WAIT_S * 1000)
-# At the start another server may be at work on the tables for longer, so many times.
+# At startup another server may work on the tables for longer: the busy timeout is multiplied by this.
 _PATIENCE = 5
-# PostgreSQL: a statement that takes longer is not one of ours, but for those that touch every row.
+# PostgreSQL: no statement of the emulator takes longer, except those that touch every row.
 _STATEMENT_TIMEOUT_MS = 8000
-# A server that has not answered by then is taken to be gone.
+# A database server that has not answered by then is considered gone.
 _TRANSACTION_S = 9.0
-# A look at SQLite's file costs a read a tenth of its time: reads take it to be there for so long.
+# A stat of SQLite's file costs a tenth of a read, so reads rely on the last check for this long.
 _READ_ON_S = 0.05
-#: Where a transaction keeps the ids of the jobs that it changes.
+#: The key in `Connection.info` for the ids of the jobs that a transaction changes.
 CHANGED = "changed jobs"
 
 
@@ -44,7 +44,7 @@ def now_us() -> int:
 
 
 class Connected:
-    """The open engine. The groups of queries inherit from it and share its transactions."""
+    """The open engine. The query classes inherit from it and share its transactions."""
 
     def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
         self.clock = clock
@@ -55,13 +55,13 @@ class Connected:
         self._writing = False
         # The transaction that a thread has opened with `all_or_nothing`.
         self._joint = threading.local()
-        #: Another number after each change of models that was made here.
+        #: A counter that grows with each change of models made by this server.
         self._models_changed = 0
         self._url = _parse(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
-        # SQLite takes one writer at a time and makes the others sleep in growing steps; queueing here
-        # keeps the wait as short as the write. In memory there is one connection for all threads.
+        # SQLite takes one writer at a time and makes the others sleep in growing steps. A lock of our own
+        # keeps the wait as short as the write. In memory, all threads share one connection.
         self._lock = threading.RLock()
         self._write_lock = self._lock if self._sqlite else None
         self._read_lock = self._lock if in_memory else None
@@ -90,17 +90,19 @@ class Connected:
 
     @property
     def reads_at_once(self) -> bool:
-        """Whether a row can be read without waiting for anybody, but for the disk: whoever writes to SQLite's
-        file keeps no reader waiting."""
+        """Whether a row can be read without waiting for another call (only for the disk).
+
+        In SQLite's WAL file a writer blocks no reader.
+        """
         return self._sqlite and self._read_lock is not self._write_lock
 
     @property
     def answers_at_once(self) -> bool:
-        """Whether a row can be read or written without waiting for anybody, but for the disk."""
+        """Whether a row can be read or written without waiting for another call (only for the disk)."""
         return self.reads_at_once and not self._writing and self._no_program_writes()
 
     def close(self) -> None:
-        """Close every connection; one that another thread still uses, when that is done with it."""
+        """Close every connection. A connection that another thread still uses closes when it is returned."""
         self._closed = True
         with self._lock:
             for connection in (self._writer, self._probe):
@@ -115,7 +117,7 @@ class Connected:
             connection.close()
 
     def _checked_out(self, connection: Any, _record: object, _proxy: object) -> None:
-        """Find out whether a server's connection works, within bounds; have others made where it does not."""
+        """Ping a connection to a database server within a time limit; invalidate the pool if that fails."""
         assert self._watchdog is not None
         self._watchdog.limit(connection, WAIT_S)
         dialect = self._engine.dialect
@@ -131,13 +133,13 @@ class Connected:
         self._watchdog.leave(connection)
 
     def _take_time(self, connection: Connection) -> None:
-        """Let a transaction's statements take as long as they need."""
+        """Lift the time limits of a transaction's statements."""
         if self._watchdog is not None:
             self._watchdog.leave(connection.connection.driver_connection)
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
     def _no_program_writes(self) -> bool:
-        """Whether no other process holds SQLite's lock: taking it for an instant takes microseconds."""
+        """Whether no other process holds SQLite's write lock. Taking it for an instant takes microseconds."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -154,7 +156,7 @@ class Connected:
 
     @property
     def problem(self) -> str:
-        """Why the database cannot be used now; empty when it can."""
+        """The reason why the database cannot be used now; empty if it can be used."""
         try:
             with self._read() as connection:
                 connection.scalar(select(schema_versions.c.version))
@@ -167,7 +169,11 @@ class Connected:
 
     @contextmanager
     def _turn(self, outages: Outages, lock: threading.RLock | None) -> Iterator[None]:
-        """A caller's turn to use the database. Raises DATABASE_OUTAGES, also for what happens in it."""
+        """Take the caller's turn to use the database.
+
+        Raises:
+            DatabaseUnavailable, DatabaseFull: the database cannot answer, now or inside the block.
+        """
         outages.check()
         seen = outages.failures
         if lock is not None and not lock.acquire(timeout=WAIT_S):
@@ -183,7 +189,7 @@ class Connected:
                 lock.release()
 
     def _check_file(self) -> None:
-        """Raise when SQLite's file is gone: what is written to it now is lost."""
+        """Raise if SQLite's file was removed or replaced: anything written to it now is lost."""
         if self._file is not None and self._identity() != self._file:
             raise DatabaseUnavailable(
                 f"The database file {self._url.database} was removed or replaced while the server runs."
@@ -203,7 +209,7 @@ class Connected:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Make one transaction of all that this thread reads and writes inside, however long that takes."""
+        """Run everything this thread reads and writes inside in one transaction, without a time limit."""
         with self._write_all() as connection:
             self._joint.connection = connection
             try:
@@ -221,14 +227,14 @@ class Connected:
 
     @contextmanager
     def _read_one_moment(self) -> Iterator[Connection]:
-        """As `_read`; all that is read is of the same moment, while others go on writing."""
+        """Like `_read`, but all reads see one consistent snapshot while others go on writing."""
         with self._read() as connection:
             if not self._sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
                 self._take_time(connection)
                 yield connection
                 return
-            # The driver opens a transaction for what writes only.
+            # sqlite3 opens a transaction by itself only before a write.
             driver: Any = connection.connection.driver_connection
             driver.execute("BEGIN")
             try:
@@ -243,7 +249,7 @@ class Connected:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         if joint := self._joint_connection:
-            # Whoever writes inside may fail and go on.
+            # A write inside may fail and the block go on.
             with _savepoint(joint):
                 yield joint
             return
@@ -257,7 +263,7 @@ class Connected:
 
     @contextmanager
     def _write_all(self) -> Iterator[Connection]:
-        """As `_write_models`, for what touches every row, however long that takes."""
+        """Like `_write_models`, without a time limit: for changes that touch every row."""
         with self._write_models() as connection:
             self._take_time(connection)
             yield connection
@@ -268,13 +274,13 @@ class Connected:
             with self._engine.begin() as connection:
                 yield connection
             return
-        # One connection for all that is written: its cache is never out of date.
+        # One connection for all writes, so its page cache is never stale.
         if self._writer is None:
             self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         driver: Any = self._writer.connection.driver_connection
         self._writing = True
         try:
-            # Taken at once: a transaction that reads first and writes later could fail halfway.
+            # IMMEDIATE: a transaction that reads first and writes later could fail halfway.
             if patience > 1:
                 driver.execute(f"PRAGMA busy_timeout = {patience * _BUSY_TIMEOUT_MS}")
             driver.execute("BEGIN IMMEDIATE")
@@ -289,7 +295,7 @@ class Connected:
 
     @contextmanager
     def _write_models(self) -> Iterator[Connection]:
-        """As `_write`, for what changes models: what is remembered of them does not count any more."""
+        """Like `_write`, for changes of models: invalidates the cached models."""
         try:
             with self._write() as connection:
                 yield connection
@@ -308,13 +314,13 @@ class Connected:
         if in_memory:
             options["poolclass"] = StaticPool
         else:
-            # One connection per thread that is inside a query at the same moment, however many.
-            # The last one used comes first: its cache is the one that knows the latest pages.
+            # One connection per thread that is inside a query, however many. LIFO, because the connection
+            # used last has the latest pages in its cache.
             options |= {"pool_size": 16, "max_overflow": -1, "pool_use_lifo": True}
         return options
 
     def _connect_arguments(self) -> dict[str, Any]:
-        """Limits for a network that swallows everything, where the URL has none."""
+        """Timeouts for a network that drops packets silently, unless the URL sets them."""
         if not self._url.drivername.startswith("postgresql+psycopg"):
             return {}
         limits = {"connect_timeout": int(WAIT_S), "tcp_user_timeout": _STATEMENT_TIMEOUT_MS}

@@ -1,4 +1,4 @@
-"""Queries behind the control surface: faults and their accounts, notes, removal, dump and restore of rows."""
+"""Queries for the control surface: faults and their counts, notes; removal, dump and restore of rows."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,16 +39,16 @@ from emulator.database.transfer import TABLES, RowRefused
 
 _FAULT_COLUMNS = [faults.c[name] for name in FaultRow.__dataclass_fields__]
 _BATCH = 500
-# Versions before the models that they belong to.
+# Versions before the models that they refer to.
 _OF_PROJECTS = (jobs, versions, models, seeded, operations, steps, faults)
 _CREATED = (jobs, models, operations)
 
 
 class Control(Connected):
-    """Faults and notes; jobs, models and operations only to remove them."""
+    """Faults and notes, and the removal of jobs, models and operations."""
 
     def insert_fault(self, project: str, plan: str) -> FaultRow:
-        """Add a plan; `plan` is JSON."""
+        """Add a fault; `plan` is JSON."""
         with self._write() as connection:
             values = {"project": project, "plan": plan, "matched": 0, "used": 0, "fired": 0}
             key = connection.execute(insert(faults).values(values)).inserted_primary_key
@@ -56,15 +56,18 @@ class Control(Connected):
             return FaultRow(key[0], project, plan, 0, 0, 0)
 
     def list_faults(self) -> list[FaultRow]:
-        """All plans, oldest first."""
+        """All faults, oldest first."""
         with self._read() as connection:
             rows = connection.execute(select(*_FAULT_COLUMNS).order_by(faults.c.number))
             return [FaultRow(*row) for row in rows]
 
     def use_fault(self, number: int, decide: Callable[[int], bool], *, fires: bool) -> bool:
-        """Count a match of a plan and say whether it acts: `decide` is told which match it is, from 1 on.
+        """Count a match of a fault and return whether it applies to this match.
 
-        With `fires` acting counts as taking effect; otherwise `count_fired` does later.
+        Args:
+            number: of the fault.
+            decide: gets the match's number (1-based) and returns whether the fault applies.
+            fires: count the fault as fired at once; otherwise `count_fired` does later.
         """
         with self._write() as connection:
             one = select(faults.c.matched).where(faults.c.number == number).with_for_update()
@@ -79,13 +82,13 @@ class Control(Connected):
             return acts
 
     def count_fired(self, number: int) -> None:
-        """Count that a plan took effect; one that is gone is passed over."""
+        """Count that a fault fired; does nothing if the fault is gone."""
         with self._write() as connection:
             one = update(faults).where(faults.c.number == number)
             connection.execute(one.values(fired=faults.c.fired + 1))
 
     def delete_faults(self, number: int | None = None) -> int:
-        """Remove one plan or all; how many there were."""
+        """Remove one fault, or all; returns how many were removed."""
         statement = delete(faults)
         if number is not None:
             statement = statement.where(faults.c.number == number)
@@ -93,12 +96,12 @@ class Control(Connected):
             return connection.execute(statement).rowcount
 
     def get_note(self, name: str) -> str | None:
-        """What was noted under a name."""
+        """The value of a note, or None."""
         with self._read() as connection:
             return connection.scalar(select(notes.c.value).where(notes.c.name == name))
 
     def get_notes(self, prefix: str) -> dict[str, str]:
-        """What was noted under the names that begin so."""
+        """The notes whose names begin with `prefix`, by name."""
         statement = select(notes.c.name, notes.c.value).where(
             notes.c.name.startswith(prefix, autoescape=True)
         )
@@ -106,14 +109,14 @@ class Control(Connected):
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def set_note(self, name: str, value: str | None) -> None:
-        """Note a text under a name; None removes it."""
+        """Set a note; None removes it."""
         with self._write() as connection:
             connection.execute(delete(notes).where(notes.c.name == name))
             if value is not None:
                 connection.execute(insert(notes).values(name=name, value=value))
 
     def delete_project(self, project: str | None) -> None:
-        """Remove every row of a project's jobs, models, operations and faults; of all projects, notes too."""
+        """Remove the jobs, models, operations and faults of a project; with None, of all, and the notes."""
         with self._write_all() as connection:
             of_project = select(jobs.c.id)
             if project is not None:
@@ -129,9 +132,14 @@ class Control(Connected):
                 connection.execute(delete(notes))
 
     def delete_after(self, moment_us: int, project: str | None) -> list[str]:
-        """Remove the jobs, models and operations created after a moment, of a project or of all; the projects
-        that have nothing any more. A version that was added to an older model stays. Folder models that go
-        are seeded again when their location is next asked."""
+        """Remove the jobs, models and operations created after a time, of one project or of all (None).
+
+        A version that was added to an older model stays. A removed folder model is seeded again when its
+        location is next read.
+
+        Returns:
+            The projects that have no rows left.
+        """
 
         def new(table: Table) -> list[ColumnElement[bool]]:
             of_project = [] if project is None else [table.c.project == project]
@@ -168,8 +176,10 @@ class Control(Connected):
 
     @contextmanager
     def all_rows(self) -> Iterator[Mapping[str, Iterable[Mapping[Any, Any]]]]:
-        """The rows of every table but the schema's version, by table and in the order of their keys, read as
-        they are iterated over and all of one moment."""
+        """The rows of every table except the schema version, by table and ordered by key.
+
+        Rows are read during iteration, all from one consistent snapshot.
+        """
         with self._read_one_moment() as connection:
             ordered = {name: select(table).order_by(*table.primary_key) for name, table in TABLES.items()}
             yield {
@@ -178,10 +188,10 @@ class Control(Connected):
             }
 
     def add_rows(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Add rows of any tables, each with its table's name, in any order; all of them or none.
+        """Add rows of any tables in any order, each with its table's name: all of them or none.
 
         Raises:
-            RowRefused: one is there twice, or belongs to one that is not there.
+            RowRefused: a row exists already, or refers to a row that does not exist.
         """
         try:
             with self._write_models() as connection:
@@ -190,7 +200,7 @@ class Control(Connected):
             raise RowRefused(f"the rows do not fit together: {getattr(error, 'orig', error)}") from None
 
     def restore(self, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-        """Put these rows in place of all there are."""
+        """Replace all rows by these."""
         with self._write_all() as connection:
             for table in reversed(list(TABLES.values())):
                 connection.execute(delete(table))
@@ -200,7 +210,7 @@ class Control(Connected):
                     connection.execute(insert(table), batch)
             if connection.dialect.name == "postgresql":
                 for table in (steps, faults):
-                    # Numbers that were given by hand are not known to the sequence.
+                    # PostgreSQL's sequence does not know numbers that were inserted explicitly.
                     newest = select(func.coalesce(func.max(table.c.number), 0)).scalar_subquery()
                     sequence = func.pg_get_serial_sequence(table.name, "number")
                     connection.execute(select(func.setval(sequence, newest + 1, False)))
@@ -209,7 +219,7 @@ class Control(Connected):
 def _forget_seeds(
     connection: Connection, of_model: ColumnElement[bool], new: list[ColumnElement[bool]]
 ) -> None:
-    """Let the folder models among the new models appear again: a location has each only once."""
+    """Delete the seed marks of the new folder models, so that their location seeds them again."""
     gone = and_(
         versions.c.project == seeded.c.project,
         versions.c.location == seeded.c.location,
@@ -228,6 +238,9 @@ def _add(connection: Connection, rows: Iterator[tuple[str, Mapping[str, Any]]]) 
 
 
 def _lock(connection: Connection, chosen: Select[Any]) -> None:
-    """Keep jobs as they are until they are removed: one that moved meanwhile would leave its steps, or wait
-    for this transaction as this one for it. In the order in which every transaction locks them."""
+    """Lock jobs until they are removed, in the order in which every transaction locks them.
+
+    Without the lock, a job that changes state meanwhile would leave its steps behind, or deadlock with this
+    transaction.
+    """
     connection.execute(chosen.order_by(jobs.c.id).with_for_update())

@@ -1,7 +1,7 @@
 """Queries on jobs: create, read, list, and the guarded changes of state.
 
-A runner owns a job while its lease lasts. Everything a runner writes names its owner, so that one that
-lost its lease (a machine that slept, a debugger) can no longer change anything.
+A runner owns a job while its lease lasts. Every write of a runner names its owner. So a runner that lost its
+lease (after a suspend, or in a debugger) can change nothing any more.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ from emulator.vertex.job_state import TERMINAL, JobState, allowed, sources
 ListPosition = tuple[int, int]
 """Where a page ended: create time and id of its last job."""
 
-# PAUSED and UPDATING come only with a pace; a runner has the job then as well.
+# PAUSED and UPDATING come only with a pace. A runner owns the job in these states too.
 _STARTED = (JobState.RUNNING, JobState.CANCELLING, JobState.PAUSED, JobState.UPDATING)
 _WAITING = (JobState.QUEUED, JobState.PENDING)
 _UNFINISHED = (*_WAITING, *_STARTED)
@@ -46,7 +46,7 @@ _STEP_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
 _FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
 _SHARD_COLUMNS = [shards.c[name] for name in ShardRow.__dataclass_fields__]
 _SCAN_CHUNK = 1000
-#: So many videos of a job become steps; the counts and the output tell of the others.
+#: At most this many videos of a job become steps. The counts and the output cover the others.
 MAX_VIDEO_STEPS = 10_000
 
 _IS_ITS_OWNERS = and_(
@@ -54,7 +54,7 @@ _IS_ITS_OWNERS = and_(
     jobs.c.owner == bindparam("its_owner"),
     jobs.c.state.in_(spelled_out(_STARTED)),
 )
-# A change's time: the one given, or else that of the change before it and a tick.
+# The time of a change: the given one, or the time of the last change plus one tick.
 _CHANGE_TIME = func.coalesce(
     bindparam("at", type_=BigInteger), jobs.c.update_time_us + bindparam("tick", type_=BigInteger)
 )
@@ -73,18 +73,18 @@ def _inserting(table: Table, names: Iterable[str]) -> Prepared:
 
 
 def _oldest(condition: ColumnElement[bool]) -> Prepared:
-    """The job to claim next among some."""
+    """Select the oldest job that meets a condition: the next one to claim."""
     found = select(*_JOB_COLUMNS).where(condition).order_by(jobs.c.create_time_us, jobs.c.id).limit(1)
     return Prepared(found.with_for_update(skip_locked=True))
 
 
 def _changing(**values: Any) -> Prepared:
-    """A change that only the job's owner makes."""
+    """An update that only the job's owner can make."""
     return Prepared(update(jobs).where(_IS_ITS_OWNERS).values(values))
 
 
 def _finishing(state: JobState) -> Prepared:
-    """The change to a final state; a count that is None stays as it is."""
+    """The update to a final state. A count that is None stays unchanged."""
     counts: dict[str, Any] = {
         name: func.coalesce(bindparam(f"its_{name}"), jobs.c[name])
         for name in ("successful", "failed", "incomplete")
@@ -179,24 +179,24 @@ _NEXT_RELEASE = Prepared(
 class Jobs(Connected):
     """Batch prediction jobs, their shards and their steps.
 
-    With `tick_us` set, the times of a job that clients see go on by that much with each change of its state,
-    and `clock` is asked for the times of creation only.
+    If `tick_us` is set, each change of a job's state advances the job's visible times by that much, and
+    `clock` gives creation times only.
     """
 
     tick_us: int | None = None
 
     def now(self) -> int:
-        """The time that leases and holds keep to."""
+        """The time for leases and holds, in microseconds since 1970: the real clock's if `tick_us` is set."""
         return self.clock() if self.tick_us is None else now_us()
 
     def insert_job(self, job: NewJob) -> JobRow:
-        """Add a job that is to be run; the row that it has become."""
+        """Add a job to be run; returns its row."""
         return self.insert_job_as(job.as_row(self.now()), job.labels, job.notes)
 
     def insert_job_as(
         self, row: JobRow, labels: Mapping[str, str], notes: Sequence[tuple[str, str]] = ()
     ) -> JobRow:
-        """Add a job as it stands, finished ones too; the row."""
+        """Add a job in any state, also a finished one; returns its row."""
         with self._write() as connection:
             _INSERT_JOB.run(connection, {**vars(row), "labels": dict(labels)})
             for step, text in (("state", row.state.proto_name), *notes):
@@ -204,7 +204,7 @@ class Jobs(Connected):
         return row
 
     def get_job(self, job_id: int) -> JobRow | None:
-        """The job of that id, or None."""
+        """The job with that id, or None."""
         with self._read() as connection:
             return _get(connection, job_id)
 
@@ -217,9 +217,9 @@ class Jobs(Connected):
         matches: Callable[[FilterRow], bool] | None = None,
         after: ListPosition | None = None,
     ) -> list[JobRow]:
-        """Up to `limit` jobs, newest first, that come `after` a position and that `matches` accepts.
+        """Up to `limit` jobs, newest first, from behind the position `after`, that `matches` accepts.
 
-        `matches` sees the light columns only, so that a filter over many jobs reads no documents.
+        `matches` gets the small columns only, so a filter over many jobs reads no documents.
         """
         with self._read() as connection:
             parent = project, location
@@ -231,22 +231,24 @@ class Jobs(Connected):
             return [by_id[job_id] for job_id in ids if job_id in by_id]
 
     def delete_job(self, job_id: int) -> bool:
-        """Remove a finished job; False when there is none of that id, or it has not finished."""
+        """Remove a finished job; False if there is no such job or it has not finished."""
         with self._write() as connection:
-            # Locked: a job that ends between two of these statements would leave its shards and steps.
+            # Locked: a job that ends between two of these statements would leave its shards and steps behind.
             finished = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state.in_(TERMINAL))
             if connection.scalar(finished.with_for_update()) is None:
                 return False
-            # Explicit, because SQLite cascades only where the connection asks for it.
+            # Explicit, because SQLite cascades only on connections that ask for it.
             connection.execute(delete(shards).where(shards.c.job_id == job_id))
             connection.execute(delete(steps).where(steps.c.job_id == job_id))
             return connection.execute(delete(jobs).where(jobs.c.id == job_id)).rowcount == 1
 
     def request_cancel(self, job_id: int) -> JobState | None:
-        """Move a job that waits to CANCELLED and one that has started to CANCELLING.
+        """Move a waiting job to CANCELLED, and a started job to CANCELLING.
 
-        Returns the state the job had before, or None when there is no such job; a job in any other state
-        is left alone.
+        A job in any other state is left unchanged.
+
+        Returns:
+            The state before, or None if there is no such job.
         """
         time = self._change_time()
         with self._write() as connection:
@@ -268,17 +270,17 @@ class Jobs(Connected):
             return row.state
 
     def leave_queue(self) -> None:
-        """Move the QUEUED jobs on whose hold is over."""
+        """Move on the QUEUED jobs whose hold has ended."""
         now = self.now()
         with self._write() as connection:
             self._leave_queue(connection, now)
 
     def claim_job(self, owner: str, lease_us: int, now_us: int | None = None) -> JobRow | None:
-        """Take the next job, or None when there is nothing to do.
+        """Claim the next job; None if there is none.
 
-        First comes a started job whose lease has run out or was released: it keeps its state and its start
-        time. Then the oldest PENDING job, which becomes RUNNING. No two callers get the same job. Leases are
-        judged by `now_us`, by default the present time.
+        A started job whose lease has expired or was released comes first; it keeps its state and its start
+        time. Then comes the oldest PENDING job, which becomes RUNNING. Two callers never get the same job.
+        `now_us` (default: the current time) decides which leases have expired.
         """
         now = {"now": self.now() if now_us is None else now_us}
         with self._write() as connection:
@@ -313,13 +315,13 @@ class Jobs(Connected):
         return self._note(connection, row.id, step, text)
 
     def next_release_us(self) -> int | None:
-        """When the next hold by time of a job that waits to be claimed ends; None when there is none."""
+        """The end of the next timed hold of a job that waits to be claimed; None if there is none."""
         with self._read() as connection:
             found = _NEXT_RELEASE.first(connection, {"now": self.now()})
             return None if found is None else found[0]
 
     def release_hold(self, job_id: int) -> bool:
-        """End the hold that a job is in, so that whoever moves it moves it on; False when it is in none."""
+        """End a job's hold, so that the dispatcher or runner moves the job on; False if it is not held."""
         with self._write() as connection:
             if _RELEASE.run(connection, {"job_id": job_id, "now": self.now()}) != 1:
                 return False
@@ -327,8 +329,11 @@ class Jobs(Connected):
             return True
 
     def count_read(self, job_id: int) -> bool:
-        """Count one read of a job that is held for a number of reads. False when it has none left: then the
-        hold has ended with this call, or had before."""
+        """Count one read of a job that is held for a number of reads.
+
+        Returns:
+            False if no reads are left: this call has ended the hold, or it had ended before.
+        """
         held = update(jobs).where(jobs.c.id == job_id, jobs.c.hold_reads.is_not(None))
         with self._write() as connection:
             counted = held.where(jobs.c.hold_reads > 0).values(hold_reads=jobs.c.hold_reads - 1)
@@ -339,7 +344,7 @@ class Jobs(Connected):
             return False
 
     def set_pace(self, job_id: int, pace: str) -> bool:
-        """Give an unfinished job another pace, from the state on that it is in; False when it has ended."""
+        """Give an unfinished job another pace from its current state on; False if it has ended."""
         plan = parse_pace(pace)
         with self._write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -357,8 +362,11 @@ class Jobs(Connected):
             return True
 
     def pass_stages(self, job_id: int, owner: str) -> JobRow | None:
-        """Lead a started job through every stage of its pace whose hold is over; the job as it stands then,
-        or None when it is no longer this owner's."""
+        """Move a started job through all stages of its pace whose hold has ended.
+
+        Returns:
+            The job after that, or None if this owner has lost it.
+        """
         now = self.now()
         with self._write() as connection:
             row = _get(connection, job_id, lock=True)
@@ -372,7 +380,7 @@ class Jobs(Connected):
         return None
 
     def heartbeat(self, owners: Collection[str], lease_us: int) -> dict[str, JobState]:
-        """Renew the leases of these owners; the states of their jobs, by owner (CANCELLING among them)."""
+        """Renew the leases of these owners; returns their jobs' states, CANCELLING among them, by owner."""
         with self._write() as connection:
             found = _lock_owned(connection, jobs.c.owner.in_(owners))
             if found:
@@ -382,8 +390,7 @@ class Jobs(Connected):
             return {row.owner: row.state for row in found}
 
     def release(self, server: str) -> int:
-        """Hand back every job of the owners whose names begin with this one, so that the next claim takes
-        it; how many there were."""
+        """Release all leases of a server, so that the next claims take its jobs; returns how many."""
         with self._write() as connection:
             found = _lock_owned(connection, jobs.c.owner.startswith(server, autoescape=True))
             free = {"owner": None, "lease_expires_us": None}
@@ -400,13 +407,12 @@ class Jobs(Connected):
         input_digest: str = "",
         model_digest: str = "",
     ) -> bool:
-        """Fix the job's output directory, and what the job began with. False when the job is no longer this
-        owner's."""
+        """Set a job's output directory, input and model digest; False if the owner lost the job."""
         values = {"its_directory": output_directory, "its_input": input_digest, "its_model": model_digest}
         return self._change_own(_SET_OUTPUT, job_id, owner, values, ("output", output_directory))
 
     def set_provider(self, job_id: int, owner: str, provider: str) -> bool:
-        """Note what really ran the model. False when the job is no longer this owner's."""
+        """Record the execution provider that runs the model; False if the owner lost the job."""
         note = ("provider", provider)
         return self._change_own(_SET_PROVIDER, job_id, owner, {"its_provider": provider}, note)
 
@@ -421,7 +427,7 @@ class Jobs(Connected):
         frames_done: int = 0,
         frames_left: int = UNKNOWN_TOTAL,
     ) -> bool:
-        """Publish the counts of instances and of frames. False when the job is no longer this owner's."""
+        """Publish the counts of instances and frames; False if the owner lost the job."""
         counts = {
             "its_successful": successful,
             "its_failed": failed,
@@ -433,7 +439,7 @@ class Jobs(Connected):
         return self._change_own(_SET_PROGRESS, job_id, owner, {**counts, "at": at})
 
     def note_step(self, job_id: int, owner: str, step: str, text: str) -> bool:
-        """Keep a step of a job. False when the job is no longer this owner's."""
+        """Record a step of a job; False if the owner lost the job."""
         with self._write() as connection:
             row = _get_own(connection, job_id, owner)
             if row is not None:
@@ -441,7 +447,7 @@ class Jobs(Connected):
             return row is not None
 
     def steps(self, *, job_id: int | None = None, after: int = 0, limit: int = 1000) -> list[StepRow]:
-        """Steps of one job or of all, in the order in which they happened, from behind a number on."""
+        """One page of the steps of one job or of all, in order, from behind step number `after`."""
         statement = select(*_STEP_COLUMNS).where(steps.c.number > after).order_by(steps.c.number).limit(limit)
         if job_id is not None:
             statement = statement.where(steps.c.job_id == job_id)
@@ -449,22 +455,32 @@ class Jobs(Connected):
             return [StepRow(*row) for row in connection.execute(statement)]
 
     def all_steps(self, job_id: int) -> list[StepRow]:
-        """Every step of one job, in the order in which they happened."""
+        """Every step of one job, in order."""
         found: list[StepRow] = []
         while page := self.steps(job_id=job_id, after=found[-1].number if found else 0):
             found += page
         return found
 
     def last_step(self) -> int:
-        """The number of the newest step; 0 when there is none."""
+        """The number of the newest step; 0 if there is none."""
         with self._read() as connection:
             return connection.scalar(select(func.max(steps.c.number))) or 0
 
     def record_shard(
         self, job_id: int, owner: str, shard: ShardRow, note: str = "", numbered: Sequence[ShardRow] = ()
     ) -> bool:
-        """Keep a finished shard, in place of what the same index had, and tell it as a step; `numbered` are
-        earlier ones that get their number with it. False when the job is no longer this owner's."""
+        """Record a finished shard (it replaces a shard with the same index) and a step for it.
+
+        Args:
+            job_id: of the job.
+            owner: of the job.
+            shard: the finished shard.
+            note: text of the step.
+            numbered: earlier shards that get their file number in the same transaction.
+
+        Returns:
+            False if the owner lost the job.
+        """
         with self._write() as connection:
             row = _get_own(connection, job_id, owner)
             if row is None:
@@ -488,8 +504,11 @@ class Jobs(Connected):
         staged_errors: str | None = None,
         numbered: Sequence[ShardRow] = (),
     ) -> bool:
-        """Decide how a job ends, before it has: whoever owns it from now on only carries that out. `numbered`
-        are the shards that get their number with it. False when the job is no longer this owner's."""
+        """Record how a job ends, before it ends: each later owner only carries that out.
+
+        `numbered` are the shards that get their file number in the same transaction. Returns False if the
+        owner lost the job.
+        """
         values = {"its_ending": ending, "its_staged": staged_errors}
         with self._write() as connection:
             owned = _SET_ENDING.run(connection, {"job_id": job_id, "its_owner": owner, **values}) == 1
@@ -514,10 +533,12 @@ class Jobs(Connected):
         failed: int | None = None,
         incomplete: int | None = None,
     ) -> bool:
-        """Move a started job to a terminal state, with its final counts (None leaves a count as it is).
+        """Move a started job to a terminal state with its final counts (None leaves a count unchanged).
 
-        False when the job is no longer this owner's, or cannot go from where it is to `state`: then
-        nothing is changed. `error` and `partial_failures` are serialized Status messages.
+        `error` and `partial_failures` are serialized Status messages.
+
+        Returns:
+            False, with nothing changed, if the owner lost the job or the state machine forbids the move.
         """
         if state not in _FINISH:
             return False
@@ -537,7 +558,7 @@ class Jobs(Connected):
             return True
 
     def latest_job_us(self) -> int:
-        """The create time of the newest job; 0 when there is none."""
+        """The create time of the newest job; 0 if there is none."""
         with self._read() as connection:
             return connection.scalar(select(func.max(jobs.c.create_time_us))) or 0
 
@@ -550,19 +571,19 @@ class Jobs(Connected):
             return [JobRow(*row) for row in connection.execute(statement)]
 
     def has_paced_jobs(self) -> bool:
-        """Whether a job that has not ended has a pace."""
+        """Whether any unfinished job has a pace."""
         paced = select(jobs.c.id).where(jobs.c.state.in_(_UNFINISHED), jobs.c.pace != "").limit(1)
         with self._read() as connection:
             return connection.scalar(paced) is not None
 
     def count_jobs(self) -> dict[JobState, int]:
-        """How many jobs there are in each state."""
+        """The number of jobs in each state."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._read() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def frames(self) -> list[tuple[str, int, int]]:
-        """The unfinished jobs that have sampled frames: resource name, frames done and frames left."""
+        """The unfinished jobs that have sampled frames: resource name, frames done, frames left."""
         columns = jobs.c.project, jobs.c.location, jobs.c.id, jobs.c.frames_done, jobs.c.frames_left
         active = jobs.c.state.in_(spelled_out([JobState.RUNNING, JobState.CANCELLING]))
         with self._read() as connection:
@@ -573,14 +594,14 @@ class Jobs(Connected):
         ]
 
     def count_by_place(self) -> dict[tuple[str, str], int]:
-        """How many jobs there are in each project and location."""
+        """The number of jobs in each project and location."""
         place = jobs.c.project, jobs.c.location
         with self._read() as connection:
             found = connection.execute(select(*place, func.count()).group_by(*place))
             return {(project, location): count for project, location, count in found}
 
     def folders_in_use(self) -> set[str]:
-        """The model folders that unfinished jobs will still read."""
+        """The model folders that unfinished jobs still need."""
         statement = select(jobs.c.model_folder).where(jobs.c.state.in_(_UNFINISHED)).distinct()
         with self._read() as connection:
             return set(connection.scalars(statement))
@@ -600,7 +621,7 @@ class Jobs(Connected):
             return owned
 
     def _change_time(self) -> Mapping[str, int | None]:
-        """The time of a change of state that is being made, for `_CHANGE_TIME`."""
+        """The parameters of `_CHANGE_TIME` for a change of state that happens now."""
         return {"at": self.clock() if self.tick_us is None else None, "tick": self.tick_us or 0}
 
     def _leave_queue(self, connection: Connection, now: int) -> None:
@@ -610,7 +631,7 @@ class Jobs(Connected):
             self._enter(connection, row, parse_pace(row.pace), now)
 
     def _enter(self, connection: Connection, row: JobRow, plan: Pace, now: int) -> bool:
-        """Move a job to the next stage of its pace; False when the table of moves or another call forbids."""
+        """Move a job to the next stage of its pace; False if that is forbidden or another call was first."""
         changes = _entering(plan, row.stage + 1, now)
         time: Mapping[str, int | None] = {}
         if changes["state"] is not row.state:
@@ -625,7 +646,7 @@ class Jobs(Connected):
         return True
 
     def _note(self, connection: Connection, job_id: int, step: str, text: str) -> JobRow | None:
-        """Keep a step of a job in the transaction that makes it, and have the listeners told; the job."""
+        """Record a step in the change's transaction, for the listeners too; returns the job."""
         row = _get(connection, job_id)
         if row is not None:
             self._add_step(connection, row, step, text)
@@ -639,8 +660,10 @@ class Jobs(Connected):
 
 
 def _lock_owned(connection: Connection, is_owner: ColumnElement[bool]) -> Sequence[Row[Any, Any, Any]]:
-    """The unfinished jobs of some owners: id, owner, state. Rows are locked in one order everywhere: two
-    calls that locked them in different orders would wait for each other."""
+    """Lock the unfinished jobs of some owners; returns id, owner and state.
+
+    All transactions lock rows in the same order: two that locked them in different orders would deadlock.
+    """
     owned = select(jobs.c.id, jobs.c.owner, jobs.c.state).where(is_owner, jobs.c.state.in_(_STARTED))
     return connection.execute(owned.order_by(jobs.c.id).with_for_update()).all()
 
@@ -658,7 +681,7 @@ def _get(connection: Connection, job_id: int, *, lock: bool = False) -> JobRow |
 
 
 def _get_own(connection: Connection, job_id: int, owner: str) -> JobRow | None:
-    """The job, locked, if it is still this owner's."""
+    """The job, locked, if this owner still owns it."""
     row = _LOCK_OWN_JOB.first(connection, {"job_id": job_id, "its_owner": owner})
     return None if row is None else JobRow(*row)
 
@@ -670,11 +693,11 @@ def _number(connection: Connection, job_id: int, numbered: Sequence[ShardRow]) -
 
 
 def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Prepared, Prepared]:
-    """The first page of a parent's jobs, and the page after a position."""
+    """The first page of a parent's jobs, and a later page from behind a position."""
     of_parent = jobs.c.project == bindparam("project"), jobs.c.location == bindparam("location")
     after_time, after_id = bindparam("after_time", type_=BigInteger), bindparam("after_id", type_=BigInteger)
     first = select(*columns).where(*of_parent)
-    # The first condition looks redundant; it is what lets the index skip to the position.
+    # The first condition looks redundant. It lets the index skip to the position.
     later = first.where(
         jobs.c.create_time_us <= after_time,
         or_(jobs.c.create_time_us < after_time, jobs.c.id < after_id),

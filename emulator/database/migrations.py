@@ -1,7 +1,7 @@
-"""Brings a database to the tables of this version, and refuses one that it does not know.
+"""Migrates a database to this version's tables, and refuses one with an unknown schema.
 
-To change a table, change it in `schema`, write a function here that changes a database with rows in the same
-way, and append it to `MIGRATIONS`. A function that has been released never changes again.
+To change a table, change it in `schema`. Then write a function here that makes the same change to a database
+with rows, and append it to `MIGRATIONS`. Never change a released function.
 """
 
 import logging
@@ -25,24 +25,26 @@ from sqlalchemy.schema import CreateColumn
 
 from emulator.database.schema import metadata, schema_versions
 
-# PostgreSQL: the key of the lock that lets only one of several starting servers touch the tables.
+# PostgreSQL: the key of the advisory lock by which only one of several starting servers changes the tables.
 _LOCK = 0x76626574
 
 _log = logging.getLogger(__name__)
 
 
 class SchemaMismatch(Exception):
-    """The database holds other tables than this version of the emulator can use."""
+    """The database has tables that this version of the emulator cannot use."""
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables in an empty database; bring those of an older version up to date and keep their rows.
+    """Create the tables in an empty database, or migrate the tables of an older version and keep their rows.
 
-    Everything happens in the caller's transaction. Raises SchemaMismatch where a newer version or another
-    program made the tables.
+    Everything happens in the caller's transaction.
+
+    Raises:
+        SchemaMismatch: a newer version or another program made the tables.
     """
     if connection.dialect.name == "postgresql":
-        # Another server may be at work on many rows.
+        # Another server may be migrating many rows.
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     present = set(inspect(connection).get_table_names())
@@ -57,7 +59,7 @@ def prepare(connection: Connection) -> None:
         )
     if found < SCHEMA_VERSION:
         _migrate(connection, found)
-    # A file that can only be read is found out now, not by the first client that creates something.
+    # A write, so that a read-only file is found now and not by the first client that creates something.
     connection.execute(schema_versions.update().values(version=SCHEMA_VERSION))
 
 
@@ -79,11 +81,11 @@ def _migrate(connection: Connection, found: int) -> None:
 
 
 def _rebuild(connection: Connection) -> None:
-    """Make the tables of `schema` anew around their rows: SQLite cannot change columns in place."""
+    """Create the tables of `schema` anew and copy the rows: SQLite cannot change columns in place."""
     tables, run = metadata.sorted_tables, connection.exec_driver_sql
     for table in tables:
         run(f'CREATE TEMP TABLE "kept_{table.name}" AS SELECT * FROM main."{table.name}"')
-    # The numbers that were given out last: they are never given out again.
+    # The sequences must go on from these numbers: no number is given out twice.
     numbers = run("SELECT seq, name FROM sqlite_sequence").all()
     # Children first: dropping a parent deletes the rows that refer to it.
     for table in reversed(tables):
@@ -99,8 +101,10 @@ def _rebuild(connection: Connection) -> None:
 
 
 def _add_columns(connection: Connection, name: str, *columns: Column[object]) -> None:
-    """Add columns to a table. Rows that exist get the `server_default`, later ones do not: a column that is
-    not nullable needs one here, and the table in `schema` has none."""
+    """Add columns to a table; existing rows get the `server_default`.
+
+    A column that is not nullable needs a `server_default` here. `schema` has none, so later rows get none.
+    """
     table, postgresql = Table(name, MetaData(), *columns), connection.dialect.name == "postgresql"
     for column in table.columns:
         definition = CreateColumn(column).compile(dialect=connection.dialect)
@@ -120,7 +124,7 @@ def _paces_faults_and_steps(connection: Connection) -> None:
         Column("hold_until_us", BigInteger),
         Column("faults", Text, nullable=False, server_default="[]"),
     )
-    # Without a pace a job has two stages: it waits, then it works.
+    # A job without a pace has two stages: waiting, then working.
     connection.exec_driver_sql("UPDATE batch_prediction_jobs SET stage = 1 WHERE start_time_us IS NOT NULL")
     connection.exec_driver_sql("CREATE INDEX jobs_by_hold ON batch_prediction_jobs (hold_until_us)")
     new = MetaData()
@@ -158,7 +162,7 @@ def _paces_faults_and_steps(connection: Connection) -> None:
 
 
 def _texts_of_any_length(connection: Connection) -> None:
-    """Version 3: names that PostgreSQL found too long; an index to find old operations."""
+    """Version 3: names that were too long for PostgreSQL's columns; an index to find old operations."""
     names = "project, location, display_name, model_id, model_display_name, model_objective, provider, owner"
     _become_texts(connection, "batch_prediction_jobs", names)
     _become_texts(connection, "job_steps", "project, step")
@@ -172,14 +176,14 @@ def _texts_of_any_length(connection: Connection) -> None:
 
 
 def _become_texts(connection: Connection, table: str, columns: str) -> None:
-    """Make columns TEXT. SQLite gets it from `_rebuild`."""
+    """Make columns TEXT on PostgreSQL. On SQLite `_rebuild` does it."""
     if connection.dialect.name == "postgresql":
         changes = ", ".join(f"ALTER COLUMN {name} TYPE TEXT" for name in columns.split(", "))
         connection.exec_driver_sql(f"ALTER TABLE {table} {changes}")
 
 
 def _digests_endings_and_staged_files(connection: Connection) -> None:
-    """Version 4: what a job began with, how it is to end, and the names of its files before publication."""
+    """Version 4: digests of a job's input and model, the decided ending, and names of staged files."""
     _add_columns(
         connection,
         "batch_prediction_jobs",
@@ -201,7 +205,7 @@ def _frames_of_running_jobs(connection: Connection) -> None:
     )
 
 
-#: What leads from version 1 to 2, from 2 to 3, and so on.
+#: The migrations from version 1 to 2, from 2 to 3, and so on.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _paces_faults_and_steps,
     _texts_of_any_length,

@@ -1,7 +1,7 @@
 """Queries on models, their versions and aliases.
 
-A model has few versions and a location few models, so reads take whole models; filters and order are
-the service's.
+A model has few versions and a location few models, so reads take whole models. The service filters and
+orders them.
 """
 
 import time
@@ -40,7 +40,7 @@ _REMEMBERED = 1000
 
 _VERSION_NAMES = list(VersionRow.__dataclass_fields__)
 _MODEL_NAMES = [name for name in ModelRow.__dataclass_fields__ if name != "versions"]
-# What every request runs is built once: building a statement takes longer than running it.
+# Statements of every request are built once: building one takes longer than running it.
 _SELECT_MODELS = (
     select(*(models.c[name] for name in _MODEL_NAMES), *(versions.c[name] for name in _VERSION_NAMES))
     .join_from(models, versions)
@@ -52,7 +52,7 @@ _SELECT_MODEL = Prepared(_SELECT_MODELS.where(models.c.model_id == bindparam("mo
 
 @dataclass(frozen=True)
 class _Known:
-    """A model as it was read at a time, after so many changes of models."""
+    """A cached model, with the time of the read and the value of `_models_changed` before it."""
 
     model: ModelRow
     changed: int
@@ -74,8 +74,11 @@ class Models(Connected):
         return found[0] if found else None
 
     def known_model(self, project: str, location: str, model_id: str) -> ModelRow | None:
-        """The same from memory, if it is there: then what another server on this database has changed within
-        the last second may not show yet. What this one has changed does."""
+        """Like `get_model`, but from a cache.
+
+        The result may be up to 1 s stale with respect to other servers. It always includes this server's
+        changes.
+        """
         key, now, changed = (project, location, model_id), time.monotonic(), self._models_changed
         known = self._known.get(key)
         if known is not None and self._is_current(known):
@@ -88,7 +91,7 @@ class Models(Connected):
         return model
 
     def is_known_model(self, project: str, location: str, model_id: str) -> bool:
-        """Whether `known_model` would have it from memory."""
+        """Whether `known_model` would answer from the cache."""
         known = self._known.get((project, location, model_id))
         return known is not None and self._is_current(known)
 
@@ -96,13 +99,13 @@ class Models(Connected):
         return known.changed == self._models_changed and time.monotonic() - known.read_at < _MAX_AGE_S
 
     def list_models(self, project: str, location: str) -> list[ModelRow]:
-        """Every model of a location with all its versions, newest first."""
+        """All models of a location with their versions, newest first."""
         with self._read() as connection:
             found = _models(connection.execute(_SELECT_MODELS, {"project": project, "location": location}))
         return sorted(found, key=lambda model: (model.create_time_us, model.model_id), reverse=True)
 
     def insert_model(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> bool:
-        """Add a model with its first version; False when the id is taken."""
+        """Add a model with its first version; False if the id is taken."""
         try:
             with self._write_models() as connection:
                 _insert_model(connection, project, location, model, aliases, self.clock())
@@ -111,8 +114,11 @@ class Models(Connected):
         return True
 
     def add_version(self, project: str, location: str, model: NewModel, aliases: Sequence[str]) -> int | None:
-        """Add the next version to an existing model, and take `aliases` from the others; its number, or
-        None when the model does not exist."""
+        """Add a version to an existing model and move `aliases` to it.
+
+        Returns:
+            The version's number, or None if the model does not exist.
+        """
         key, now = _model(project, location, model.model_id), self.clock()
         with self._write_models() as connection:
             raise_number = update(models).where(key)
@@ -134,8 +140,12 @@ class Models(Connected):
         changes: Mapping[str, Any],
         seen: tuple[ModelRow, VersionRow] | None = None,
     ) -> bool:
-        """Change a model's display_name, description or labels; False when it does not exist, or when it or
-        the version is not any more as the caller has `seen` it."""
+        """Change a model's display_name, description or labels.
+
+        Returns:
+            False if the model does not exist, or if it or the version differs from what the caller has
+                `seen`.
+        """
         with self._write_models() as connection:
             if not _is_as_seen(connection, project, location, model_id, seen):
                 return False
@@ -152,7 +162,7 @@ class Models(Connected):
         changes: Mapping[str, Any],
         seen: tuple[ModelRow, VersionRow] | None = None,
     ) -> bool:
-        """Change a version's description or labels; False as `update_model` says."""
+        """Change a version's description or labels; returns as `update_model` does."""
         with self._write_models() as connection:
             if not _is_as_seen(connection, project, location, model_id, seen):
                 return False
@@ -170,8 +180,7 @@ class Models(Connected):
         add: Sequence[str],
         remove: set[str],
     ) -> bool:
-        """Give a version the aliases of `add`, taking them from the other versions, and remove those of
-        `remove`; False when the version does not exist."""
+        """Move aliases `add` to a version and take `remove` from it; False if there is no such version."""
         with self._write_models() as connection:
             _lock(connection, project, location, model_id)
             key = _version(project, location, model_id, version)
@@ -186,7 +195,7 @@ class Models(Connected):
             return True
 
     def delete_model(self, project: str, location: str, model_id: str) -> bool:
-        """Remove a model with all its versions; False when it does not exist."""
+        """Remove a model with all its versions; False if it does not exist."""
         with self._write_models() as connection:
             _lock(connection, project, location, model_id)
             connection.execute(delete(versions).where(*_key(versions, project, location, model_id)))
@@ -194,7 +203,7 @@ class Models(Connected):
             return connection.execute(statement).rowcount == 1
 
     def delete_version(self, project: str, location: str, model_id: str, version: int) -> bool:
-        """Remove a version that does not carry the default alias; False when there is none such."""
+        """Remove a version unless it has the default alias; False if nothing was removed."""
         key = _version(project, location, model_id, version)
         with self._write_models() as connection:
             _lock(connection, project, location, model_id)
@@ -208,39 +217,42 @@ class Models(Connected):
             return True
 
     def seed_models(self, project: str, location: str, sources: Sequence[NewModel]) -> None:
-        """Show folder models in a location: those it has never seen are added, those it has are brought up
-        to date with their folder, their names only while no client has changed the model. One that was
-        deleted there, or whose id is taken, is left out."""
+        """Seed folder models into a location.
+
+        A folder model that the location has never had is added. One that it has is updated from its folder;
+        its names are updated only while no client has changed the model. A folder model that was deleted
+        there, or whose id is taken, is left out.
+        """
         for attempt in range(_SEED_ATTEMPTS):
             try:
                 with self._write_models() as connection:
                     _seed(connection, project, location, sources, self.clock())
                 return
             except IntegrityError:
-                # Another server added some of them at the same moment: now they can be seen.
+                # Another server added some of them at the same time: the next attempt sees them.
                 if attempt == _SEED_ATTEMPTS - 1:
                     raise
 
     def has_seeded(self, project: str, location: str, names: Collection[str]) -> bool:
-        """Whether a location has seen all these folder models."""
+        """Whether all these folder models have been seeded into a location."""
         query = select(seeded.c.source).where(seeded.c.project == project, seeded.c.location == location)
         with self._read() as connection:
             return set(names).issubset(connection.scalars(query))
 
     def count_models_by_place(self) -> dict[tuple[str, str], int]:
-        """How many models there are in each project and location."""
+        """The number of models in each project and location."""
         place = models.c.project, models.c.location
         with self._read() as connection:
             found = connection.execute(select(*place, func.count()).group_by(*place))
             return {(project, location): count for project, location, count in found}
 
     def version_folders(self) -> set[str]:
-        """The folders that any model version points to."""
+        """The folders that any model version refers to."""
         with self._read() as connection:
             return set(connection.scalars(select(versions.c.folder).distinct()))
 
     def move_folders(self, moved: Callable[[str], str]) -> None:
-        """Put another path for each that a model version or a job has for its model's folder."""
+        """Replace each model folder path of model versions and jobs by `moved(path)`."""
         with self._write_models() as connection:
             for column in (versions.c.folder, jobs.c.model_folder):
                 for path in connection.scalars(select(column).distinct()).all():
@@ -262,9 +274,13 @@ def _version(project: str, location: str, model_id: str, version: int) -> Column
 
 
 def _lock(connection: Connection, project: str, location: str, model_id: str) -> int | None:
-    """Let nobody else change a model or its versions until the transaction ends; the model's update time,
-    or None when there is none. Whoever changes both locks the model first, so that no two wait for each
-    other."""
+    """Lock a model and its versions until the transaction ends.
+
+    A transaction that changes both locks the model first, so that no two deadlock.
+
+    Returns:
+        The model's update time, or None if there is no such model.
+    """
     key = _model(project, location, model_id)
     return connection.scalar(select(models.c.update_time_us).where(key).with_for_update())
 
@@ -276,19 +292,20 @@ def _is_as_seen(
     model_id: str,
     seen: tuple[ModelRow, VersionRow] | None,
 ) -> bool:
-    """Whether a model, and the version that was read with it, have not changed since; locks them."""
+    """Whether a model, and the version that was read with it, are unchanged since; locks them."""
     model_time = _lock(connection, project, location, model_id)
     if seen is None:
         return model_time is not None
     model, version = seen
     key = _version(project, location, model_id, version.version)
-    # A statement of its own: in PostgreSQL it sees what was committed while the lock was waited for.
+    # A separate statement: in PostgreSQL it sees what was committed while this transaction waited for the
+    # lock.
     version_time = connection.scalar(select(versions.c.update_time_us).where(key))
     return (model_time, version_time) == (model.update_time_us, version.update_time_us)
 
 
 def _later(column: Column[int], now: int) -> ColumnElement[int]:
-    """The time now, or just after the last change where the clock has not moved on since: etags follow it."""
+    """The current time, or just after the last change if the clock has not moved on: etags depend on it."""
     time_us = literal(now, BigInteger)
     return case((column >= time_us, column + 1), else_=time_us)
 
@@ -347,7 +364,7 @@ def _insert_version(
 def _take_aliases(
     connection: Connection, project: str, location: str, model_id: str, aliases: Iterable[str]
 ) -> None:
-    """Remove aliases from every version that has one: an alias names one version of a model."""
+    """Remove aliases from all versions: an alias names one version of a model."""
     taken = set(aliases)
     columns = versions.c.version, versions.c.aliases
     statement = select(*columns).where(*_key(versions, project, location, model_id)).with_for_update()

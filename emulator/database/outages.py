@@ -1,4 +1,4 @@
-"""A database that cannot answer: errors with words, and no queue of callers that wait in vain."""
+"""Outages of the database: clear errors, and no queue of callers that wait for a database that is down."""
 
 import logging
 import sqlite3
@@ -12,14 +12,14 @@ from sqlalchemy import exc
 
 from emulator.vertex.errors import ApiError, ResourceExhausted, Unavailable
 
-#: How long a transaction waits for its turn, for a connection, and for locks of other programs, each.
+#: Timeout of a transaction for its turn, for a connection, and for locks of other programs, each.
 WAIT_S = 4.0
-# How often one caller finds out whether the database answers again; the others are refused meanwhile.
+# Interval at which one caller tries whether the database answers again; the others are refused meanwhile.
 _RETRY_S = 1.0
-# Deadlock and serialization failure: one transaction has lost against another, and nothing is out of order.
+# Deadlock and serialization failure: the transaction lost against another one. This is no outage.
 _LOST = ("40001", "40P01")
 _LOCKED, _DISK_FULL = "55P03", "53100"
-# A failure that came sooner keeps no queue waiting.
+# A failure that takes less time than this does not make callers queue.
 _SLOW_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -30,35 +30,38 @@ class DatabaseUnavailable(Unavailable):
 
 
 class DatabaseFull(ResourceExhausted):
-    """The database's disk is full."""
+    """The disk of the database is full."""
 
 
-#: What queries raise when the database cannot answer now.
+#: The errors of queries if the database cannot answer now.
 DATABASE_OUTAGES = (DatabaseUnavailable, DatabaseFull)
 
 
 class Outages:
-    """Whether a kind of transaction works. After one that has waited in vain, one caller a second tries; the
-    others get the same error at once, so that no queue of them waits longer than one of them would."""
+    """Whether one kind of transaction (reads or writes) works.
+
+    After a transaction has failed by waiting, one caller per second tries again and the others get the same
+    error at once. So no caller waits longer than one of them would.
+    """
 
     def __init__(self, told: set[str]) -> None:
-        """Prepare; `told` holds the outages that the log has, and is shared with other kinds."""
+        """Start without an outage. All kinds of transaction share `told`, the outages already logged."""
         self._told = told
         self._lock = threading.Lock()
         self._error: ApiError | None = None
         self._refusing = False
         self._retry_at = 0.0
-        #: How many attempts have waited in vain so far.
+        #: How many attempts have failed by waiting so far.
         self.failures = 0
 
     @property
     def problem(self) -> str:
-        """Why the last attempt failed; empty when it worked."""
+        """The reason of the last failure; empty if the last attempt worked."""
         error = self._error
         return "" if error is None else error.message
 
     def check(self, seen: int | None = None) -> None:
-        """Raise the last outage, unless it is time to try again; with `seen`, if more attempts failed."""
+        """Raise the last outage unless it is time to retry; with `seen`, if more attempts have failed."""
         if not self._refusing:
             return
         with self._lock:
@@ -67,12 +70,12 @@ class Outages:
             if self._error is not None and failed:
                 raise _copy(self._error)
             if seen is None:
-                # The others are refused until this caller has found out, which takes it no longer.
+                # Refuse the others until this caller knows the result, which takes at most this long.
                 self._retry_at = now + 2 * WAIT_S
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Try a transaction. What it raises because the database cannot answer becomes a DATABASE_OUTAGE."""
+        """Run a transaction; errors that mean an outage become one of `DATABASE_OUTAGES`."""
         began = time.monotonic()
         try:
             yield
@@ -94,7 +97,7 @@ class Outages:
         self._works()
 
     def _fails(self, outage: ApiError, *, refusing: bool) -> None:
-        """Remember an outage, and log it once."""
+        """Remember an outage; log it once."""
         with self._lock:
             if outage.message not in self._told:
                 self._told.add(outage.message)
@@ -114,12 +117,12 @@ class Outages:
 
 
 def _copy(error: ApiError) -> ApiError:
-    """An error of its own for each caller: a traceback grows with every raise."""
+    """A new error for each caller: a traceback grows with every raise."""
     return type(error)(error.message)
 
 
 def _outage(error: Exception) -> ApiError | None:
-    """The outage that an error of a driver means; None for an error of the statement."""
+    """The outage that a driver's error means; None if the statement itself is wrong."""
     cause = getattr(error, "orig", None) or error
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(error, exc.TimeoutError):
@@ -143,6 +146,6 @@ def _is_locked(error: Exception) -> bool:
 
 
 def _state(error: Exception) -> str:
-    """The SQLSTATE of an error; empty where the driver tells none."""
+    """The SQLSTATE of an error; empty if the driver gives none."""
     cause: Any = getattr(error, "orig", None)
     return str(getattr(cause, "sqlstate", None) or "")

@@ -1,8 +1,8 @@
-"""Statements that calls and runners run all the time: compiled once, and run on SQLite's own connection.
+"""Prepared statements for frequent queries: compiled once, and run directly on SQLite's connection.
 
-SQLAlchemy works out anew for each execution how parameters and columns are to be converted, which takes
-several times as long as SQLite takes for a row by its key. Here that is done once a statement. On other
-databases, where a round trip takes longer than either, the statement goes SQLAlchemy's way.
+For each execution SQLAlchemy works out again how to convert parameters and columns. That takes several times
+as long as SQLite needs for a row by its key. Here it is done once per statement. On other databases a round
+trip takes longer than either, so there SQLAlchemy runs the statement.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ _DIALECT = sqlite.dialect()
 
 @dataclass(frozen=True)
 class _Form:
-    """A statement as SQLite takes it: its text, what stands for each `?`, and how columns are read."""
+    """A compiled statement for SQLite: its text, the parameter of each `?`, and the converters of columns."""
 
     text: str
     parameters: Sequence[tuple[str, Processor]]
@@ -30,9 +30,10 @@ class _Form:
 
 
 class Prepared:
-    """A statement whose parameters are `bindparam`s or constants; for an INSERT, the columns it sets.
+    """A statement whose parameters are `bindparam`s or constants.
 
-    `in_` takes no list of values there, but one of `spelled_out`.
+    `columns` are the columns that an INSERT sets. `in_` takes no list of values here; pass it
+    `spelled_out(...)`.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Prepared:
         return None if row is None else self._read(row)
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
-        """Insert, change or delete; how many rows that concerned."""
+        """Run an INSERT, UPDATE or DELETE; returns the number of rows."""
         if connection.dialect.name != "sqlite":
             return connection.execute(self.statement, parameters).rowcount
         return int(self._execute(connection, parameters).rowcount)
@@ -92,10 +93,10 @@ class Prepared:
 
 
 def spelled_out(values: Collection[int]) -> list[Any]:
-    """Numbers as `in_` takes them in a prepared statement."""
+    """Numbers as literals, for `in_` in a prepared statement."""
     return [literal_column(str(int(value))) for value in values]
 
 
 def _of(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type as SQLite has it."""
+    """The type in SQLite's dialect."""
     return kind.dialect_impl(_DIALECT)

@@ -12,13 +12,29 @@ UNKNOWN_TOTAL = -1
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job as it stands. `incomplete` is -1 until the number of instances is known; `model_folder` holds
-    the model's files; `provider` is the execution provider that really ran it, once known; `attempts` counts
-    how often a runner has claimed it. `pace`, `stage` and `hold_…` say what keeps the job where it is (see
-    `emulator.instructions.pace`), `faults` what fails in it, as JSON. The digests are those of the input and
-    the model it began with, "" before that. `ending` is how it will end, once that is decided: a serialized
-    v1 BatchPredictionJob; `staged_errors` names its errors file until that is published. `frames_done` are
-    those that its runner has sampled; `frames_left` is an estimate, -1 while there is none."""
+    """A job as the database holds it.
+
+    Attributes:
+        model_folder: the folder with the model's files.
+        document: the request's v1 BatchPredictionJob, serialized.
+        incomplete: -1 until the number of instances is known.
+        provider: the execution provider that really runs the model, once known.
+        error: a serialized Status.
+        partial_failures: serialized Status messages.
+        owner: the runner that has claimed the job, until the job ends or is released.
+        attempts: how often a runner has claimed the job.
+        pace: the text of the job's pace; see `emulator.instructions.pace`.
+        stage: index of the pace's stage that the job is in.
+        hold_reads: reads until the hold ends, if reads are counted.
+        hold_until_us: end of the hold, if it is timed.
+        faults: the job's injected faults, as JSON.
+        input_digest: digest of the input that the job began with; "" before that.
+        model_digest: digest of the model that the job began with; "" before that.
+        ending: how the job will end, once that is decided: a serialized v1 BatchPredictionJob.
+        staged_errors: name of the errors file until it is published.
+        frames_done: frames that the runner has sampled.
+        frames_left: an estimate; -1 while there is none.
+    """
 
     id: int
     project: str
@@ -57,7 +73,7 @@ class JobRow:
     frames_left: int = UNKNOWN_TOTAL
 
     def held(self, now_us: int) -> bool:
-        """Whether the pace keeps the job where it is."""
+        """Whether the pace holds the job in its current stage."""
         return self.hold_reads is not None or (self.hold_until_us is not None and self.hold_until_us > now_us)
 
     @property
@@ -68,8 +84,11 @@ class JobRow:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job as it is created: PENDING, or QUEUED if its pace says so. `document` is the request's v1
-    BatchPredictionJob, serialized; `notes` become the job's first steps, each a kind and a text."""
+    """A job to create: PENDING, or QUEUED if its pace says so.
+
+    `document` is the request's v1 BatchPredictionJob, serialized. `notes` become the job's first steps, each
+    a kind and a text.
+    """
 
     id: int
     project: str
@@ -88,7 +107,7 @@ class NewJob:
     notes: tuple[tuple[str, str], ...] = ()
 
     def as_row(self, now_us: int) -> JobRow:
-        """The job as it stands before anything has happened to it."""
+        """The row of the new job."""
         first = parse_pace(self.pace).stages[0]
         hold_reads, hold_until_us = first.hold(now_us)
         return JobRow(
@@ -124,7 +143,7 @@ class NewJob:
 
 
 class FilterRow(NamedTuple):
-    """What a list filter may look at."""
+    """The columns that a list filter may use."""
 
     id: int
     display_name: str
@@ -136,9 +155,11 @@ class FilterRow(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardRow:
-    """A finished piece of a job: its counts, the number of its file (None as long as it has none), and the
-    name under which the file is staged until it is published. `errors` is whatever text the runner wants back
-    after a restart."""
+    """A finished shard of a job: its counts and its file.
+
+    `file_number` is None until a number is assigned. `staged` is the file's name until it is published.
+    `errors` is a text of the runner's own, which it reads again after a restart.
+    """
 
     index: int
     file_number: int | None
@@ -150,7 +171,7 @@ class ShardRow:
 
 @dataclass(frozen=True)
 class StepRow:
-    """One step of a job. `step` is its kind: `state` for a change of state, whose `text` begins with it."""
+    """One step of a job. `step` is its kind; the text of a `state` step begins with the new state."""
 
     number: int
     job_id: int
@@ -162,8 +183,10 @@ class StepRow:
 
 @dataclass(frozen=True)
 class FaultRow:
-    """A failure on demand and its account: how often it fitted, was used, and took effect. `plan` is JSON;
-    `project` is a number, or empty for all."""
+    """An injected fault and its counts: how often it matched, was applied and fired.
+
+    `plan` is its JSON. `project` is a project number, or empty for all projects.
+    """
 
     number: int
     project: str
@@ -175,7 +198,7 @@ class FaultRow:
 
 @dataclass(frozen=True)
 class NewModel:
-    """What is known of a model and one version of it before it is stored; see ModelRow and VersionRow."""
+    """A model and one version of it before they are stored; see ModelRow and VersionRow."""
 
     model_id: str
     display_name: str
@@ -191,8 +214,11 @@ class NewModel:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One version of a model. `source` is the folder model it mirrors, or None for an upload;
-    `document` is a v1 Model with what never changes (schemata, formats, artifact URI), serialized."""
+    """One version of a model.
+
+    `source` is the folder model that the version mirrors, or None for an upload. `document` is a serialized
+    v1 Model with the fields that never change (schemata, formats, artifact URI).
+    """
 
     project: str
     location: str
@@ -211,7 +237,7 @@ class VersionRow:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model: what all its versions share, and the versions, oldest first."""
+    """A model: the fields that all its versions share, and the versions, oldest first."""
 
     project: str
     location: str
@@ -226,8 +252,11 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class OperationRow:
-    """A long-running operation. `document` is a google.longrunning.Operation without its name, serialized;
-    `model` is set when the operation's name lies below that model."""
+    """A long-running operation.
+
+    `document` is a serialized google.longrunning.Operation without its name. `model` is set if the
+    operation's name lies below that model.
+    """
 
     id: int
     project: str

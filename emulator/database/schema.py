@@ -1,4 +1,4 @@
-"""The tables. A change to one needs a migration; see `emulator.database.migrations`."""
+"""The tables. A change to a table needs a migration; see `emulator.database.migrations`."""
 
 import struct
 from typing import Any
@@ -29,7 +29,7 @@ metadata = MetaData()
 
 
 class Frames(TypeDecorator[tuple[bytes, ...]]):
-    """A sequence of byte strings in one column, each after its length."""
+    """A sequence of byte strings in one column, each prefixed by its length."""
 
     impl = LargeBinary
     cache_ok = True
@@ -48,7 +48,7 @@ class Frames(TypeDecorator[tuple[bytes, ...]]):
 
 
 class Words(TypeDecorator[str]):
-    """A text of any length. NUL, which PostgreSQL's texts cannot hold, becomes U+FFFD on every database."""
+    """A text of any length. U+FFFD replaces NUL, which PostgreSQL's texts cannot hold, on every database."""
 
     impl = Text
     cache_ok = True
@@ -58,7 +58,7 @@ class Words(TypeDecorator[str]):
 
 
 class State(TypeDecorator[JobState]):
-    """A JobState by its number in the proto."""
+    """A JobState, stored as its number in the proto."""
 
     impl = Integer
     cache_ok = True
@@ -101,25 +101,25 @@ jobs = Table(
     Column("owner", Words),
     Column("lease_expires_us", BigInteger),
     Column("attempts", Integer, nullable=False),
-    # The pace's text, the stage of it that the job is in, and what holds it there: reads, or a time.
+    # The text of the job's pace, the index of its stage, and the hold there: a number of reads or a time.
     Column("pace", Words, nullable=False),
     Column("stage", Integer, nullable=False),
     Column("hold_reads", Integer),
     Column("hold_until_us", BigInteger),
-    # Failures on demand that the job takes along, as JSON.
+    # The injected faults that apply to the job, as JSON.
     Column("faults", Words, nullable=False),
-    # What the job began with, and how it ends once that is decided: a serialized BatchPredictionJob.
+    # Digests of what the job began with. How it ends, once decided: a serialized BatchPredictionJob.
     Column("input_digest", String(64), nullable=False),
     Column("model_digest", String(64), nullable=False),
     Column("ending", LargeBinary),
     Column("staged_errors", String(64)),
-    # Frames of the videos under way and done, and those left; -1 where that is not known.
+    # Frames sampled, of videos running and finished; frames left, -1 if unknown.
     Column("frames_done", BigInteger, nullable=False),
     Column("frames_left", BigInteger, nullable=False),
 )
-# Newest first within a parent, which is how lists read; a list of ten costs the same with 20,000 jobs.
+# Newest first within a parent, as lists read. A list of ten costs the same with 20,000 jobs.
 Index("jobs_by_parent", jobs.c.project, jobs.c.location, jobs.c.create_time_us, jobs.c.id)
-# Oldest first within a state, which is how runners claim.
+# Oldest first within a state, as claims read.
 Index("jobs_by_state", jobs.c.state, jobs.c.create_time_us, jobs.c.id)
 Index("jobs_by_hold", jobs.c.hold_until_us)
 
@@ -135,7 +135,7 @@ shards = Table(
     Column("staged", String(64)),
 )
 
-# What happened to jobs, one row a step, in the order of its numbers.
+# What happened to jobs: one row per step, ordered by number.
 steps = Table(
     "job_steps",
     metadata,
@@ -149,7 +149,7 @@ steps = Table(
 )
 Index("steps_by_job", steps.c.job_id, steps.c.number)
 
-# Failures on demand. `plan` is JSON; `used` counts the matches that it acted on.
+# Injected faults. `plan` is JSON; `used` counts the matches to which the fault applied.
 faults = Table(
     "faults",
     metadata,
@@ -162,7 +162,7 @@ faults = Table(
     sqlite_autoincrement=True,
 )
 
-# What was set over the control surface, by name: paces, and whether the seed was loaded.
+# Settings of the control surface, by name: paces, and whether the seed was loaded.
 notes = Table(
     "control_notes",
     metadata,
@@ -181,7 +181,7 @@ models = Table(
     Column("labels", JSON, nullable=False),
     Column("create_time_us", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
-    # Numbers are never given out twice, not even after a version is deleted.
+    # A version number is never given out twice, even after its version is deleted.
     Column("last_version", Integer, nullable=False),
 )
 
@@ -208,7 +208,7 @@ versions = Table(
     ),
 )
 
-# A folder model appears once in each location; deleting it there must not bring it back.
+# A folder model is seeded once into each location. If a client deletes it there, it stays deleted.
 seeded = Table(
     "seeded_models",
     metadata,

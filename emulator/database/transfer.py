@@ -1,6 +1,6 @@
-"""Rows as JSON and back, checked against the tables: what a snapshot holds of the database.
+"""Converts rows to JSON and back, checked against the tables: the database part of a snapshot.
 
-Everything here follows from the tables, so that a new table or column is in the next snapshot.
+All of it is derived from the tables, so a new table or column is in the next snapshot.
 """
 
 import base64
@@ -13,7 +13,7 @@ from sqlalchemy.types import TypeDecorator
 
 from emulator.database.schema import Frames, metadata, schema_versions
 
-#: What a snapshot holds, by name; tables before those that refer to them.
+#: The tables of a snapshot, by name; each table before those that refer to it.
 TABLES: Mapping[str, Table] = {
     table.name: table for table in metadata.sorted_tables if table is not schema_versions
 }
@@ -21,17 +21,20 @@ _DIALECT: Dialect = sqlite.dialect()
 
 
 class RowRefused(ValueError):
-    """A value is no row of the table; the message names the column and what it must be."""
+    """A value does not fit the table; the message names the column and what it must be."""
 
 
 def row_to_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a row's values as JSON has them."""
+    """Convert a row's values to JSON values."""
     return {name: _to_json(value) for name, value in row.items()}
 
 
 def row_from_json(table: Table, value: object) -> dict[str, Any]:
-    """Read what `row_to_json` wrote. Raises RowRefused unless it has just the table's columns, each with a
-    value that its type takes."""
+    """Read a row that `row_to_json` wrote.
+
+    Raises:
+        RowRefused: columns are missing or unknown, or a value does not fit its column's type.
+    """
     if not isinstance(value, dict):
         raise RowRefused("it is no object")
     if unknown := sorted(set(value) - set(table.c.keys())):
@@ -64,7 +67,7 @@ def _read(kind: Any, value: Any) -> Any:
     if isinstance(kind, Frames):
         return tuple(map(_bytes, _member(value, "frames")))
     if isinstance(kind, TypeDecorator):
-        # There and back: what could not be read later is found out now.
+        # Convert there and back: a value that could not be read later is refused now.
         stored, reader = _read(kind.impl_instance, value), kind.result_processor(_DIALECT, None)
         return stored if reader is None else reader(stored)
     if isinstance(kind, LargeBinary):

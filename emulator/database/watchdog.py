@@ -1,4 +1,4 @@
-"""Ends what waits for a database server that has stopped answering: drivers would wait for ever."""
+"""Ends waits for a database server that has stopped answering; drivers would wait forever."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Watchdog:
-    """Shuts the sockets of connections that have been in use for too long; their users get an error."""
+    """Shuts down the sockets of connections that have been in use for too long; their users get an error."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -19,18 +19,18 @@ class Watchdog:
         self._thread.start()
 
     def limit(self, connection: Any, seconds: float) -> None:
-        """Give a driver's connection so long from now on."""
+        """Set the deadline of a driver's connection, in seconds from now."""
         with self._changed:
             self._in_use[id(connection)] = connection, time.monotonic() + seconds
             self._changed.notify()
 
     def leave(self, connection: Any) -> None:
-        """Let a connection take any time; also when it is not in use any more."""
+        """Remove a connection's deadline; harmless if it has none."""
         with self._changed:
             self._in_use.pop(id(connection), None)
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -49,6 +49,6 @@ class Watchdog:
 
 
 def _shut(connection: Any) -> None:
-    # The connection may have been closed at this moment.
+    # Another thread may just have closed the connection.
     with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as link:
         link.shutdown(socket.SHUT_RDWR)

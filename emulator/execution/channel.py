@@ -1,7 +1,8 @@
-"""What the server and a worker process say to each other.
+"""The messages between the server and a worker process.
 
-They speak pickle over a socket pair that the worker inherits: nobody else can connect to it, so it needs
-neither an address nor a secret. The worker ends when it reads end-of-file, that is, when the server dies.
+They are pickled and go over a socket pair that the worker inherits. No other process can connect to it, so it
+needs neither an address nor a secret. A worker exits when it reads end-of-file, that is, when the server
+dies.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from emulator.inference.decoding import Decoding
 
 @dataclass(frozen=True)
 class Warm:
-    """Load these models while there is nothing else to do."""
+    """Load these models while there is no shard to work on."""
 
     models: tuple[ModelUse, ...]
 
 
 @dataclass(frozen=True)
 class Work:
-    """Predict this shard. Tickets count up, so that a late Cancel cannot hit the wrong shard."""
+    """Predict this shard. Tickets are sequence numbers: a late Cancel cannot hit the wrong shard."""
 
     ticket: int
     shard: Shard
@@ -29,7 +30,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Give up the shard of this ticket, and say Finished."""
+    """Cancel the shard with this ticket; answer Finished."""
 
     ticket: int
 
@@ -39,12 +40,12 @@ ToWorker = Work | Cancel | Warm
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has started and imported what models need, if that is there."""
+    """The worker has started, and has imported the inference packages if they are installed."""
 
 
 @dataclass(frozen=True)
 class Warmed:
-    """One of the models of Warm is loaded, on `provider`, or cannot be: then `problem` says why."""
+    """A model of a Warm message is loaded on `provider`, or cannot be loaded: `problem` is the reason."""
 
     model: ModelUse
     provider: str = ""
@@ -53,8 +54,10 @@ class Warmed:
 
 @dataclass(frozen=True)
 class Alive:
-    """The shard under way goes on. So many frames of its video are sampled, of so many; None where the video
-    does not say how long it is."""
+    """Heartbeat of the current shard: frames of its video sampled so far, of how many.
+
+    `of` is None if the video does not state its length.
+    """
 
     frames: int = 0
     of: int | None = None
@@ -62,16 +65,22 @@ class Alive:
 
 @dataclass(frozen=True)
 class Fired:
-    """A failure on demand is about to happen; `plan` is the number of its plan."""
+    """An injected fault is about to fire; `plan` is the fault's number."""
 
     plan: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The shard is done or given up; `provider` is the execution provider that ran the model, `batches` what
-    became of those that the job asks for, `frames` how many were sampled, `decoding` how the video was
-    decoded, if it was."""
+    """The shard is done or cancelled.
+
+    Attributes:
+        provider: the execution provider that ran the model.
+        model: the model that ran.
+        batches: how the batch size that the job asks for was applied, in words; "" if it asks for none.
+        frames: number of sampled frames.
+        decoding: how the video was decoded, if it was.
+    """
 
     provider: str
     model: ModelUse
@@ -82,7 +91,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Refused:
-    """The model cannot be run, which concerns the whole job: a google.rpc code and a message."""
+    """The model cannot be run, which fails the whole job: a google.rpc code and a message."""
 
     code: int
     message: str

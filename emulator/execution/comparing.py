@@ -1,4 +1,4 @@
-"""The results of a job beside what is expected of them: a file, another job, or the truth of its videos."""
+"""Compares the results of a job with an expected file, another job, or the truth of its videos."""
 
 from __future__ import annotations
 
@@ -31,13 +31,21 @@ from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.parameters import Objective, parse_parameters
 
 MOST_BYTES = 64 << 20
-"""What an expected file, or one result, may have: it is read into memory."""
+"""Size limit of an expected file and of one result, in bytes: they are read into memory."""
 _SHOWN_PROBLEMS = 10
 
 
 class Question(Protocol):
-    """What to compare with (a job, or else `truth` or a gs:// path), how exactly, and from which confidence
-    on; and from which others for a table."""
+    """A request to compare.
+
+    Attributes:
+        job: the job to compare with, or None.
+        other: `truth` or a gs:// path, if `job` is None.
+        within: tolerance for times, in seconds.
+        iou: least overlap of boxes.
+        least: least confidence of the predictions that are compared.
+        thresholds: further least confidences, for a table of counts.
+    """
 
     @property
     def job(self) -> JobRow | None: ...
@@ -54,9 +62,10 @@ class Question(Protocol):
 
 
 class _Side(Protocol):
-    """What is expected, line by line, and what was found as far as the side can judge it.
+    """One side of a comparison: the expected predictions of each line, and those found that it can judge.
 
-    Raises NotFound for a line that it does not have.
+    Raises:
+        NotFound: the side does not have the line.
     """
 
     @property
@@ -67,14 +76,14 @@ class _Side(Protocol):
 
 
 class Comparing:
-    """Compares what jobs wrote. Safe to use from many threads."""
+    """Compares the output of jobs. Thread-safe."""
 
     def __init__(self, results: Results, store: ObjectStore) -> None:
         self._results = results
         self._store = store
 
     def page(self, row: JobRow, question: Question, page: int) -> dict[str, Any]:
-        """A hundred results: how many predictions are as expected, missed and too many in each."""
+        """A page of 100 results with the counts of predictions that match, are missing, and are extra."""
         shown = self._results.page(row, page)
         side = self._side(row, question)
         first = (page - 1) * PAGE_SIZE + 1
@@ -87,7 +96,7 @@ class Comparing:
         return {**whole, **counts, "notes": notes, "lines": lines, **_thresholds(question, table)}
 
     def line(self, row: JobRow, number: int, question: Question) -> dict[str, Any]:
-        """One result: what is expected, and which prediction meets what. Raises ApiError."""
+        """One result: the expected predictions and which found prediction matches which. Raises ApiError."""
         side = self._side(row, question)
         located = self._results.located(row, number, number)
         if not located:
@@ -109,7 +118,7 @@ class Comparing:
         return _FileSide(_read_expected(self._store, GcsUri.parse(question.other)), row)
 
     def _line(self, result: _Result, side: _Side, question: Question, table: list[Counts]) -> dict[str, Any]:
-        """What a line comes to. Its counts at each threshold are added to the table."""
+        """The counts of one line. Adds its counts at each threshold to the table."""
         names = ("number", "video", "timeSegmentStart", "timeSegmentEnd")
         line = {name: result.shown.get(name, "") for name in names}
         try:
@@ -139,7 +148,7 @@ class Comparing:
 
 @dataclass(frozen=True)
 class _Result:
-    """A line of a job's input, what is shown of it, and where its result lies."""
+    """A line of a job's input: its summary, and the location of its result."""
 
     row: JobRow
     shown: Mapping[str, Any]
@@ -157,11 +166,11 @@ class _Result:
     def segment(self) -> Segment:
         try:
             return segment_of(self.shown.get("timeSegmentStart"), self.shown.get("timeSegmentEnd"))
-        except ValueError:  # a line that the job refused
+        except ValueError:  # the job refused the line
             return segment_of(None, None)
 
     def predictions(self, results: Results) -> list[Prediction]:
-        """What the job found; nothing, if the line failed. Raises NotFound, FailedPrecondition."""
+        """The job's predictions; empty if the line failed. Raises NotFound, FailedPrecondition."""
         if "error" in self.shown:
             return []
         if self.line is None:
@@ -181,7 +190,7 @@ class _Result:
 
 
 class _FileSide:
-    """What a file expects."""
+    """An expected file."""
 
     def __init__(self, expected: Expectations, row: JobRow) -> None:
         self._expected = expected
@@ -202,7 +211,7 @@ class _FileSide:
 
 
 class _TruthSide:
-    """The truth that the factory wrote beside each video."""
+    """The truth that the video factory wrote next to each video."""
 
     def __init__(self, store: ObjectStore, row: JobRow) -> None:
         self._store = store
@@ -230,7 +239,7 @@ class _TruthSide:
 
 
 class _JobSide:
-    """What another job found in the same segments of the same videos."""
+    """The predictions of another job for the same segments of the same videos."""
 
     notes: Sequence[str] = ()
 
@@ -252,11 +261,11 @@ class _JobSide:
 
 
 _Turn = tuple[str, Segment, int]
-"""Video, segment, and how many lines of these come before."""
+"""Video, segment, and how many earlier lines have the same video and segment."""
 
 
 def _turns(results: Results, row: JobRow) -> Iterator[tuple[_Turn, _Result]]:
-    """The lines of a job."""
+    """The lines of a job, each with its key."""
     before: Counter[tuple[str, Segment]] = Counter()
     for shown, line in results.located(row):
         result = _Result(row, shown, line)
@@ -266,7 +275,7 @@ def _turns(results: Results, row: JobRow) -> Iterator[tuple[_Turn, _Result]]:
 
 
 def _thresholds(question: Question, table: Sequence[Counts]) -> dict[str, Any]:
-    """The table as JSON, if it was asked for."""
+    """The table as JSON, if thresholds were asked for."""
     if not question.thresholds:
         return {}
     both = zip(question.thresholds, table, strict=True)
@@ -294,7 +303,7 @@ def _read_expected(store: ObjectStore, uri: GcsUri) -> Expectations:
 
 
 def _objective(row: JobRow) -> tuple[str, Sequence[str]]:
-    """What a job predicts; of a classification, the types that it was asked for."""
+    """A job's objective; for a classification also the types that its parameters ask for."""
     objective = Objective[row.model_objective]
     document = contract.load().v1.BatchPredictionJob.FromString(row.document)
     asked = parse_parameters(objective, document.model_parameters, Violations())

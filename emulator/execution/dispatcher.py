@@ -1,8 +1,8 @@
-"""Claims jobs and gives each a runner; renews their leases and passes on that one is to be cancelled.
+"""Claims jobs and starts a runner for each, renews their leases, and tells runners about cancellations.
 
-The job row is the only channel between the API and the runners. `wake` and `look_after_all` say that rows
-have changed; the slow look at the database in between is for what other servers on the same database leave
-behind.
+The job row is the only channel between the API and the runners. `wake` and `look_after_all` only say that
+rows have changed. The dispatcher also polls the database at a long interval, for jobs that other servers on
+the same database leave behind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEASE_US = 10_000_000
 class Dispatcher:
     """One thread that claims jobs, and one thread per running job.
 
-    `owners` is a folder shared by the servers that share the database (their data folder).
+    `owners` is a folder that all servers on the same database share (in their data folder).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Dispatcher:
         self._settings = settings or RunnerSettings()
         self._digests = ModelDigests()
         self._claims = 0
-        self._runners: dict[str, tuple[Runner, threading.Thread]] = {}  # by what the job's row has as owner
+        self._runners: dict[str, tuple[Runner, threading.Thread]] = {}  # by owner, as in the job's row
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._stopping = False
@@ -63,29 +63,29 @@ class Dispatcher:
 
     @property
     def running_jobs(self) -> int:
-        """How many jobs run at the moment."""
+        """The number of jobs that run now."""
         with self._lock:
             return len(self._runners)
 
     def start(self) -> None:
-        """Begin: first with the jobs that a dead server left behind."""
+        """Start the thread. It first claims the jobs that a dead server left behind."""
         self._woken.set()
         self._thread.start()
 
     def wake(self) -> None:
-        """Look for something to do now: a job was created, or is held no longer."""
-        # While all places are taken there is nothing: whoever gives one up looks again.
+        """Check for claimable jobs now: a job was created, or its hold has ended."""
+        # With all places taken there is nothing to claim. A runner that ends wakes the dispatcher again.
         runners = self._running()
         if len(runners) < self._max_running_jobs or any(runner.parked for runner, _ in runners):
             self._woken.set()
 
     def look_after_all(self) -> None:
-        """Look at all jobs now: one is to be cancelled, or to leave a state that its pace holds it in."""
+        """Check all jobs now: one is to be cancelled, or to leave a stage of its pace."""
         self._heartbeat_due = 0.0
         self._woken.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:
-        """Claim nothing more, wait so long for running jobs, and hand back those that still run."""
+        """Stop claiming, wait up to `timeout_s` for running jobs, and release the jobs that still run."""
         with self._lock:
             self._stopping = True
         self._woken.set()
@@ -102,7 +102,7 @@ class Dispatcher:
             if released := self._database.release(self._owner.token):
                 log.info("Handed back %d unfinished jobs; the next start resumes them.", released)
         except DATABASE_OUTAGES:
-            pass  # the log has it; the next start finds this server dead
+            pass  # logged already; the next start finds this server dead
         finally:
             self._owner.close()
 
@@ -111,7 +111,7 @@ class Dispatcher:
             try:
                 self._look()
             except DATABASE_OUTAGES:
-                # The log has it; until the database is back nothing is claimed.
+                # The outage is logged already. Nothing is claimed until the database is back.
                 self._woken.clear()
             except Exception:
                 log.exception("The dispatcher could not look at the database.")
@@ -119,7 +119,7 @@ class Dispatcher:
             self._woken.wait(self._pause_s())
 
     def _pause_s(self) -> float:
-        """How long nothing needs to be looked at, unless something wakes the dispatcher."""
+        """How long to sleep if nothing wakes the dispatcher, in seconds."""
         pause_s = _HEARTBEAT_INTERVAL_S if self._running() else _LOOK_INTERVAL_S
         if self._release_us is not None:
             left_s = (self._release_us - self._database.now()) / 1_000_000
@@ -130,7 +130,7 @@ class Dispatcher:
         woken = self._woken.is_set()
         self._woken.clear()
         now = time.monotonic()
-        # Not with each created job: a transaction more would hold up the next one.
+        # Not with every created job: one more transaction would delay the next create.
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + _HEARTBEAT_INTERVAL_S
             if self._running():
@@ -151,12 +151,13 @@ class Dispatcher:
 
     def _claim(self) -> None:
         while not self._stopping and self._busy() < self._max_running_jobs:
-            # Leases are renewed and judged at the same reading of the clock: if it is set forward, our own
-            # jobs must not look abandoned.
+            # One clock reading renews leases and decides which have expired. If the clock is set forward, the
+            # server's own jobs must not look abandoned.
             now_us = self._database.now()
             if now_us - self._renewed_us > _LEASE_US // 2 and self._running():
                 self._heartbeat()
-            # A name for each claim: a runner that lost its job must not take the next one's for its own.
+            # A new owner name for each claim: a runner that lost its job must not mistake the next claim for
+            # its own.
             self._claims += 1
             lease = Lease(_LEASE_US, steady_s())
             job = self._database.claim_job(f"{self._owner.token}.{self._claims}", _LEASE_US, now_us)
@@ -168,7 +169,7 @@ class Dispatcher:
         self._release_us = self._database.next_release_us()
 
     def _busy(self) -> int:
-        """How many jobs use anything; those that their pace holds do not count."""
+        """The number of jobs that use resources; jobs held by their pace do not count."""
         return sum(not runner.parked for runner, _ in self._running())
 
     def _run(self, job: JobRow, lease: Lease) -> None:
@@ -176,7 +177,7 @@ class Dispatcher:
         log.info("%s %s%s", job.name, job.state.proto_name, again)
         with self._lock:
             if self._stopping:
-                return  # `stop` hands it back
+                return  # `stop` releases it
             runner = Runner(
                 job,
                 database=self._database,
@@ -205,7 +206,8 @@ class Dispatcher:
 
     def _heartbeat(self) -> None:
         runners = [runner for runner, _ in self._running()]
-        # Only theirs: a job whose runner could not finish it is taken up again when its lease runs out.
+        # Only of running runners: a job that its runner could not finish is claimed again when its lease
+        # expires.
         asked_s, asked_us = steady_s(), self._database.now()
         states = self._database.heartbeat([runner.owner for runner in runners], _LEASE_US)
         self._renewed_us = asked_us
@@ -216,7 +218,7 @@ class Dispatcher:
             if state is JobState.CANCELLING:
                 runner.stop(Stop.CANCEL)
             elif state is None:
-                # Finished this instant, which stop() does not disturb, or taken over by another server.
+                # It has just finished, where stop() does nothing, or another server has taken it over.
                 runner.stop(Stop.LET_GO)
 
     def _running(self) -> list[tuple[Runner, threading.Thread]]:

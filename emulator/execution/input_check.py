@@ -1,4 +1,4 @@
-"""Looks at a job's input before there is a job."""
+"""Checks a job's input before the job is created."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,18 @@ from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, St
 from emulator.vertex.errors import CATALOGUE, FailedPrecondition, InvalidArgument
 
 _SHOWN = 20
-# Each is a question to the store, which may be far away.
+# Each check is a call to the store, which may be remote.
 _VIDEOS_LOOKED_FOR = 100
 
 
 def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False) -> dict[str, Any]:
-    """Read the input as a job would: counts, the first problems, and which of the first videos are missing.
+    """Read the input as a job would.
 
-    Raises ApiError for an input that a job would fail on as a whole.
+    Returns:
+        Counts, the first problems, and which of the first 100 videos are missing.
+
+    Raises:
+        ApiError: a job would fail on this input as a whole.
     """
     with JobInput() as found:
         try:
@@ -39,7 +43,7 @@ def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False
 
 
 def _shown(line: str, message: str) -> dict[str, str]:
-    """A problem with its line; its own words about the line would say it twice."""
+    """A problem and its line's name, which is removed from the beginning of the message."""
     return {"line": line, "message": message.removeprefix(f"Line {line.rpartition(' ')[2]}: ")}
 
 
@@ -49,5 +53,5 @@ def _is_there(store: ObjectStore, uri: str) -> bool:
     except (ObjectNotFound, InvalidUri):
         return False
     except StorageError:
-        pass  # It may be there; the job will tell.
+        pass  # It may exist; the job will find out.
     return True

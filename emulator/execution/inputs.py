@@ -1,6 +1,6 @@
 """Reads a job's input: JSON Lines objects become instances, grouped by video.
 
-The lines themselves go to a temporary file, so that memory grows by a few numbers a line and no more.
+The lines go to a temporary file, so memory grows only by a few numbers per line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _BOM = b"\xef\xbb\xbf"
 _SHOWN_OF_LONG_LINE = 1000
-# A file of a hundred thousand lines that lack the same thing says it so often.
+# Limit, because a file of 100,000 lines may have the same defect in each.
 _MOST_WARNINGS = 20
 _LINES_BETWEEN_CHECKS = 500
 _NO_END = -1
@@ -31,7 +31,7 @@ _KEPT_IN_MEMORY = 1 << 20
 
 
 class InputError(Exception):
-    """The input as a whole cannot be used; `code` is a google.rpc code, the message names the remedy."""
+    """The input as a whole is unusable; `code` is a google.rpc code, the message names the remedy."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """An instance that failed: its number, a google.rpc code and a message."""
+    """A failed instance: its number, a google.rpc code and a message."""
 
     instance: int
     code: int
@@ -48,7 +48,7 @@ class Problem:
 
 
 class Spool:
-    """Byte strings by number, in a temporary file once they are many. Safe to use from many threads."""
+    """Byte strings by number, in memory or, once they are large, in a temporary file. Thread-safe."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY)  # noqa: SIM115 - as long as the spool
@@ -56,7 +56,7 @@ class Spool:
         self._lock = threading.Lock()
 
     def add(self, data: bytes) -> int:
-        """Keep `data`; returns its number."""
+        """Store `data`; returns its number."""
         with self._lock:
             start = self._ends[-1] if self._ends else 0
             self._file.seek(start)
@@ -65,22 +65,22 @@ class Spool:
             return len(self._ends) - 1
 
     def get(self, number: int) -> bytes:
-        """What was kept under that number."""
+        """The bytes stored under that number."""
         with self._lock:
             start = self._ends[number - 1] if number else 0
             self._file.seek(start)
             return self._file.read(self._ends[number] - start)
 
     def close(self) -> None:
-        """Give the space back."""
+        """Delete the stored bytes."""
         self._file.close()
 
 
 class JobInput:
     """The instances of a job, numbered from 0 in the order of the input; a context manager.
 
-    `videos` lists, in order of first appearance, each `content` with the numbers of its instances;
-    `problems` the lines that are no instances; `empty` the objects that held none.
+    `videos` lists each `content` with the numbers of its instances, in order of first appearance. `problems`
+    lists the lines that are no valid instances. `empty` lists the objects without any line.
     """
 
     def __init__(self) -> None:
@@ -109,31 +109,31 @@ class JobInput:
         self.close()
 
     def close(self) -> None:
-        """Give the space back."""
+        """Delete the temporary file."""
         self._lines.close()
 
     @property
     def digest(self) -> str:
-        """What tells this input from any other: its lines in their order, and which of them are instances."""
+        """A digest of the input: its lines in order, and which of them are valid instances."""
         return self._digest.hexdigest()
 
     @property
     def summary(self) -> str:
-        """What was read, for people."""
+        """The counts of instances and videos, in words."""
         text = f"{len(self)} instances of {len(self.videos)} videos"
         return f"{text}; {len(self.problems)} lines are no instances" if self.problems else text
 
     def raw(self, instance: int) -> str:
-        """The instance as compact JSON, or the line as it stood when it is not readable."""
+        """The instance as compact JSON, or the original line if it is not readable."""
         return self._lines.get(instance).decode(errors="replace")
 
     def segment(self, instance: int) -> tuple[int, int | None]:
-        """Start and end of its time segment, in microseconds."""
+        """Start and end of the instance's time segment in microseconds; end None is the video's end."""
         end = self._ends[instance]
         return self._starts[instance], None if end == _NO_END else end
 
     def origin(self, instance: int) -> str:
-        """Where the instance stands: `gs://bucket/in.jsonl line 3`."""
+        """The location of the instance: `gs://bucket/in.jsonl line 3`."""
         name = next(name for first, name in reversed(self._sources) if first <= instance)
         return f"{name} line {self._line_numbers[instance]}"
 
@@ -145,10 +145,13 @@ class JobInput:
         strict: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read all objects that `uris` name, wildcards included, each once; `complete` is true afterwards.
+        """Read each object that `uris` name, wildcards included, once. Sets `complete`.
 
-        `check` is called now and then and may raise to stop. Raises InputError when a URI matches nothing or
-        when there is no instance at all, and StorageError and InvalidUri as the store does.
+        `check` is called regularly and may raise to stop.
+
+        Raises:
+            InputError: a URI matches nothing, or there is no instance.
+            StorageError, InvalidUri: from the store.
         """
         found: dict[GcsUri, None] = {}
         for uri in uris:
@@ -161,12 +164,12 @@ class JobInput:
     def read_file(
         self, file: BinaryIO, name: str, *, strict: bool = False, check: Callable[[], None] = lambda: None
     ) -> None:
-        """Read one open file; `name` is what messages call it. `require_instances` ends the reading."""
+        """Read one open file; messages call it `name`. Call `require_instances` after the last file."""
         before = len(self)
         self._sources.append((before, name))
         for number, line in _lines(file, check, self._digest.update):
             self._add(number, line, strict)
-            # Another version of the emulator, or `strict`, may read a line otherwise.
+            # Another version of the emulator, or `strict`, may accept other lines.
             self._digest.update(
                 b"\0" if self.problems and self.problems[-1].instance == len(self) - 1 else b"\1"
             )
@@ -176,7 +179,7 @@ class JobInput:
             self.empty.append(name)
 
     def require_instances(self) -> None:
-        """Declare the input complete. Raises InputError when it holds nothing."""
+        """Mark the input complete. Raises InputError if it has no instance."""
         if not len(self):
             raise InputError(errors.InvalidArgument.code, _nothing_in(self.empty))
         if self._warnings > _MOST_WARNINGS:
@@ -213,7 +216,7 @@ class JobInput:
             log.warning("%s", text)
 
     def _group(self, content: str) -> array[int]:
-        """The instances of a video. Raises InvalidUri."""
+        """The instance numbers of a video. Raises InvalidUri."""
         group = self._by_content.get(content)
         if group is None:
             GcsUri.parse(content)
@@ -238,7 +241,7 @@ def _objects(store: ObjectStore, uri: GcsUri) -> list[GcsUri]:
         return found
     if not uri.has_wildcards:
         try:
-            store.stat(uri)  # raises with the store's own explanation
+            store.stat(uri)  # raises the store's error, which has the reason
         except ObjectNotFound as error:
             raise InputError(errors.NotFound.code, f"Input object {error}") from error
     raise InputError(errors.NotFound.code, f"No input object matches {uri}.")
@@ -256,8 +259,10 @@ def _nothing_in(names: Sequence[str]) -> str:
 def _lines(
     file: BinaryIO, check: Callable[[], None], hash_bytes: Callable[[bytes], None]
 ) -> Iterator[tuple[int, bytes | _TooLong]]:
-    """Number and content, without line break, of each line that is not blank; at most one line is held.
-    `hash_bytes` gets all their bytes."""
+    """Yield number and content, without line break, of each line that is not blank.
+
+    At most one line is in memory. `hash_bytes` gets all bytes of the file.
+    """
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 2):
         number += 1

@@ -1,7 +1,7 @@
 """Which videos of a job are done, and the numbers of their files.
 
-Files are numbered in the order of the input, over the videos that have a file. A video gets its number as
-soon as all videos before it are done: the number follows from the rows, whoever does the work, in any order.
+Files are numbered in input order, over the videos that have a file. A video gets its number once all earlier
+videos are done. So the numbers follow from the rows alone, whichever server finishes the videos in any order.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from emulator.database import ShardRow
 
 
 class Ledger:
-    """The recorded shards of a job, as its owner knows them."""
+    """The recorded shards of a job, as its owner has read and added them."""
 
     def __init__(self, recorded: Iterable[ShardRow] = (), lost: Iterable[ShardRow] = ()) -> None:
-        """`lost` are recorded shards whose file is gone: they are to be done again, and keep their number."""
+        """Start from recorded shards. `lost` ones, whose files are gone, run again and keep their number."""
         self._shards = {shard.index: shard for shard in recorded}
         self._kept = {shard.index: shard.file_number for shard in lost}
         numbers = [*(shard.file_number for shard in self), *self._kept.values()]
@@ -30,8 +30,11 @@ class Ledger:
         return index in self._shards
 
     def add(self, shard: ShardRow) -> tuple[ShardRow, list[ShardRow]]:
-        """Add a shard that is done. Returns it, with its number if that is known, and the other shards that
-        get their number now."""
+        """Add a finished shard.
+
+        Returns:
+            The shard, with its file number if that is known, and the other shards that get their number now.
+        """
         kept = self._kept.get(shard.index) if shard.staged is not None else None
         self._shards[shard.index] = replace(shard, file_number=kept)
         numbered: list[ShardRow] = []
@@ -41,7 +44,7 @@ class Ledger:
         return self._shards[shard.index], [other for other in numbered if other.index != shard.index]
 
     def close(self) -> list[ShardRow]:
-        """Number all shards, as nothing more will be done. Returns those that get their number with that."""
+        """Number all shards, because no more will finish; returns those that get their number now."""
         return [shard for index in sorted(self._shards) for shard in self._number(index)]
 
     def files(self) -> list[ShardRow]:

@@ -1,4 +1,4 @@
-"""Predicts without a server, in this process: what `vertex-emulator predict` runs."""
+"""Predicts without a server, in this process; `vertex-emulator predict` uses it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _INSTANCE_SUFFIXES = (".jsonl", ".json", ".ndjson")
 
 @dataclass(frozen=True)
 class LocalOutcome:
-    """One instance: its line of the predictions or the errors file, without the line break.
+    """The result of one instance: its line of the predictions or errors file, without the line break.
 
-    `video` counts the videos from 1; it is None for a line that is no instance. `problem` is why the
-    instance failed, or empty.
+    `video` is the video's number, from 1; None for a line that is no valid instance. `problem` is the reason
+    of a failure, or empty.
     """
 
     video: int | None
@@ -35,10 +35,19 @@ class LocalOutcome:
 
 @dataclass(frozen=True)
 class LocalRun:
-    """What to predict with, and how. `advance` hears (number of the video, number of videos, frames of it
-    that were sampled, frames to sample or None), `warn` what is worth knowing about a video, `recalled` for
-    how many grid points of a video a result came from the prediction cache, and of how many, if there is
-    one. `predictors` are the models that are loaded; runs may share them."""
+    """The model and settings of a local run.
+
+    Attributes:
+        model: the model to run.
+        parameters: of the predictions.
+        store: where gs:// URIs are read from.
+        strict: refuse input that only the emulator accepts.
+        advance: progress callback with the video's number, the number of videos, the sampled frames of the
+            video, and the frames to sample (or None).
+        warn: gets warnings about videos.
+        recalled: with a prediction cache, gets how many grid points of a video came from it, and of how many.
+        predictors: the loaded models; runs may share them.
+    """
 
     model: ModelUse
     parameters: ModelParameters
@@ -54,8 +63,8 @@ class LocalRun:
     def predict(self, source: str, segment: tuple[int, int | None] = (0, None)) -> Iterator[LocalOutcome]:
         """Predict the instances of a JSONL file, or a `segment` (µs) of a video.
 
-        `source` is a path or a gs:// URI; a name that ends in .jsonl or .json holds instances. Outcomes
-        come video by video, in the order of the input.
+        `source` is a path or a gs:// URI; a name that ends in .jsonl or .json holds instances. Outcomes come
+        video by video, in input order.
 
         Raises:
             InputError, StorageError, InvalidUri, OSError: the source cannot be read.

@@ -1,4 +1,4 @@
-"""Pictures of videos for the console: one process more, apart from the server and from the jobs' workers."""
+"""Still pictures of videos for the console, from a process separate from the server and the workers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Process:
-    """The process and our end of its channel."""
+    """The process and the server's end of its channel."""
 
     process: subprocess.Popen[bytes]
     socket: socket.socket
     connection: Connection
 
     def end(self) -> int:
-        """End it, whatever it does; its exit status."""
+        """Kill the process; returns its exit status."""
         self.connection.close()
         self.socket.close()
         self.process.kill()
@@ -38,9 +38,9 @@ class _Process:
 
 
 class Looker:
-    """Looks at videos in a process that the first request starts and that ends when nobody asks for a while.
+    """Decodes pictures in a process that starts with the first request and ends when idle.
 
-    Safe to use from many threads; requests are answered one after the other.
+    Thread-safe; requests run one at a time.
     """
 
     def __init__(
@@ -52,8 +52,15 @@ class Looker:
         idle_s: float = 30.0,
         timeout_s: float = 10.0,
     ) -> None:
-        """`idle_s`: how long the process stays without a request; `timeout_s`: how long a request may take
-        before the process is killed."""
+        """Prepare; starts no process yet.
+
+        Args:
+            store: of the videos.
+            decoder: to use.
+            log_level: of the process.
+            idle_s: the process ends after this time without a request.
+            timeout_s: the process is killed if a request takes longer.
+        """
         self._store, self._decoder = store, decoder
         self._log_level = log_level.upper()
         self._idle_s, self._timeout_s = idle_s, timeout_s
@@ -64,23 +71,23 @@ class Looker:
 
     @property
     def process_id(self) -> int | None:
-        """The process, while there is one."""
+        """The process id, or None if there is no process."""
         running = self._running
         return running.process.pid if running else None
 
     def pictures(self, video: GcsUri, from_us: int, to_us: int, width: int) -> list[Still]:
-        """The pictures that a model sees between two times. Raises ApiError."""
+        """The decoded pictures between two times (µs). Raises ApiError."""
         return self._look(Look(video, self._store, from_us, to_us, width, self._decoder))[0]
 
     def facts(self, video: GcsUri) -> Seen:
-        """What the video is. Raises ApiError."""
+        """Size, codec and length of the video. Raises ApiError."""
         return self._look(Look(video, self._store, decoder=self._decoder))[1]
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         running = self._running
         if running is not None:
-            running.process.kill()  # a request under way ends with it
+            running.process.kill()  # a running request ends with it
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The output directory of a job: its name, its files, and their removal when nobody vouches for them.
+"""A job's output directory: its name, its files, and the removal of files that no row knows.
 
 Contract: batch_prediction_job.proto, OutputInfo; recorded AutoML video output.
 """
@@ -18,15 +18,15 @@ ERRORS_FILE = "errors_00001.jsonl"
 
 _FILE = re.compile(r"(?:predictions|errors)_\d{5,}\.jsonl")
 _UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# One segment of a path in the usual file systems.
+# The limit for one path segment in common file systems.
 _MAX_SEGMENT_BYTES = 255
 
 
 def directory_name(model_display_name: str, create_time_us: int) -> str:
-    """`prediction-<model display name>-<time>`, as the service names a job's output directory.
+    """Return `prediction-<model display name>-<time>`, the name of a job's output directory.
 
-    Emulator: slashes of both kinds and control characters in the display name become `_`, so that it stays
-    one folder, and it is cut where the directory's name would exceed the 255 bytes that a folder's name has.
+    Emulator: slashes, backslashes and control characters in the display name become `_`, so that it stays one
+    folder. The name is cut to the 255 bytes that file systems allow.
     """
     # Vertex: microseconds and colons, "2021-02-28T22:47:21.701608Z" (recorded AutoML output).
     time = datetime.fromtimestamp(create_time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -38,9 +38,10 @@ def directory_name(model_display_name: str, create_time_us: int) -> str:
 
 @dataclass(frozen=True)
 class OutputDirectory:
-    """The directory `prefix`, a name that ends in `/`, and the files the emulator writes there.
+    """The directory `prefix` (a name that ends in `/`) and the emulator's files in it.
 
-    A file is staged first and published second; `group` tells what one job has staged from all else.
+    A file is staged first and published second. `group` separates the staged files of one job from all
+    others.
     """
 
     store: ObjectStore
@@ -49,15 +50,15 @@ class OutputDirectory:
 
     @property
     def uri(self) -> str:
-        """What outputInfo.gcsOutputDirectory says."""
+        """The URI for outputInfo.gcsOutputDirectory."""
         return str(self.prefix).removesuffix("/")
 
     def is_taken(self) -> bool:
-        """Whether something lies in it already."""
+        """Whether the directory contains any object."""
         return next(self.store.list(self.prefix.bucket, self.prefix.object), None) is not None
 
     def stage(self, lines: Iterable[bytes]) -> str:
-        """Write lines that are to become a file here, complete or not at all; the name to publish them by."""
+        """Write a staged file, completely or not at all; returns the staged name for `publish`."""
         name = secrets.token_hex(16)
         with self.store.write_staged(self._staged(name)) as file:
             for line in lines:
@@ -65,8 +66,13 @@ class OutputDirectory:
         return name
 
     def publish(self, staged: str, file: str) -> None:
-        """Turn staged lines into a file, unless somebody has done so. Only for what the job's rows say: then
-        nobody can tell who does it. Raises StorageError."""
+        """Rename a staged file to its final name, unless that has been done already.
+
+        Call this only for files that the job's rows name: then it makes no difference which server does it.
+
+        Raises:
+            StorageError: the store cannot rename it.
+        """
         try:
             self.store.publish_staged(self._staged(staged), self.prefix / file)
         except ObjectNotFound as error:
@@ -75,25 +81,27 @@ class OutputDirectory:
                 raise StorageError(f"{message} by somebody else ({error}). Create the job again.") from error
 
     def discard(self, staged: str) -> None:
-        """Remove staged lines, as far as that is possible."""
+        """Remove a staged file; ignores storage errors."""
         with contextlib.suppress(StorageError):
             self.store.discard_staged(self._staged(staged))
 
     def staged(self) -> set[str]:
-        """What is staged, by name."""
+        """The names of the staged files."""
         return {staged.name for staged in self.store.list_staged(self.prefix, self.group)}
 
     def files(self) -> set[str]:
-        """The names of the files that are here and look like the emulator's."""
+        """The names of the files in the directory that look like the emulator's."""
         found = self.store.list(self.prefix.bucket, self.prefix.object)
         names = (info.uri.object.removeprefix(self.prefix.object) for info in found)
         return {name for name in names if _FILE.fullmatch(name)}
 
     def remove_others(self, known: Collection[str], check: Callable[[], None]) -> None:
-        """Remove files that look like the emulator's but are not among the `known` ones. Only once the job's
-        rows say for good which these are. `check` is called before the first is removed, and may raise.
+        """Remove files that look like the emulator's but are not `known`.
+
+        Call this only after the job's rows fix the final set of files. `check` is called before the first
+        removal and may raise.
         """
-        # Earlier versions of the emulator wrote files first and recorded them second.
+        # Earlier versions of the emulator wrote files before they recorded them.
         if others := self.files() - {*known}:
             check()
         for name in others:
@@ -112,7 +120,7 @@ class OutputDirectory:
 
 
 def predictions_file(number: int) -> str:
-    """The name of the `number`-th predictions file, counted from 1."""
+    """The name of the `number`-th predictions file (1-based)."""
     # Vertex: five digits, where the documentation shows four (recorded AutoML output).
     return f"predictions_{number:05d}.jsonl"
 
@@ -120,11 +128,11 @@ def predictions_file(number: int) -> str:
 def output_directory(
     store: ObjectStore, prefix: GcsUri, display_name: str, create_time_us: int, group: str
 ) -> OutputDirectory:
-    """A directory below `prefix` that nothing lies in yet."""
+    """Return a directory below `prefix` that does not exist yet."""
     while True:
         name = directory_name(display_name, create_time_us)
         directory = OutputDirectory(store, prefix / f"{name}/", group)
         if not directory.is_taken():
             return directory
-        # Two jobs created in the same microsecond; the service's time differs from createTime as well.
+        # Two jobs were created in the same microsecond. Vertex's time differs from createTime as well.
         create_time_us += 1

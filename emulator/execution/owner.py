@@ -1,8 +1,8 @@
-"""Who holds a lease, for how long, and whether it is alive: a locked file per server in a shared folder.
+"""Leases and their owners; a locked file per server in a shared folder shows which servers are alive.
 
-The lock goes when its process does, however it ends, so a restarted server knows at once that its
-predecessor is dead and takes its jobs over; process ids would mislead it inside containers. Where files
-cannot be locked, or the other server runs elsewhere, leases run out instead.
+The operating system drops the lock when the process ends, however it ends. So a restarted server knows at
+once that its predecessor is dead, and takes over its jobs. Process ids would be wrong inside containers.
+Where files cannot be locked, or the other server runs on another machine, leases expire instead.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if sys.platform != "win32":
 
 
 def steady_s() -> float:
-    """Seconds on a clock that nobody sets; on Linux it goes on while the machine sleeps."""
+    """Seconds on a clock that is never set; on Linux it also runs during suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class Lease:
-    """How long a claim holds, as its holder measures it: the row has a time of day, and that may jump.
+    """The lease of a claim, measured by its owner with a monotonic clock: the row's wall-clock time may jump.
 
-    `begun_s` is the time before the claim was asked for. Safe to use from many threads.
+    `begun_s` is the time just before the claim. Thread-safe.
     """
 
     def __init__(self, length_us: int, begun_s: float) -> None:
@@ -43,32 +43,32 @@ class Lease:
 
     @property
     def has_run_out(self) -> bool:
-        """Whether another server may have taken the job over."""
+        """Whether the lease has expired, so that another server may have taken the job over."""
         return steady_s() >= self._ends_s
 
     def renew(self, asked_s: float) -> None:
-        """Extend it by a renewal that was asked for at that time."""
+        """Extend the lease by a renewal that was requested at `asked_s`."""
         with self._lock:
             self._ends_s = max(self._ends_s, asked_s + self._length_s)
 
 
 class Owner:
-    """This server as a holder of leases; `token` is what its leases say. Lives until `close`."""
+    """This server as an owner of leases until `close`. Its leases carry `token`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.token = f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(8)}"
         self._path = folder / self.token
         folder.mkdir(parents=True, exist_ok=True)
-        # Locked before it has its name: a file found unlocked belongs to a dead server.
+        # Lock before renaming: an unlocked file with a final name belongs to a dead server.
         unnamed = folder / f"{self.token}.new"
         self._file = unnamed.open("wb")
         _try_lock(self._file)
         unnamed.rename(self._path)
 
     def the_dead(self) -> Iterator[str]:
-        """Tokens of servers that are no more; each is forgotten after its turn."""
-        for path in sorted(self._folder.glob("*")):  # none where the folder was deleted
+        """Yield the tokens of dead servers; each one's file is removed after its turn."""
+        for path in sorted(self._folder.glob("*")):  # empty if the folder was deleted
             if path == self._path or path.suffix == ".new":
                 continue
             with contextlib.suppress(OSError), path.open("r+b") as file:
@@ -77,13 +77,13 @@ class Owner:
                     path.unlink()
 
     def close(self) -> None:
-        """Stop being an owner."""
+        """Remove this server's file and release its lock."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
 
 def living_servers(folder: Path) -> list[str]:
-    """The servers that hold their file in the folder, in words; none where files cannot be locked."""
+    """Describe the servers that lock their file in the folder; none where files cannot be locked."""
     owners = (path for path in sorted(folder.glob("*-*-*")) if path.suffix != ".new")
     return [_title(path.name) for path in owners if _is_held(path)]
 
@@ -98,7 +98,7 @@ def _is_held(path: Path) -> bool:
         return False
     try:
         with open_regular(path) as file:
-            # Shared: two that look at the same time must not take each other for the owner.
+            # A shared lock: two checks at the same time must not take each other for the owner.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

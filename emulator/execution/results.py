@@ -1,7 +1,7 @@
-"""What a job has written, line by line, in the order of its input.
+"""The output of a job, line by line, in input order.
 
-An index of the lines lies in a small SQLite file a job. Each output file is read once, in pieces, and again
-only if it has changed; so neither a line of 200 MB nor ten thousand lines take memory.
+A small SQLite file per job indexes the lines. Each output file is read once, in pieces, and again only after
+it has changed. So neither a line of 200 MB nor ten thousand lines take memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE_SIZE = 100
 _VERSION = "1"
 _PIECE_BYTES = 2 << 20
 _SENT_BYTES = 1 << 20
-_MEMBER_BYTES = 4096  # A member of a prediction that is longer than this does not count.
+_MEMBER_BYTES = 4096  # Longer members of a prediction are ignored.
 _SPANS = 40
 _KEPT_INDEXES = 200
 _FILE = re.compile(r"(?:predictions|errors)_\d{5,}\.jsonl")
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS inputs (number INTEGER PRIMARY KEY, key BLOB, shown T
 CREATE TABLE IF NOT EXISTS results (number INTEGER PRIMARY KEY, file TEXT, start INTEGER, length INTEGER,
   input TEXT, shown TEXT);
 """
-# Lines of the same instance belong to the input lines of it one after the other.
+# Several lines of the same instance are matched with its input lines in order.
 _MATCH = """
 INSERT INTO results
 SELECT i.number, l.file, l.start, l.length, i.shown, l.shown
@@ -65,7 +65,7 @@ WHERE r.number IS NULL ORDER BY l.file LIKE 'errors%', l.file, l.start
 
 @dataclass(frozen=True)
 class Line:
-    """Where one result lies."""
+    """The location of one result: object, byte offset and length."""
 
     uri: GcsUri
     start: int
@@ -73,17 +73,17 @@ class Line:
 
 
 class Results:
-    """The results of jobs. Safe to use from many threads."""
+    """The results of jobs. Thread-safe."""
 
     def __init__(self, store: ObjectStore, folder: Path, *, strict: bool = False) -> None:
-        """`folder` holds the indexes; it is made when the first one is, and may be emptied at any time."""
+        """`folder` is created with the first index; its files may be deleted at any time."""
         self._store = store
         self._folder = folder
         self._strict = strict
         self._lock = threading.Lock()
 
     def page(self, row: JobRow, page: int) -> dict[str, Any]:
-        """A hundred results, counted from page 1, and what is wrong with them as a whole."""
+        """A page of 100 results (pages count from 1), and problems of the whole output."""
         with self._index(row) as (index, notes):
             (total,) = index.execute("SELECT count(*) FROM results").fetchone()
             pages = max(1, -(-total // PAGE_SIZE))
@@ -98,7 +98,7 @@ class Results:
     def located(
         self, row: JobRow, first: int = 1, last: int = 2**53
     ) -> list[tuple[dict[str, Any], Line | None]]:
-        """The results from one number to another: what a page shows of each, and where it lies if it does."""
+        """The results with numbers from `first` to `last`: the summary of each, and its location or None."""
         with self._index(row) as (index, _):
             found = index.execute(
                 "SELECT number, file, length, input, shown, start FROM results"
@@ -111,14 +111,14 @@ class Results:
         return None if file is None else Line(_directory(row) / file, start, length)
 
     def line(self, row: JobRow, number: int) -> Line:
-        """Where the result of an input line lies. Raises NotFound."""
+        """The location of an input line's result. Raises NotFound."""
         file, start, length, _ = self._get(row, number)
         if file is None:
             raise NotFound(f"Line {number} of the input has no result{_why_not(row)}.")
         return Line(_directory(row) / file, start, length)
 
     def read(self, line: Line) -> Iterator[bytes]:
-        """The bytes of a result as they lie in the file, in pieces."""
+        """The bytes of a result as in the file, in chunks."""
         with self._store.open_read(line.uri) as file:
             file.seek(line.start)
             left = line.length
@@ -131,7 +131,7 @@ class Results:
         content = self._get(row, number)[3].get("video", "")
         try:
             uri = GcsUri.parse(content)
-            self._store.stat(uri)  # said at once, before anything is started that looks at it
+            self._store.stat(uri)  # fail now, before a process starts for it
             return uri
         except InvalidUri as error:
             raise FailedPrecondition(f"Line {number} of the input names no video: {error}") from None
@@ -148,10 +148,10 @@ class Results:
 
     @contextlib.contextmanager
     def _index(self, row: JobRow) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
-        """The index of a job, up to date, and notes about the whole."""
+        """The up-to-date index of a job, and problems of the whole output."""
         with self._lock:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # After a reset an id may come again.
+            # After a reset, ids may be used again.
             which = f"{row.create_time_us} {row.output_directory}"
             path = self._folder / f"{row.id}-{zlib.crc32(which.encode()):08x}.sqlite"
             if not path.exists():
@@ -178,7 +178,7 @@ class Results:
         return notes
 
     def _read_input(self, index: sqlite3.Connection, row: JobRow, notes: list[str]) -> bool:
-        """Read the input again if it has changed; whether it had to be."""
+        """Index the input again if it has changed; returns whether it had."""
         document = contract.load().v1.BatchPredictionJob.FromString(row.document)
         try:
             uris = [GcsUri.parse(uri) for uri in document.input_config.gcs_source.uris]
@@ -203,7 +203,7 @@ class Results:
         return changed
 
     def _index_input(self, index: sqlite3.Connection, uris: list[GcsUri]) -> tuple[str, str]:
-        """Read the input; its digest, and why it cannot be read."""
+        """Index the input; returns its digest and, if it cannot be read, the reason."""
         index.execute("DELETE FROM inputs")
         with JobInput() as job_input:
             try:
@@ -222,7 +222,7 @@ class Results:
             return job_input.digest, ""
 
     def _read_output(self, index: sqlite3.Connection, row: JobRow, notes: list[str]) -> bool:
-        """Read the output files that are new or have changed; whether there were any."""
+        """Index the output files that are new or have changed; returns whether there were any."""
         try:
             found = self._files(row)
         except (StorageError, InvalidUri) as error:
@@ -266,7 +266,7 @@ def _note(index: sqlite3.Connection, name: str) -> str:
 def _result(
     row: JobRow, number: int, file: str | None, length: int | None, given: str | None, shown: str | None
 ) -> dict[str, Any]:
-    """One row of a page."""
+    """The JSON of one result on a page."""
     result = {"number": number, **json.loads(given or "{}"), **json.loads(shown or "{}")}
     problem = result.pop("problem", None)
     if file is None:
@@ -285,7 +285,7 @@ def _why_not(row: JobRow) -> str:
 
 @dataclass
 class _Summary:
-    """What is found in a line while it passes by in pieces."""
+    """The summary of a line, collected while the line is read in chunks."""
 
     labels: Counter[str] = field(default_factory=Counter)
     confidence: float | None = None
@@ -293,7 +293,7 @@ class _Summary:
     _rest: bytes = b""
 
     def add(self, piece: bytes, *, last: bool) -> None:
-        """Look at the next piece. A member may be cut by the end of one."""
+        """Read the next chunk. A member may be split between two chunks."""
         text = self._rest + piece
         done = 0
         for found in _MEMBER.finditer(text):
@@ -319,7 +319,7 @@ class _Summary:
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[tuple[str, int, int, bytes, str]]:
-    """Each line that is not blank: where it lies, which instance it is of, and what is shown of it."""
+    """Yield for each line that is not blank: location, key of its instance, and summary."""
     start = number = 0
     while piece := file.readline(_PIECE_BYTES):
         number += 1
@@ -338,7 +338,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[str, int, int, bytes, st
 
 
 def _describe(first: bytes, whole: bool, summary: _Summary, where: str) -> tuple[bytes, dict[str, Any]]:
-    """The key of a line and what is shown of it. `first` is its beginning, or all of it if it is `whole`."""
+    """The key of a line and its summary. `first` is the line's beginning, or all of it if `whole`."""
     text = first.decode(errors="replace")
     try:
         line = json.loads(text) if whole else {}
@@ -359,7 +359,7 @@ def _describe_error(line: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     error = line.pop("error")
     instance: Any = line
     if list(line) == ["instance"] and isinstance(line["instance"], str):
-        instance = line["instance"]  # what was no JSON object
+        instance = line["instance"]  # not a JSON object
     shown = {name: error[name] for name in ("code", "message") if name in error}
     return _key_of(instance), {**_shown(instance), "error": shown}
 
@@ -369,7 +369,7 @@ def _instance(raw: str) -> dict[str, Any]:
 
 
 def _shown(instance: Any) -> dict[str, Any]:
-    """The members of an instance that a row shows."""
+    """The members of an instance that a page shows."""
     if not isinstance(instance, dict):
         return {"video": "", "input": str(instance)[:200]}
     members = {name.replace("_", "").lower(): value for name, value in instance.items()}
@@ -378,7 +378,7 @@ def _shown(instance: Any) -> dict[str, Any]:
 
 
 def _read(text: str) -> Any:
-    """The JSON value of a text, or the text itself."""
+    """The JSON value of a text, or the text itself if it is no JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -390,6 +390,6 @@ def _key(raw: str) -> bytes:
 
 
 def _key_of(instance: Any) -> bytes:
-    """What tells an instance from others, however it is spaced."""
+    """A key for an instance that does not depend on its whitespace or the order of its members."""
     written = json.dumps(instance, sort_keys=True)
     return hashlib.blake2b(written.encode(errors="backslashreplace"), digest_size=16).digest()

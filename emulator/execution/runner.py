@@ -1,14 +1,15 @@
 """Runs one job: reads its input, has its videos predicted, writes its files, finishes its row.
 
-What is recorded in the database is done, whatever happens to the server: a runner that takes a job over
-skips it. A lease is a fence: others never see what a runner does after it has lost its job. Each change of a
-row names the owner, and each file is
+Results recorded in the database are final, also across server crashes: a runner that takes a job over skips
+them. The lease is a fence: other programs never see anything that a runner does after it has lost its job.
+Each change of a row names the owner, and each file is
 
-1. staged, where nobody looks and under a name that nobody else uses,
-2. recorded, if the job is still the runner's own, with the number that follows from the rows,
-3. published, that is, renamed as the row says: the result is the same whoever does it, and it works once.
+1. staged under a unique name that no listing shows,
+2. recorded, if the runner still owns the job, with the number that follows from the rows,
+3. published, that is, renamed as the row says. The result is the same whichever server does it, and it
+   happens once.
 
-A runner records how its job ends before it acts on that, so that the next owner ends the job in the same way.
+A runner records how its job ends before it acts on it, so the next owner ends the job in the same way.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ log = logging.getLogger(__name__)
 # Vertex: never more than 20 entries (batch_prediction_job.proto, partial_failures).
 _MAX_PARTIAL_FAILURES = 20
 _PUBLISH_INTERVAL_S = 0.2
-# How often a held job looks whether another server has released it; this one wakes it.
+# Interval at which a held job checks whether another server has released it. This server wakes it directly.
 _LOOK_INTERVAL_S = 2.0
-# With one poison instance in n a worker dies about log2(n) times until it is found.
+# With one poison instance among n, about log2(n) workers die until it is isolated.
 _MAX_DEATHS_PER_VIDEO = 40
 
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """How jobs are run, the same for all."""
+    """Settings that all jobs share."""
 
     provider: str = "auto"
     threads: int = 0
@@ -71,7 +72,7 @@ class RunnerSettings:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """How a job ends: its state, and the error's code and message if it has one."""
+    """How a job ends: its state, and the error's code and message if there is one."""
 
     state: JobState
     code: int = 0
@@ -80,14 +81,17 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Ending:
-    """How a job is to end: a v1 BatchPredictionJob with the final state, error, failures and counts, and the
-    name under which the errors file is staged."""
+    """The decided end of a job.
+
+    `message` is a v1 BatchPredictionJob with the final state, error, failures and counts. `errors` is the
+    staged name of the errors file, or None.
+    """
 
     message: Any
     errors: str | None
 
 
-# CANCELLING leads only to what the real service has.
+# CANCELLING leads only to states that the real service has.
 _IF_CANCELLED_MEANWHILE = {
     JobState.PARTIALLY_SUCCEEDED: [_Outcome(JobState.SUCCEEDED)],
     JobState.EXPIRED: [_Outcome(JobState.CANCELLED, errors.Cancelled.code, "CANCELED")],
@@ -95,7 +99,7 @@ _IF_CANCELLED_MEANWHILE = {
 
 
 class Stop(Enum):
-    """Why a runner is told to stop: its job was cancelled, or is no longer its own."""
+    """Why a runner is told to stop: its job was cancelled, or the runner has lost it."""
 
     CANCEL = "cancel"
     LET_GO = "let go"
@@ -106,11 +110,11 @@ class _Stopped(Exception):
 
 
 class _Expired(Exception):
-    """The job's pace lets it expire."""
+    """The job's pace ends it in EXPIRED."""
 
 
 class _JobFailed(Exception):
-    """The job as a whole cannot go on: a google.rpc code and a message that names cause and remedy."""
+    """The job as a whole has failed: a google.rpc code and a message that names cause and remedy."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -119,7 +123,7 @@ class _JobFailed(Exception):
 
 @dataclass(frozen=True)
 class _Task:
-    """Instances of one video that are predicted together."""
+    """Instances of one video that are predicted in one shard."""
 
     video: int
     instances: Sequence[int]
@@ -127,32 +131,35 @@ class _Task:
 
 
 class _Frames:
-    """How many frames of a job's videos are sampled, and how many are left as far as that can be told."""
+    """The number of sampled frames of a job's videos, and an estimate of those left."""
 
     def __init__(self) -> None:
         self.done = 0
-        self._known: list[int] = []  # of the shares that are finished
+        self._known: list[int] = []  # of finished tasks
         self._running: dict[tuple[int, int], tuple[int, int | None]] = {}
 
     def advance(self, task: _Task, done: int, total: int | None) -> None:
-        """Hear how far a worker is with a task."""
+        """Update the progress of a running task."""
         self.done += done - self._running.get(_key(task), (0, None))[0]
         self._running[_key(task)] = done, total
 
     def finish(self, task: _Task, done: int) -> None:
-        """Hear that a task is done."""
+        """Mark a task as finished."""
         self.advance(task, done, done)
         self._known.append(done)
         del self._running[_key(task)]
 
     def abandon(self, task: _Task) -> None:
-        """Hear that a task has to be done again."""
+        """Forget the progress of a task that runs again."""
         done, _ = self._running.pop(_key(task), (0, None))
         self.done -= done
 
     def left(self, tasks: int) -> int:
-        """How many frames are left in so many tasks that are not finished: those that wait are taken to be as
-        long as the others. UNKNOWN_TOTAL as long as nothing is known of any."""
+        """Estimate the frames left in this many unfinished tasks.
+
+        A waiting task is assumed to be as long as the mean of the known ones. Returns UNKNOWN_TOTAL while no
+        length is known.
+        """
         totals = [total for _, total in self._running.values() if total is not None]
         known = [*self._known, *totals]
         if tasks and not known:
@@ -169,7 +176,7 @@ def _key(task: _Task) -> tuple[int, int]:
 
 @dataclass
 class _Video:
-    """A video under way: what is known of its instances."""
+    """A video in progress and the state of its instances."""
 
     waiting: set[int]
     tasks: int = 1
@@ -181,7 +188,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class _Request:
-    """What the job's document asks for."""
+    """The parsed parts of the job's document."""
 
     uris: tuple[GcsUri, ...]
     prefix: GcsUri
@@ -190,9 +197,10 @@ class _Request:
 
 
 class Runner:
-    """Runs one job that was claimed for it. `run` blocks until the job is finished or taken away.
+    """Runs one claimed job. `run` blocks until the job is finished or lost.
 
-    `parked` says that the job's pace holds it, so that it uses nothing; `on_park` is called when that begins.
+    `parked` is true while the job's pace holds it; a parked job uses no resources. `on_park` is called each
+    time that begins.
     """
 
     def __init__(
@@ -246,14 +254,16 @@ class Runner:
         self._published_at = 0.0
 
     def stop(self, why: Stop) -> None:
-        """Ask the runner to stop, from another thread. The first reason counts, but a cancelled job that is
-        held can still be let go."""
+        """Ask the runner to stop, from another thread.
+
+        The first reason wins, but a cancelled job that is held can still be let go.
+        """
         self._let_go = self._let_go or why is Stop.LET_GO
         self._stop = self._stop or why
         self.wake()
 
     def wake(self) -> None:
-        """Have the runner look whether its job is still held, from another thread."""
+        """Make the runner check whether its job is still held, from another thread."""
         self._events.put(None)
 
     def run(self) -> None:
@@ -279,9 +289,9 @@ class Runner:
             self._input.close()
 
     def _outcome(self) -> _Outcome | None:
-        """Do the work and say how it ended; None when the job is no longer this runner's.
+        """Do the work; returns how it ended, or None if the runner has lost the job.
 
-        A database that cannot answer is no end of the job: what it raises goes on to the caller.
+        A database outage does not end the job: the exception is passed on.
         """
         try:
             self._run()
@@ -319,7 +329,7 @@ class Runner:
         self._count_recorded()
         self._open_output(store, request.prefix)
         self._publish()
-        self._note("input", self._input.summary)  # who waits for the counts hears of it by this
+        self._note("input", self._input.summary)  # wakes clients that wait for the counts
         self._keep_pace()
         for fault in self._fire("fail-job"):
             message = fault.message or "The job fails because a fault was asked for."
@@ -327,21 +337,21 @@ class Runner:
         self._predict()
 
     def _keep_pace(self) -> None:
-        """Go through the stages of the job's pace, waiting as long as it is held in one."""
+        """Go through the stages of the job's pace, and wait while the job is held."""
         if self._hold(lambda: self._stop is not None):
             self._check_stop()
         if self._end() is JobState.EXPIRED:
             raise _Expired
 
     def _is_released(self) -> bool:
-        """Wait until the pace lets a cancelled job go on; False when it is let go of first."""
+        """Wait until the pace releases a cancelled job; False if the runner is told to let it go first."""
         try:
             return not self._hold(lambda: self._let_go)
         except _Stopped:
             return False
 
     def _hold(self, given_up: Callable[[], bool]) -> bool:
-        """Wait until no hold keeps the job; True when `given_up` came first."""
+        """Wait while the job is held; True if `given_up` became true first."""
         try:
             while not given_up():
                 row = self._database.get_job(self.job.id)
@@ -351,7 +361,7 @@ class Runner:
                 if row is None or row.owner != self.owner:
                     self._must_own(False)
                 elif row.state is JobState.CANCELLING and self._stop is None:
-                    self._park(row)  # until the dispatcher passes it on
+                    self._park(row)  # until the dispatcher calls `stop`
                 elif not row.held(self._database.now()):
                     return False
                 else:
@@ -370,12 +380,12 @@ class Runner:
             self._events.get(timeout=min(max(left_s, 0.001), _LOOK_INTERVAL_S))
 
     def _end(self) -> JobState | None:
-        """How the job's pace wants it to end, as it is now: it may have been given another one."""
+        """The final state that the job's pace sets, or None; read anew, because the pace may change."""
         row = self._database.get_job(self.job.id)
         return parse_pace(row.pace).end if row is not None else None
 
     def _fire(self, *kinds: str, instance: int | None = None) -> list[JobFault]:
-        """The job's faults of these kinds (and on that instance, from 0), counted as happening now."""
+        """The job's faults of these kinds (and of that 0-based instance); each is counted as fired."""
         found = [
             fault
             for fault in self._faults
@@ -414,7 +424,8 @@ class Runner:
                 store, prefix, self.job.model_display_name, self.job.create_time_us, str(self.job.id)
             )
         self._model_digest = self._model_digest or self._digests.get(self._model.folder)
-        # Named before it is tried: a job that fails at output says where (recorded batch traffic).
+        # Recorded before it is tried: a job that fails on output still names its directory (recorded batch
+        # traffic).
         self._must_own(
             self._database.start_output(
                 self.job.id,
@@ -427,17 +438,17 @@ class Runner:
         store.check_writable(self._output.prefix)
 
     def _restore(self) -> None:
-        """Take over what earlier runners of this job recorded."""
+        """Load the progress that earlier runners of this job recorded."""
         if self.job.output_directory:
             prefix = GcsUri.parse_prefix(self.job.output_directory)
             self._output = OutputDirectory(self._store, prefix, str(self.job.id))
             self._ledger = Ledger(self._database.shards(self.job.id))
 
     def _find_files(self) -> None:
-        """Publish what earlier runners recorded and could not publish; what is gone has to be done again."""
+        """Publish files that earlier runners recorded but did not publish; schedule lost ones again."""
         if self._output is None or not any(self._ledger):
             return
-        # In this order: one that is stopped between the two may yet publish.
+        # In this order: another runner, stopped between its two calls, may publish in between.
         staged, published = self._output.staged(), self._output.files()
         recorded: list[ShardRow] = []
         lost: list[ShardRow] = []
@@ -451,7 +462,7 @@ class Runner:
         self._publish_files(shard for shard in self._ledger.files() if shard.staged in staged)
 
     def _look_back(self, request: _Request) -> None:
-        """Learn what a runner whose server died has done of a job that is to end as cancelled."""
+        """Read what a dead server's runner has done of a job that is to end as CANCELLED."""
         store = self._store.interruptible(self._check_let_go)
         try:
             self._input.read(store, request.uris, strict=self._settings.strict, check=self._check_let_go)
@@ -460,7 +471,7 @@ class Runner:
             log.warning("%s: what it had done by then cannot be told: %s", self.job.name, error)
 
     def _check_input(self) -> None:
-        """Raise _JobFailed when the input is not the one that the job began with."""
+        """Raise _JobFailed if the input differs from the one that the job began with."""
         counts = (self.job.successful, self.job.failed, self.job.incomplete)
         counted = self.job.incomplete != UNKNOWN_TOTAL
         if counted and any(self._ledger) and sum(counts) != len(self._input):
@@ -469,7 +480,7 @@ class Runner:
             change = "its lines are others now, or in another order"
         else:
             return
-        self._input.complete = False  # it tells nothing of this job
+        self._input.complete = False  # its counts are not this job's
         raise _JobFailed(
             errors.FailedPrecondition.code,
             f"The input has changed since the job began: {change}, so what was predicted does not fit it."
@@ -517,7 +528,7 @@ class Runner:
         return True
 
     def _next_event(self) -> tuple[_Task | None, Event] | None:
-        """The next event, or None when the wait was cut short to publish the counts or to stop."""
+        """The next event, or None if the wait ended early (to publish counts)."""
         try:
             event = self._events.get(timeout=_PUBLISH_INTERVAL_S)
         except queue.Empty:
@@ -547,7 +558,7 @@ class Runner:
         )
 
     def _handle(self, task: _Task | None, event: Event) -> list[_Task]:
-        """Note what happened; returns the work to be done again."""
+        """Process an event; returns the tasks to run again."""
         if isinstance(event, Refused):
             raise _JobFailed(event.code, event.message)
         if task is None:
@@ -591,8 +602,10 @@ class Runner:
         return event
 
     def _after_death(self, task: _Task, video: _Video, cause: str) -> list[_Task]:
-        """What to do about a task whose worker died: again as it is, then in halves, until the instance
-        that kills its worker stands alone."""
+        """The tasks that replace one whose worker died.
+
+        First the same task again, then its halves, until the instance that kills its worker is alone.
+        """
         video.deaths += 1
         waiting = [instance for instance in task.instances if instance in video.waiting]
         log.warning("%s: a worker %s; %d instances are left.", self.job.name, cause, len(waiting))
@@ -627,7 +640,7 @@ class Runner:
             self._note("batches", batches)
 
     def _note_decoding(self, content: str, decoding: Decoding | None) -> None:
-        """Tell the decoder of the job's first video, of each that another one decoded, and all warnings."""
+        """Record the decoder of the job's first video, each video with another decoder, and all warnings."""
         if decoding is None:
             return
         if not self._decoder:
@@ -641,7 +654,7 @@ class Runner:
         self._of += decoding.of
 
     def _note_cache(self) -> None:
-        """Tell how much of the job's videos was known, if anything was."""
+        """Record how many grid points came from the prediction cache, if any did."""
         if self._kept:
             self._note("cache", f"{self._kept:,} of {self._of:,} grid points from the cache")
 
@@ -651,7 +664,11 @@ class Runner:
         return self._videos[index]
 
     def _complete(self, index: int) -> bool:
-        """Record a video that has nothing outstanding, and publish what is ready; False when it has."""
+        """Record a video if nothing of it is outstanding, and publish the files that are ready.
+
+        Returns:
+            False if tasks of the video are outstanding.
+        """
         video = self._videos.get(index)
         if video is None or video.tasks:
             return False
@@ -680,11 +697,12 @@ class Runner:
 
     def _discard(self, staged: str | None) -> None:
         if staged is not None and self._output is not None:
-            # A runner that has lost its job is stopped, which must not keep it from this.
+            # `self._output` may be bound to a check that raises once the runner is stopped; removal must work
+            # anyway.
             replace(self._output, store=self._store).discard(staged)
 
     def _publish_files(self, shards: Iterable[ShardRow]) -> None:
-        """Publish the files of recorded shards, as far as they have a number."""
+        """Publish the files of those recorded shards that have a number."""
         assert self._output is not None
         for shard in shards:
             if shard.staged is not None and shard.file_number is not None:
@@ -703,7 +721,7 @@ class Runner:
             raise _JobFailed(fault.code or errors.PermissionDenied.code, fault.message or message)
 
     def _conclusion(self) -> _Outcome:
-        """How a job ended whose instances have all been tried."""
+        """How a job ends after all its instances have been tried."""
         assert self._output is not None
         if self._counts["successful"]:
             partially = self._end() is JobState.PARTIALLY_SUCCEEDED
@@ -724,14 +742,14 @@ class Runner:
         )
 
     def _decided(self) -> _Ending | None:
-        """How an earlier runner decided that the job ends."""
+        """The end that an earlier runner decided, or None."""
         if self.job.ending is None:
             return None
         document = contract.load().v1.BatchPredictionJob.FromString(self.job.ending)
         return _Ending(document, self.job.staged_errors)
 
     def _decide(self, outcome: _Outcome) -> _Ending | None:
-        """Decide in the job's row how it ends; None when it is no longer this runner's."""
+        """Record in the job's row how it ends; None if the runner has lost the job."""
         problems = self._problems()
         staged = None
         try:
@@ -741,7 +759,7 @@ class Runner:
             if outcome.code == 0:
                 outcome = _Outcome(JobState.FAILED, *_job_status(error))
         ending = _Ending(self._ending_message(outcome, problems), staged)
-        # Where all is done and published there is nothing to decide: the row is finished in one go.
+        # If everything is done and published, no decision is needed: finishing the row is one update.
         if (staged is None and self._is_all_done()) or self._put_on_record(ending):
             return ending
         self._discard(staged)
@@ -755,14 +773,14 @@ class Runner:
         if self._output is None or not problems or not self._input.complete:
             return None
         raw = self._input.raw
-        # A cancelled job has an errors file, too: nothing interrupts that.
+        # Not interruptible: a cancelled job has an errors file, too.
         return replace(self._output, store=self._store).stage(
             f"{error_line(raw(problem.instance), problem.code, problem.message)}\n".encode()
             for problem in problems
         )
 
     def _ending_message(self, outcome: _Outcome, problems: Sequence[Problem]) -> Any:
-        """The job as it ends, as far as that differs from its request."""
+        """The final fields of the job, where they differ from the request."""
         message = contract.load().v1.BatchPredictionJob(state=int(outcome.state))
         if outcome.code:
             message.error.MergeFrom(_status(outcome.code, outcome.message))
@@ -780,7 +798,7 @@ class Runner:
         )
 
     def _carry_out(self, ending: _Ending) -> None:
-        """Publish the last files, tidy up, and finish the row."""
+        """Publish the remaining files, remove leftovers, and finish the row."""
         if self._output is not None:
             self._output = replace(self._output, store=self._store)
             try:
@@ -804,13 +822,13 @@ class Runner:
             known.add(ERRORS_FILE)
             self._output.publish(ending.errors, ERRORS_FILE)
         self._output.remove_others(known, self._renew)
-        # A job's first runner leaves nothing behind while it lives.
+        # The first runner of a job leaves no leftovers while it lives.
         if self.job.attempts > 1:
             for staged in self._output.staged():
                 self._output.discard(staged)
 
     def _without_output(self, ending: _Ending, error: Exception) -> _Ending:
-        """How a job ends whose files cannot be published."""
+        """How the job ends if its files cannot be published."""
         if ending.message.state in (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED):
             message = type(ending.message)()
             message.CopyFrom(ending.message)
@@ -843,7 +861,7 @@ class Runner:
             log.warning("%s is no longer this server's; it is left alone.", self.job.name)
 
     def _problems(self) -> list[Problem]:
-        """Every failed instance that is recorded, in the order of the input."""
+        """All failed instances that are recorded, in input order."""
         found = list(self._input.problems)
         for shard in self._ledger:
             found.extend(Problem(*entry) for entry in json.loads(shard.errors))
@@ -894,14 +912,14 @@ class Runner:
             self._renew()
 
     def _renew(self) -> None:
-        """Renew the lease now; the job is another's when that cannot be done."""
+        """Renew the lease now; if that fails, the runner has lost the job."""
         asked_s = steady_s()
         self._must_own(self.owner in self._database.heartbeat([self.owner], self.lease.length_us))
         self.lease.renew(asked_s)
 
 
 def _job_status(error: Exception) -> tuple[int, str]:
-    """The Status of a job that an exception ended."""
+    """The google.rpc code and message for an exception that ended a job."""
     if isinstance(error, InputError | _JobFailed):
         return error.code, str(error)
     if isinstance(error, errors.ApiError):

@@ -1,7 +1,7 @@
-"""One video's share of a job: what a worker is sent, what it sends back, and how it does the work.
+"""A shard: what a worker gets for one video of a job, what it returns, and how it predicts.
 
-Everything here is picklable and knows no database, so that threads, processes and other machines are
-interchangeable. numpy, OpenCV and onnxruntime are imported in `run` only: the server imports this module.
+Everything here is picklable and needs no database, so threads, processes and other machines are
+interchangeable. Only `run` imports numpy, OpenCV and onnxruntime, because the server imports this module.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _KEPT_PREDICTORS = 4
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model folder, how to run what is in it, how to decode videos for it, and where results are kept.
+    """How to use a model: its folder, execution provider, decoder settings and prediction cache.
 
-    `changes` are other values of its model.toml, as `section.key` and value.
+    `changes` override values of its model.toml: pairs of `section.key` and value.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class ModelUse:
 
 @dataclass(frozen=True)
 class ShardItem:
-    """One instance: its position in the job's input, its line as compact JSON, and its segment."""
+    """One instance: its position in the job's input, its line as compact JSON, and its segment (µs)."""
 
     instance: int
     raw: str
@@ -66,9 +66,14 @@ class ShardItem:
 
 @dataclass(frozen=True)
 class Shard:
-    """Instances of one video, predicted in one sweep. `attempt` counts from 1; `faults` are those that the
-    worker makes happen; `batch_size` is what the job asks for, 0 if it does not; `model_digest` is the one
-    that the job began with, "" where any model will do."""
+    """Instances of one video that are predicted in one pass.
+
+    Attributes:
+        attempt: 1-based.
+        faults: injected faults that the worker carries out.
+        batch_size: what the job asks for; 0 if it does not.
+        model_digest: digest of the model that the job began with; "" allows any.
+    """
 
     job: str
     model: ModelUse
@@ -84,7 +89,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Predicted:
-    """An instance that succeeded, as its line of the predictions file (UTF-8, with the line break)."""
+    """A successful instance: its line of the predictions file (UTF-8, with the line break)."""
 
     instance: int
     line: bytes
@@ -92,7 +97,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Failed:
-    """An instance that failed: a google.rpc code and a message that names cause and remedy."""
+    """A failed instance: a google.rpc code and a message that names cause and remedy."""
 
     instance: int
     code: int
@@ -106,11 +111,11 @@ Model = Predictor | CannedModel
 
 
 class _Cancelled(Exception):
-    """The shard was cancelled while no video was looked at."""
+    """The shard was cancelled outside the prediction loop (during a download or while writing)."""
 
 
 class Predictors:
-    """The models that are loaded, least recently used first; at most a handful are kept."""
+    """An LRU cache of loaded models; it keeps a handful."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[ModelUse, object], Model] = OrderedDict()
@@ -118,10 +123,13 @@ class Predictors:
         self._caches: dict[CachePlace, PredictionCache] = {}
 
     def get(self, model: ModelUse, digest: str = "") -> Model:
-        """The predictor of that model as its files are now. Raises ModelUnusable, also where the model is
-        another than that of the digest."""
+        """The predictor of that model, loaded again if its files have changed.
+
+        Raises:
+            ModelUnusable: the model cannot be run, or its digest differs from `digest`.
+        """
         predictor = self._load(model)
-        # After it was loaded: the files were those before that as well, or a stamp tells the next time.
+        # Checked after loading: the same files were there before, or the stamp differs next time.
         if digest and self._digests.get(model.folder) != digest:
             raise ModelUnusable(model_changed(model.folder))
         return predictor
@@ -141,24 +149,27 @@ class Predictors:
                     video=model.video,
                     cache=self._cache(model.cache),
                 )
-            self._digests.get(model.folder)  # now, and not when the first job waits for it
+            self._digests.get(model.folder)  # computed now, so that the first job does not wait for it
         self._open[key] = predictor
         while len(self._open) > _KEPT_PREDICTORS:
             self._open.popitem(last=False)
         return predictor
 
     def _cache(self, place: CachePlace | None) -> PredictionCache | None:
-        """The one of that place, which knows the digests of videos that it has seen."""
+        """The prediction cache of that place; it remembers the digests of videos."""
         if place is None:
             return None
         return self._caches.setdefault(place, PredictionCache(place))
 
 
 def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]:
-    """Predict a shard and yield each instance's outcome as soon as it is known.
+    """Predict a shard; yields each instance's outcome as soon as it is known.
 
-    Whatever is wrong with the video becomes the outcome of each instance not answered yet. Ends early
-    once `progress.cancelled()`. Raises ModelUnusable and StorageUnavailable, which concern the whole job.
+    A defect of the video becomes the outcome of each instance that has none yet. Ends early once
+    `progress.cancelled()`.
+
+    Raises:
+        ModelUnusable, StorageUnavailable: the whole job is affected.
     """
     if isinstance(predictor, CannedModel):
         with contextlib.suppress(_Cancelled):
@@ -186,7 +197,7 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
 
 
 def model_changed(folder: Path) -> str:
-    """Why a job does not go on with the model in `folder`."""
+    """The error message of a job whose model in `folder` has changed."""
     return (
         f"The model has changed since the job began: the files in {folder} are others now, and predictions of"
         " two models do not belong in one output. Create the job again."
@@ -194,7 +205,7 @@ def model_changed(folder: Path) -> str:
 
 
 def batches_of(shard: Shard, model: Model) -> str:
-    """What became of the batches that the job asks for, in words; "" if it does not."""
+    """How the batch size that the job asks for is applied, in words; "" if it asks for none."""
     if shard.batch_size <= 0:
         return ""
     if isinstance(model, CannedModel):
@@ -204,7 +215,7 @@ def batches_of(shard: Shard, model: Model) -> str:
 
 
 def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterator[Outcome]:
-    """Answer as the model's file says; the video is only looked at when a line asks for its hash."""
+    """Answer from the model's file of canned predictions. The video is read only if a line names its hash."""
     known: list[str | None] = []
 
     def digest() -> str | None:
@@ -233,7 +244,7 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
 
 
 def storage_code(error: StorageError) -> int:
-    """The google.rpc code of what went wrong with an object."""
+    """The google.rpc code for a storage error."""
     if isinstance(error, ObjectNotFound):
         return errors.NotFound.code
     if isinstance(error, AccessDenied):
@@ -250,7 +261,7 @@ def _file_of(shard: Shard, progress: Progress) -> contextlib.AbstractContextMana
 
 
 def _check(progress: Progress) -> None:
-    """Give a sign of life while no video is looked at: it is downloaded, or its predictions are written."""
+    """Send a sign of life, and raise if cancelled: during a download or while predictions are written."""
     progress.alive()
     if progress.cancelled():
         raise _Cancelled
@@ -264,7 +275,7 @@ def _outcome(item: ShardItem, result: object, check: Callable[[], None]) -> Outc
 
 
 def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
-    """The Status of what went wrong with a video."""
+    """The google.rpc code and message for an error of the video."""
     from emulator.inference.container import VideoUnreadable
 
     if isinstance(error, VideoUnreadable):
@@ -279,5 +290,5 @@ def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
 
 
 def _stamp(folder: Path) -> object:
-    """Changes when a file of the model does, so that an edited model is loaded again."""
+    """A value that changes when a file of the model does, so that an edited model is loaded again."""
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in model_files(folder))

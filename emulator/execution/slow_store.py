@@ -1,4 +1,4 @@
-"""A store that takes its time: what the fault `slow-storage` puts in front of a job's own."""
+"""A store with delays: the fault `slow-storage` puts it in front of a job's store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import BinaryIO
 from emulator.storage import GcsUri, ObjectStore
 from emulator.storage.object_store import ObjectInfo, Staged
 
-#: How often one that waits looks whether it should go on.
+#: Interval at which a wait checks whether it should go on, in seconds.
 _LOOK_S = 0.1
 
 
 def _never() -> None:
-    """Interrupt nothing."""
+    """The default check: never interrupts."""
 
 
 @dataclass(frozen=True)
 class SlowStore(ObjectStore):
-    """Waits before each read or write of `store`."""
+    """Delays each read and write of `store`."""
 
     store: ObjectStore
     delay_s: float

@@ -1,4 +1,4 @@
-"""Single pictures of a video, as the models see it: what a worker process does for the looker."""
+"""Still pictures of a video as the models see it; the looker's process runs this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Look:
-    """Asks for the pictures of a stretch of a video, no wider than `width` pixels, and what the video is."""
+    """Asks for the pictures between two times (µs), at most `width` pixels wide, and for video facts."""
 
     video: GcsUri
     store: ObjectStore
@@ -33,7 +33,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Still:
-    """A picture as JPEG, and when it begins to be shown, in microseconds."""
+    """A picture as JPEG, and the time from which it is shown, in microseconds."""
 
     time_us: int
     jpeg: bytes
@@ -41,7 +41,7 @@ class Still:
 
 @dataclass(frozen=True)
 class Seen:
-    """The last answer to a Look: size as shown, codec, length (None if unknown), rotation in degrees."""
+    """The last answer to a Look: display size, codec, length (None if unknown), rotation in degrees, fps."""
 
     width: int
     height: int
@@ -60,7 +60,7 @@ class Unseen:
 
 
 def look_at(look: Look) -> Iterator[Still | Seen | Unseen]:
-    """The answers to a Look, one after the other."""
+    """Yield the answers to a Look."""
     from emulator.inference.container import VideoUnreadable
 
     try:

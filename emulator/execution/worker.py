@@ -1,7 +1,7 @@
 """The worker process: `python -m emulator.execution.worker FD LOG_LEVEL LOG_FORMAT`, started by `workers.py`.
 
-It runs one shard at a time on its main thread while another thread listens for messages. With a fourth
-argument, `look`, it takes pictures of videos for `looker.py` instead, and loads nothing that models need.
+It runs one shard at a time on its main thread; another thread receives messages. With the fourth argument
+`look` it decodes pictures for `looker.py` instead, and imports no inference packages but the decoder.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ _ALIVE_INTERVAL_S = 0.5
 
 
 class _Unfit(Exception):
-    """What models need is not installed."""
+    """The packages that models need are not installed."""
 
 
 class _Progress:
-    """Watches one shard: tells the server how far it is, and asks whether it was cancelled."""
+    """The progress of one shard: reports it to the server, and checks for cancellation."""
 
     def __init__(self, worker: Worker, work: Work) -> None:
         self._worker = worker
         self._ticket = work.ticket
         self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
-        #: Frames that are sampled, and of how many.
+        #: Sampled frames, and the number to sample (None if unknown).
         self.frames: tuple[int, int | None] = (0, None)
-        # Guarded, as the decoding thread says so too.
+        # Guarded, because the decoding thread calls `alive` too.
         self._said_at = 0.0
         self._lock = threading.Lock()
         self.decoding: Decoding | None = None
@@ -95,7 +95,7 @@ class _Progress:
 
 
 class Worker:
-    """The process's state: its channel, the shard to do, and the models it has loaded."""
+    """The process's state: its channel, the current shard, and the loaded models."""
 
     def __init__(self, connection: Connection) -> None:
         self.cancelled_ticket = 0
@@ -112,7 +112,7 @@ class Worker:
         try:
             _import_everything()
         except ImportError as error:
-            # Canned predictions need none of it.
+            # Canned predictions need no inference packages.
             self._complaint = f"The worker cannot run models: {type(error).__name__}: {error}"
             log.warning(self._complaint)
         self.say(Ready())
@@ -120,7 +120,7 @@ class Worker:
             self._work(self._next())
 
     def say(self, message: FromWorker) -> None:
-        """Send a message, from any thread; a server that is gone ends the process."""
+        """Send a message, from any thread; if the server is gone, the process exits."""
         try:
             with self._sending:
                 self._connection.send(message)
@@ -185,7 +185,7 @@ class Worker:
         return self._predictors.get(model, digest)
 
     def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
-        """Die or fall silent if the job is told to just before it hands in this instance."""
+        """Crash or hang just before this instance's outcome, if an injected fault says so."""
         for fault in shard.faults:
             if outcome.instance != fault.instance - 1 or shard.attempt > fault.attempts:
                 continue
@@ -202,7 +202,7 @@ def main() -> None:
     """Run the worker on the inherited socket."""
     descriptor, level, form = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     faulthandler.enable()
-    # Ctrl-C, and a service manager's SIGTERM, reach all processes; the server decides when a worker ends.
+    # Ctrl-C, and a service manager's SIGTERM, reach all processes. The server decides when a worker ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     logs.set_up(
@@ -217,7 +217,7 @@ def main() -> None:
 
 
 def _take_pictures(connection: Connection) -> None:
-    """Answer looks until the server closes the channel."""
+    """Answer Look requests until the server closes the channel."""
     import emulator.inference.video
 
     emulator.inference.video.quiet_decoder()
@@ -229,7 +229,7 @@ def _take_pictures(connection: Connection) -> None:
 
 def _import_everything() -> None:
     if missing_packages():
-        return  # canned models need none of it, and each job of another says what is missing
+        return  # canned models work; a job of another model names what is missing
     import cv2
 
     import emulator.inference.action_recognition
@@ -237,7 +237,7 @@ def _import_everything() -> None:
     import emulator.inference.object_tracking
     import emulator.inference.video
 
-    # Pictures are small and many threads work on them at a time already.
+    # Pictures are small, and many threads already process them in parallel.
     cv2.setNumThreads(1)
     emulator.inference.video.quiet_decoder()
 

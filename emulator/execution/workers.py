@@ -1,7 +1,7 @@
-"""The pool of worker processes: starts and restarts them, shares them fairly among jobs, ends hung ones.
+"""The pool of worker processes: starts and restarts them, shares them fairly among jobs, kills hung ones.
 
-Per worker one thread reads what it says; one more thread watches the clock. A job's work comes in a
-`Lane`; what happens to it is delivered to the lane as events.
+One thread per worker reads its messages; one more thread checks timeouts. A `Lane` is one job's queue of
+tasks; the pool delivers what happens to a task as events to its lane.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long a worker may take to give up a cancelled shard before it is killed.
+# Timeout for a worker to stop a cancelled shard, before it is killed.
 _CANCEL_GRACE_S = 0.5
 _WORKER_MODULE = "emulator.execution.worker"
 _STOP_GRACE_S = 2.0
@@ -56,7 +56,7 @@ _STARTS_BEFORE_GIVING_UP = 3
 
 @dataclass(frozen=True)
 class Died:
-    """The worker died or was killed in the middle of a task; `cause` says how."""
+    """The worker died or was killed during a task; `cause` says how."""
 
     cause: str
 
@@ -65,10 +65,10 @@ Event = Predicted | Failed | Fired | Alive | Finished | Refused | Died
 
 
 class Lane(Generic[T]):
-    """One job's way into the pool. `T` is whatever the job calls a piece of work.
+    """One job's queue in the pool. `T` is the job's own type for a task.
 
-    `build` makes the shard of a task when a worker is free for it, so that waiting tasks are small;
-    `deliver` hears what happens to a task. Both are called from the pool's threads.
+    `build` makes the shard of a task when a worker is free for it, so waiting tasks stay small. `deliver`
+    gets the events of a task. The pool's threads call both.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Lane(Generic[T]):
         self.served_at = 0
 
     def add(self, tasks: Sequence[T]) -> None:
-        """Queue tasks behind those that wait."""
+        """Append tasks to the queue."""
         self._pool.add(self, tasks)
 
     def close(self) -> None:
-        """Drop what waits and cancel what runs; nothing is delivered any more."""
+        """Drop waiting tasks and cancel running ones; no more events are delivered."""
         self._pool.close_lane(self)
 
 
 @dataclass
 class _Slot:
-    """A place in the pool and the process that fills it at the moment."""
+    """A place in the pool, and the process that fills it now."""
 
     number: int
     process: subprocess.Popen[bytes] | None = None
@@ -100,7 +100,7 @@ class _Slot:
     connection: Connection | None = None
     send_lock: threading.Lock = field(default_factory=threading.Lock)
     ready: bool = False
-    cold: int = 0  # models that it has yet to load
+    cold: int = 0  # models still to load
     lane: Lane[Any] | None = None
     task: object = None
     ticket: int = 0
@@ -110,7 +110,7 @@ class _Slot:
 
 
 class WorkerPool:
-    """`size` worker processes. `start` returns at once; the workers come up in the background."""
+    """`size` worker processes. `start` returns at once; the workers start in the background."""
 
     def __init__(
         self,
@@ -123,8 +123,10 @@ class WorkerPool:
         """Prepare the pool.
 
         Args:
-            timeout_s: a worker at work that is silent for so long is killed.
-            warm: models to load right after the start, before any job asks for them.
+            size: number of worker processes.
+            timeout_s: a busy worker that is silent for this long is killed.
+            warm: models to load right after the start, before any job needs them.
+            log_level: of the workers.
         """
         self._timeout_s = timeout_s
         self._warm = tuple(warm)
@@ -135,26 +137,26 @@ class WorkerPool:
         self._slots = [_Slot(number) for number in range(size)]
         self._lanes: list[Lane[Any]] = []
         self._turn = 0
-        # Guards every field of slots and lanes; notified when the watching thread has something to do.
+        # Guards every field of slots and lanes; notified when the watch thread has something to do.
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the workers and the threads that attend to them."""
+        """Start the workers and their threads."""
         for slot in self._slots:
             self._spawn_thread(functools.partial(self._attend, slot), f"worker-{slot.number}")
         self._spawn_thread(self._watch, "worker-watch")
 
     def stop(self) -> None:
-        """End every worker, whatever it does. Nothing is delivered any more."""
+        """End every worker, also a busy one. No more events are delivered."""
         self._stopping.set()
         with self._changed:
             self._lanes.clear()
             sockets = [slot.socket for slot in self._slots if slot.socket is not None]
             self._changed.notify_all()
         for link in sockets:
-            # Both ends read end-of-file: the worker exits, our thread stops listening.
+            # Both ends read end-of-file: the worker exits, and the thread that reads its messages ends.
             with contextlib.suppress(OSError):
                 link.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -162,18 +164,18 @@ class WorkerPool:
 
     @property
     def ready(self) -> int:
-        """How many workers are up."""
+        """The number of workers that are up."""
         with self._changed:
             return sum(slot.ready for slot in self._slots)
 
     @property
     def warm(self) -> bool:
-        """Whether a worker is up, and every model that is to be loaded beforehand has been tried."""
+        """Whether a worker is up and the loading of every model of `warm` has been tried."""
         with self._changed:
             return self._is_warm()
 
     def wait_until_warm(self) -> bool:
-        """Wait until the pool is warm; False when it is stopped first."""
+        """Wait until the pool is warm; False if it is stopped first."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_warm() or self._stopping.is_set())
             return not self._stopping.is_set()
@@ -183,12 +185,12 @@ class WorkerPool:
 
     @property
     def problems(self) -> dict[str, str]:
-        """The models that could not be loaded when that was last tried beforehand, by folder, and why."""
+        """Why models could not be loaded at the last attempt, by model folder."""
         with self._changed:
             return dict(self._problems)
 
     def reload(self, model: ModelUse) -> bool:
-        """Have a worker that is up load a model whose files have changed; False when none is up."""
+        """Make a worker load a model whose files have changed; False if no worker is up."""
         with self._changed:
             slot = next((slot for slot in self._slots if slot.ready), None)
             connection = slot.connection if slot else None
@@ -199,13 +201,13 @@ class WorkerPool:
 
     @property
     def providers(self) -> dict[str, str]:
-        """The execution providers that models were last loaded on, by folder."""
+        """The execution provider that each model was last loaded on, by model folder."""
         with self._changed:
             return dict(self._providers)
 
     @property
     def cache_counts(self) -> tuple[int, int]:
-        """For how many grid points a result came from the prediction cache, and for how many it did not."""
+        """The number of grid points with a result from the prediction cache, and of those without."""
         with self._changed:
             return self._points_kept, self._points - self._points_kept
 
@@ -215,7 +217,7 @@ class WorkerPool:
             return [slot.process.pid for slot in self._slots if slot.ready and slot.process is not None]
 
     def lane(self, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]) -> Lane[T]:
-        """Open a way in for a job."""
+        """Open a queue for a job."""
         lane = Lane(self, build, deliver)
         with self._changed:
             self._lanes.append(lane)
@@ -242,7 +244,7 @@ class WorkerPool:
             self._send(slot, connection, Cancel(ticket))
 
     def _assign(self) -> None:
-        """Give free workers work, each time from the job that has the fewest workers."""
+        """Give tasks to free workers, each time from the job with the fewest workers."""
         while True:
             with self._changed:
                 slot = next((slot for slot in self._slots if slot.ready and slot.lane is None), None)
@@ -256,7 +258,7 @@ class WorkerPool:
                 task = lane.waiting.popleft()
                 slot.lane, slot.task, slot.ticket, slot.cancelled_at = lane, task, ticket, None
                 slot.heard_at = time.monotonic()
-                # Its successor must not get this shard, should the worker die before it is sent.
+                # Keep this connection: if the worker dies first, its successor must not get the shard.
                 connection = slot.connection
                 self._changed.notify_all()
             try:
@@ -265,10 +267,10 @@ class WorkerPool:
                 self._hand_back(slot, ticket, error)
 
     def _hand_back(self, slot: _Slot, ticket: int, error: Exception) -> None:
-        """Tell the job that its shard could not even be made or sent."""
+        """Tell the job that its shard could not be built or sent."""
         with self._changed:
             if slot.lane is None or slot.ticket != ticket:
-                return  # the worker has died meanwhile, which the job knows
+                return  # the worker has died; the job knows from Died
             lane, task = slot.lane, slot.task
             self._free(slot)
             wanted = lane is not None and lane in self._lanes
@@ -277,21 +279,21 @@ class WorkerPool:
             lane.deliver(task, Refused(errors.Internal.code, f"{type(error).__name__}: {error}"))
 
     def _send(self, slot: _Slot, connection: Connection | None, message: ToWorker) -> None:
-        # A worker that just died is noticed by the thread that listens to it.
+        # If the worker has just died, the thread that reads its messages notices.
         with slot.send_lock, contextlib.suppress(OSError):
             if connection is not None:
                 connection.send(message)
 
     def _attend(self, slot: _Slot) -> None:
-        """The life of one slot: start a worker, listen to it until it dies, start the next."""
+        """Run one slot: start a worker, read its messages until it dies, start the next."""
         failures = 0
-        # Only the first worker warms up: a model whose loading kills it must not kill every successor.
+        # Only the slot's first worker warms up: a model that kills its worker must not kill every successor.
         warm = self._warm
         while not self._stopping.is_set():
             came_up = False
             try:
                 self._spawn(slot, warm)
-            except OSError as error:  # no file descriptor or no process more, for the moment
+            except OSError as error:  # out of file descriptors or processes for now
                 cause = f"could not be started: {error}"
             else:
                 warm = ()
@@ -319,7 +321,7 @@ class WorkerPool:
             self._send(slot, slot.connection, Warm(tuple(warm)))
 
     def _listen(self, slot: _Slot) -> bool:
-        """Handle what the worker says until it dies; whether it came up."""
+        """Handle the worker's messages until it dies; returns whether it came up."""
         assert slot.connection is not None
         try:
             while True:
@@ -356,7 +358,7 @@ class WorkerPool:
             self._assign()
 
     def _learn(self, message: Warmed | Finished) -> None:
-        """Keep whether a model can be loaded: what was said last counts."""
+        """Remember whether a model can be loaded; the last message counts."""
         folder = str(message.model.folder)
         if isinstance(message, Warmed) and message.problem:
             if self._problems.get(folder) != message.problem:
@@ -372,7 +374,7 @@ class WorkerPool:
         slot.lane, slot.task, slot.cancelled_at = None, None, None
 
     def _reap(self, slot: _Slot) -> str:
-        """Wait for the process to end, by force if need be, and say how it ended."""
+        """Wait for the process to end, kill it if it does not; returns how it ended."""
         assert slot.process is not None
         assert slot.connection is not None
         assert slot.socket is not None
@@ -398,7 +400,7 @@ class WorkerPool:
             lane.deliver(task, Died(cause))
 
     def _give_up(self, complaint: str) -> None:
-        """Fail the jobs that wait when no worker can be started, rather than let them wait for ever."""
+        """Fail the waiting jobs if no worker can be started, rather than let them wait forever."""
         with self._changed:
             lanes = [] if any(slot.ready for slot in self._slots) else list(self._lanes)
         for lane in lanes:
@@ -406,7 +408,7 @@ class WorkerPool:
             lane.deliver(None, Refused(errors.Internal.code, message))
 
     def _watch(self) -> None:
-        """Kill workers that fell silent, or that do not stop when told to."""
+        """Kill workers that are silent, or that do not stop when cancelled."""
         while not self._stopping.is_set():
             with self._changed:
                 busy = [slot for slot in self._slots if slot.lane is not None]
@@ -435,7 +437,14 @@ class WorkerPool:
 def start_process(
     log_level: str, *arguments: str
 ) -> tuple[subprocess.Popen[bytes], socket.socket, Connection]:
-    """Start a process of the worker module; it with our end of its channel. Raises OSError."""
+    """Start a process of the worker module.
+
+    Returns:
+        The process, and the server's end of its channel as socket and connection.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undone:
         undone.callback(ours.close)
@@ -457,7 +466,7 @@ def start_process(
 
 
 def ending(returncode: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended, from its return code."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     with contextlib.suppress(ValueError):

@@ -1,8 +1,8 @@
-"""What jobs and calls are told to do on purpose: the pace of a job, faults, the header that asks for them.
+"""Instructions for jobs and calls: the pace of a job, injected faults, and the header that asks for them.
 
-Pure: texts and JSON in, plain data out. The service hands it out, the job row carries it, runners obey.
+Pure: texts and JSON in, plain data out. The service parses them, the job row stores them, runners obey them.
 """
 
 
 class InstructionError(ValueError):
-    """An instruction that cannot be read; the message names it and what fits."""
+    """An invalid instruction; the message names it and what is allowed."""

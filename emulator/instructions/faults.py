@@ -1,6 +1,6 @@
-"""Failures on demand: which calls or jobs a plan is for, and what it does to them.
+"""Injected faults: which calls or jobs a fault matches, and its effect.
 
-docs/control.md describes the members. JSON in and out; a plan is kept as the JSON it came as.
+docs/control.md describes the members. A fault is stored as the JSON that it came as.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "slow-storage": ("delay",),
     "slow-model": ("delay",),
 }
-#: A request to Cloud Storage that fits none of its calls.
+#: A request to Cloud Storage that is none of the known methods.
 UNKNOWN_STORAGE_METHOD = "storage.unknown"
-#: The calls of Cloud Storage, as its discovery document names them; an upload is `insert`, whatever its kind.
+#: The methods of Cloud Storage, named as in its discovery document. Every kind of upload is `insert`.
 STORAGE_METHODS = (
     *("storage.buckets.list", "storage.buckets.insert", "storage.buckets.get", "storage.buckets.update"),
     *("storage.buckets.patch", "storage.buckets.delete", "storage.buckets.getStorageLayout"),
@@ -51,8 +51,18 @@ _MAX_DELAY_S = 3600.0
 
 @dataclass(frozen=True)
 class JobFault:
-    """A failure that a job takes along. `plan` is the number of the plan that it came from, if it came from
-    one; `instance` counts from 1; `code` is a google.rpc code, 0 for the usual one."""
+    """A fault attached to a job.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        plan: the number of the fault that it came from, or None.
+        instance: 1-based.
+        attempts: the fault fires on that many first attempts.
+        delay_s: of a slow fault, in seconds.
+        code: a google.rpc code; 0 for the kind's default.
+        message: of the error; "" for the kind's default.
+        video: a pattern for videos.
+    """
 
     kind: str
     plan: int | None = None
@@ -70,8 +80,10 @@ class JobFault:
 
 @dataclass(frozen=True)
 class RpcFault:
-    """What happens to a call: it is delayed, then its connection is reset, or it ends with an error, or
-    neither. `code` is a google.rpc code, 0 for none."""
+    """The effect on a call: a delay, then a connection reset or an error or neither.
+
+    `code` is a google.rpc code; 0 for no error.
+    """
 
     delay_s: float = 0.0
     reset: bool = False
@@ -81,8 +93,11 @@ class RpcFault:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan is for and what it does. The first `skip` matches pass; then `times` of them are hit, all
-    when it is 0. `is_for_storage`: it is for calls of Cloud Storage, about what `bucket` and `object` fit."""
+    """A fault: what it matches, and its effect.
+
+    The first `skip` matches pass, then it fires on `times` matches (0: on all). `is_for_storage`: it matches
+    calls of Cloud Storage by method, `bucket` and `object`.
+    """
 
     effect: RpcFault | JobFault
     is_for_storage: bool = False
@@ -96,15 +111,15 @@ class Plan:
 
     @property
     def is_for_jobs(self) -> bool:
-        """Whether jobs take it along; otherwise calls are hit."""
+        """Whether the fault is attached to jobs; otherwise it applies to calls."""
         return isinstance(self.effect, JobFault)
 
     def hits_method(self, key: str) -> bool:
-        """Whether it is for a method, given as `JobService/GetBatchPredictionJob`."""
+        """Whether the fault matches a method, given as `JobService/GetBatchPredictionJob`."""
         return method_matches(self.method, key)
 
     def hits_storage(self, method: str, bucket: str, name: str) -> bool:
-        """Whether it is for a call of Cloud Storage about a bucket and an object, "" for none."""
+        """Whether the fault matches a call of Cloud Storage on a bucket and an object ("" for none)."""
         return (
             self.is_for_storage
             and self.hits_method(method)
@@ -113,17 +128,17 @@ class Plan:
         )
 
     def acts_at(self, match: int) -> bool:
-        """Whether it acts at its so-manyeth match, counted from 1."""
+        """Return whether the fault fires on its nth match (1-based)."""
         return match > self.skip and (not self.times or match <= self.skip + self.times)
 
 
 def method_matches(pattern: str, key: str) -> bool:
-    """Whether a pattern fits `JobService/GetBatchPredictionJob`, with or without its service."""
+    """Whether a pattern matches `JobService/GetBatchPredictionJob`, with or without its service."""
     return fnmatchcase(key, pattern) or fnmatchcase(key.rpartition("/")[2], pattern)
 
 
 def parse_plan(value: Mapping[str, Any]) -> Plan:
-    """Read a plan. Raises InstructionError."""
+    """Parse a fault. Raises InstructionError."""
     on = value.get("on")
     if on == "job":
         _only(
@@ -155,7 +170,7 @@ def parse_plan(value: Mapping[str, Any]) -> Plan:
 
 
 def parse_job_fault(value: Mapping[str, Any]) -> JobFault:
-    """Read what a fault does to a job: its `kind` and the members of that kind. Raises InstructionError."""
+    """Parse a fault's effect on a job: its `kind` and that kind's members. Raises InstructionError."""
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InstructionError(f"A fault on a job needs a kind, one of {', '.join(KINDS)}; got {kind!r}.")
@@ -172,19 +187,19 @@ def parse_job_fault(value: Mapping[str, Any]) -> JobFault:
 
 
 def dump_faults(faults: Iterable[JobFault]) -> str:
-    """Faults as the job row keeps them."""
+    """Serialize faults for the job row."""
     return json.dumps(
         [{field.name: getattr(fault, field.name) for field in fields(fault)} for fault in faults]
     )
 
 
 def load_faults(text: str) -> tuple[JobFault, ...]:
-    """What `dump_faults` has written."""
+    """Parse what `dump_faults` wrote."""
     return tuple(JobFault(**value) for value in json.loads(text))
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of "2s", "500ms" or a number. Raises ValueError."""
+    """Parse "2s", "500ms" or a number to seconds. Raises ValueError."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found:
         seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
@@ -198,14 +213,14 @@ def parse_duration(value: object) -> float:
 
 
 def parse_code(value: object) -> int:
-    """The google.rpc code of a canonical name, of an HTTP status, or of such a code. Raises ValueError."""
+    """The google.rpc code for a canonical name, an HTTP status, or a google.rpc code. Raises ValueError."""
     number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 4 else value
     if isinstance(value, bool):
         number = None
     for code, error in CATALOGUE.items():
         if number == code or (isinstance(value, str) and value.upper() == error.status):
             return code
-    for code in (3, *CATALOGUE):  # of those that share a status the most usual one
+    for code in (3, *CATALOGUE):  # several codes share a status: take the most usual one
         if number == CATALOGUE[code].http_status:
             return 13 if number == 500 else code
     names = ", ".join(error.status for error in CATALOGUE.values())
@@ -213,7 +228,7 @@ def parse_code(value: object) -> int:
 
 
 def parse_storage_code(value: object) -> int:
-    """The same for Cloud Storage, whose failed preconditions are 412. Raises ValueError."""
+    """Like `parse_code` for Cloud Storage, where 412 is a failed precondition. Raises ValueError."""
     return _FAILED_PRECONDITION if str(value) == "412" else parse_code(value)
 
 
@@ -250,7 +265,7 @@ def _read(value: Mapping[str, Any], name: str, read: Callable[[Any], Any], defau
 
 
 def read_text(value: object) -> str:
-    """A text that can be sent. Raises ValueError."""
+    """A text that can be sent in a response. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("write a text")
     if any("\ud800" <= character <= "\udfff" for character in value):

@@ -1,6 +1,6 @@
-"""The header `x-goog-emulator-instructions`: what is to happen to the one request that carries it.
+"""The header `x-goog-emulator-instructions`: instructions for the one request that carries it.
 
-Either words separated by `;`, such as `delay-500ms; return-503`, or a JSON object; see docs/control.md.
+Its value is words separated by `;`, such as `delay-500ms; return-503`, or a JSON object; see docs/control.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MEMBERS = ("return", "message", "delay", "reset", "pace", "faults")
 
 @dataclass(frozen=True)
 class Instructions:
-    """What a request's header asks for. `pace` is None when it names none."""
+    """The instructions of a request's header. `pace` is None if the header names none."""
 
     fault: RpcFault = field(default_factory=RpcFault)
     pace: str | None = None
@@ -35,7 +35,7 @@ class Instructions:
 
 
 def parse_instructions(text: str) -> Instructions:
-    """Read the header's value; an empty one asks for nothing. Raises InstructionError."""
+    """Parse the header's value; an empty one has no instructions. Raises InstructionError."""
     text = text.strip()
     if not text:
         return Instructions()

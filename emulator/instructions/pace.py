@@ -1,4 +1,4 @@
-"""The pace of a job: how long it stays in which state before its work begins, and how it may end.
+"""The pace of a job: the states it passes before its work begins, how long it stays, and how it ends.
 
 A pace is a text, such as `pending=2,running=3s,paused=hold`; docs/control.md has the grammar.
 """
@@ -29,7 +29,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A stay in a state: for so many reads, so much time, until it is released, or none of these."""
+    """A stay in a state: for a number of reads, for a time, until it is released, or none of these."""
 
     state: JobState
     reads: int = 0
@@ -37,7 +37,7 @@ class Stage:
     until_released: bool = False
 
     def hold(self, now_us: int) -> tuple[int | None, int | None]:
-        """How a stay that begins now is bounded: reads that are left, and its end in time."""
+        """The hold of a stay that begins now: reads left, and its end in µs; None for no such limit."""
         if self.until_released:
             return None, FOREVER_US
         return self.reads or None, now_us + self.time_us if self.time_us else None
@@ -45,9 +45,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pace:
-    """A pace as it is followed. `stages` go from QUEUED or PENDING to RUNNING, every move one that exists.
+    """A parsed pace. `stages` lead from QUEUED or PENDING to RUNNING; all their moves are allowed.
 
-    `waits` says that a GET is held until the job has ended; `end` replaces SUCCEEDED, EXPIRED without work.
+    `waits`: a GET waits until the job has ended. `end` replaces the final state: PARTIALLY_SUCCEEDED instead
+    of SUCCEEDED, or EXPIRED without any work.
     """
 
     stages: tuple[Stage, ...]
@@ -57,16 +58,20 @@ class Pace:
 
     @property
     def last(self) -> int:
-        """The number of the last stage, after which the work begins."""
+        """The index of the last stage. The work begins after it."""
         return len(self.stages) - 1
 
     @property
     def has_reads(self) -> bool:
-        """Whether GETs move the job on."""
+        """Whether reads (GETs) move the job on."""
         return any(stage.reads for stage in (*self.stages, self.cancelling))
 
     def stage_of(self, state: JobState) -> int:
-        """The first stage in a state, or the one before that which leads on from it."""
+        """The index of the first stage in a state.
+
+        Without such a stage, it is the index before the first PENDING or RUNNING stage (-1 possible), so that
+        the job moves to that stage next.
+        """
         for number, stage in enumerate(self.stages):
             if stage.state is state:
                 return number
@@ -76,7 +81,7 @@ class Pace:
 
 @lru_cache(maxsize=1024)
 def parse_pace(text: str) -> Pace:
-    """Read a pace. Raises InstructionError."""
+    """Parse a pace. Raises InstructionError."""
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
     words = [part for word in words for part in _SHORTHANDS.get(word, word).split(",") if part]
     stages: list[Stage] = []
@@ -111,7 +116,7 @@ def _stage(state: JobState, amount: str, text: str) -> Stage:
 
 
 def _complete(stages: list[Stage], text: str) -> tuple[Stage, ...]:
-    """Put in the states that lie between and that nobody asked to stay in."""
+    """Insert the states between the given stages, without a stay."""
     complete: list[Stage] = []
     for stage in stages:
         complete.extend(_between(complete[-1].state if complete else None, stage.state, text))

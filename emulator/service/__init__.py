@@ -1,6 +1,6 @@
-"""Use cases: what each RPC means, whichever surface it came through. No HTTP, no gRPC.
+"""Use cases: what each RPC means, for every surface. No HTTP, no gRPC.
 
-Methods take and return v1 messages and raise `ApiError`; they are safe to call from many threads.
+Methods take and return v1 messages and raise `ApiError`. They are thread-safe.
 """
 
 import re
@@ -44,13 +44,13 @@ Method = Callable[[Any, Call], Any]
 _CREATE = "JobService/CreateBatchPredictionJob"
 _GET = "JobService/GetBatchPredictionJob"
 _LIST = "JobService/ListBatchPredictionJobs"
-# A list reads as much as it is asked for, however short the request.
+# A list reads as many rows as it asks for, however short the request is.
 _SHORT_PAGE = re.compile(r"pageSize=(?:20|1?\d)(?:&pageToken=[^&]*)?")
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
 
 
 class Service:
-    """Every RPC that the emulator has, over one database, registry and store."""
+    """Every emulated RPC, over one database, registry and store."""
 
     def __init__(self, context: Context, folders: Folders | None = None) -> None:
         self.model_registry = ModelRegistry(context)
@@ -86,7 +86,7 @@ class Service:
         self._context = context
 
     def apply(self, value: Mapping[str, Any]) -> None:
-        """Do what a seed's control.json says: paces and faults."""
+        """Apply a seed's control.json: paces and faults."""
         known = ("pace", "projects", "faults")
         if unknown := [name for name in value if name not in known]:
             raise InvalidArgument(f"{unknown[0]!r} is not known here; there are {', '.join(known)}.")
@@ -110,7 +110,7 @@ class Service:
             self._context.on_created(row.name)
 
     def _forget(self, project: str | None) -> None:
-        """Know nothing any more of rows that have gone: of a project (a number) or of all."""
+        """Clear everything held in memory for removed rows of a project (a number) or of all."""
         if project is not None:
             self.paces.set(None, project)
         self.journal.clear(project or "")
@@ -118,7 +118,7 @@ class Service:
         self.models.sweep()
 
     def _forget_rows(self, project: str | None) -> None:
-        """Keep nothing in memory of rows that have gone."""
+        """Invalidate the caches of removed rows."""
         self.faults.forget()
         self.scopes.forget()
         self.paces.forget()
@@ -130,25 +130,24 @@ class Service:
                 part.begin_anew(self._context.database.latest_job_us())
 
     def _sweep(self) -> None:
-        """Look at the models of every location again, and remove the files of those that have gone."""
+        """Seed every location again on its next use, and remove the files of models that are gone."""
         self.model_registry.forget_seeds()
         self.models.sweep()
 
     def recover(self) -> None:
-        """Tidy up after a server that was killed; call it before the first request."""
+        """Clean up after a server that was killed. Call this before the first request."""
         self._operations.abort_unfinished()
         self.state.recover()
         self.models.sweep()
 
     def close(self) -> None:
-        """Let no call wait any longer, and wait for uploads that are under way."""
+        """End the waits of all calls, and wait for running uploads."""
         self.watch.close()
         self.examples.close()
         self.models.close()
 
     def methods(self) -> Mapping[str, Method]:
-        """The methods by RPC, as in "JobService/CreateBatchPredictionJob". RPCs that are not here are
-        not emulated."""
+        """The methods by RPC, such as "JobService/CreateBatchPredictionJob". Other RPCs are not emulated."""
         parts = {
             "JobService": self.jobs,
             "ModelService": self.models,
@@ -163,8 +162,10 @@ class Service:
         return found
 
     def is_brief(self, key: str, query: str, body: bytes) -> bool:
-        """Whether a call of that method, with a request of the usual size, would be over before it is handed
-        to a thread: it reads or writes a few rows in the database of this process, and asks nobody else."""
+        """Whether a call takes less time than handing it to a thread, with a request of the usual size.
+
+        Such a call reads or writes a few rows of a local database and waits for nothing else.
+        """
         database = self._context.database
         if key == _CREATE:
             return self._knows_models(body) and database.answers_at_once
@@ -172,7 +173,7 @@ class Service:
         return reads and database.reads_at_once
 
     def _knows_models(self, body: bytes) -> bool:
-        """Whether every model that a request names can be found in memory."""
+        """Whether every model that a request names is cached."""
         names = _MODEL.findall(body)
         if not names or len(names) != body.count(b'"model"'):
             return False
@@ -187,9 +188,10 @@ class Service:
         return project_number(project, self._context.project_numbers)
 
     def find_requests(self, project: str = "", **wanted: str) -> dict[str, Any]:
-        """The calls in the journal that fit; `project` is an id or a number.
+        """The calls in the journal that match; `project` is an id or a number.
 
-        Raises InvalidArgument for what no call can have.
+        Raises:
+            InvalidArgument: no call can have a wanted value.
         """
         self._check_question(wanted)
         return self.journal.find(self.number_of(project) if project else "", **wanted)
@@ -204,13 +206,13 @@ class Service:
                 raise InvalidArgument(f"{name} is {value[:80]!r}; use one of {', '.join(known)}.")
 
     def now(self) -> dict[str, Any]:
-        """The time that new resources get, and the number of the newest call: what `after` takes."""
+        """The time for new resources, and the newest call's number, as values for `after`."""
         clock = self._context.database.clock
         time_us = clock.time_us if isinstance(clock, SeededClock) else clock()
         return {"time": moment(time_us), "request": self.journal.last}
 
     def rest_extras(self, message: Any) -> dict[str, str]:
-        """What REST responses show beyond the message; see JobService.rest_extras."""
+        """The extra members of REST responses; see JobService.rest_extras."""
         return self.jobs.rest_extras(message)
 
 

@@ -1,4 +1,4 @@
-"""What every part of the service shares: the rows, the models, the bytes, and who is calling."""
+"""What all parts of the service share: database, registry, store, and the caller."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,17 +25,23 @@ Name = LocationName | BatchPredictionJobName | ModelName | OperationName
 
 
 def id_number(text: str) -> int | None:
-    """The id at the end of a name, or None when no resource can have it: ids are int64."""
+    """The id at the end of a name, or None if no resource can have it: ids are int64."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
     return number if 0 <= number < 2**63 else None
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its surface saw it: the API version the client speaks, and the paths of request fields
-    that only v1beta1 has, as in `batch_prediction_job.endpoint` (they are lost in the v1 message); what its
-    header tells the emulator to do, how long the client will wait, if it said so, and whether the thread that
-    answers may wait at all."""
+    """One call as its surface received it.
+
+    Attributes:
+        api_version: the version that the client speaks.
+        beta_only_fields: paths of request fields that only v1beta1 has, such as
+            `batch_prediction_job.endpoint`; the v1 message does not have them.
+        instructions: from the call's header.
+        time_left_s: the client's deadline in seconds, if it gave one.
+        may_wait: whether the thread of this call may block.
+    """
 
     api_version: str = "v1"
     beta_only_fields: tuple[str, ...] = ()
@@ -45,12 +51,12 @@ class Call:
 
 
 class HasToWait(Exception):
-    """A call that has to wait was made where it may not. It has read only."""
+    """The call has to wait, but its thread may not block. The call has only read so far."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A project, by its number, and a location: where resources live."""
+    """A project (its number) and a location: the parent of resources."""
 
     project: str
     location: str
@@ -61,11 +67,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts below the service. `on_work` is called after a commit that leaves something to run,
-    `on_change` after one that cancels or lets go of a job there is, `on_created` with the name of each new
-    job; `new_id` gives ids to a project's resources. `pace` is that of jobs which have no other,
-    `hold_timeout_s` how long a call may be held at the most; `project_ids` are the ids that callers use, by
-    number."""
+    """The parts below the service.
+
+    Attributes:
+        database: of all rows.
+        registry: of model folders.
+        store: of objects.
+        project_numbers: project numbers by id.
+        strict: refuse what only the emulator accepts.
+        on_work: called after a commit that leaves something to run.
+        on_change: called after a commit that cancels or releases a job.
+        on_created: called with the name of each new job.
+        new_id: makes ids for a project's resources.
+        pace: of jobs that get no other pace.
+        hold_timeout_s: the longest time that a call is held.
+        project_ids: the project ids that callers use, by number.
+        contract: the messages.
+    """
 
     database: Database
     registry: Registry
@@ -86,7 +104,7 @@ class Context:
         return self.contract.v1
 
     def place(self, name: Name) -> Place:
-        """Where a name points: a project's id and its number are the same project."""
+        """The place of a name: a project's id and its number are the same project."""
         number = project_number(name.project, self.project_numbers)
         if number not in self.project_ids and number != name.project and len(self.project_ids) < _PROJECT_IDS:
             self.project_ids[number] = name.project
@@ -94,6 +112,6 @@ class Context:
 
 
 def timestamp(message: Any, microseconds: int | None) -> None:
-    """Set a Timestamp field; None leaves it unset."""
+    """Set a Timestamp field from microseconds since 1970; None leaves it unset."""
     if microseconds is not None:
         message.FromMicroseconds(microseconds)

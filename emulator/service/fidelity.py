@@ -1,7 +1,7 @@
-"""What happens to every field and RPC.
+"""How each field and RPC behaves compared with the real service.
 
-The service reads these tables, and docs/fidelity.md is compared with them. A path covers everything
-below it. Contract: batch_prediction_job.proto, model.proto.
+The service reads these tables, and a test compares docs/fidelity.md with them. A path covers all fields below
+it. Contract: batch_prediction_job.proto, model.proto.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Kind(Enum):
-    """How close a field or an RPC comes to the real service."""
+    """How closely a field or an RPC follows the real service."""
 
     EMULATED = "emulated"
     APPROXIMATED = "approximated"
@@ -29,7 +29,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Fidelity:
-    """One line of the tables: the kind, and what a user has to know beyond it."""
+    """One row of the tables: the kind, and a note for users."""
 
     kind: Kind
     note: str = ""
@@ -38,7 +38,7 @@ class Fidelity:
         return f"{self.kind.value}: {self.note}" if self.note else self.kind.value
 
 
-#: The kind of a job's step that names a field which was set and has no effect: "path|kind|note".
+#: The kind of a job's step that names a field that was set without effect. Its text: "path|kind|note".
 NOT_HONOURED = "not-honoured"
 
 EMULATED = Fidelity(Kind.EMULATED)
@@ -184,7 +184,7 @@ RPCS: Mapping[str, Fidelity] = {
 
 
 def set_paths(message: Any, table: Mapping[str, Fidelity]) -> list[tuple[str, Fidelity]]:
-    """The table's entries that a message has set, in the order of the proto's field numbers."""
+    """The table's entries for fields that a message sets, in order of field numbers."""
     return list(_set_paths(message, table, ""))
 
 
@@ -198,7 +198,7 @@ def _set_paths(message: Any, table: Mapping[str, Fidelity], prefix: str) -> Iter
 
 
 def not_honoured(found: Iterable[tuple[str, Fidelity]]) -> list[tuple[str, str]]:
-    """The fields that have no effect, of those that `set_paths` has found, as steps of a job."""
+    """Steps of a job for those fields of `set_paths` that have no effect."""
     kinds = (Kind.IGNORED, Kind.DROPPED, Kind.APPROXIMATED)
     return [
         (NOT_HONOURED, f"{path}|{fidelity.kind.value}|{fidelity.note}")
@@ -208,7 +208,7 @@ def not_honoured(found: Iterable[tuple[str, Fidelity]]) -> list[tuple[str, str]]
 
 
 def clear(message: Any, path: str) -> None:
-    """Unset the field at a path."""
+    """Clear the field at a path."""
     *parents, name = path.split(".")
     for parent in parents:
         message = getattr(message, parent)

@@ -1,4 +1,4 @@
-"""Rules that several resources share: display names, labels, and what the fidelity tables refuse."""
+"""Validation rules that several resources share: display names, labels, refused fields."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ _MAX_LABELS = 64
 _MAX_LABEL_LENGTH = 64
 # Vertex: model.proto, version_aliases.
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
-# Vertex: the first two sentences are the real text (recorded endpoint request); the rest of it is not known.
+# Vertex: the first two sentences are the real text (recorded endpoint request); the rest is unknown.
 _LABEL_RULES = (
     "There can be no more than 64 labels attached to a single resource. Label keys and values can only"
     " contain lowercase letters, numbers, dashes and underscores. Label keys must not be empty; keys and"
@@ -33,17 +33,17 @@ def refuse(field: str, text: str) -> NoReturn:
 
 @cache
 def output_only_fields(full_name: str) -> tuple[str, ...]:
-    """The fields of a message that only the server sets."""
+    """The names of a message's output-only fields."""
     contract = load()
     fields = contract.message(full_name).DESCRIPTOR.fields
     return tuple(field.name for field in fields if contract.is_output_only(field))
 
 
 def without_output_only(message: Any) -> Any:
-    """A copy of a resource as the client may set it."""
+    """A copy of a resource without its output-only fields."""
     kept = type(message)()
     kept.CopyFrom(message)
-    # Vertex: what a client sets in an output-only field does not count (AIP-203).
+    # Vertex: values that a client sets in output-only fields are ignored (AIP-203).
     for name in output_only_fields(message.DESCRIPTOR.full_name):
         kept.ClearField(name)
     return kept
@@ -73,7 +73,7 @@ def check_labels(violations: Violations, path: str, labels: Mapping[str, str]) -
 
 
 def check_aliases(violations: Violations, path: str, aliases: Iterable[str]) -> None:
-    """Version aliases begin with a lowercase letter, which tells them from version ids."""
+    """Version aliases begin with a lowercase letter, which distinguishes them from version ids."""
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
             violations.add(
@@ -86,8 +86,13 @@ def check_aliases(violations: Violations, path: str, aliases: Iterable[str]) -> 
 def apply_fidelity(
     violations: Violations, path: str, message: Any, found: Iterable[tuple[str, Fidelity]]
 ) -> list[str]:
-    """Clear what is dropped or never set, and report what is refused, of what `set_paths` has found; the
-    paths that are not implemented, for `refuse_unimplemented` once everything else is known to be right."""
+    """Clear dropped and output-only fields, and report refused ones.
+
+    `found` is the result of `set_paths`.
+
+    Returns:
+        The unimplemented paths. Pass them to `refuse_unimplemented` after all other checks.
+    """
     unimplemented = []
     for name, fidelity in found:
         match fidelity.kind:
@@ -101,7 +106,7 @@ def apply_fidelity(
 
 
 def refuse_unimplemented(paths: list[str]) -> None:
-    """Raise Unimplemented that names the fields, if there are any."""
+    """Raise Unimplemented that names the fields, if any."""
     if paths:
         raise Unimplemented(f"Not emulated: {', '.join(paths)}. Leave it out.")
 

@@ -1,6 +1,6 @@
-"""Checks a BatchPredictionJob that a client wants created, and makes the row of it.
+"""Checks a BatchPredictionJob to create, and makes its row.
 
-Contract: batch_prediction_job.proto; all problems are reported in one message, with proto field paths.
+Contract: batch_prediction_job.proto. One error reports all problems, with proto field paths.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ _FILE = b"/predictions_00001.jsonl"
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One creation, on its way from the client's message to a row."""
+    """One create request, from the client's message to a row."""
 
     context: Context
     models: ModelRegistry
@@ -41,7 +41,7 @@ class JobRequest:
     call: Call
 
     def prepare(self, message: Any) -> NewJob:
-        """The row of a job; raises InvalidArgument, Unimplemented or NotFound."""
+        """Check the message and return the new job. Raises InvalidArgument, Unimplemented or NotFound."""
         job = without_output_only(message)
         violations = Violations()
         check_display_name(violations, f"{_JOB}.display_name", job.display_name)
@@ -74,7 +74,7 @@ class JobRequest:
     ) -> NewJob:
         model_place = self.context.place(name)
         version = "" if name.version is None else f"@{name.version}"
-        # Vertex: responses carry the project's number where the request had its id (recorded AutoML output).
+        # Vertex: responses have the project's number even if the request had its id (recorded AutoML output).
         job.model = f"{model_place}/models/{name.model}{version}"
         return NewJob(
             id=self.context.new_id(self.place.project),
@@ -116,7 +116,7 @@ class JobRequest:
         return name
 
     def _find_model(self, name: ModelName | None) -> tuple[ResolvedModel | None, NotFound | None]:
-        """The model, or why there is none: that is told only when the request is otherwise right."""
+        """The model, or the error to raise if the rest of the request is valid."""
         if name is None:
             return None, None
         try:
@@ -160,7 +160,7 @@ def _check_output(config: Any, violations: Violations, model_display_name: str) 
             if not prefix:
                 violations.add(f"{path}.gcs_destination.output_uri_prefix", REQUIRED)
             else:
-                # The longest name that the job's output has below the prefix.
+                # The longest object name below the prefix in the job's output.
                 directory = _DIRECTORY.format(model_display_name).encode()[:_MAX_DIRECTORY_BYTES]
                 name = GcsUri.parse_prefix(prefix) / ("x" * len(directory + _FILE))
                 GcsUri.parse(str(name))
@@ -178,7 +178,7 @@ def _check_format(violations: Violations, path: str, given: str) -> None:
 
 
 def _description(error: InvalidArgument) -> str:
-    """The bare text of a name's one violation."""
+    """The text of the error's single violation."""
     detail = error.details[0] if error.details else {}
     violations = detail.get("fieldViolations", []) if isinstance(detail, dict) else []
     return str(violations[0]["description"]) if violations else error.message

@@ -1,4 +1,4 @@
-"""JobService: what each call on batch prediction jobs means.
+"""JobService: the calls on batch prediction jobs.
 
 Contract: job_service.proto, batch_prediction_job.proto, completion_stats.proto.
 """
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 _CANCELLED_CODE = 1
 _REMEMBERED = 10_000
-# What the column of a version holds.
+# The largest version number that the database column holds.
 _LAST_VERSION = 2**31 - 1
 
 
@@ -50,7 +50,7 @@ class JobService:
         self._extras: dict[str, dict[str, str]] = {}
 
     def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
-        """Check a job, store it PENDING, and let a runner know."""
+        """Check a job, store it as PENDING (or QUEUED, by its pace), and wake the dispatcher."""
         place = self._context.place(LocationName.parse(request.parent))
         preparation = JobRequest(self._context, self._models, place, call)
         job = preparation.prepare(request.batch_prediction_job)
@@ -60,12 +60,12 @@ class JobService:
             self._paces.expect_holds()
         _log.info("%s created: %r with model %s", row.name, row.display_name, row.model_id)
         self._on_created(row)
-        # A pace may hold it where its time runs from now on.
+        # The pace may hold the job for a time, which starts now.
         (self._context.on_change if row.pace else self._context.on_work)()
         return self._message(row)
 
     def keep(self, parent: str, job: Any) -> JobRow:
-        """Add a job that has ended elsewhere, as it stands; nothing is run. Its name's id is kept."""
+        """Add a job that has ended elsewhere, unchanged, with the id of its name; nothing is run."""
         place = self._context.place(LocationName.parse(parent))
         name = BatchPredictionJobName.parse(job.name) if job.name else None
         number = id_number(name.batch_prediction_job) if name else self._context.new_id(place.project)
@@ -105,11 +105,11 @@ class JobService:
         return self._context.database.insert_job_as(row, new.labels)
 
     def get_batch_prediction_job(self, request: Any, call: Call) -> Any:
-        """Read one job; where its pace says so, as soon as it has moved."""
+        """Read one job. Depending on its pace, the call waits until the job has moved on."""
         return self._message(self._paces.read(self._named(request.name), call))
 
     def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
-        """Read a page of jobs, newest first."""
+        """List a page of jobs, newest first."""
         place = self._context.place(LocationName.parse(request.parent))
         paging = Paging.of(request, str(place), request.filter)
         wanted = parse_filter(request.filter, JOB_FILTER_FIELDS)
@@ -127,7 +127,7 @@ class JobService:
         return response
 
     def cancel_batch_prediction_job(self, request: Any, _call: Call) -> Any:
-        """Stop a job: at once when it is still PENDING, else as soon as its runner notices."""
+        """Cancel a job: a PENDING job at once, a running job when its runner notices."""
         row = self._named(request.name)
         state = self._context.database.request_cancel(row.id)
         if state is None:
@@ -142,7 +142,7 @@ class JobService:
         return self._context.contract.protobuf.Empty()
 
     def delete_batch_prediction_job(self, request: Any, call: Call) -> Any:
-        """Forget a finished job; its output files stay. The operation is done when it is returned."""
+        """Delete a finished job; its output files stay. The returned operation is done."""
         row = self._named(request.name)
         if not self._context.database.delete_job(row.id):
             state = self._row(row.id).state
@@ -154,9 +154,10 @@ class JobService:
         return self._operations.deleted(self._context.place(LocationName(row.project, row.location)), call)
 
     def rest_extras(self, message: Any) -> dict[str, str]:
-        """What the documentation's REST responses show beyond the message: modelDisplayName, modelObjective.
+        """The members of the documentation's REST responses that the message lacks.
 
-        Empty for other messages, and for a job whose name a read mask has removed.
+        These are modelDisplayName and modelObjective. Empty for other messages, and for a job without its
+        name (a read mask removed it).
         """
         if message.DESCRIPTOR.full_name.rpartition(".")[2] != "BatchPredictionJob" or not message.name:
             return {}
@@ -182,7 +183,7 @@ class JobService:
         return row
 
     def _message(self, row: JobRow) -> Any:
-        # They never change, and REST asks for them with every response.
+        # They never change, and every REST response needs them.
         if len(self._extras) >= _REMEMBERED:
             self._extras.clear()
         self._extras[row.name] = _extras(row)
@@ -190,7 +191,7 @@ class JobService:
 
 
 def _version(text: str) -> int:
-    """The number of a model version, 1 where none is given; raises InvalidArgument."""
+    """The number of a model version, 1 if the text is empty. Raises InvalidArgument."""
     number = id_number(text or "1")
     if number is None or number > _LAST_VERSION:
         raise InvalidArgument(f"modelVersionId is {text[:80]!r}; it is a number up to {_LAST_VERSION}.")
@@ -212,7 +213,7 @@ def _filter_row(row: FilterRow) -> dict[str, object]:
 
 
 def job_message(context: Context, row: JobRow) -> Any:
-    """The v1 BatchPredictionJob of a row: the request's message, and over it what has happened since."""
+    """The v1 BatchPredictionJob of a row: the request's message, updated with what has happened since."""
     job = context.v1.BatchPredictionJob.FromString(row.document)
     job.name = row.name
     job.state = row.state
@@ -220,7 +221,7 @@ def job_message(context: Context, row: JobRow) -> Any:
     timestamp(job.update_time, row.update_time_us)
     if row.start_time_us is not None:
         timestamp(job.start_time, row.start_time_us)
-        # Vertex: a pending job does not say which version it will use (recorded AutoML output).
+        # Vertex: a pending job has no version id (recorded AutoML output).
         job.model_version_id = str(row.model_version)
     if row.end_time_us is not None:
         timestamp(job.end_time, row.end_time_us)
@@ -233,7 +234,7 @@ def job_message(context: Context, row: JobRow) -> Any:
         job.error.code, job.error.message = _CANCELLED_CODE, "CANCELED"
     for failure in row.partial_failures:
         job.partial_failures.add().MergeFromString(failure)
-    # Vertex: -1 while the number of instances is unknown (recorded AutoML output); a job that ends before
+    # Vertex: -1 while the number of instances is unknown (recorded AutoML output). A job that ends before
     # anything was counted has no statistics.
     if row.incomplete >= 0 or row.state not in TERMINAL:
         stats = job.completion_stats
@@ -243,5 +244,5 @@ def job_message(context: Context, row: JobRow) -> Any:
 
 
 def _not_found(name: str) -> NotFound:
-    # Vertex: "The <Resource> does not exist."; the rest tells a developer what was looked for.
+    # Vertex: "The <Resource> does not exist." The rest tells a developer which name was not found.
     return NotFound(f"The BatchPredictionJob does not exist. No {name}.")

@@ -1,4 +1,4 @@
-"""What every list call does alike: page size, page token, read mask, and sorting in memory."""
+"""The common part of all list calls: page size, page token, read mask, sorting in memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Position = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Paging:
-    """One page of one query, as the client asked for it."""
+    """The requested page of a query."""
 
     size: int
     after: Position | None
@@ -28,15 +28,18 @@ class Paging:
 
     @classmethod
     def of(cls, request: Any, *query: str) -> "Paging":
-        """Read the paging fields of a list request; `query` is all that must stay the same while paging.
+        """Read the paging fields of a list request.
 
-        Raises InvalidArgument.
+        `query` is everything that must not change between pages.
+
+        Raises:
+            InvalidArgument: the page size or token is invalid.
         """
         digest = query_digest(type(request).DESCRIPTOR.name, *query)
         return cls(page_size(request.page_size), decode_page_token(request.page_token, digest), digest)
 
     def cut(self, rows: Sequence[T], position: Callable[[T], Position]) -> "Page[T]":
-        """The page out of its rows and at least one more, when there is one: that makes the next token."""
+        """Cut the page from its rows; one row more than a page makes a token for the next page."""
         shown = rows[: self.size]
         more = len(rows) > self.size
         return Page(shown, encode_page_token(position(shown[-1]), self.digest) if more else "")
@@ -44,7 +47,7 @@ class Paging:
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Rows, and the token of the next page, empty on the last one."""
+    """Rows, and the token of the next page; it is empty on the last page."""
 
     rows: Sequence[T]
     next_page_token: str
@@ -52,12 +55,12 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True)
 class Ordering:
-    """An order over positions: tuples of values, compared one after the other."""
+    """A sort order over positions (tuples of values)."""
 
     keys: Sequence[OrderKey]
 
     def page(self, rows: Iterable[T], position: Callable[[T], Position], paging: Paging) -> Page[T]:
-        """Sort, and cut out the page; a row that is gone does not disturb where the next page begins."""
+        """Sort and cut the page. A row that was deleted does not change where the next page begins."""
         sort_key = cmp_to_key(self._compare)
         placed = sorted(((position(row), row) for row in rows), key=lambda item: sort_key(item[0]))
         after = paging.after
@@ -74,6 +77,6 @@ class Ordering:
 
 
 def masked(messages: Iterable[Any], request: Any) -> Iterable[Any]:
-    """The messages with only the fields of the request's read mask."""
+    """The messages, reduced to the fields of the request's read mask."""
     paths = request.read_mask.paths
     return (apply_mask(message, paths) for message in messages) if paths else messages

@@ -1,4 +1,4 @@
-"""Locations: the regions that Vertex AI has. Contract: google/cloud/location/locations.proto."""
+"""Locations: the regions of Vertex AI. Contract: google/cloud/location/locations.proto."""
 
 from typing import Any
 
@@ -26,12 +26,12 @@ class LocationService:
         self._context = context
 
     def get_location(self, request: Any, _call: Call) -> Any:
-        """Describe a location; any well-formed one exists, so that clients may invent their own."""
+        """Describe a location. Every well-formed one exists, so clients may invent their own."""
         return self._message(self._context.place(LocationName.parse(request.name, field="name")))
 
     def list_locations(self, request: Any, _call: Call) -> Any:
-        """Read a page of the regions, by name."""
-        # There is no class for the name of a project alone.
+        """List a page of the regions, by name."""
+        # No name class covers a project alone.
         project = LocationName.parse(f"{request.name}/locations/any", field="name").project
         number = project_number(project, self._context.project_numbers)
         paging = Paging.of(request, number)

@@ -1,4 +1,4 @@
-"""Models as the other services see them: seeded on first use, found by name, resolved to a version."""
+"""Models for the other services: seeded on first use, found by name, resolved to a version."""
 
 import threading
 import time
@@ -13,23 +13,24 @@ from emulator.vertex.names import ModelName
 from emulator.vertex.parameters import Objective
 
 DEFAULT_ALIAS = "default"
-# Looking at the folders takes longer than the rest of a call. A model that is not found is looked for anew.
+# Scanning the folders takes longer than the rest of a call. For a model that is not found they are scanned
+# again.
 _MAX_AGE_S = 1.0
-# How long other servers on the database may remove a location's models unnoticed.
+# Other servers on the database may remove a location's models unnoticed for this long.
 _SEED_AGE_S = 5.0
 _REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model and the one version of it that a name means."""
+    """A model and the version that a name refers to."""
 
     model: ModelRow
     version: VersionRow
 
 
 class ModelRegistry:
-    """Reads models from the database, after bringing a location's folder models up to date."""
+    """Reads models from the database, after updating a location's folder models."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,24 +38,26 @@ class ModelRegistry:
         self._lock = threading.Lock()
 
     def find(self, name: ModelName, *, from_memory: bool = False) -> ModelRow:
-        """The model of a name, whatever its version; raises NotFound. See `Database.known_model` for what
-        memory may hold."""
+        """The model with that name, whatever its version. Raises NotFound.
+
+        With `from_memory` it may come from a cache; see `Database.known_model`.
+        """
         database = self._context.database
         read_first = database.known_model if from_memory else database.get_model
         place, began = self._context.place(name), time.monotonic()
         for read, fresh in ((read_first, False), (database.get_model, True)):
-            # Fresh is what was looked at since the call began: the folders are not walked twice.
+            # Fresh means scanned since this call began, so the folders are not scanned twice.
             self._seed(place, time.monotonic() - began if fresh else _MAX_AGE_S)
             model = read(place.project, place.location, name.model)
             if model is not None:
                 return model
-        # Vertex: "The <Resource> does not exist."; the rest tells a developer what to correct.
+        # Vertex: "The <Resource> does not exist." The rest tells a developer what to correct.
         raise NotFound(
             f"The Model does not exist. No {place}/models/{name.model}. {self._what_there_is(place)}"
         )
 
     def resolve(self, name: ModelName, *, from_memory: bool = False) -> ResolvedModel:
-        """The version that a name means: a number, an alias, or the default version; raises NotFound."""
+        """The version that a name refers to: a number, an alias, or the default version. Raises NotFound."""
         model = self.find(name, from_memory=from_memory)
         wanted = name.version or DEFAULT_ALIAS
         for version in model.versions:
@@ -68,28 +71,28 @@ class ModelRegistry:
         )
 
     def list(self, place: Place) -> list[ModelRow]:
-        """Every model of a location."""
+        """All models of a location."""
         self._seed(place)
         return self._context.database.list_models(place.project, place.location)
 
     def objective(self, version: VersionRow) -> Objective:
-        """What a model version predicts."""
+        """The objective of a model version."""
         uri = self.document(version).predict_schemata.prediction_schema_uri
         return next(objective for objective in Objective if objective.prediction_schema_uri == uri)
 
     def document(self, version: VersionRow) -> Any:
-        """The stored v1 Model of a version: what never changes."""
+        """The stored v1 Model of a version, with the fields that never change."""
         return self._context.v1.Model.FromString(version.document)
 
     def is_known(self, name: ModelName) -> bool:
-        """Whether a model can be found without a look at the folders and the database."""
+        """Whether a model can be found without reading folders or database."""
         place = self._context.place(name)
         return self._context.registry.is_current(_MAX_AGE_S) and self._context.database.is_known_model(
             place.project, place.location, name.model
         )
 
     def forget_seeds(self) -> None:
-        """Look at every location again, as after rows were removed."""
+        """Seed every location again on its next use, for example after rows were removed."""
         with self._lock:
             self._seeded.clear()
 
@@ -119,7 +122,7 @@ class ModelRegistry:
             return False
         if time.monotonic() - seeded[1] < _SEED_AGE_S:
             return True
-        # Another server may have removed the rows, by a reset or a snapshot, on SQLite too.
+        # Another server may have removed the rows by a reset or by loading a snapshot, on SQLite too.
         database, names = self._context.database, [source.id for source in catalogue.sources]
         if database.is_shared or not database.has_seeded(place.project, place.location, names):
             return False
@@ -128,13 +131,13 @@ class ModelRegistry:
 
 
 def resolve_default(model: ModelRow) -> ResolvedModel:
-    """A model at its default version."""
+    """The default version of a model."""
     version = next(version for version in model.versions if DEFAULT_ALIAS in version.aliases)
     return ResolvedModel(model, version)
 
 
 def folder_model(source: ModelSource) -> NewModel:
-    """A folder model as a row."""
+    """Convert a folder model to a row."""
     manifest = source.manifest
     return NewModel(
         model_id=source.id,

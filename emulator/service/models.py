@@ -1,4 +1,4 @@
-"""ModelService: what each call on models and their versions means.
+"""ModelService: the calls on models and their versions.
 
 Contract: model_service.proto, model.proto.
 """
@@ -43,21 +43,21 @@ class ModelService:
         self._uploads = Uploads(context, models, operations)
 
     def upload_model(self, request: Any, call: Call) -> Any:
-        """Make a model, or a new version of one, of a folder in Cloud Storage."""
+        """Make a model or a new version from a folder in Cloud Storage."""
         return self._uploads.start(request, call)
 
     def install(
         self, place: Place, model_id: str, model: Any, files: list[tuple[str, Callable[[], BinaryIO]]]
     ) -> int:
-        """Make a model or a version of one of files; see Uploads.install."""
+        """Make a model or a version from files; see Uploads.install."""
         return self._uploads.install(place, model_id, model, files)
 
     def get_model(self, request: Any, _call: Call) -> Any:
-        """Read a model at the version its name says, by default the default one."""
+        """Read a model at the version in its name, or at its default version."""
         return self._message(self._models.resolve(ModelName.parse(request.name)))
 
     def list_models(self, request: Any, _call: Call) -> Any:
-        """Read a page of models, each at its default version; newest first unless ordered otherwise."""
+        """List a page of models at their default versions; newest first unless ordered otherwise."""
         place = self._context.place(LocationName.parse(request.parent))
         paging = Paging.of(request, str(place), request.filter, request.order_by)
         order = parse_order_by(request.order_by, MODEL_ORDER_FIELDS)
@@ -75,7 +75,7 @@ class ModelService:
         return response
 
     def list_model_versions(self, request: Any, _call: Call) -> Any:
-        """Read a page of a model's versions; newest first unless ordered otherwise."""
+        """List a page of a model's versions; newest first unless ordered otherwise."""
         name = ModelName.parse(request.name)
         paging = Paging.of(
             request, str(self._context.place(name)), name.model, request.filter, request.order_by
@@ -89,7 +89,7 @@ class ModelService:
             for version in row.versions
             if wanted.matches(_filter_row(ResolvedModel(row, version)))
         ]
-        # What all versions share would not order them.
+        # Order by the versions' own times: the model's are the same in all of them.
         own_times = [OrderKey(f"version_{key.field}", key.descending) for key in order]
         page = _page(versions, own_times, paging)
         response = self._context.v1.ListModelVersionsResponse(next_page_token=page.next_page_token)
@@ -97,9 +97,9 @@ class ModelService:
         return response
 
     def update_model(self, request: Any, _call: Call) -> Any:
-        """Change the fields of the mask: the model's, or one version's when the name says `@version`."""
+        """Update the fields of the mask: the model's, or one version's if the name has `@version`."""
         model = request.model
-        # Vertex: "@-" is the model itself, as no version at all (model_service.proto, UpdateModelRequest).
+        # Vertex: "@-" means the model itself, like no version (model_service.proto, UpdateModelRequest).
         name = ModelName.parse(model.name.removesuffix("@-"), field="model.name")
         resolved = self._models.resolve(name)
         of_version = name.version is not None
@@ -113,7 +113,7 @@ class ModelService:
         return self._message(self._models.resolve(name))
 
     def delete_model(self, request: Any, call: Call) -> Any:
-        """Delete a model with all its versions. Jobs that use it go on."""
+        """Delete a model with all its versions. Jobs that use it keep running."""
         name = ModelName.parse(request.name)
         if name.version is not None:
             refuse("name", "Name the model without a version; a version is deleted by deleteVersion.")
@@ -123,7 +123,7 @@ class ModelService:
         return self._operations.deleted(Place(row.project, row.location), call)
 
     def delete_model_version(self, request: Any, call: Call) -> Any:
-        """Delete one version, unless it is the default one."""
+        """Delete one version, unless it is the default version."""
         resolved = self._with_version_id(request.name)
         row, version = resolved.model, resolved.version
         if len(row.versions) == 1:
@@ -142,7 +142,7 @@ class ModelService:
         return self._operations.deleted(Place(row.project, row.location), call)
 
     def merge_version_aliases(self, request: Any, _call: Call) -> Any:
-        """Add aliases to a version, taking them from the others; remove those that start with a dash."""
+        """Move aliases to a version; remove those with a leading dash."""
         resolved = self._with_version_id(request.name)
         row, version = resolved.model, resolved.version
         violations = Violations()
@@ -152,7 +152,7 @@ class ModelService:
         violations.raise_if_any()
         removed = {alias[1:] for alias in request.version_aliases if alias.startswith("-")}
         added = {alias for alias in request.version_aliases if not alias.startswith("-")}
-        # Vertex: adding and removing the same alias cancel out (model_service.proto).
+        # Vertex: adding and removing the same alias cancel each other out (model_service.proto).
         removed, added = removed - added, added - removed
         if DEFAULT_ALIAS in removed and DEFAULT_ALIAS in version.aliases:
             raise FailedPrecondition(
@@ -166,18 +166,19 @@ class ModelService:
 
     def sweep(self) -> None:
         """Remove the files of uploads that no version, unfinished job or unfinished operation needs."""
-        # In this order: an upload is unfinished until its version is stored, a job's folder was a version's.
+        # In this order: an upload's operation finishes after its version is stored, and a job's folder was a
+        # version's before.
         folders = self._context.registry.uploads()
         database = self._context.database
         in_progress = {str(operation.id) for operation in database.unfinished_operations()}
-        # By name: the rows of a shared database may have another path for this folder.
+        # By folder name: the rows of a shared database may have another path to this folder.
         in_use = {Path(folder).name for folder in database.version_folders() | database.folders_in_use()}
         for folder in folders:
             if folder.name not in in_progress | in_use:
                 self._context.registry.remove_upload(folder)
 
     def close(self) -> None:
-        """Wait for uploads that are under way."""
+        """Wait for running uploads."""
         self._uploads.close()
 
     def _with_version_id(self, text: str) -> ResolvedModel:
@@ -199,7 +200,7 @@ class ModelService:
     def _update(
         self, resolved: ResolvedModel, changes: dict[str, Any], *, of_version: bool, etag: str
     ) -> bool:
-        """Write the changes; False when the model is gone, or, where there is an etag, not as it was read."""
+        """Write the changes; False if the model is gone or, with an etag, has changed since it was read."""
         row, version = resolved.model, resolved.version
         key = row.project, row.location, row.model_id
         seen = (row, version) if etag else None
@@ -216,9 +217,9 @@ def _changed_since(etag: str) -> Aborted:
 
 
 def model_message(context: Context, row: ModelRow, version: VersionRow) -> Any:
-    """The v1 Model of a model at one of its versions."""
+    """The v1 Model for one version of a model."""
     model = context.v1.Model.FromString(version.document)
-    # Vertex: the name has no version; version_id says which one this is.
+    # Vertex: the name has no version; version_id has it.
     model.name = f"projects/{row.project}/locations/{row.location}/models/{row.model_id}"
     model.version_id = str(version.version)
     model.version_aliases.extend(sorted(version.aliases))
@@ -244,7 +245,7 @@ def _filter_row(resolved: ResolvedModel) -> dict[str, object]:
 
 
 def _page(models: list[Any], order: Sequence[OrderKey], paging: Paging) -> Page[Any]:
-    """Sort by the order, then newest first, and cut the page out."""
+    """Sort by the order, then newest first, and cut the page."""
     keys = (
         *order,
         OrderKey("version_create_time", True),
@@ -260,7 +261,7 @@ def _page(models: list[Any], order: Sequence[OrderKey], paging: Paging) -> Page[
 
 
 def _mask_fields(paths: Sequence[str], of_version: bool) -> list[str]:
-    """The fields of an update mask, in snake_case; raises when it is empty or asks for what cannot change."""
+    """The fields of an update mask in snake_case. Raises if it is empty or a field cannot change."""
     own, other = (_VERSION_FIELDS, _MODEL_FIELDS) if of_version else (_MODEL_FIELDS, _VERSION_FIELDS)
     if not paths:
         refuse("update_mask", REQUIRED)

@@ -1,4 +1,4 @@
-"""Long-running operations: made by the other services, read here.
+"""Long-running operations: the other services create them, clients read them here.
 
 Contract: google/longrunning/operations.proto.
 """
@@ -23,7 +23,7 @@ _LONGEST_WAIT_S = 60.0
 
 
 class Operations:
-    """Makes and finishes operations, and tells waiting calls."""
+    """Creates and finishes operations, and wakes waiting calls."""
 
     def __init__(self, context: Context, watch: Watch) -> None:
         self._context = context
@@ -31,14 +31,14 @@ class Operations:
         self._finished = threading.Condition()
 
     def deleted(self, place: Place, call: Call) -> Any:
-        """Store and return the finished operation of a deletion."""
+        """Store and return a finished operation for a deletion."""
         operation = self._new("DeleteOperationMetadata", call)
         operation.done = True
         operation.response.Pack(self._context.contract.protobuf.Empty())
         return self.message(self._insert(place, None, operation))
 
     def started(self, place: Place, model_id: str, metadata: str, call: Call) -> OperationRow:
-        """Store an operation on a model that is under way; `metadata` names its message type."""
+        """Store a running operation on a model; `metadata` names its message type."""
         return self._insert(place, model_id, self._new(metadata, call))
 
     def succeed(self, row: OperationRow, response: Any) -> None:
@@ -54,9 +54,9 @@ class Operations:
         self._finish(row, operation)
 
     def abort_unfinished(self) -> None:
-        """Fail what a server that is gone has left behind, so that no client waits for it."""
+        """Fail the operations that a dead server left unfinished, so that no client waits for them."""
         database = self._context.database
-        # Another server may be at work on a recent one.
+        # Another server may still work on a recent one.
         age_us = _ABANDONED_US if database.is_shared else 0
         for row in database.unfinished_operations():
             if row.create_time_us <= database.clock() - age_us:
@@ -64,13 +64,13 @@ class Operations:
                 self.fail(row, Aborted(text))
 
     def message(self, row: OperationRow) -> Any:
-        """The Operation of a row."""
+        """The Operation message of a row."""
         operation = self._context.contract.longrunning.Operation.FromString(row.document)
         operation.name = row.name
         return operation
 
     def find(self, text: str) -> OperationRow:
-        """The operation of a name; raises NotFound."""
+        """The operation with that name. Raises NotFound."""
         name = OperationName.parse(text)
         place = self._context.place(name)
         number = id_number(name.operation)
@@ -80,8 +80,7 @@ class Operations:
         return row
 
     def wait(self, text: str, seconds: float) -> OperationRow:
-        """The operation of a name once it is done, or as it stands after so many seconds, or when the server
-        is about to end."""
+        """Wait for an operation; returns it when it is done, after `seconds`, or when the server stops."""
         deadline = time.monotonic() + min(seconds, _LONGEST_WAIT_S)
         with self._finished:
             while True:
@@ -89,13 +88,13 @@ class Operations:
                 left = deadline - time.monotonic()
                 if row.done or left <= 0 or self._watch.closed:
                     return row
-                # Another server that shares the database cannot notify this one, nor does the end of this
-                # one: look now and then.
+                # Poll: another server on the database cannot notify this one, and neither does this server's
+                # stop.
                 self._finished.wait(min(left, _POLL_S))
 
     def _new(self, metadata_type: str, call: Call) -> Any:
         operation = self._context.contract.longrunning.Operation()
-        # Vertex: the metadata is of the version that was called; the Python SDK refuses the other one.
+        # Vertex: the metadata has the version of the call; the Python SDK refuses the other one.
         metadata = getattr(self._context.contract.package(call.api_version), metadata_type)()
         now = self._context.database.clock()
         metadata.generic_metadata.create_time.FromMicroseconds(now)
@@ -143,7 +142,7 @@ class OperationService:
         return self._operations.message(self._operations.find(request.name))
 
     def list_operations(self, request: Any, _call: Call) -> Any:
-        """Read a page of the operations of a location, or of one of its models, newest first."""
+        """List a page of the operations of a location or of one of its models, newest first."""
         name, model = request.name, None
         if "/models/" in name:
             model_name = ModelName.parse(name)
@@ -162,17 +161,17 @@ class OperationService:
         return response
 
     def wait_operation(self, request: Any, _call: Call) -> Any:
-        """Read one operation once it is done, or when the timeout (at most a minute) is over."""
+        """Wait for one operation until it is done or the timeout (at most a minute) has passed."""
         timeout = request.timeout.ToMilliseconds() / 1000 if request.HasField("timeout") else _LONGEST_WAIT_S
         return self._operations.message(self._operations.wait(request.name, timeout))
 
     def cancel_operation(self, request: Any, _call: Call) -> Any:
-        """Refuse: neither uploads nor deletions can be cancelled."""
+        """Refuse: uploads and deletions cannot be cancelled."""
         row = self._operations.find(request.name)
-        # Vertex: the text ends so for an operation of this kind (recorded training operation).
+        # Vertex: the end of the text for an operation of this kind (recorded training operation).
         raise FailedPrecondition(f"The operation {row.name} is not cancellable.")
 
     def delete_operation(self, request: Any, _call: Call) -> Any:
-        """Forget an operation; what it does goes on."""
+        """Delete an operation's record; its work goes on."""
         self._context.database.delete_operation(self._operations.find(request.name).id)
         return self._context.contract.protobuf.Empty()

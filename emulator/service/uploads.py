@@ -1,6 +1,6 @@
-"""UploadModel: a folder in Cloud Storage becomes a model, or a version of one, in the background.
+"""UploadModel: turns a folder in Cloud Storage into a model or a version, in the background.
 
-Contract: model_service.proto. A wrong request fails at once; a wrong artifact fails the operation.
+Contract: model_service.proto. An invalid request fails at once; an invalid artifact fails the operation.
 """
 
 import logging
@@ -44,13 +44,13 @@ from emulator.vertex.errors import (
 from emulator.vertex.names import LocationName, ModelName
 
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-# What can change has its own column; the schemata are those of the objective.
+# Fields that can change have columns of their own; the schemata follow from the objective.
 _NOT_IN_DOCUMENT = (
     "name", "display_name", "description", "version_description", "version_aliases", "labels", "etag",
     "predict_schemata",
 )  # fmt: skip
 _MAX_FILES = 100
-# Small models are there when the call returns, and the client need not poll; no client gives up this soon.
+# Small models are ready when the call returns, so the client need not poll. No client times out this soon.
 _GRACE_S = 1.0
 
 _File = tuple[str, Callable[[], BinaryIO]]
@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Upload:
-    """An upload that was found right: what to copy, and what it becomes."""
+    """A checked upload: what to copy, and the model that it becomes."""
 
     place: Place
     model_id: str
@@ -71,7 +71,7 @@ class _Upload:
 
 
 class Uploads:
-    """Checks uploads and carries them out, one at a time."""
+    """Checks uploads and runs them one at a time."""
 
     def __init__(self, context: Context, models: ModelRegistry, operations: Operations) -> None:
         self._context = context
@@ -81,7 +81,7 @@ class Uploads:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-upload")
 
     def start(self, request: Any, call: Call) -> Any:
-        """The operation of an upload, under way or, when it was quick, done."""
+        """Start an upload; returns its operation, which is done if the upload was quick."""
         upload = self._check(request, call)
         if self._closing.is_set():
             raise Unavailable("The server is stopping. Upload the model again when it is back.")
@@ -90,10 +90,13 @@ class Uploads:
         return self._operations.message(self._context.database.get_operation(row.id) or row)
 
     def install(self, place: Place, model_id: str, model: Any, files: list[_File]) -> int:
-        """Make a model, or a new version of one, of these files, at once; its version's number.
+        """Make a model or a new version from these files, synchronously.
+
+        Returns:
+            The version's number.
 
         Raises:
-            ManifestError: they are no usable model.
+            ManifestError: the files are no usable model.
         """
         exists = any(known.model_id == model_id for known in self._models.list(place))
         upload = _Upload(place, model_id, exists, GcsUri("", ""), model, "v1")
@@ -101,11 +104,11 @@ class Uploads:
         try:
             return self._store(upload, self._context.registry.install(str(row.id), files))
         finally:
-            # It was only there so that the files are not swept away meanwhile.
+            # The operation only kept `sweep` from removing the files.
             self._context.database.delete_operation(row.id)
 
     def close(self) -> None:
-        """End what is under way after the file it is at; what has not begun is left to the next start."""
+        """Stop a running upload after its current file. Waiting uploads fail at the next start."""
         self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -179,7 +182,7 @@ class Uploads:
     def _files(self, artifacts: GcsUri) -> Iterator[_File]:
         for info in self._context.store.list(artifacts.bucket, artifacts.object):
             relative = info.uri.object.removeprefix(artifacts.object)
-            # Consoles make empty objects that end in a slash, to show a folder.
+            # Some consoles create empty objects whose names end in a slash, to show a folder.
             if relative and not relative.endswith("/"):
                 yield relative, partial(self._context.store.open_read, info.uri)
 
@@ -210,7 +213,7 @@ class Uploads:
                 raise NotFound(f"The Model does not exist. {place}/models/{upload.model_id} is gone.")
             return number
         if DEFAULT_ALIAS not in aliases:
-            # Vertex: the first version is the default one (model.proto, version_aliases).
+            # Vertex: the first version is the default version (model.proto, version_aliases).
             aliases.append(DEFAULT_ALIAS)
         if not database.insert_model(place.project, place.location, row, aliases):
             raise self._taken(place, upload.model_id)

@@ -1,4 +1,5 @@
-"""Where bytes live: `gs://` names, the `ObjectStore` protocol, local folders and Cloud Storage endpoints."""
+"""Where bytes are stored: `gs://` names, the `ObjectStore` protocol, local folders, Cloud Storage
+endpoints."""
 
 from emulator.storage.local import LocalStore
 from emulator.storage.object_store import (

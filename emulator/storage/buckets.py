@@ -1,4 +1,4 @@
-"""Buckets and objects as Cloud Storage has them: generations, metadata, checksums and conditions."""
+"""Buckets and objects as in Cloud Storage: generations, metadata, checksums and conditions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from emulator.storage.retention import check_unprotected
 from emulator.storage.uri import GcsUri, check_bucket
 from emulator.storage.versions import Versions
 
-# Looks at what is there (None: nothing) and raises when the caller's conditions do not hold.
+# Gets the existing object (or None), and raises if the caller's conditions do not hold.
 Check = Callable[[StoredObject | None], None]
 ObjectChange = Callable[[StoredObject], Attributes]
 BucketChange = Callable[[StoredBucket], Attributes]
 
 _LOCKS = 64
-# Computing is as fast as reading a record up to here.
+# Below this size, computing checksums is as fast as reading a record of them.
 _RECORDED_FROM = 1 << 20
 
 
@@ -41,9 +41,10 @@ def _now_us() -> int:
 
 
 class Buckets:
-    """The buckets of one store. Safe for many threads; conditions hold among the threads of one process.
+    """The buckets of one store.
 
-    Every method may raise InvalidUri (the name cannot exist here), BucketNotFound, and StorageError.
+    Thread-safe. Conditions are atomic only among the threads of one process. Every method may raise
+    InvalidUri (the name cannot exist here), BucketNotFound, and StorageError.
     """
 
     def __init__(self, store: LocalStore, clock: Callable[[], int] = _now_us) -> None:
@@ -56,16 +57,16 @@ class Buckets:
     # Buckets
 
     def buckets(self) -> Iterator[StoredBucket]:
-        """All buckets by name."""
+        """All buckets, by name."""
         return map(self._metadata.recorded_bucket, self._store.buckets())
 
     def bucket(self, name: str) -> StoredBucket:
-        """Look at one bucket."""
+        """One bucket with its metadata."""
         self._require(name)
         return self._metadata.recorded_bucket(name)
 
     def create_bucket(self, name: str, attributes: Attributes) -> StoredBucket:
-        """Make a bucket. Raises NameTaken when there is one of that name."""
+        """Create a bucket. Raises NameTaken if it exists."""
         check_bucket(name, f"gs://{name}")
         folder = self._store.top / name
         bucket = StoredBucket(name, self._clock(), attributes=attributes)
@@ -80,7 +81,7 @@ class Buckets:
         return bucket
 
     def update_bucket(self, name: str, change: BucketChange) -> StoredBucket:
-        """Give a bucket other attributes; `change` returns them, or raises."""
+        """Change a bucket's attributes; `change` returns the new ones, or raises."""
         with self._lock(name):
             bucket = self.bucket(name)
             changed = replace(
@@ -100,10 +101,10 @@ class Buckets:
                 raise BucketNotEmpty(f"The bucket {name} is not empty.")
             self._store.remove_bucket(name)
 
-    # Objects: looking
+    # Objects: reading
 
     def find(self, uri: GcsUri, generation: int | None = None, *, soft_deleted: bool = False) -> StoredObject:
-        """Look at an object, or at one version of it; its checksums may be missing. Raises ObjectNotFound."""
+        """An object, or one version of it; its checksums may be missing. Raises ObjectNotFound."""
         self._require(uri.bucket)
         current = None if soft_deleted else self._current(uri, missing_ok=generation is not None)
         if current and generation in (None, current.generation):
@@ -114,7 +115,7 @@ class Buckets:
         return stored
 
     def open(self, uri: GcsUri, generation: int | None = None) -> tuple[StoredObject, BinaryIO]:
-        """Open an object, or one version of it, described as it is in that moment. Raises ObjectNotFound."""
+        """Open an object or one version, with the metadata of the same moment. Raises ObjectNotFound."""
         self._require(uri.bucket)
         if generation is not None:
             stored = self.find(uri, generation)
@@ -123,7 +124,7 @@ class Buckets:
         file = self._store.open_stored(uri)
         status = os.fstat(file.fileno())
         stored = self._metadata.describe(ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000))
-        if generation not in (None, stored.generation):  # replaced between the two looks
+        if generation not in (None, stored.generation):  # replaced between the two reads
             file.close()
             return self.open(uri, generation)
         return stored, file
@@ -131,23 +132,25 @@ class Buckets:
     def list(
         self, bucket: str, prefix: str = "", *, start: str = "", shallow: bool = False
     ) -> Iterator[ObjectInfo]:
-        """Objects by name, as `LocalStore.list` has them."""
+        """Objects by name, as in `LocalStore.list`."""
         self._require(bucket)
         return self._store.list(bucket, prefix, start=start, shallow=shallow)
 
     def list_versions(self, bucket: str, prefix: str = "", *, soft_deleted: bool) -> Sequence[StoredObject]:
-        """The noncurrent versions of objects, or those that are soft-deleted, by name and generation."""
+        """The noncurrent versions of objects, or the soft-deleted ones, by name and generation."""
         self._require(bucket)
         kept = self._versions.list(bucket, prefix)
         return [stored for stored in kept if (stored.gone_us is not None) == soft_deleted]
 
     def describe(self, info: ObjectInfo) -> StoredObject:
-        """Add what is recorded of a listed object."""
+        """Add the recorded metadata to a listed object."""
         return self._metadata.describe(info)
 
     def with_checksums(self, stored: StoredObject) -> StoredObject:
-        """Compute the checksums when they are missing; reads the whole object once. Of an object that was
-        replaced in the meantime they stay missing. Raises ObjectNotFound."""
+        """Compute missing checksums by reading the whole object once.
+
+        They stay missing if the object was replaced in the meantime. Raises ObjectNotFound.
+        """
         if stored.checksums:
             return stored
         if stored.deleted_us is not None:
@@ -158,12 +161,12 @@ class Buckets:
             return self.hashed(stored, file) if opened.version == stored.version else stored
 
     def hashed(self, stored: StoredObject, file: BinaryIO) -> StoredObject:
-        """The same for an object that `open` has opened; leaves the file at its end."""
+        """Like `with_checksums`, for an object that `open` has opened; leaves the file at its end."""
         if stored.checksums:
             return stored
         computed = replace(stored, checksums=checksums_of(file))
         if computed.size >= _RECORDED_FROM:
-            # A bucket that is mounted read-only keeps no record, and works all the same.
+            # A bucket that is mounted read-only keeps no record, which is no error.
             with self._lock(stored.uri.bucket), contextlib.suppress(StorageError):
                 current = self.find(stored.uri)
                 if current.version == computed.version:
@@ -173,7 +176,7 @@ class Buckets:
     # Objects: changing
 
     def draft(self, bucket: str) -> Draft:
-        """Begin an object."""
+        """Begin a new object."""
         with self._lock(bucket):
             self._require(bucket)
             return Draft(self._store, bucket)
@@ -186,7 +189,7 @@ class Buckets:
         check: Check,
         component_count: int | None = None,
     ) -> StoredObject:
-        """Turn a draft into the object, replacing what was there if `check` lets it. The draft is used up."""
+        """Publish a draft as the object, also over an existing one if `check` allows it. Uses it up."""
         try:
             draft.seal()
             with self._lock(uri.bucket):
@@ -203,17 +206,17 @@ class Buckets:
                     component_count=component_count,
                 )
                 if component_count and stored.checksums:
-                    # A composed object has no MD5 in Cloud Storage.
+                    # Cloud Storage has no MD5 for a composed object.
                     stored = replace(stored, checksums=replace(stored.checksums, md5=None))
                 self._metadata.write([stored, current] if current else [stored])
                 self._store.publish(draft.path, uri)
-            self._store.settle(uri)  # outside, for it takes longer than all the rest
+            self._store.settle(uri)  # outside the lock, because it takes longest
         finally:
             draft.discard()
         return stored
 
     def update(self, uri: GcsUri, change: ObjectChange, generation: int | None = None) -> StoredObject:
-        """Give an object other attributes; `change` returns them, or raises. Raises ObjectNotFound."""
+        """Change an object's attributes; `change` returns the new ones, or raises. Raises ObjectNotFound."""
         with self._lock(uri.bucket):
             stored = self.find(uri, generation)
             attributes = change(stored)
@@ -232,14 +235,14 @@ class Buckets:
         return changed
 
     def delete(self, uri: GcsUri, check: Check, generation: int | None = None) -> None:
-        """Remove an object, or for good one version of it. Raises ObjectNotFound."""
+        """Delete an object, or one version permanently. Raises ObjectNotFound."""
         with self._lock(uri.bucket):
             stored = self.find(uri, generation)
             check(stored)
             self._remove(stored, for_good=generation is not None)
 
     def restore(self, uri: GcsUri, generation: int, check: Check) -> StoredObject:
-        """Make a soft-deleted version the object again. Raises ObjectNotFound."""
+        """Make a soft-deleted version the current object again. Raises ObjectNotFound."""
         stored = self.find(uri, generation, soft_deleted=True)
         with self._versions.open(stored) as file:
             restored = self._publish_copy(stored, file, uri, stored.attributes, check)
@@ -256,8 +259,7 @@ class Buckets:
         change: ObjectChange = lambda source: source.attributes,
         generation: int | None = None,
     ) -> StoredObject:
-        """Copy the bytes of an object, or of one version; `change` gives the copy's attributes.
-        Raises ObjectNotFound."""
+        """Copy an object or one version; `change` returns the copy's attributes. Raises ObjectNotFound."""
         return self._copy(source, destination, check_source, check, change, generation)[1]
 
     def move(
@@ -269,12 +271,12 @@ class Buckets:
         change: ObjectChange = lambda source: source.attributes,
         generation: int | None = None,
     ) -> StoredObject:
-        """Copy an object, and remove it unless it has been changed since. Raises ObjectNotFound."""
+        """Copy an object, then delete it unless it has changed since. Raises ObjectNotFound."""
         self._check_unprotected(self.find(source, generation))
         moved, copied = self._copy(source, destination, check_source, check, change, generation)
         with self._lock(source.bucket):
             current = self._current(source, missing_ok=True)
-            # What was written in the meantime was not moved: it stays, as if it had been written just after.
+            # A version written in the meantime was not moved. It stays, as if it had been written just after.
             if source != destination and current and current.revision == moved.revision:
                 self._remove(current, for_good=False)
         return copied
@@ -288,7 +290,7 @@ class Buckets:
         change: ObjectChange,
         generation: int | None,
     ) -> tuple[StoredObject, StoredObject]:
-        """The object that was copied, and the copy."""
+        """Copy; returns the source and the copy."""
         stored, file = self.open(source, generation)
         with file:
             check_source(stored)
@@ -314,7 +316,7 @@ class Buckets:
         attributes: Attributes,
         check: Check,
     ) -> StoredObject:
-        """Make one object of several, one after the other. Raises ObjectNotFound."""
+        """Concatenate several objects to one. Raises ObjectNotFound."""
         draft = self.draft(destination.bucket)
         components = 0
         try:
@@ -345,7 +347,7 @@ class Buckets:
         check_unprotected(stored, bucket, self._clock, is_kept=False)
 
     def _set_aside(self, current: StoredObject, bucket: StoredBucket) -> None:
-        """Keep what is about to be replaced or deleted, where the bucket is configured so."""
+        """Keep the object that is about to be replaced or deleted, if the bucket is configured so."""
         check_unprotected(current, bucket, self._clock, is_kept=bucket.keeps_versions)
         if bucket.keeps_versions:
             self._versions.keep(replace(current, deleted_us=self._clock()))
@@ -354,9 +356,9 @@ class Buckets:
             self._versions.keep(replace(current, deleted_us=now, gone_us=now + bucket.soft_delete_us))
 
     def _remove(self, stored: StoredObject, *, for_good: bool) -> None:
-        """Delete an object or a version, as far as the bucket's configuration lets it."""
+        """Delete an object or a version, as far as the bucket's configuration allows."""
         bucket = self._metadata.bucket(stored.uri.bucket)
-        if for_good:  # a version that is named is not kept as a noncurrent one
+        if for_good:  # a version deleted by its number does not become noncurrent
             versioning = {**bucket.attributes, "versioning": {"enabled": False}}
             bucket = replace(bucket, attributes=versioning)
         if stored.deleted_us is None:
@@ -371,10 +373,10 @@ class Buckets:
             self._versions.remove(stored)
 
     def _stamp(self, draft: Draft, uri: GcsUri, current: StoredObject | None) -> ObjectInfo:
-        """Give the file the time that is to be the object's generation, later than that of what is there."""
+        """Set the file's time to the object's new generation, later than that of the existing object."""
         time_us = max(self._clock(), current.generation + 1 if current else 0)
         return ObjectInfo(uri, draft.size, draft.stamp(time_us))
 
     def _lock(self, bucket: str) -> threading.Lock:
-        """What every change in a bucket holds: whoever deletes it sees all of a change or nothing."""
+        """The lock for every change in a bucket: a deletion of the bucket sees all of a change or nothing."""
         return self._locks[hash(bucket) % _LOCKS]

@@ -1,8 +1,8 @@
-"""A folder of downloaded files that keeps to a size, shared by the worker processes of one machine.
+"""A cache folder of downloaded files with a size limit, shared by the worker processes of one machine.
 
-Who uses a file holds a shared lock on it, who fetches one an exclusive lock; locks end with their process, so
-that a killed worker leaves nothing locked. `<name>.part` is a file on its way, of its final size from the
-beginning: what is being fetched counts before it is there.
+A process that uses a file holds a shared lock on it; a process that downloads one holds an exclusive lock.
+Locks end with their process, so a killed worker leaves nothing locked. `<name>.part` is an unfinished
+download. It has its final size from the beginning, so it counts towards the limit.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 class FileCache:
     """Files by key. Safe for many threads and processes; picklable.
 
-    `limit` is in bytes. Files in use are never evicted: they may take the folder over its limit, and it
-    shrinks again as soon as one is let go.
+    `limit` is in bytes. Files in use are never evicted: they may exceed the limit, and the folder shrinks
+    once one is released.
     """
 
     folder: Path
@@ -42,16 +42,18 @@ class FileCache:
     def file(
         self, key: str, name: str, size: int, fetch: Callable[[BinaryIO], None], check: Callable[[], None]
     ) -> Iterator[Path]:
-        """The file of that key, whole and unchanged until the block ends.
+        """The file for a key, complete and unchanged until the block ends.
 
         Args:
-            key: names one version of some bytes; other bytes need another key.
-            name: what the bytes are called elsewhere; its ending (`.mp4`) is kept.
+            key: identifies one version of some bytes; other bytes need another key.
+            name: the object's name; its suffix (`.mp4`) is kept.
             size: the number of bytes that `fetch` writes.
-            fetch: writes the bytes; called only when they are not there and nobody else fetches them.
+            fetch: writes the bytes; called only if the file is missing and no other process fetches it.
             check: called while another process fetches the file; may raise to end the wait.
 
-        Raises StorageError when the folder cannot be used, and what `fetch` and `check` raise.
+        Raises:
+            StorageError: the folder cannot be used.
+            Exception: whatever `fetch` and `check` raise.
         """
         path = self.folder / (hashlib.sha256(key.encode()).hexdigest() + _suffix_of(name))
         with contextlib.ExitStack() as using:
@@ -60,7 +62,8 @@ class FileCache:
                 while (file := _opened_shared(path)) is None:
                     self._fetch(path, size, fetch, check)
                 using.callback(self._let_go, file)
-                # What was used last is evicted last; the file system's own clock is too coarse to tell.
+                # LRU by modification time. Set it explicitly, because the file system's own clock is too
+                # coarse.
                 now_ns = time.time_ns()
                 os.utime(path, ns=(now_ns, now_ns))
             except OSError as error:
@@ -70,7 +73,7 @@ class FileCache:
     def _fetch(
         self, path: Path, size: int, fetch: Callable[[BinaryIO], None], check: Callable[[], None]
     ) -> None:
-        """Fetch the file, or wait until another process that does so has ended, one way or the other."""
+        """Fetch the file, or wait until another process has finished or failed fetching it."""
         part = path.with_name(path.name + _PART)
         with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             while not _try_lock(file, fcntl.LOCK_EX):
@@ -91,13 +94,13 @@ class FileCache:
                 raise
 
     def _fill(self, file: BinaryIO, size: int, fetch: Callable[[BinaryIO], None]) -> None:
-        file.truncate(0)  # what a killed worker left is not trusted
+        file.truncate(0)  # a killed worker's leftover is not trusted
         self._make_room(size)
         file.truncate(size)
         file.seek(0)
         fetch(file)
         file.flush()
-        # A file that has its name is whole, even after a power cut.
+        # A file with its final name must be complete, even after a power cut.
         os.fsync(file.fileno())
 
     def _let_go(self, file: BinaryIO) -> None:
@@ -106,7 +109,7 @@ class FileCache:
             self._make_room(0)
 
     def _make_room(self, size: int) -> None:
-        """Evict what was not used for longest until `size` more bytes fit, as far as nobody uses it."""
+        """Evict the least recently used files that are not in use, until `size` more bytes fit."""
         with (self.folder / _LOCK_FILE).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             files = sorted(self._files(), key=lambda found: found[1].st_mtime_ns)
@@ -119,7 +122,7 @@ class FileCache:
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.iterdir():
-            # Another process's file on its way changes its name now.
+            # Another process may just be renaming its finished download.
             with contextlib.suppress(FileNotFoundError):
                 if path.name != _LOCK_FILE:
                     yield path, path.stat()
@@ -138,12 +141,12 @@ def _suffix_of(name: str) -> str:
 
 
 def _opened_shared(path: Path) -> BinaryIO | None:
-    """Open a file and keep it from being evicted until it is closed; None when it is not there."""
+    """Open a file with a lock that keeps it from being evicted until it is closed; None if it is missing."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
-    # Only an evicting process holds another lock, and it is about to remove the file.
+    # Only an evicting process holds an exclusive lock, and it is about to remove the file.
     if _try_lock(file, fcntl.LOCK_SH) and _is_at(file, path):
         return file
     file.close()
@@ -167,7 +170,7 @@ def _try_lock(file: BinaryIO, kind: int) -> bool:
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the path still refers to the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The two checksums that Cloud Storage keeps of every object, as its API writes them."""
+"""The two checksums that Cloud Storage keeps for every object, in the form of its API."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Checksums:
-    """Base64 text of both, of big-endian bytes; a composed object has no MD5."""
+    """Both checksums: base64 of the big-endian bytes. A composed object has no MD5."""
 
     crc32c: str
     md5: str | None
 
 
 class Hasher:
-    """Computes checksums of bytes that come in pieces: both, or CRC32C alone, which is quicker."""
+    """Computes checksums incrementally: both, or CRC32C alone, which is faster."""
 
     def __init__(self, *, md5: bool = True) -> None:
-        # Imported here: the server starts without it, and most never need it.
+        # Imported here: the server starts without it, and most servers never need it.
         import google_crc32c
 
         self._crc32c = google_crc32c.Checksum()

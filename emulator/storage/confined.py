@@ -1,7 +1,7 @@
-"""Paths below a folder that no link leads out of, even one that is swapped in while the path is used.
+"""Paths below a folder that no link leads out of, even a link that is swapped in during use.
 
-Each part of a path is opened relative to the folder above it, without following links. Links are read and
-followed here, one by one, as long as they stay below the folder: what is opened is what was checked.
+Each path component is opened relative to its parent, without following links. Links are read and followed
+here, one at a time, as long as they stay below the folder. So exactly what was checked is opened.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import BinaryIO, Self, TypeVar, cast
 
 T = TypeVar("T")
 Operation = Callable[[str, int], T]
-"""Does something with a name in a folder (an open descriptor), without following a link of that name."""
+"""Operates on a name in a folder (an open descriptor), without following a link of that name."""
 
-_MOST_LINKS = 40  # as Linux has it
+_MOST_LINKS = 40  # the limit of Linux
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# To pass through a folder takes no permission to list it.
+# Traversing a folder must not need the permission to list it.
 _PASSAGE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-# A named pipe that someone put there must not hang who reads it.
+# Non-blocking: a reader must not hang on a named pipe in the folder.
 _MODES = {
     "rb": os.O_RDONLY | os.O_NONBLOCK,
     "r+b": os.O_RDWR,
@@ -42,17 +42,17 @@ class LeadsOut(OSError):
 
 @dataclass(frozen=True)
 class ConfinedPath:
-    """A path below `root`, with the operations of pathlib's. Deliberately no os.PathLike: `os.open` and its
-    kin would follow links.
+    """A path below `root`, with the operations of pathlib.
 
-    Every operation may raise LeadsOut. The root itself may be a link.
+    It is deliberately no os.PathLike, because `os.open` and similar calls would follow links. Every operation
+    may raise LeadsOut. The root itself may be a link.
     """
 
     root: Path
     parts: tuple[str, ...] = ()
 
     def __truediv__(self, name: str) -> ConfinedPath:
-        """A path below this one. Raises ValueError for a name that leads upwards."""
+        """A path below this one. Raises ValueError if the name leads upwards."""
         added = name.split("/")
         if any(part in ("", ".", "..") or "\0" in part for part in added):
             raise ValueError(f"{name!r} is no path below {self}")
@@ -63,7 +63,7 @@ class ConfinedPath:
 
     @property
     def path(self) -> Path:
-        """The same as an ordinary path, for messages."""
+        """The same as a pathlib path, for messages."""
         return self.root.joinpath(*self.parts)
 
     @property
@@ -73,27 +73,27 @@ class ConfinedPath:
 
     @property
     def parent(self) -> ConfinedPath:
-        """The folder that holds it; the root is its own."""
+        """The folder above; the root is its own parent."""
         return ConfinedPath(self.root, self.parts[:-1])
 
     def stat(self) -> os.stat_result:
-        """Look at what is there, following links."""
+        """The status of the file; follows links."""
         return self._do(_stat)
 
     def lstat(self) -> os.stat_result:
-        """Look at what is there, a link being a link."""
+        """The status of the file or of the link itself."""
         return self._do(_lstat, follow=False)
 
     def exists(self) -> bool:
-        """Whether something is there; False where it cannot be told."""
+        """Whether the path exists; False if the file system raises."""
         return self._is(lambda _: True)
 
     def is_dir(self) -> bool:
-        """Whether a folder is there; False where it cannot be told."""
+        """Whether the path is a folder; False if the file system raises."""
         return self._is(stat.S_ISDIR)
 
     def is_file(self) -> bool:
-        """Whether a regular file is there; False where it cannot be told."""
+        """Whether the path is a regular file; False if the file system raises."""
         return self._is(stat.S_ISREG)
 
     def open(self, mode: str) -> BinaryIO:
@@ -102,7 +102,7 @@ class ConfinedPath:
         return cast("BinaryIO", file)
 
     def descriptor(self, flags: int) -> int:
-        """Open by `os.open`'s flags, following links."""
+        """Open with the flags of `os.open`, following links."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         return self._do(lambda name, folder: os.open(name, flags, 0o666, dir_fd=folder))
 
@@ -116,14 +116,14 @@ class ConfinedPath:
             os.close(descriptor)
 
     def access(self, mode: int) -> bool:
-        """As `os.access`; False where it cannot be told."""
+        """Like `os.access`; False if the file system raises."""
         try:
             return self._do(lambda name, folder: _access(name, folder, mode))
         except OSError:
             return False
 
     def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a folder, and those above it when asked to."""
+        """Create a folder, and its parents if asked to."""
         if not self.parts:
             self.root.mkdir(parents=parents, exist_ok=exist_ok)
             return
@@ -148,11 +148,11 @@ class ConfinedPath:
             self._do(lambda name, folder: os.unlink(name, dir_fd=folder), follow=False)
 
     def replace(self, target: ConfinedPath) -> None:
-        """Give a file another name, replacing what has it; a link of that name is replaced, too."""
+        """Rename to `target`, replacing a file or link of that name."""
         self._do(lambda name, folder: target._take(name, folder), follow=False)
 
     def hardlink_to(self, source: ConfinedPath) -> None:
-        """Make this a second name of a file."""
+        """Create this path as a hard link to `source`."""
         source._do(self._link)
 
     def names(self) -> list[str]:
@@ -161,7 +161,7 @@ class ConfinedPath:
             return os.listdir(descriptor)  # noqa: PTH208 - pathlib lists no descriptors
 
     def remove_tree(self) -> None:
-        """Remove a folder with all that it holds; links in it are removed, not followed."""
+        """Remove a folder and its content; links in it are removed, not followed."""
         for name in self.names():
             entry = ConfinedPath(self.root, (*self.parts, name))
             if stat.S_ISDIR(entry.lstat().st_mode):
@@ -171,7 +171,7 @@ class ConfinedPath:
         self.rmdir()
 
     def _link(self, name: str, folder: int) -> None:
-        _stat(name, folder)  # a link is followed first; one that takes its place now is linked itself
+        _stat(name, folder)  # links are followed here; one swapped in now is itself linked
         self._do(
             lambda own, into: os.link(name, own, src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False),
             follow=False,
@@ -187,7 +187,7 @@ class ConfinedPath:
             return False
 
     def _do(self, operate: Operation[T], *, follow: bool = True) -> T:
-        """Operate on the last part. With `follow`, a link there is followed."""
+        """Operate on the last component. With `follow`, a link there is followed."""
         with _Walk(self) as walk:
             while True:
                 name = walk.to_last()
@@ -201,7 +201,7 @@ class ConfinedPath:
 
 
 class _Walk:
-    """On the way along a path: the folder that has been reached, and what is still to come."""
+    """A walk along a path: the folder reached so far, and the components still to come."""
 
     def __init__(self, path: ConfinedPath) -> None:
         self._path = path
@@ -221,13 +221,14 @@ class _Walk:
             os.close(self.folder)
 
     def to_last(self) -> str:
-        """Enter folder after folder; return the last name, `.` for the folder itself."""
+        """Enter all folders of the path; returns the last component, `.` for the root itself."""
         while self._to_come:
             name = self._to_come.pop(0)
             if name == "..":
                 if not self._passed:
                     raise LeadsOut(self._path.path)
-                # The folder above is looked for anew: one that was moved meanwhile could have another.
+                # The parent is looked up again from the root: a folder that was moved meanwhile has another
+                # parent.
                 self._restart([*self._passed[:-1], *self._to_come])
             elif not self._to_come:
                 return name
@@ -236,7 +237,7 @@ class _Walk:
         return "."
 
     def follow(self, name: str) -> bool:
-        """Go on where a link of this name leads; False when it is none (any more)."""
+        """Continue at the target of a link; False if the name is no link (any more)."""
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self._path))
@@ -291,5 +292,5 @@ def _stat(name: str, folder: int) -> os.stat_result:
 
 def _access(name: str, folder: int, mode: int) -> bool:
     _stat(name, folder)
-    # A link that takes its place now tells no more than whether something may be read.
+    # If a link replaces the file now, the answer only tells whether something may be read.
     return os.access(name, mode, dir_fd=folder)

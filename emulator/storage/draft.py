@@ -1,4 +1,4 @@
-"""Bytes on their way to become an object."""
+"""The bytes of an object that is being uploaded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PIECE = 1 << 20
 
 
 class Draft:
-    """An object's bytes while they come in, piece by piece, hashed on the way.
+    """An object's bytes while they arrive in chunks; hashed on the way.
 
-    Not safe for two threads at once. Nothing is held open between pieces: an upload may pause for hours.
+    Not thread-safe. No file is open between chunks: an upload may pause for hours.
     """
 
     def __init__(self, store: LocalStore, bucket: str) -> None:
@@ -31,7 +31,7 @@ class Draft:
         self._checksums: Checksums | None = None
 
     def append(self, data: bytes) -> None:
-        """Add bytes. Raises StorageError; what came before stays good."""
+        """Append bytes. Raises StorageError; the earlier bytes stay valid."""
         with self._file() as file:
             file.seek(self.size)  # overwrites what a failed attempt may have left
             file.write(data)
@@ -39,7 +39,7 @@ class Draft:
         self._hasher.update(data)
 
     def cut(self, size: int) -> None:
-        """Forget what came in behind that many bytes: what is added next comes there."""
+        """Truncate to that many bytes; the next chunk goes there."""
         self._hasher = Hasher()
         with self._file() as file:
             while (at := file.tell()) < size:
@@ -47,36 +47,36 @@ class Draft:
         self.size = size
 
     def append_file(self, source: BinaryIO) -> None:
-        """Add all bytes of a file."""
+        """Append all bytes of a file."""
         while data := source.read(_PIECE):
             self.append(data)
 
     def copy(self, source: BinaryIO, checksums: Checksums) -> None:
-        """Take all bytes of a file whose checksums are known; the draft must be empty."""
+        """Copy a file with known checksums; the draft must be empty."""
         with self._file() as file:
             shutil.copyfileobj(source, file, _PIECE)
             self.size = file.tell()
         self._checksums = checksums
 
     def checksums(self) -> Checksums:
-        """Return the checksums of what is there."""
+        """The checksums of the bytes so far."""
         return self._checksums or self._hasher.checksums()
 
     def seal(self) -> None:
-        """Bring the bytes to the disk; nothing is added any more."""
+        """Fsync the bytes; nothing may be appended after this."""
         with self._file() as file:
             file.truncate(self.size)
             file.flush()
             os.fsync(file.fileno())
 
     def stamp(self, time_us: int) -> int:
-        """Set the file's time; returns what it is then: some file systems store less than microseconds."""
+        """Set the file's time; returns the stored time, because some file systems round it."""
         with self._file() as file:
             os.utime(file.fileno(), ns=(time_us * 1000, time_us * 1000))
             return os.fstat(file.fileno()).st_mtime_ns // 1000
 
     def discard(self) -> None:
-        """Remove what came in; harmless when it is gone or has become an object."""
+        """Remove the bytes; harmless if they are gone or have become an object."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Where a Cloud Storage endpoint is: the URLs that are taken for one."""
+"""The address of a Cloud Storage endpoint, parsed from a URL."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _GOOGLE_DOMAINS = ("googleapis.com", "google.com", "googleusercontent.com", "goo
 
 
 class InvalidEndpoint(ValueError):
-    """The text is no endpoint; the message says what is wrong with it."""
+    """The text is no endpoint; the message says why."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Scheme and address of a server that speaks Cloud Storage's JSON API: `http://127.0.0.1:4443`."""
+    """Scheme and address of a server with Cloud Storage's JSON API, such as `http://127.0.0.1:4443`."""
 
     url: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a URL, or `host:port` as some clients take it. Raises InvalidEndpoint."""
+        """Parse a URL, or `host:port` as some clients write it. Raises InvalidEndpoint."""
         full = text.strip() if "://" in text else f"http://{text.strip()}"
         try:
             parts = urlsplit(full)
@@ -39,18 +39,18 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """The host's name or address, without brackets."""
+        """The host name or address, without brackets."""
         return (urlsplit(self.url).hostname or "").rstrip(".")
 
     @property
     def port(self) -> int:
-        """The port, the scheme's own where the URL names none."""
+        """The port; the scheme's default if the URL names none."""
         parts = urlsplit(self.url)
         return _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
 
     @property
     def is_google(self) -> bool:
-        """Whether the host is one of Google's: the real Cloud Storage, by whatever name of its."""
+        """Whether the host is one of Google's, under any of its names: the real Cloud Storage."""
         return any(self.host == domain or self.host.endswith(f".{domain}") for domain in _GOOGLE_DOMAINS)
 
     def __str__(self) -> str:

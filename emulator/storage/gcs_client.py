@@ -1,6 +1,6 @@
-"""Google's storage client, pointed at one endpoint: few retries, no credentials, and errors in words.
+"""Google's storage client for one endpoint: few retries, no credentials, and clear errors.
 
-google-cloud-storage is an extra, and takes half a second to import: it is imported when it is first used.
+google-cloud-storage is an extra and takes half a second to import, so it is imported on first use.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from emulator.storage.uri import GcsUri
 T = TypeVar("T")
 
 TIMEOUT_S = (3.0, 30.0)
-"""Seconds to wait for a connection, and for the next bytes of an answer."""
+"""Timeouts in seconds for connecting, and for the next bytes of an answer."""
 
 EXTRA_IS_MISSING = (
     "Buckets at a Cloud Storage endpoint need google-cloud-storage;"
     " install it with: pip install 'vertex-batch-emulator[gcs]'"
 )
 
-# No attempt begins later. The library's own two minutes would look like a hang.
+# No attempt starts after this time. The library's default of two minutes would look like a hang.
 _RETRY_S = 8.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _LOOK_INTERVAL_S = 0.1
-# Vertex: what Cloud Storage asks clients to retry (Cloud Storage's page on retry strategy).
+# Vertex: the status codes that Cloud Storage asks clients to retry (its page on retry strategy).
 _TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 _PROJECT = "vertex-batch-emulator"
 
 
 class ObjectChanged(StorageError):
-    """The object is not, or no longer, the version that a condition named."""
+    """The object is not, or no longer, the version that a condition names."""
 
 
 def is_installed() -> bool:
-    """Whether the extra is there."""
+    """Whether the extra is installed."""
     try:
         return importlib.util.find_spec("google.cloud.storage") is not None
     except ModuleNotFoundError:
@@ -48,7 +48,7 @@ def is_installed() -> bool:
 
 
 class GcsClient:
-    """Calls to one endpoint. Safe for many threads; each process makes its own."""
+    """Calls to one endpoint. Thread-safe; each process makes its own client."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -59,17 +59,19 @@ class GcsClient:
     def call(
         self, subject: GcsUri, operation: Callable[[Any], T], check: Callable[[], None] = lambda: None
     ) -> T:
-        """Call `operation` with a `google.cloud.storage.Client`, again where that may help.
+        """Call `operation` with a `google.cloud.storage.Client`, and retry transient errors.
 
         Args:
-            subject: the object or bucket that it is about, for messages.
-            operation: must switch off the library's own retries; may be called several times.
+            subject: the object or bucket of the call, for messages.
+            operation: must turn off the library's own retries; may be called several times.
             check: called before each attempt and while waiting; may raise to stop.
 
         Raises:
             ObjectNotFound: the object or its bucket does not exist.
             ObjectChanged: a condition did not hold.
-            AccessDenied, StorageUnavailable, StorageError: as their names say.
+            AccessDenied: the endpoint refuses the access.
+            StorageUnavailable: the endpoint cannot be reached.
+            StorageError: any other failure.
         """
         last_start = time.monotonic() + _RETRY_S
         pause = _FIRST_PAUSE_S
@@ -102,7 +104,7 @@ class GcsClient:
         )
 
     def _in_words(self, subject: GcsUri, error: Exception) -> Exception:
-        """The StorageError that says what an error means; a defect is returned as it is."""
+        """The StorageError for an error of the library. A defect is returned unchanged."""
         if isinstance(error, StorageError):
             return error
         return self._about_object(subject, error) or self._about_endpoint(subject, error) or error
@@ -139,7 +141,7 @@ class GcsClient:
                 f"{endpoint} cannot be reached over TLS ({why}). Name its CA in REQUESTS_CA_BUNDLE, or write"
                 " http:// where it speaks plain text."
             )
-        # Besides what the network says: requests tells so that REQUESTS_CA_BUNDLE names no file.
+        # OSError also covers a REQUESTS_CA_BUNDLE that names no file.
         if _is_transient(error) or isinstance(error, OSError):
             return StorageUnavailable(
                 f"{endpoint} does not answer as it should ({why}). Start it, or name another with"
@@ -153,8 +155,10 @@ class GcsClient:
 
 
 def _real_client(options: dict[str, str]) -> Any:
-    """A client with the Application Default Credentials. The library alone would take none where
-    STORAGE_EMULATOR_HOST is set, whatever its endpoint."""
+    """A client with the Application Default Credentials.
+
+    If STORAGE_EMULATOR_HOST is set, the library alone would use none, whatever its endpoint.
+    """
     import google.auth
     from google.cloud import storage
 
@@ -163,13 +167,15 @@ def _real_client(options: dict[str, str]) -> Any:
 
 
 def _confined_session(endpoint: Endpoint) -> Any:
-    """A session that can reach the endpoint and nothing else: neither a redirect nor the address of an upload
-    leads away from it, least of all to the real Cloud Storage."""
+    """A session that can reach only the endpoint.
+
+    Neither a redirect nor an upload URL leads anywhere else, in particular not to the real Cloud Storage.
+    """
     import requests
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
-    # Otherwise ~/.netrc is asked for credentials.
+    # Otherwise requests reads credentials from ~/.netrc.
     session.auth = lambda request: request
     session.adapters.clear()
     session.mount(f"{endpoint.url}/", HTTPAdapter())
@@ -195,7 +201,7 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _brief(error: Exception) -> str:
-    """One line of an error that may quote a whole page."""
+    """One line for an error whose message may quote a whole page."""
     text = " ".join(str(getattr(error, "message", None) or error).split())
     return f"{type(error).__name__}: {text[:300]}"
 

@@ -1,4 +1,5 @@
-"""Buckets at a Cloud Storage endpoint: fake-gcs-server, another emulator, or, where allowed, the real one."""
+"""Buckets at a Cloud Storage endpoint: fake-gcs-server, another emulator, or, if allowed, the real
+service."""
 
 from __future__ import annotations
 
@@ -30,14 +31,14 @@ from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
 
 T = TypeVar("T")
 
-# How much is asked for at a time, and so held in memory for each open object.
+# Size of one request, and so the memory for each open object, in bytes.
 _PIECE = 4 << 20
 _SPOOLED_IN_MEMORY = 1 << 20
 # Staged bytes are objects below this prefix of the bucket.
 _STAGED = ".vertex-emulator/staged"
-# Against others that replace an object between a look and an act.
+# Attempts if others replace an object between a read and a conditional write.
 _ATTEMPTS = 5
-# The library would try for two minutes; `GcsClient.call` tries.
+# The library would retry for two minutes. `GcsClient.call` retries instead.
 _PATIENCE: dict[str, Any] = {"retry": None, "timeout": TIMEOUT_S}
 
 
@@ -49,7 +50,7 @@ class _Found:
     generation: int
     size: int
     updated_us: int
-    crc32c: str | None  # None where the endpoint keeps none
+    crc32c: str | None  # None if the endpoint has none
     is_gzipped: bool
 
     @property
@@ -58,12 +59,12 @@ class _Found:
 
 
 def _ignore() -> None:
-    """The check of a store that nobody may interrupt."""
+    """The default check: never interrupts."""
 
 
 @dataclass(frozen=True)
 class GcsStore(ObjectStore):
-    """Objects at `endpoint`, those that are needed as files by way of `cache`.
+    """Objects at `endpoint`; objects that are needed as files go through `cache`.
 
     `check` is called before every request and may raise to stop.
     """
@@ -104,7 +105,7 @@ class GcsStore(ObjectStore):
                 break
             except ObjectChanged:
                 there = self._current(uri)
-                # Ours: from a call whose answer was lost, or from before a restart.
+                # The emulator's own: from a call whose answer was lost, or from before a restart.
                 if there and (there.size, there.crc32c) == (origin.size, origin.crc32c):
                     break
                 generation = there.generation if there else 0
@@ -113,7 +114,7 @@ class GcsStore(ObjectStore):
         self.discard_staged(staged)
 
     def discard_staged(self, staged: Staged) -> None:
-        # Who may write objects may not always delete them; the object that matters is there.
+        # A writer may lack the permission to delete. That is harmless here: the object is published.
         with contextlib.suppress(ObjectNotFound, AccessDenied):
             self.delete(_staged_uri(staged))
 
@@ -130,7 +131,7 @@ class GcsStore(ObjectStore):
                 page, token = self._call(GcsUri(bucket, prefix), partial(_page, bucket, prefix, token))
             except ObjectNotFound:
                 return
-            # Consoles make empty objects that end in a slash, to show a folder.
+            # Some consoles create empty objects whose names end in a slash, to show a folder.
             yield from (info for info in page if not info.uri.object.endswith("/"))
             if token is None:
                 return
@@ -147,7 +148,7 @@ class GcsStore(ObjectStore):
         try:
             self._call(uri, delete)
         except ObjectNotFound as error:
-            # Gone after a call whose answer was lost: that was ours.
+            # Missing at a retry: an earlier attempt, whose answer was lost, has deleted it.
             if calls == 1:
                 raise self._missing(uri) from error
 
@@ -168,16 +169,16 @@ class GcsStore(ObjectStore):
             if not self._has_bucket(prefix.bucket):
                 self._make_bucket(prefix.bucket)
         except AccessDenied:
-            # Who may write objects may not always look at the bucket; writing will tell.
+            # A writer may lack the permission to read the bucket; the write itself will tell.
             if not self.endpoint.is_google:
                 raise
 
     def download(self, found: _Found, start: int, end: int) -> bytes:
-        """The bytes of that version from `start` up to `end`. Raises ObjectChanged when it is gone."""
+        """The bytes of that version from `start` to before `end`. Raises ObjectChanged if it is gone."""
 
         def download(client: Any) -> bytes:
             blob = client.bucket(found.uri.bucket).blob(found.uri.object, generation=found.generation)
-            # The checksums of a part are nobody's, and what is stored is what is wanted.
+            # A part has no checksum of its own, and the stored bytes are wanted, not the unpacked ones.
             data: bytes = blob.download_as_bytes(
                 start=start, end=end - 1, checksum=None, raw_download=True, **_PATIENCE
             )
@@ -213,7 +214,7 @@ class GcsStore(ObjectStore):
             data = self.download(found, start, min(start + _PIECE, found.size))
             hasher.update(data)
             file.write(data)
-        # An endpoint that knows no generations may have given parts of two versions.
+        # An endpoint without generations may have returned parts of two versions.
         if found.crc32c not in (None, hasher.checksums().crc32c):
             raise ObjectChanged(
                 f"{found.uri}: the bytes from {self.endpoint} do not have the checksum it states. Try again;"
@@ -221,7 +222,7 @@ class GcsStore(ObjectStore):
             )
 
     def _upload(self, uri: GcsUri, file: BinaryIO, size: int) -> None:
-        """Make the file the object, whole or not at all, over the version that was there, if any."""
+        """Upload the file as the object, completely or not at all, over the version that exists, if any."""
 
         def upload(generation: int, client: Any) -> None:
             client.bucket(uri.bucket).blob(uri.object).upload_from_file(
@@ -237,7 +238,7 @@ class GcsStore(ObjectStore):
                 self._make_bucket(uri.bucket)
             except ObjectChanged:
                 there = self._current(uri)
-                # Ours: from a call whose answer was lost, or from before a restart.
+                # The emulator's own: from a call whose answer was lost, or from before a restart.
                 if there and there.size == size and there.crc32c == _crc32c_of(file):
                     return
                 generation = there.generation if there else 0
@@ -285,7 +286,7 @@ class GcsStore(ObjectStore):
         return True
 
     def _make_bucket(self, bucket: str) -> None:
-        """Create a bucket; one that appears in the meantime is as good."""
+        """Create a bucket, unless another client creates it meanwhile."""
         if self.endpoint.is_google:
             # A real bucket has an owner, a location and a bill.
             raise StorageError(
@@ -305,7 +306,7 @@ class GcsStore(ObjectStore):
 
 
 class _Reader(io.RawIOBase):
-    """Streams one version of an object, piece by piece."""
+    """Streams one version of an object in chunks."""
 
     def __init__(self, store: GcsStore, found: _Found) -> None:
         super().__init__()
@@ -334,7 +335,7 @@ class _Reader(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
-        # The inherited one asks for 8 KB at a time.
+        # The inherited method reads 8 KB at a time.
         return b"".join(iter(lambda: self.read(_PIECE), b""))
 
 

@@ -1,4 +1,4 @@
-"""Objects that are stored gzipped (`contentEncoding: gzip`), read as what they unpack to."""
+"""Objects stored with `contentEncoding: gzip`, read unpacked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from emulator.storage.uri import GcsUri
 
-# Text that repeats itself shrinks a hundredfold; what shrinks more was made to fill a disk.
+# Limit against zip bombs: repetitive text shrinks a hundredfold, so a higher ratio is suspicious.
 _MOST_TIMES = 200
 _ALWAYS_BYTES = 256 << 20
 
@@ -54,12 +54,12 @@ class _Unpacked(io.RawIOBase):
 
 
 def unpacked(uri: GcsUri, packed: BinaryIO, size: int) -> io.BufferedReader:
-    """Read what a gzipped file of that size unpacks to; closing it closes the file."""
+    """Open the unpacked content of a gzipped file of that size; closing it closes the file."""
     return io.BufferedReader(_Unpacked(uri, packed, size), 1 << 16)
 
 
 def is_gzip(file: BinaryIO) -> bool:
-    """Whether a file begins as gzip does; leaves it at its beginning."""
+    """Whether a file begins with gzip's magic bytes; rewinds the file."""
     file.seek(0)
     begins = file.read(2) == b"\x1f\x8b"
     file.seek(0)

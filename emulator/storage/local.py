@@ -1,6 +1,7 @@
-"""Cloud Storage as a folder: `gs://bucket/object` is `<root>/bucket/object`, whoever put it there.
+"""Cloud Storage as a folder: `gs://bucket/object` is the file `<root>/bucket/object`, also if put there by
+hand.
 
-Nothing outside the root is ever read or written, and a written object appears complete or not at all.
+Nothing outside the root is ever read or written. A written object appears completely or not at all.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from emulator.storage.uri import MAX_OBJECT_BYTES, GcsUri, InvalidUri, check_buc
 
 _log = logging.getLogger(__name__)
 
-# Unfinished writes lie in <bucket>/.vbe-tmp: on the bucket's own file system, so that a rename is atomic.
+# Unfinished writes are in <bucket>/.vbe-tmp: on the bucket's file system, so that a rename is atomic.
 _TEMPORARY = ".vbe-tmp"
-# What is recorded of objects beside their bytes (metadata.py) lies in <bucket>/.vbe-meta.
+# Metadata of objects (metadata.py) is in <bucket>/.vbe-meta.
 _METADATA = ".vbe-meta"
-# Noncurrent and soft-deleted versions (versions.py) lie in <bucket>/.vbe-versions.
+# Noncurrent and soft-deleted versions (versions.py) are in <bucket>/.vbe-versions.
 _VERSIONS = ".vbe-versions"
 _HIDDEN = (_TEMPORARY, _METADATA, _VERSIONS, aside.FOLDER)
-# Where an open file has a path, on Linux.
+# On Linux, the folder with a path for each open file.
 _DESCRIPTORS = Path("/proc/self/fd")
 _LEFTOVER_AGE_S = 3600
-# Staged bytes lie there too, under names that begin so. They wait for a server to go on with their job.
+# Prefix for staged files in the same folder. They wait until a server continues their job.
 _STAGED = "staged."
 _STAGED_AGE_S = 7 * 86400
-_ATTEMPTS = 50  # against other threads that prune folders
+_ATTEMPTS = 50  # other threads may prune folders
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DENIED = (errno.EACCES, errno.EPERM)
 _NAME_ERRORS = (
@@ -83,33 +84,33 @@ _WRITE_CAUSES = {
 
 @dataclass(frozen=True)
 class _Walk:
-    """Which part of a bucket a listing wants."""
+    """The part of a bucket that a listing wants."""
 
     prefix: str
     start: str
     shallow: bool
 
     def wants(self, name: str) -> bool:
-        """Whether the object of that name, or one in the folder (its name ends in a slash), may be listed."""
+        """Whether an object, or one in a folder (a name with a final slash), may be listed."""
         is_folder = name.endswith("/")
         return (name >= self.start or (is_folder and self.start.startswith(name))) and (
             name.startswith(self.prefix) or (is_folder and self.prefix.startswith(name))
         )
 
     def share(self, folder: str) -> int | None:
-        """How many of a folder's objects are listed; None for all."""
+        """How many of a folder's objects are listed; None means all."""
         return 1 if self.shallow and folder.startswith(self.prefix) else None
 
 
 @dataclass(frozen=True)
 class LocalStore(ObjectStore):
-    """Buckets as sub-folders of `root`. Files dropped in by hand are objects at once."""
+    """Buckets as sub-folders of `root`. A file that is dropped in by hand is an object at once."""
 
     root: Path
 
     @property
     def top(self) -> ConfinedPath:
-        """The root, for all that is done below it: no link leads out of it."""
+        """The root as a confined path: no link leads out of it."""
         return ConfinedPath(self.root)
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
@@ -119,10 +120,10 @@ class LocalStore(ObjectStore):
         return unpacked(uri, file, os.fstat(file.fileno()).st_size)
 
     def open_stored(self, uri: GcsUri) -> BinaryIO:
-        """Open an object's bytes as they are stored, gzipped or not. Raises ObjectNotFound."""
+        """Open an object's stored bytes, gzipped or not. Raises ObjectNotFound."""
         path = self.path_of(uri)
         try:
-            # Non-blocking, or a named pipe dropped into the bucket would hang the reader.
+            # Non-blocking: a reader must not hang on a named pipe in the bucket.
             descriptor = path.descriptor(os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise self._unreadable(uri, path, error) from error
@@ -143,8 +144,9 @@ class LocalStore(ObjectStore):
 
     @contextlib.contextmanager
     def local_path(self, uri: GcsUri) -> Iterator[Path]:
-        # Opened, not only looked at: who decodes the file could not say that it may not be read. Its path
-        # could lead elsewhere by then, so the decoder gets the open file where the system can name it.
+        # The file is opened here, because the decoder could not report a missing permission. Where the system
+        # has paths for open files, the decoder gets that one: the object's own path could lead elsewhere by
+        # then.
         with self.open_stored(uri) as file:
             if not self._is_gzipped(uri, file):
                 yield _path_of_open(file, self.path_of(uri))
@@ -175,7 +177,7 @@ class LocalStore(ObjectStore):
                 raise
             raise self.unwritable(uri, error) from error
         finally:
-            # After a success there is nothing left to unlink; after a failure no half-written file may stay.
+            # After a success there is nothing to unlink; after a failure no partial file may stay.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             self._prune(path.parent)
@@ -239,8 +241,11 @@ class LocalStore(ObjectStore):
     def list(
         self, bucket: str, prefix: str = "", *, start: str = "", shallow: bool = False
     ) -> Iterator[ObjectInfo]:
-        """As the protocol says. Only names from `start` on; with `shallow`, of each folder below the prefix
-        its first object only, which tells that the folder is there."""
+        """Objects as in the protocol, restricted to names from `start` on.
+
+        With `shallow`, only the first object of each folder below the prefix, which shows that the folder
+        exists.
+        """
         check_bucket(bucket, f"gs://{bucket}")
         top = self.top / bucket
         if "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
@@ -251,7 +256,7 @@ class LocalStore(ObjectStore):
             yield next(same)
 
     def _in_folder(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
-        """The objects of a bucket that are files by their own names."""
+        """The objects of a bucket that are files under their own names."""
         bucket = top.name
         folder, _, _ = walk.prefix.rpartition("/")
         if folder and not aside.is_path(folder, _HIDDEN):
@@ -260,13 +265,13 @@ class LocalStore(ObjectStore):
         yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), below, walk, ())
 
     def _aside(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
-        """The objects of a bucket whose names the folder cannot hold."""
+        """The objects of a bucket in its hidden folder, because their names cannot be files."""
         for name in aside.names(top, walk.prefix, walk.start):
             with contextlib.suppress(ObjectNotFound, InvalidUri):  # deleted in the meantime
                 yield self.stat(GcsUri(top.name, name))
 
     def stage(self, bucket: str) -> ConfinedPath:
-        """Make an empty file on the bucket's file system, for `publish` to give a name."""
+        """Create an empty file on the bucket's file system, which `publish` renames."""
         temporary = self.top / bucket / _TEMPORARY / secrets.token_hex(16)
         try:
             self._make_folder(temporary.parent)
@@ -276,8 +281,10 @@ class LocalStore(ObjectStore):
         return temporary
 
     def publish(self, staged: ConfinedPath, uri: GcsUri) -> None:
-        """Turn a staged file into the object, replacing what was there. Its bytes are on the disk before, its
-        name is after `settle`."""
+        """Rename a staged file to the object, replacing an existing one.
+
+        Fsync its bytes before; call `settle` to make the name durable.
+        """
         try:
             self._give_name(staged, uri)
         except OSError as error:
@@ -285,14 +292,14 @@ class LocalStore(ObjectStore):
             raise self.unwritable(uri, error) from error
 
     def settle(self, uri: GcsUri) -> None:
-        """Bring the name of a published object to the disk."""
+        """Fsync the folder of a published object, so that its name is durable."""
         try:
             _settle(self.path_of(uri).parent)
         except OSError as error:
             raise self.unwritable(uri, error) from error
 
     def buckets(self) -> Iterator[str]:
-        """Names of the folders that are buckets, sorted."""
+        """The names of the folders that are buckets, sorted."""
         try:
             names = sorted(self.top.names()) if self.root.is_dir() else []
         except OSError as error:
@@ -300,7 +307,7 @@ class LocalStore(ObjectStore):
         yield from filter(self.has_bucket, names)
 
     def has_bucket(self, bucket: str) -> bool:
-        """Whether there is a folder of that name and it can be a bucket's."""
+        """Whether there is a folder of that name and the name is valid for a bucket."""
         try:
             check_bucket(bucket, f"gs://{bucket}")
         except InvalidUri:
@@ -308,7 +315,7 @@ class LocalStore(ObjectStore):
         return (self.top / bucket).is_dir()
 
     def remove_bucket(self, bucket: str) -> None:
-        """Remove a bucket's folder. Raises BucketNotEmpty when it holds anything but empty folders."""
+        """Remove a bucket's folder. Raises BucketNotEmpty if it contains more than empty folders."""
         top = self.top / bucket
         try:
             for name in top.names():
@@ -317,22 +324,22 @@ class LocalStore(ObjectStore):
             if any(name not in _HIDDEN for name in top.names()):
                 raise BucketNotEmpty(f"The bucket {bucket} is not empty; delete the files in {top} first.")
             for hidden in _HIDDEN:
-                with contextlib.suppress(OSError):  # what is left keeps the folder from going
+                with contextlib.suppress(OSError):  # what is left blocks `rmdir` below
                     (top / hidden).remove_tree()
             top.rmdir()
         except OSError as error:
             raise _refused(f"The bucket {bucket}", "deleted", top.path, error) from error
 
     def metadata_folder(self, bucket: str) -> Path:
-        """Where a bucket's metadata lies, for people; may not exist yet."""
+        """The folder with a bucket's metadata, for messages; it may not exist."""
         return self.records(bucket).path
 
     def records(self, bucket: str) -> ConfinedPath:
-        """Where a bucket's metadata lies; may not exist yet."""
+        """The folder with a bucket's metadata; it may not exist."""
         return self.top / bucket / _METADATA
 
     def versions_folder(self, bucket: str) -> ConfinedPath:
-        """Where a bucket's noncurrent versions lie; may not exist yet."""
+        """The folder with a bucket's noncurrent versions; it may not exist."""
         return self.top / bucket / _VERSIONS
 
     def check_writable(self, prefix: GcsUri) -> None:
@@ -350,14 +357,14 @@ class LocalStore(ObjectStore):
         return self
 
     def unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
-        """Explain why an object, or a bucket when it names none, cannot be written."""
+        """The error for an object, or a bucket if the URI names no object, that cannot be written."""
         cause = _WRITE_CAUSES.get(error.errno or errno.EIO, error.strerror)
         kinds = {**dict.fromkeys(_NAME_ERRORS, NameTaken), **dict.fromkeys(_DENIED, AccessDenied)}
         kind = kinds.get(error.errno or errno.EIO, StorageError)
         return kind(f"{uri} cannot be written below {self.root}: {cause}.")
 
     def remove_leftovers(self) -> None:
-        """Remove what killed writers left behind. Files younger than an hour may still be in use."""
+        """Remove the files of killed writers. Files younger than an hour may still be in use."""
         now = time.time()
         for bucket in self.buckets():
             folder = self.top / bucket / _TEMPORARY
@@ -372,29 +379,29 @@ class LocalStore(ObjectStore):
         return self.top / staged.bucket / _TEMPORARY / f"{_STAGED}{staged.group}.{staged.name}"
 
     def _is_gzipped(self, uri: GcsUri, file: BinaryIO) -> bool:
-        """Whether whoever stored these bytes said that they are gzipped."""
+        """Whether these bytes were stored with contentEncoding gzip."""
         status = os.fstat(file.fileno())
         info = ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
         return Metadata(self).describe(info).content_encoding == "gzip"
 
     def path_of(self, uri: GcsUri) -> ConfinedPath:
-        """The file in which an object lies, or would. Raises InvalidUri."""
+        """The file of an object, whether it exists or not. Raises InvalidUri."""
         path, beside = self._path(uri), self._beside(uri)
         return beside if not path.is_file() and beside.is_file() else path
 
     def _path(self, uri: GcsUri) -> ConfinedPath:
-        """The file of an object by its own name. Raises InvalidUri: it is no name, or leaves the root."""
+        """The file of an object under its own name. Raises InvalidUri, also if it leaves the root."""
         GcsUri.parse(str(uri))  # a GcsUri built by hand has not been checked yet
         if not aside.is_path(uri.object, _HIDDEN):
             return self._beside(uri)
         return self._within(uri, self.top / uri.bucket / uri.object)
 
     def _beside(self, uri: GcsUri) -> ConfinedPath:
-        """The file of an object whose name the folder cannot hold. Raises InvalidUri."""
+        """The file of an object in the hidden folder. Raises InvalidUri."""
         return self._within(uri, aside.path_of(self.top / uri.bucket, uri.object))
 
     def _within(self, uri: GcsUri, path: ConfinedPath) -> ConfinedPath:
-        """Say at once when a path leads out. What becomes a link later is found by the operation itself."""
+        """Raise early if a path leads out of the root. Operations themselves catch later links."""
         try:
             path.stat()
         except LeadsOut as error:
@@ -407,7 +414,7 @@ class LocalStore(ObjectStore):
         return InvalidUri(f'"{uri}" leads out of the storage folder {self.root} through a symbolic link.')
 
     def _destination(self, uri: GcsUri) -> ConfinedPath:
-        """Where an object is written: aside when a folder has its name, or a file that of its folder."""
+        """The file to write; the hidden one if a folder has its name, or a file its folder's name."""
         path = self._path(uri)
         taken, folder = path.is_dir(), path.parent
         while not taken and len(folder.parts) > 1:
@@ -415,7 +422,7 @@ class LocalStore(ObjectStore):
         return self._beside(uri) if taken else path
 
     def _give_name(self, staged: ConfinedPath, uri: GcsUri) -> ConfinedPath:
-        """Rename a staged file to the object's; returns the path."""
+        """Rename a staged file to the object's file; returns its path."""
         path, beside = self._destination(uri), self._beside(uri)
         try:
             self._make_folder(path.parent)
@@ -433,18 +440,19 @@ class LocalStore(ObjectStore):
         return path
 
     def _drop_aside(self, uri: GcsUri) -> None:
-        """Remove what lies aside of an object that has its own name again, or is gone."""
+        """Remove the hidden file of an object that is stored under its own name again, or is gone."""
         beside = self._beside(uri)
         if beside.exists():
             beside.unlink(missing_ok=True)
             self._prune(beside.parent)
 
     def _make_way(self, uri: GcsUri, path: ConfinedPath) -> None:
-        """Make the folder where an object is to be written, so that one that cannot be is found out first."""
+        """Create an object's folder, so that an impossible name fails before bytes are written."""
         try:
             self._make_folder(path.parent)
         except OSError:
-            # Another thread has just written `a` where this one writes `a/b`; it goes aside.
+            # Another thread has just written `a` where this one writes `a/b`, which goes to the hidden
+            # folder.
             if self._destination(uri) == path:
                 raise
 
@@ -464,13 +472,13 @@ class LocalStore(ObjectStore):
             with contextlib.suppress(FileNotFoundError):
                 temporary.replace(path)
                 break
-            # A delete pruned the folder between its creation and now.
+            # A delete has pruned the folder since it was created.
             self._make_folder(path.parent)
         else:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
 
     def _prune(self, folder: ConfinedPath) -> None:
-        """Remove empty folders up to the bucket: in Cloud Storage there are none, and they block names."""
+        """Remove empty folders up to the bucket: Cloud Storage has no empty folders, and they block names."""
         with contextlib.suppress(OSError):
             while len(folder.parts) > 1:
                 folder.rmdir()
@@ -506,15 +514,15 @@ class LocalStore(ObjectStore):
                     continue
                 if not name.endswith("/"):
                     yield from self._listed(uri, name, descriptor)
-                elif len(uri.object.encode()) < MAX_OBJECT_BYTES:  # names below it are short enough
+                elif len(uri.object.encode()) < MAX_OBJECT_BYTES:  # so names below it are not too long
                     below = self._walk(uri, folder / name.rstrip("/"), walk, (*ancestors, identity))
                     yield from islice(below, walk.share(uri.object))
 
     def _listed(self, uri: GcsUri, name: str, folder: int) -> Iterator[ObjectInfo]:
-        """The object of that name in an open folder, if it is one that can be read."""
+        """The object with that name in an open folder, if it can be read."""
         try:
             found = self._stat_entry(uri, name, folder)
-        except AccessDenied as error:  # a link into a folder that may not be entered
+        except AccessDenied as error:  # a link into a folder without permission
             _log.warning("%s It is left out of the list.", error)
         except (ObjectNotFound, InvalidUri, FileNotFoundError, PermissionError):
             pass
@@ -525,7 +533,7 @@ class LocalStore(ObjectStore):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode) or len(uri.object.encode()) > MAX_OBJECT_BYTES:
             return self.stat(uri)
-        # A plain file of an open folder needs no further look at its path.
+        # A plain file in an open folder needs no further check of its path.
         if not stat.S_ISREG(status.st_mode):
             raise ObjectNotFound(f"{uri} is not a regular file.")
         return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
@@ -540,7 +548,7 @@ class LocalStore(ObjectStore):
     ) -> StorageError | InvalidUri:
         if isinstance(error, LeadsOut):
             return self._outside(uri)
-        if path.is_dir() or error.errno == errno.ENXIO:  # a socket, or a device that is none
+        if path.is_dir() or error.errno == errno.ENXIO:  # a socket, or a device that does not exist
             return self._not_a_file(uri, path)
         if error.errno in _ABSENT:
             remedy = "upload it" if path == self._beside(uri) else f"put the file at {path}"
@@ -549,7 +557,7 @@ class LocalStore(ObjectStore):
 
 
 def _refused(what: object, done: str, path: Path, error: OSError) -> StorageError:
-    """Explain why something that may be there cannot be read, listed or deleted."""
+    """The error for a path that may exist but cannot be read, listed or deleted."""
     if error.errno not in _DENIED:
         return StorageError(f"{what} cannot be {done}: {error.strerror} ({path}).")
     closed = (at for at in reversed(path.parents) if _certainly(at.is_dir) and not os.access(at, os.X_OK))
@@ -558,10 +566,10 @@ def _refused(what: object, done: str, path: Path, error: OSError) -> StorageErro
 
 
 def _scan(folder: ConfinedPath, descriptor: int) -> list[str]:
-    """What lies in an open folder, by name; folders' names end in a slash."""
+    """The names in an open folder; names of folders end in a slash."""
     with os.scandir(descriptor) as found:
         names = [f"{entry.name}/" if _leads_to_folder(folder, entry) else entry.name for entry in found]
-    if not folder.access(os.X_OK):  # its names may be read, but nothing about them
+    if not folder.access(os.X_OK):  # readable, but its files cannot be examined
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return names
 
@@ -573,7 +581,7 @@ def _leads_to_folder(folder: ConfinedPath, entry: os.DirEntry[str]) -> bool:
 
 
 def _remove_empty(folder: ConfinedPath) -> None:
-    """Remove a folder and those in it that hold no file."""
+    """Remove a folder and its sub-folders, as far as they contain no file."""
     with contextlib.suppress(OSError):
         for name in folder.names():
             _remove_empty(folder / name)
@@ -581,12 +589,12 @@ def _remove_empty(folder: ConfinedPath) -> None:
 
 
 def _nearest(folder: Path) -> ConfinedPath:
-    """The folder that is there nearest above one that is not."""
+    """The nearest existing folder above one that does not exist."""
     return ConfinedPath(next(filter(Path.exists, folder.absolute().parents)))
 
 
 def _certainly(holds: Callable[[], bool]) -> bool:
-    """Ask something of a path; no, where it cannot be told: a loop of links, a folder not to be entered."""
+    """Evaluate a path predicate; False if the file system raises (symlink loop, permission denied)."""
     try:
         return holds()
     except OSError:
@@ -610,7 +618,7 @@ def _path_of_open(file: BinaryIO, path: ConfinedPath) -> Path:
 
 
 def _settle(folder: ConfinedPath) -> None:
-    """Bring the names in a folder to the disk."""
+    """Fsync a folder, so that the names in it are durable."""
     # Suppressed: another thread may have deleted the object already, and its folder.
     with contextlib.suppress(FileNotFoundError), folder.opened() as descriptor:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""What Cloud Storage records of objects and buckets beside the bytes, in a hidden folder of each bucket.
+"""The metadata of objects and buckets, as JSON records in a hidden folder of each bucket.
 
-A file that someone put into the folder by hand has no record; it has a size and a time, and the rest follows
-from them. A record belongs to one version of a file, told by time and size: it never outlives the bytes.
+A file that was put into the folder by hand has no record; its size and time determine everything. A record
+belongs to one version of a file, identified by time and size, so it never outlives the bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Attributes = Mapping[str, Any]
 _BUCKET_RECORD = "bucket.json"
 _MOST_RECORD_BYTES = 4 << 20
 _LAST_US = 253_402_300_799_999_999  # the end of the year 9999
-# Attributes that are no text.
+# Attributes that are not texts.
 _FLAGS = ("temporaryHold", "eventBasedHold", "defaultEventBasedHold", "objectRetention")
 _LISTS = ("acl", "defaultObjectAcl", "cors")
 _MAPS = (
@@ -35,13 +35,13 @@ _MAPS = (
     *("hierarchicalNamespace", "iamConfiguration", "iamPolicy", "ipFilter", "labels", "lifecycle", "logging"),
     *("metadata", "retention", "retentionPolicy", "softDeletePolicy", "versioning", "website"),
 )
-# Members that the emulator goes by.
+# Members whose values affect the emulator.
 _NUMBERS_IN = {"retentionPolicy": "retentionPeriod", "softDeletePolicy": "retentionDurationSeconds"}
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object with its metadata. `attributes` are the fields that clients set, by their JSON names."""
+    """An object with its metadata. `attributes` are the fields that clients set, by JSON name."""
 
     info: ObjectInfo
     metageneration: int = 1
@@ -65,31 +65,31 @@ class StoredObject:
 
     @property
     def generation(self) -> int:
-        """The version of the bytes: as in Cloud Storage, the time they were written in microseconds."""
-        return max(1, self.info.updated_us)  # 0 would say that there is no object
+        """The version of the bytes: as in Cloud Storage, the time when they were written, in microseconds."""
+        return max(1, self.info.updated_us)  # generation 0 would mean that there is no object
 
     @property
     def updated_us(self) -> int:
-        """When bytes or metadata changed last."""
+        """The last change of the bytes or the metadata."""
         return self.metadata_updated_us or self.info.updated_us
 
     @property
     def content_encoding(self) -> str:
-        """`gzip`, mostly, or nothing."""
+        """The content encoding: usually `gzip` or empty."""
         return str(self.attributes.get("contentEncoding") or "").lower()
 
     @property
     def version(self) -> str:
-        """What the record belongs to."""
+        """The key of the record: the version of the file that it belongs to."""
         return f"{self.info.updated_us}-{self.info.size}"
 
     @property
     def revision(self) -> tuple[str, int]:
-        """What is another after every change of the bytes or the attributes."""
+        """A value that changes with every change of the bytes or the attributes."""
         return self.version, self.metageneration
 
     def record(self) -> dict[str, Any]:
-        """The JSON form of what the file itself does not say."""
+        """The JSON of everything that the file itself does not tell."""
         return {
             "metageneration": self.metageneration,
             "updatedUs": self.metadata_updated_us,
@@ -104,7 +104,7 @@ class StoredObject:
 
     @classmethod
     def from_record(cls, info: ObjectInfo, record: Mapping[str, Any]) -> Self:
-        """Read what `record` wrote. Raises KeyError, TypeError or ValueError for what it would not write."""
+        """Parse what `record` wrote. Raises KeyError, TypeError or ValueError for an invalid record."""
         crc32c = record["crc32c"]
         for name in ("updatedUs", "componentCount", "retainedFromUs", "deletedUs", "goneUs"):
             _check(record.get(name) is None or _is_number(record[name]))
@@ -137,22 +137,22 @@ class StoredBucket:
 
     @property
     def keeps_versions(self) -> bool:
-        """Whether an object that is replaced or deleted stays as a noncurrent version."""
+        """Whether a replaced or deleted object stays as a noncurrent version."""
         return self._flag("versioning", "enabled")
 
     @property
     def soft_delete_us(self) -> int:
-        """How long what is deleted can be restored; 0 for not at all."""
+        """How long a deleted object can be restored, in microseconds; 0 for not at all."""
         return self._seconds("softDeletePolicy", "retentionDurationSeconds")
 
     @property
     def retention_us(self) -> int:
-        """How long an object must be kept, from its creation; 0 for not at all."""
+        """How long an object must be kept after its creation, in microseconds; 0 for not at all."""
         return self._seconds("retentionPolicy", "retentionPeriod")
 
     @property
     def object_defaults(self) -> Attributes:
-        """What an object gets whose writer does not say otherwise."""
+        """The attributes of an object whose writer does not set them."""
         key = self._part("encryption").get("defaultKmsKeyName")
         defaults = {
             "storageClass": self.attributes.get("storageClass"),
@@ -174,13 +174,13 @@ class StoredBucket:
 
 
 class Metadata:
-    """Reads and writes the records of a store's buckets. A record that cannot be read counts as none."""
+    """Reads and writes the records of a store's buckets. An unreadable record counts as missing."""
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store
 
     def describe(self, info: ObjectInfo) -> StoredObject:
-        """Add to a file's size and time what is recorded of this version of it."""
+        """Add the recorded metadata of this version to a file's size and time."""
         versions = self._read(self._path(info.uri)).get("versions", {})
         try:
             return StoredObject.from_record(info, versions[StoredObject(info).version])
@@ -188,10 +188,10 @@ class Metadata:
             return StoredObject(info)
 
     def write(self, versions: Sequence[StoredObject]) -> None:
-        """Record versions of one object: the one that is there, and the one about to take its place.
+        """Record versions of one object: the current one, and the one about to replace it.
 
-        Both are in the file before the bytes change, so that a crash in between loses neither.
-        Raises StorageError.
+        Both are in the file before the bytes change, so a crash in between loses neither. Raises
+        StorageError.
         """
         uri = versions[0].uri
         records = {stored.version: stored.record() for stored in versions}
@@ -203,7 +203,7 @@ class Metadata:
             self._path(uri).unlink(missing_ok=True)
 
     def bucket(self, name: str) -> StoredBucket:
-        """Describe a bucket whose folder exists."""
+        """The metadata of a bucket whose folder exists."""
         record = self._read(self._store.records(name) / _BUCKET_RECORD)
         try:
             _check(_is_number(record["createdUs"]) and _is_number(record["metageneration"]))
@@ -220,17 +220,17 @@ class Metadata:
             return StoredBucket(name, (self._store.top / name).stat().st_mtime_ns // 1000)
 
     def recorded_bucket(self, name: str) -> StoredBucket:
-        """The same, and record it: a folder says when it was changed last, not when it was made."""
+        """Like `bucket`, and record it: a folder's time is that of its last change, not of its creation."""
         path = self._store.records(name) / _BUCKET_RECORD
         bucket = self.bucket(name)
-        # Of a folder that may not be written nothing changes either.
+        # Nothing changes in a folder that cannot be written, so it needs no record.
         with contextlib.suppress(StorageError, OSError):
             if not path.exists():
                 self.write_bucket(bucket, create_only=True)
         return bucket
 
     def write_bucket(self, bucket: StoredBucket, *, create_only: bool = False) -> None:
-        """Record a bucket's metadata; `create_only` leaves a record that is there. Raises StorageError."""
+        """Record a bucket's metadata; `create_only` keeps an existing record. Raises StorageError."""
         record = {
             "createdUs": bucket.created_us,
             "metageneration": bucket.metageneration,
@@ -241,7 +241,7 @@ class Metadata:
         self._write(bucket.name, path, record, create_only=create_only)
 
     def _path(self, uri: GcsUri) -> ConfinedPath:
-        # An object's name can be longer than a file's, and must not be a path here.
+        # An object's name may be longer than a file name allows, and must not be used as a path here.
         digest = hashlib.sha256(uri.object.encode()).hexdigest()
         return self._store.records(uri.bucket) / f"{digest}.json"
 
@@ -250,7 +250,7 @@ class Metadata:
         try:
             with path.open("rb") as file:
                 value = json.loads(file.read(_MOST_RECORD_BYTES))
-        except (OSError, ValueError, TypeError, RecursionError):  # None is what an idle pipe has
+        except (OSError, ValueError, TypeError, RecursionError):  # TypeError: an idle pipe returns None
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -282,7 +282,7 @@ def _is_number(value: object) -> bool:
 
 
 def _check_attributes(attributes: object) -> None:
-    """Raise ValueError or TypeError for attributes of other kinds than clients can set."""
+    """Raise ValueError or TypeError if attributes have types that clients cannot set."""
     _check(isinstance(attributes, dict))
     assert isinstance(attributes, dict)
     for name, value in attributes.items():

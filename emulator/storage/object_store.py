@@ -1,4 +1,4 @@
-"""The `ObjectStore` protocol: what the rest of the emulator may ask of the place where bytes live."""
+"""The `ObjectStore` protocol: the storage operations that the rest of the emulator uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emulator.storage.uri import GcsUri, wildcard_pattern
 
 
 class StorageError(Exception):
-    """The store could not do what was asked; the message names the object, the cause and the remedy."""
+    """The store could not do the operation; the message names the object, the cause and the remedy."""
 
 
 class ObjectNotFound(StorageError):
@@ -20,7 +20,7 @@ class ObjectNotFound(StorageError):
 
 
 class NameTaken(StorageError):
-    """The name cannot be stored beside the names that are there: folders and objects exclude each other."""
+    """The name cannot be stored next to existing names: a folder and an object exclude each other."""
 
 
 class BucketNotFound(StorageError):
@@ -28,20 +28,20 @@ class BucketNotFound(StorageError):
 
 
 class BucketNotEmpty(StorageError):
-    """The bucket still holds something."""
+    """The bucket is not empty."""
 
 
 class AccessDenied(StorageError):
-    """Whoever keeps the bytes does not let the emulator do that."""
+    """The file system or the endpoint denies the access."""
 
 
 class StorageUnavailable(StorageError):
-    """The store as a whole cannot be reached: no other object fares better, and trying later may help."""
+    """The store as a whole cannot be reached: other objects fail too, and a later retry may help."""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store knows about one object."""
+    """What the store knows of an object: name, size in bytes, time of the last change in microseconds."""
 
     uri: GcsUri
     size: int
@@ -50,7 +50,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class Staged:
-    """The name of bytes that wait to become an object below `prefix`; `group` tells whose they are."""
+    """The name of bytes that wait to become an object below `prefix`; `group` names their owner."""
 
     prefix: GcsUri
     group: str
@@ -58,49 +58,57 @@ class Staged:
 
     @property
     def bucket(self) -> str:
-        """The bucket they lie in."""
+        """The bucket of the staged bytes."""
         return self.prefix.bucket
 
 
 class ObjectStore(Protocol):
-    """Objects by name. Implementations are picklable and safe to use from many threads.
+    """Objects by name. Implementations are picklable and thread-safe.
 
     Every method may raise InvalidUri (the name cannot exist in this store) and StorageError.
     """
 
     def open_read(self, uri: GcsUri) -> BinaryIO:
-        """Open an object for streaming, unpacked when its contentEncoding is gzip. Raises ObjectNotFound."""
+        """Open an object for streaming; contentEncoding gzip is unpacked. Raises ObjectNotFound."""
         ...
 
     def write(self, uri: GcsUri) -> AbstractContextManager[BinaryIO]:
-        """Write an object, replacing what was there. It appears complete when the block ends without an
-        exception, and not at all otherwise. A bucket that is missing is created, unless it is a real one."""
+        """Write an object, replacing an existing one.
+
+        It appears completely when the block ends without an exception, otherwise not at all. A missing bucket
+        is created, unless it is a real one.
+        """
         ...
 
     def write_staged(self, staged: Staged) -> AbstractContextManager[BinaryIO]:
-        """Write bytes that are no object yet. They are complete when the block ends without an exception, and
-        gone otherwise. Nothing of that name may be staged already."""
+        """Write bytes that are not an object yet.
+
+        They are complete when the block ends without an exception, otherwise gone. The name must not be
+        staged already.
+        """
         ...
 
     def publish_staged(self, staged: Staged, uri: GcsUri) -> None:
-        """Turn staged bytes into the object, in one step and in place of what was there; nothing is staged
-        under that name afterwards. Raises ObjectNotFound when nothing is: then nothing has changed."""
+        """Turn staged bytes into the object, atomically, replacing an existing one.
+
+        The staged name is free afterwards. Raises ObjectNotFound, with nothing changed, if nothing is staged.
+        """
         ...
 
     def discard_staged(self, staged: Staged) -> None:
-        """Remove staged bytes, if they are there."""
+        """Remove staged bytes, if they exist."""
         ...
 
     def list_staged(self, prefix: GcsUri, group: str) -> Sequence[Staged]:
-        """What a group has staged in that prefix's bucket, sorted."""
+        """What a group has staged in the prefix's bucket, sorted."""
         ...
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose name starts with `prefix`, in the order of their names' UTF-8 bytes."""
+        """Objects whose names start with `prefix`, ordered by the UTF-8 bytes of their names."""
         ...
 
     def stat(self, uri: GcsUri) -> ObjectInfo:
-        """Look at one object. Raises ObjectNotFound."""
+        """Size and time of one object. Raises ObjectNotFound."""
         ...
 
     def delete(self, uri: GcsUri) -> None:
@@ -108,28 +116,31 @@ class ObjectStore(Protocol):
         ...
 
     def local_path(self, uri: GcsUri) -> AbstractContextManager[Path]:
-        """A file with the object's bytes, valid inside the block only. Raises ObjectNotFound."""
+        """A file with the object's bytes, valid only inside the block. Raises ObjectNotFound."""
         ...
 
     def check_writable(self, prefix: GcsUri) -> None:
-        """Raise StorageError (or InvalidUri) when no object could be written below `prefix`."""
+        """Raise StorageError or InvalidUri if no object can be written below `prefix`."""
         ...
 
     def interruptible(self, check: Callable[[], None]) -> ObjectStore:
-        """The same store for a caller that may have to stop: whatever takes long calls `check` now and then,
-        which may raise to end it. It need not be picklable."""
+        """The same store with a check: long operations call `check` regularly, which may raise to end them.
+
+        The result need not be picklable.
+        """
         ...
 
     def glob(self, uri: GcsUri) -> Sequence[ObjectInfo]:
-        """The object of that name, or else the objects its wildcards match, sorted; may be empty."""
+        """The object with that name, or else those that its wildcards match, sorted; may be empty."""
         try:
-            # A name with a bracket in it is more often a file "clip[1].jsonl" than a wildcard: exact wins.
+            # An exact match wins: a bracket is more often part of a name such as "clip[1].jsonl" than a
+            # wildcard.
             return [self.stat(uri)]
         except ObjectNotFound:
             if not uri.has_wildcards:
                 return []
         pattern = wildcard_pattern(uri.object)
         candidates = self.list(uri.bucket, uri.wildcard_free_prefix)
-        # Consoles make empty objects that end in a slash, to show a folder.
+        # Some consoles create empty objects whose names end in a slash, to show a folder.
         files = (info for info in candidates if not info.uri.object.endswith("/"))
         return [info for info in files if pattern.fullmatch(info.uri.object)]

@@ -1,4 +1,4 @@
-"""Holds and retention: objects that may not be replaced or deleted yet."""
+"""Holds and retention: objects that cannot be replaced or deleted yet."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 
 
 class ObjectProtected(StorageError):
-    """A hold or a retention period keeps the object as it is."""
+    """A hold or a retention period protects the object."""
 
 
 def retained_until_us(stored: StoredObject, bucket: StoredBucket) -> int | None:
-    """When the object may be deleted; None when nothing retains it, or an event-based hold has no end yet."""
+    """When the object may be deleted; None if nothing retains it, or while an event-based hold is set."""
     ends = [_own_retention_us(stored)]
     if bucket.retention_us and not stored.attributes.get("eventBasedHold"):
         start = stored.retained_from_us or stored.generation
@@ -27,10 +27,13 @@ def retained_until_us(stored: StoredObject, bucket: StoredBucket) -> int | None:
 def check_unprotected(
     stored: StoredObject, bucket: StoredBucket, clock: Callable[[], int], *, is_kept: bool
 ) -> None:
-    """Raise ObjectProtected when the object may not go.
+    """Raise ObjectProtected if the object may not be replaced or deleted.
 
     Args:
-        is_kept: it only becomes noncurrent, which retention allows and a hold does not.
+        stored: the object.
+        bucket: of the object.
+        clock: gives the time in microseconds.
+        is_kept: the object only becomes noncurrent, which retention allows and a hold does not.
     """
     name = f"{stored.uri.bucket}/{stored.uri.object}"
     for field, kind in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):

@@ -1,4 +1,4 @@
-"""Which bucket lies where: in the local folder, or at an endpoint."""
+"""Routes each bucket to its store: the local folder or an endpoint."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class RoutingStore(ObjectStore):
-    """Several stores as one: each bucket lies in the store of the first pattern that matches its name.
+    """Several stores as one: a bucket is in the store of the first pattern that matches its name.
 
-    A pattern is a bucket's name, in which `*` and `?` may stand for any characters.
+    A pattern is a bucket's name, in which `*` and `?` are wildcards.
     """
 
     routes: tuple[tuple[str, ObjectStore], ...]
@@ -77,9 +77,10 @@ class RoutingStore(ObjectStore):
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """The store that the settings describe. Nothing is connected to before it is needed.
+    """The store that the settings describe. It connects on first use.
 
-    Raises SettingError: an endpoint is none or not allowed, or google-cloud-storage is missing.
+    Raises:
+        SettingError: an endpoint is invalid or not allowed, or google-cloud-storage is missing.
     """
     local = LocalStore(settings.buckets)
     stores: dict[str, ObjectStore] = {}
@@ -91,7 +92,7 @@ def open_store(settings: Settings) -> ObjectStore:
         return stores.setdefault(endpoint.url, _gcs_store(endpoint, settings))
 
     otherwise = store_at(settings.gcs_endpoint, _ENDPOINT)
-    # A name that is spelled out says more than a pattern, wherever it stands.
+    # A literal name takes precedence over a pattern, in any order.
     for pattern in filter(_NO_PATTERN.search, settings.gcs_buckets):
         raise SettingError(f'{_BUCKETS}: "{pattern}" is neither a bucket\'s name nor a pattern with * and ?.')
     named = sorted(settings.gcs_buckets.items(), key=lambda entry: "*" in entry[0] or "?" in entry[0])
@@ -112,7 +113,7 @@ def _endpoint(where: str, setting: str, settings: Settings) -> Endpoint | None:
             f"{setting}: {endpoint} is Google's own Cloud Storage. The emulator uses real buckets only with"
             f" {flag_name(_ALLOW_GOOGLE)} ({_ALLOW_GOOGLE} = true). Name an emulator, or `{LOCAL}`."
         )
-    # What this server itself serves is the local folder: there is no need to go round by the network.
+    # This server's own endpoint is the local folder: use it directly, not over the network.
     return None if _is_this_server(endpoint, settings) else endpoint
 
 

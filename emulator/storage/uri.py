@@ -24,19 +24,19 @@ _BUCKET_RULES = (
 
 
 class InvalidUri(ValueError):
-    """The text is not a usable gs:// name; the message says what is wrong with it."""
+    """The text is not a usable gs:// name; the message says why."""
 
 
 @dataclass(frozen=True, order=True)
 class GcsUri:
-    """The name of an object (or, with an object that is empty or ends in `/`, of a prefix)."""
+    """The name of an object, or of a prefix if `object` is empty or ends in `/`."""
 
     bucket: str
     object: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `gs://bucket/object`. Wildcards are allowed in the object. Raises InvalidUri."""
+        """Parse `gs://bucket/object`. Wildcards are allowed in the object. Raises InvalidUri."""
         uri = cls._split(text)
         if not uri.object:
             raise InvalidUri(f'"{text}" names a bucket but no object; write gs://bucket/object.')
@@ -44,9 +44,9 @@ class GcsUri:
 
     @classmethod
     def parse_prefix(cls, text: str) -> Self:
-        """Read `gs://bucket`, `gs://bucket/` or `gs://bucket/folder[/]`; a missing last slash is added."""
+        """Parse `gs://bucket`, `gs://bucket/` or `gs://bucket/folder[/]`; adds a missing final slash."""
         uri = cls._split(text)
-        # Vertex: an outputUriPrefix without a last slash is given one (io.proto, GcsDestination).
+        # Vertex: adds a missing final slash to an outputUriPrefix (io.proto, GcsDestination).
         if uri.object and not uri.object.endswith("/"):
             return cls(uri.bucket, uri.object + "/")
         return uri
@@ -62,7 +62,7 @@ class GcsUri:
 
     @property
     def has_wildcards(self) -> bool:
-        """Whether the object holds `*`, `?` or `[`."""
+        """Whether the object contains `*`, `?` or `[`."""
         return _WILDCARD.search(self.object) is not None
 
     @property
@@ -91,7 +91,7 @@ def wildcard_pattern(object_pattern: str) -> re.Pattern[str]:
 
 
 def _pieces(pattern: str) -> list[tuple[str, list[str]]]:
-    """What may come before each piece of a pattern, and the piece, by what its single characters must be."""
+    """Split a pattern: what may precede each piece, and the piece's expressions by character."""
     pieces: list[tuple[str, list[str]]] = [("", [])]
     rest = pattern
     while rest:
@@ -101,7 +101,7 @@ def _pieces(pattern: str) -> list[tuple[str, list[str]]]:
             pieces.append((_FOLDERS, []))
             rest = rest[3:]
         elif rest.startswith("**"):
-            # Any characters are any folders, and then any characters of one.
+            # `**` matches any folders, then any characters within one folder.
             pieces += [(_FOLDERS, []), (_IN_FOLDER, [])]
             rest = rest.lstrip("*")
         elif rest[0] == "*":
@@ -114,7 +114,7 @@ def _pieces(pattern: str) -> list[tuple[str, list[str]]]:
 
 
 def _character(rest: str) -> tuple[str, str]:
-    """What the first character must be, and the rest of the pattern."""
+    """The expression for the first character, and the rest of the pattern."""
     if rest[0] == "?":
         return "[^/]", rest[1:]
     if bracket := _BRACKET.match(rest):
@@ -124,24 +124,24 @@ def _character(rest: str) -> tuple[str, str]:
 
 
 def _expression(pieces: list[tuple[str, list[str]]]) -> str:
-    """The regular expression of pieces; it takes the first place where a piece fits, and never another.
+    """The regular expression for the pieces; each piece matches at its first possible place only.
 
-    Without that a few stars would take for ever. No match is missed: a later place in the same folder leaves
-    less to the next piece, and the pieces up to the next `**` fit folder by folder.
+    Without this (atomic groups), a few stars would backtrack for ever. No match is missed: a later place in
+    the same folder leaves less to the next piece, and the pieces up to the next `**` match folder by folder.
     """
     chunks = [""]
     for number, (before, piece) in enumerate(pieces, 1):
         text = before + "".join(piece)
         if before == _FOLDERS:
             chunks.append(text)
-        else:  # the last piece must also reach the end, so that the first place need not do
+        else:  # the last piece must also reach the end, which its first place may not
             chunks[-1] += text if number == len(pieces) else f"(?>{text})"
     *most, last = chunks
     return "".join(f"(?>{chunk})" for chunk in most) + last
 
 
 def check_bucket(bucket: str, text: str) -> None:
-    """Raise InvalidUri, quoting `text`, when Cloud Storage would not take the bucket name."""
+    """Raise InvalidUri, quoting `text`, if Cloud Storage would refuse the bucket name."""
     if not bucket:
         raise InvalidUri(f'"{text}" names no bucket; write gs://bucket/object.')
     labels = bucket.split(".")

@@ -1,6 +1,6 @@
-"""Versions of objects that are not the current one: noncurrent in a versioned bucket, or soft-deleted.
+"""Noncurrent versions of objects in versioned buckets, and soft-deleted versions.
 
-A version is a file in a hidden folder of its bucket, with its record beside it.
+A version is a file in a hidden folder of its bucket, next to its record.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _RECORD = ".json"
 
 
 class Versions:
-    """The versions of a store's objects that were replaced or deleted.
+    """The replaced or deleted versions of a store's objects.
 
-    A version that is soft-deleted and whose time is over is gone. Not safe for two threads that change the
-    same object at once.
+    A soft-deleted version whose time is over counts as gone. Two threads must not change the same object at
+    once.
     """
 
     def __init__(self, store: LocalStore, clock: Callable[[], int]) -> None:
@@ -36,14 +36,14 @@ class Versions:
         self._clock = clock
 
     def keep(self, stored: StoredObject) -> None:
-        """Keep a copy of the object that is there now. Raises StorageError."""
+        """Keep a copy of the current object. Raises StorageError."""
         path = self._path(stored)
         temporary = self._store.stage(stored.uri.bucket)
         try:
             temporary.unlink()
             _link(self._store.path_of(stored.uri), temporary)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The record last: without one a file is nothing.
+            # The record comes last: a file without a record does not count.
             temporary.replace(path)
             self.write(stored)
         except OSError as error:
@@ -52,7 +52,7 @@ class Versions:
             temporary.unlink(missing_ok=True)
 
     def write(self, stored: StoredObject) -> None:
-        """Record what is known of a version. Raises StorageError."""
+        """Write the record of a version. Raises StorageError."""
         record = {"name": stored.uri.object, **stored.record()}
         temporary = self._store.stage(stored.uri.bucket)
         try:
@@ -65,7 +65,7 @@ class Versions:
             temporary.unlink(missing_ok=True)
 
     def find(self, uri: GcsUri, generation: int) -> StoredObject:
-        """Look at one version. Raises ObjectNotFound."""
+        """The record of one version. Raises ObjectNotFound."""
         stored = self._read(uri.bucket, self._folder(uri) / f"{generation}{_RECORD}")
         if stored is None:
             raise ObjectNotFound(f"{uri} has no version {generation}.")
@@ -79,7 +79,7 @@ class Versions:
             raise ObjectNotFound(f"{stored.uri} has no version {stored.generation}.") from error
 
     def remove(self, stored: StoredObject) -> None:
-        """Remove a version for good."""
+        """Remove a version permanently."""
         path = self._path(stored)
         with contextlib.suppress(OSError):
             _record_of(path).unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class Versions:
             path.parent.parent.rmdir()
 
     def list(self, bucket: str, prefix: str = "") -> list[StoredObject]:
-        """All versions whose names begin so, by name and generation."""
+        """All versions whose names begin with `prefix`, by name and generation."""
         folder = self._store.versions_folder(bucket)
         found = (self._read(bucket, path) for each in _entries(folder) for path in _records(each))
         wanted = (stored for stored in found if stored and stored.uri.object.startswith(prefix))
@@ -126,7 +126,7 @@ def _record_of(path: ConfinedPath) -> ConfinedPath:
 
 
 def _entries(folder: ConfinedPath) -> list[ConfinedPath]:
-    """What lies in a folder, by name; nothing where there is none."""
+    """The content of a folder, by name; empty if the folder does not exist."""
     try:
         return [folder / name for name in sorted(folder.names())]
     except OSError:
@@ -138,7 +138,7 @@ def _records(folder: ConfinedPath) -> list[ConfinedPath]:
 
 
 def _link(source: ConfinedPath, target: ConfinedPath) -> None:
-    """Give a file a second name, or copy it with its time where that cannot be."""
+    """Make a hard link, or a copy with the same time where that is impossible."""
     try:
         target.hardlink_to(source)
     except OSError:

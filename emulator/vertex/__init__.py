@@ -1,1 +1,1 @@
-"""The contract: what Google specifies, without I/O."""
+"""The contract of Vertex AI: what Google specifies, without I/O."""

@@ -1,6 +1,8 @@
-"""Google's messages, services and HTTP bindings, from `descriptors.binpb` into a private descriptor pool.
+"""Loads Google's messages, services and HTTP bindings from `descriptors.binpb` into a private descriptor
+pool.
 
-A private pool lets the emulator share a process with the official SDK, whose copies live in the default pool.
+A private pool lets the emulator share a process with the official SDK, whose messages are in the default
+pool.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,10 +32,11 @@ class HttpBinding:
 
 @dataclass(frozen=True)
 class Rpc:
-    """One method of a service, e.g. `google.cloud.aiplatform.v1.JobService/GetBatchPredictionJob`.
+    """One method of a service, such as `google.cloud.aiplatform.v1.JobService/GetBatchPredictionJob`.
 
-    `service` is the short name, "JobService". `version` is that of the messages; the mixins Operations and
-    Locations, whose messages have none, say "v1" although they also have `/v1beta1` and `/ui` bindings.
+    `service` is the short name, "JobService". `version` is the version of the messages. The mixins Operations
+    and Locations have unversioned messages: their `version` is "v1", although they also have `/v1beta1` and
+    `/ui` bindings.
     """
 
     full_name: str
@@ -44,7 +47,7 @@ class Rpc:
     output_descriptor: Any
     bindings: tuple[HttpBinding, ...]
 
-    # Made on demand: the classes of all requests and responses together take longer than all else here.
+    # Created lazily: the classes of all requests and responses take longer than everything else here.
     @property
     def input(self) -> type[Any]:
         """The class of the request."""
@@ -73,7 +76,7 @@ class Package:
 
 
 class Contract:
-    """Every descriptor that the emulator knows. Made once, by `load()`."""
+    """All descriptors that the emulator uses. Made once, by `load()`."""
 
     def __init__(self, serialized: bytes) -> None:
         self.pool = descriptor_pool.DescriptorPool()
@@ -90,7 +93,7 @@ class Contract:
         self.protobuf = Package(self, "google.protobuf")
 
     def message(self, full_name: str) -> type[Any]:
-        """Return the class of a message by its full name; KeyError when there is none."""
+        """Return the class of a message by its full name. Raises KeyError."""
         return message_class(self.pool.FindMessageTypeByName(full_name))
 
     def package(self, version: str) -> Package:
@@ -136,24 +139,24 @@ class Contract:
             yield HttpBinding(verb.upper(), getattr(rule, verb), rule.body)
 
     def _options(self, kind: str, descriptor: Any) -> Any:
-        # Descriptors give options as messages of the default pool, to which our extensions are unknown.
+        # Descriptors return options as messages of the default pool, which does not know these extensions.
         return self.message(f"google.protobuf.{kind}").FromString(descriptor.GetOptions().SerializeToString())
 
 
 def message_class(descriptor: Any) -> type[Any]:
-    """Return the class of a message descriptor, the same one each time."""
+    """Return the class of a message descriptor, the same class each time."""
     found: type[Any] = message_factory.GetMessageClass(descriptor)
     return found
 
 
 def is_repeated(field: Any) -> bool:
     """Tell whether a field descriptor is a list or a map."""
-    # protobuf before 6.30 has only the label, which later releases deprecate.
+    # protobuf before 6.30 has only `label`, which later releases deprecate.
     found = getattr(field, "is_repeated", None)
     return bool(field.label == field.LABEL_REPEATED if found is None else found)
 
 
 @cache
 def load() -> Contract:
-    """Return the contract, read on first use."""
+    """Return the contract. The first call reads it."""
     return Contract(_DESCRIPTORS.read_bytes())

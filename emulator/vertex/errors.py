@@ -7,7 +7,7 @@ BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
 class ApiError(Exception):
-    """An error as a client sees it. `details` are protobuf messages or their JSON with an "@type"."""
+    """An error as clients see it. `details` are protobuf messages, or their JSON with an "@type"."""
 
     code: ClassVar[int]
     http_status: ClassVar[int]
@@ -20,7 +20,7 @@ class ApiError(Exception):
 
     def to_status(self) -> Any:
         """Return the `google.rpc.Status` message, details packed."""
-        # Imported here so that code that only raises errors, workers above all, starts without protobuf.
+        # Imported here, so that code that only raises errors (workers above all) does not import protobuf.
         from google.protobuf import json_format
 
         from emulator.vertex.contract import load
@@ -43,13 +43,13 @@ class Cancelled(ApiError):
 
 
 class Unknown(ApiError):
-    """An error of which nothing more is known."""
+    """An error without further information."""
 
     code, http_status, status = 2, 500, "UNKNOWN"
 
 
 class InvalidArgument(ApiError):
-    """The request is wrong whatever the state of the system."""
+    """The request is wrong, whatever the state of the system."""
 
     code, http_status, status = 3, 400, "INVALID_ARGUMENT"
 
@@ -76,7 +76,7 @@ class NotFound(ApiError):
 
 
 class AlreadyExists(ApiError):
-    """The resource to be created exists already."""
+    """The resource to create exists already."""
 
     code, http_status, status = 6, 409, "ALREADY_EXISTS"
 
@@ -88,7 +88,7 @@ class PermissionDenied(ApiError):
 
 
 class ResourceExhausted(ApiError):
-    """A quota or a disk is used up."""
+    """A quota or a disk is exhausted."""
 
     code, http_status, status = 8, 429, "RESOURCE_EXHAUSTED"
 
@@ -100,7 +100,7 @@ class FailedPrecondition(ApiError):
 
 
 class Aborted(ApiError):
-    """The operation lost against a concurrent one."""
+    """The operation lost a conflict with a concurrent one."""
 
     code, http_status, status = 10, 409, "ABORTED"
 
@@ -118,13 +118,13 @@ class Unimplemented(ApiError):
 
 
 class Internal(ApiError):
-    """An invariant is broken."""
+    """An internal invariant is broken."""
 
     code, http_status, status = 13, 500, "INTERNAL"
 
 
 class Unavailable(ApiError):
-    """The service cannot answer now; a later try may succeed."""
+    """The service cannot answer now; a retry may succeed."""
 
     code, http_status, status = 14, 503, "UNAVAILABLE"
 
@@ -145,7 +145,7 @@ CATALOGUE: Mapping[int, type[ApiError]] = {error.code: error for error in ApiErr
 
 
 class Violations:
-    """Field problems of one request, collected so that the caller learns of all of them at once."""
+    """Field problems of one request, collected so that one error reports them all."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, str]] = []
@@ -158,7 +158,7 @@ class Violations:
 
     @property
     def found(self) -> tuple[tuple[str, str], ...]:
-        """The (field path, message) pairs in the order of their discovery."""
+        """The (field path, message) pairs in order."""
         return tuple(self._found)
 
     def add(self, field: str, message: str) -> None:
@@ -174,6 +174,6 @@ class Violations:
         return InvalidArgument.at(f"List of found errors:\t{listed}", self._found)
 
     def raise_if_any(self) -> None:
-        """Raise that error, if there is any problem."""
+        """Raise that error if there is any problem."""
         if self._found:
             raise self.to_error()

@@ -41,7 +41,7 @@ _DOCUMENTED_FIELD = re.compile(
 
 
 def export() -> Any:
-    """Return the FileDescriptorSet that the installed SDK gives, dependencies before dependents."""
+    """Return the FileDescriptorSet of the installed SDK, dependencies before dependents."""
     from google.protobuf import descriptor_pb2
 
     files = _Files()
@@ -79,7 +79,7 @@ class _Files:
         file.CopyToProto(proto)
         proto.ClearField("source_code_info")
         if not proto.public_dependency:
-            # proto-plus lists them in an order that changes from run to run.
+            # proto-plus lists them in an order that changes between runs.
             proto.dependency.sort()
         for message in _messages(proto.message_type):
             for field in message.field:
@@ -170,7 +170,7 @@ def _rpcs(version: str, service: str, snake: str) -> Iterator[tuple[str, Any, An
 
 
 class _Recorder:
-    """Stands where the transport keeps its channel, and notes what it would have called."""
+    """A stand-in for a transport's gRPC channel that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any, Any]] = []

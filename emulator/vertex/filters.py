@@ -1,4 +1,4 @@
-"""Filters of list requests: the AIP-160 grammar over the fields that JobService and ModelService document."""
+"""Filters of list requests: the AIP-160 grammar for the documented fields of JobService and ModelService."""
 
 import operator
 import re
@@ -19,7 +19,7 @@ Predicate = Callable[[Row], bool]
 
 
 class FieldKind(Enum):
-    """How a field compares, and what a row holds for it (None or nothing where it is not set)."""
+    """The type of a field: determines its operators and its value in a row (None or absent if unset)."""
 
     STRING = "str; `:` takes `*` for any characters"
     ENUM = "the name of a JobState, with its prefix"
@@ -49,7 +49,7 @@ JOB_FILTER_FIELDS: Mapping[str, FieldKind] = {
     "labels": FieldKind.LABELS,
 }
 MODEL_FILTER_FIELDS: Mapping[str, FieldKind] = {
-    # The id of the model, the last segment of its name.
+    # The model's id, the last segment of its name.
     "model": FieldKind.STRING,
     "display_name": FieldKind.STRING,
     "base_model_name": FieldKind.STRING,
@@ -66,12 +66,12 @@ class Filter:
     _predicate: Predicate = field(repr=False, compare=False)
 
     def matches(self, row: Row) -> bool:
-        """Tell whether a row passes. It maps snake_case field names to values, see FieldKind."""
+        """Return whether a row matches. It maps snake_case field names to values; see FieldKind."""
         return self._predicate(row)
 
 
 def parse_filter(text: str, fields: Mapping[str, FieldKind]) -> Filter:
-    """Parse a filter over `fields`; their names may be written in camelCase. Raises InvalidArgument."""
+    """Parse a filter over `fields`, whose names may also be camelCase. Raises InvalidArgument."""
     if len(text) > MAX_FILTER_CHARACTERS:
         _fail(f"The filter has {len(text)} characters, more than {MAX_FILTER_CHARACTERS}")
     return Filter(text, _Parser(_tokens(text), fields).parse())
@@ -79,14 +79,14 @@ def parse_filter(text: str, fields: Mapping[str, FieldKind]) -> Filter:
 
 @dataclass(frozen=True)
 class _Token:
-    """A piece of the filter; `kind` is "word", "string", "operator", "(" , ")", "-" or "end"."""
+    """A token of the filter; `kind` is "word", "string", "operator", "(" , ")", "-" or "end"."""
 
     kind: str
     text: str
     position: int
 
 
-# A value that is not quoted runs to the next blank or parenthesis, so that it may be a time or a name.
+# An unquoted value extends to the next blank or parenthesis, so it may be a time or a resource name.
 _TOKEN = re.compile(
     r"""(?P<blank>\s+)
     |(?P<string>"(?P<double>[^"\\]*(?:\\.[^"\\]*)*)"|'(?P<single>[^'\\]*(?:\\.[^'\\]*)*)')
@@ -125,7 +125,7 @@ def _token(found: re.Match[str]) -> _Token:
 
 
 class _Parser:
-    """Recursive descent; depth is bounded by MAX_NESTING, so no filter can exhaust the stack."""
+    """A recursive descent parser. MAX_NESTING limits its depth, so no filter can exhaust the stack."""
 
     def __init__(self, tokens: list[_Token], fields: Mapping[str, FieldKind]) -> None:
         self._tokens = tokens
@@ -142,7 +142,7 @@ class _Parser:
         return predicate
 
     def _expression(self) -> Predicate:
-        """Terms joined by AND, or by nothing, which means the same."""
+        """Terms joined by AND, or by a blank, which means the same."""
         factors = [self._factor()]
         while self._peek().kind not in ("end", ")"):
             self._skip_word("AND")
@@ -196,7 +196,7 @@ class _Parser:
         return _PREDICATES[kind](_snake_case(name), symbol, value.text)
 
     def _member(self) -> tuple[str, tuple[str, ...]]:
-        """Take `name`, or `name.key`, where the key may be quoted."""
+        """Parse `name` or `name.key`; the key may be quoted."""
         if self._peek().kind != "word":
             self._unexpected("a field name")
         name = self._take().text
@@ -210,7 +210,7 @@ class _Parser:
 
     def _skip_word(self, word: str) -> bool:
         token = self._peek()
-        # A label or value may be called NOT; a keyword is one that no operator follows.
+        # A label or value may be named NOT. A word is a keyword only if no operator follows.
         found = (
             token.kind == "word" and token.text == word and self._tokens[self._next + 1].kind != "operator"
         )

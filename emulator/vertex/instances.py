@@ -1,4 +1,4 @@
-"""One line of the input file: a video and a segment of it (schema/predict/instance)."""
+"""One line of the input file: a video and a time segment (schema/predict/instance)."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-# Longest line that the reader passes on, in bytes without the line break.
+# The longest line that the reader passes on, in bytes without the line break.
 MAX_LINE_BYTES = 1_000_000
 MIME_TYPES = ("video/mp4", "video/avi", "video/quicktime")
 
@@ -34,9 +34,9 @@ _PYTHON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 class InstanceError(Exception):
-    """A line cannot be predicted. `code` is a google.rpc code; `message` names line and remedy.
+    """An invalid line. `code` is a google.rpc code; `message` names line and remedy.
 
-    `raw` is what goes into the errors file: the instance as compact JSON, or the line when it is no JSON.
+    `raw` is for the errors file: the instance as compact JSON, or the line itself if it is not JSON.
     """
 
     def __init__(self, code: int, message: str, raw: str) -> None:
@@ -48,10 +48,10 @@ class InstanceError(Exception):
 
 @dataclass(frozen=True)
 class Instance:
-    """What one line asks for: the segment [start_us, end_us) of a video, to its end when `end_us` is None.
+    """The content of one line: the segment [start_us, end_us) of a video; end None means to the video's end.
 
-    `raw` is the line as compact JSON, values and order kept. `warnings` say what was accepted although it is
-    not what the documentation allows. `mime_type` is empty when the line has none.
+    `raw` is the line as compact JSON, with values and order kept. `warnings` list accepted deviations from
+    the documentation. `mime_type` is empty if the line has none.
     """
 
     content: str
@@ -63,12 +63,12 @@ class Instance:
 
 
 def parse_instance_line(raw: bytes, line_number: int, *, strict: bool = False) -> Instance:
-    """Parse one line without its line break. Raises InstanceError; `strict` makes errors of the warnings."""
+    """Parse one line without its line break. Raises InstanceError; `strict` turns warnings into errors."""
     return _Line(raw, line_number, strict).parse()
 
 
 class _Line:
-    """The parsing of one line: where problems and warnings know their line number."""
+    """The parser of one line; problems and warnings get its line number."""
 
     def __init__(self, line: bytes, number: int, strict: bool) -> None:
         self._line = line
@@ -101,7 +101,7 @@ class _Line:
         return found
 
     def _read_python(self, text: str, error: Exception) -> tuple[Any, str]:
-        """Read a line written as a Python dict, as the documentation's only sample is."""
+        """Parse a line written as a Python dict, like the documentation's only sample."""
         translated = _PYTHON_TOKEN.sub(_to_json_token, text)
         try:
             found = _load_json(translated)
@@ -111,7 +111,7 @@ class _Line:
                 f"The line is not a JSON object: {reason}. Write one object per line, "
                 'such as {"content": "gs://bucket/video.mp4", "mimeType": "video/mp4"}'
             )
-        # Vertex: the sample on the documentation pages has single quotes, which JSON does not.
+        # Vertex: the sample on the documentation pages has single quotes, which are invalid JSON.
         self._warn("The line is a Python dict, not JSON. Use double quotes")
         return found, translated
 
@@ -123,7 +123,7 @@ class _Line:
             name = _NAMES.get(key)
             if name is None:
                 self._warn(f'Unknown member "{_shown(key)}". An instance has {", ".join(_MEMBERS)}')
-            # Null and "" are how protobuf's JSON writes a string that was not set.
+            # Null and "" stand for an unset string in protobuf's JSON.
             elif value is not None and value != "":
                 members[name] = value
         return members
@@ -162,7 +162,7 @@ class _Line:
         return self._offset_us("timeSegmentEnd", value)
 
     def _offset_us(self, name: str, value: Any) -> int:
-        """Return microseconds. Digits past the sixth are rounded, half up."""
+        """Return microseconds. Digits after the sixth are rounded half up."""
         remedy = 'Give seconds followed by "s", such as "1.2s"'
         if name == "timeSegmentEnd":
             remedy += ', or "Infinity" for the end of the video'
@@ -189,10 +189,11 @@ class _Line:
 
 
 def _without_blanks(text: str) -> str:
-    """Return JSON text without the blanks between its tokens."""
+    """Return JSON text without whitespace between tokens."""
     if "\\" in text:
         return _BLANKS.sub(r"\1", text)
-    # Without escapes every other piece between quotes is a string: ten times as fast as the expression.
+    # Without escapes, every second piece between quotes is a string. Splitting is ten times as fast as the
+    # regex.
     pieces = text.split('"')
     pieces[::2] = ["".join(piece.split()) for piece in pieces[::2]]
     return '"'.join(pieces)
@@ -237,6 +238,6 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    """Return a text for a message: cut when long, and free of what UTF-8 cannot encode."""
+    """Return a text for a message: shortened, and with escapes for what UTF-8 cannot encode."""
     shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
     return shown.encode(errors="backslashreplace").decode()

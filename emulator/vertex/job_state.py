@@ -22,7 +22,7 @@ class JobState(IntEnum):
 
     @property
     def proto_name(self) -> str:
-        """The name on the wire, `JOB_STATE_RUNNING`."""
+        """The name in the API, such as `JOB_STATE_RUNNING`."""
         return f"JOB_STATE_{self.name}"
 
 
@@ -37,8 +37,8 @@ TRANSITIONS: Mapping[str, tuple[JobState, JobState]] = {
     "h": (JobState.CANCELLING, JobState.FAILED),
 }
 
-# Emulator: moves that only a pace makes, so that code which handles these states can be tested. The service
-# itself never makes them: the Python SDK waits for ever on PARTIALLY_SUCCEEDED and EXPIRED.
+# Emulator: moves that happen only with a pace, to test clients that handle these states. Otherwise the
+# emulator never makes them, because the Python SDK waits forever on PARTIALLY_SUCCEEDED and EXPIRED.
 FORCED: Mapping[str, tuple[JobState, JobState]] = {
     "i": (JobState.QUEUED, JobState.PENDING),
     "j": (JobState.QUEUED, JobState.CANCELLED),
@@ -66,10 +66,10 @@ _MOVES = frozenset((*TRANSITIONS.values(), *FORCED.values()))
 
 
 def allowed(from_: JobState, to: JobState) -> bool:
-    """Tell whether a job may move from one state to another."""
+    """Return whether a job may move from one state to another."""
     return (from_, to) in _MOVES
 
 
 def sources(to: JobState) -> frozenset[JobState]:
-    """Return the states from which `to` may be entered: what a guarded update asks for."""
+    """Return the states from which a job may move to `to`; guarded updates require one of them."""
     return frozenset(from_ for from_, target in _MOVES if target is to)

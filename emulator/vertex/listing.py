@@ -1,4 +1,4 @@
-"""What list requests share: filters, pages, orders, field masks (AIP-158, AIP-160, AIP-161)."""
+"""Common parts of list requests: filters, pages, orders, field masks (AIP-158, AIP-160, AIP-161)."""
 
 import base64
 import binascii
@@ -47,15 +47,15 @@ _CHECKSUM_BYTES = 6
 
 
 def page_size(requested: int) -> int:
-    """Return the number of items in a page: 0 asks for the default, the maximum is a cap."""
+    """Return the number of items per page: 0 asks for the default; larger requests get the maximum."""
     if requested < 0:
         _fail("page_size", f"The page size must not be negative, got {requested}")
-    # Emulator: neither number is documented for batch prediction jobs; other Vertex lists use these.
+    # Emulator: neither number is documented for batch prediction jobs. Other Vertex lists use these.
     return min(requested, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
 
 
 def query_digest(*parts: str) -> str:
-    """Return what identifies a query (RPC, parent, filter, order), for one of which a page token is good."""
+    """Return a digest of a query (RPC, parent, filter, order). A page token is bound to its query."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -66,7 +66,7 @@ def encode_page_token(position: tuple[int | str, ...], query_digest: str) -> str
 
 
 def decode_page_token(token: str, query_digest: str) -> tuple[int | str, ...] | None:
-    """Return the position in a token, None for an empty one (the first page). Raises InvalidArgument."""
+    """Return the position in a token; None for an empty token (first page). Raises InvalidArgument."""
     if not token:
         return None
     try:
@@ -110,9 +110,9 @@ def parse_order_by(text: str, allowed: Collection[str]) -> tuple[OrderKey, ...]:
 
 
 def mask_paths(cls: type[Any], paths: Iterable[str], *, field: str = "read_mask") -> tuple[str, ...]:
-    """Return the paths of a field mask over `cls` in snake_case; () means everything, as does "*".
+    """Return the paths of a field mask over `cls` in snake_case; () means all fields, and so does "*".
 
-    Raises InvalidArgument that blames `field` when a path does not exist.
+    Raises InvalidArgument for `field` if a path does not exist.
     """
     wanted = [path.strip() for path in paths]
     if "*" in wanted:
@@ -121,7 +121,7 @@ def mask_paths(cls: type[Any], paths: Iterable[str], *, field: str = "read_mask"
 
 
 def apply_mask(message: Any, paths: Iterable[str], *, field: str = "read_mask") -> Any:
-    """Return a copy of a message with only the fields that a mask names; see mask_paths."""
+    """Return a copy of a message with only the fields of a mask; see mask_paths."""
     wanted = mask_paths(type(message), paths, field=field)
     kept = type(message)()
     kept.CopyFrom(message)
@@ -153,7 +153,7 @@ def _snake_path(descriptor: Any, path: str, field: str) -> str:
         if not found:
             _fail(field, f"{descriptor.name} has no field {path[:100]!r}")
         names.append(found.name)
-        # A mask ends at lists, maps and free-form values: their members have no field names.
+        # A mask path ends at lists, maps and free-form values: their members have no field names.
         closed = is_repeated(found) or found.message_type is None
         owner = None if closed or found.message_type.file.package == "google.protobuf" else found.message_type
     return ".".join(names)

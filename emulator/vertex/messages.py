@@ -1,6 +1,6 @@
-"""Messages as JSON and back, with the real front end's error texts, and between v1 and v1beta1.
+"""Converts messages to JSON and back, with the real service's error texts, and between v1 and v1beta1.
 
-The rules of the JSON mapping are protobuf's own (`json_format`); what is said about a bad payload is ours.
+protobuf's `json_format` implements the JSON mapping. Only the error texts for invalid payloads are here.
 """
 
 import json
@@ -28,7 +28,7 @@ __all__ = [
     "only_in",
 ]
 
-# Types whose JSON is not that of their fields.
+# Well-known types whose JSON is not an object of their fields.
 _SPECIAL = frozenset(
     f"google.protobuf.{name}"
     for name in (
@@ -41,7 +41,7 @@ _SHOWN_CHARACTERS = 200
 
 
 def to_json(message: Any, *, int_enums: bool = False) -> dict[str, Any]:
-    """Return the JSON object of a message: lowerCamel names, unset fields left out, enums by name."""
+    """Return a message's JSON object: lowerCamel names, no unset fields, enums by name."""
     try:
         found: dict[str, Any] = json_format.MessageToDict(
             message, use_integers_for_enums=int_enums, descriptor_pool=load().pool
@@ -52,10 +52,15 @@ def to_json(message: Any, *, int_enums: bool = False) -> dict[str, Any]:
 
 
 def from_json(cls: type[Any], payload: Any, *, at: str = "") -> Any:
-    """Return the message that a JSON object describes; names may be lowerCamel or snake_case.
+    """Parse a JSON object into a message; names may be lowerCamel or snake_case.
 
-    `at` is the path of the payload in the request ("batch_prediction_job"), for error texts.
-    Raises InvalidArgument that names every wrong field.
+    Args:
+        cls: the message's class.
+        payload: the JSON value.
+        at: path of the payload in the request ("batch_prediction_job"), for error texts.
+
+    Raises:
+        InvalidArgument: names every wrong field.
     """
     if not isinstance(payload, Mapping):
         text = _invalid_value(at, cls.DESCRIPTOR, payload)
@@ -73,7 +78,7 @@ def _parse(cls: type[Any], payload: Mapping[str, Any]) -> Any:
 
 
 def _check_objects(descriptor: Any, payload: Mapping[str, Any]) -> None:
-    """Raise ParseError where a message is no object: protobuf takes "" and [] for an empty one."""
+    """Raise ParseError if a message is not an object: protobuf would accept "" and [] as empty messages."""
     fields = _message_fields(descriptor)
     for key, value in payload.items():
         field = fields.get(key)
@@ -88,7 +93,7 @@ def _check_objects(descriptor: Any, payload: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _MessageField:
-    """A field that holds messages of a type, or a map."""
+    """A field whose values are messages of a type, or a map."""
 
     descriptor: Any
     is_list: bool
@@ -97,7 +102,7 @@ class _MessageField:
 
 @cache
 def _message_fields(descriptor: Any) -> Mapping[str, _MessageField]:
-    """The fields of a message whose JSON is an object, by both spellings of their names."""
+    """The fields whose JSON is an object, by both spellings of their names."""
     return {
         name: _MessageField(field.message_type, is_repeated(field), _is_map(field))
         for field in descriptor.fields
@@ -107,14 +112,14 @@ def _message_fields(descriptor: Any) -> Mapping[str, _MessageField]:
 
 
 def convert(message: Any, cls: type[Any]) -> Any:
-    """Return a message as its twin of the other API version; fields that the twin lacks are dropped."""
+    """Convert a message to the other API version. Fields that version lacks are dropped."""
     twin = cls.FromString(message.SerializeToString())
     twin.DiscardUnknownFields()
     return twin
 
 
 def only_in(message: Any, cls: type[Any]) -> list[str]:
-    """Return the paths of the set fields of `message` that its twin `cls` does not have."""
+    """Return the paths of set fields of `message` that `cls`, the other version's message, does not have."""
     return list(_missing_from(message, cls.DESCRIPTOR, ""))
 
 
@@ -131,7 +136,7 @@ def _missing_from(message: Any, twin: Any, prefix: str) -> Iterator[str]:
 
 
 def _problems(cls: type[Any], payload: Any, at: str) -> Iterator[tuple[str, str]]:
-    """Yield (field path, text) of each thing wrong with a payload, by trying its members one by one."""
+    """Yield (field path, text) for each problem of a payload, by parsing its members one at a time."""
     if not isinstance(payload, Mapping):
         yield at, _invalid_value(at, cls.DESCRIPTOR, payload)
         return
@@ -196,7 +201,7 @@ def _parses(cls: type[Any], payload: dict[str, Any]) -> bool:
 
 
 def _oneof_taken(seen: dict[str, str], field: Any) -> bool:
-    """Tell whether another member of the field's oneof came before; note this one."""
+    """Return whether another member of the field's oneof came before; remembers this one."""
     oneof = field.containing_oneof
     return oneof is not None and seen.setdefault(oneof.name, field.name) != field.name
 
@@ -233,7 +238,7 @@ def _is_scalar(expected: Any) -> bool:
 
 
 def _type_name(expected: Any) -> str:
-    """Return the type of a message or field descriptor as the real front end prints it."""
+    """Return the type of a message or field descriptor as the real service prints it."""
     named = expected
     if hasattr(expected, "cpp_type"):
         named = expected.message_type or expected.enum_type

@@ -1,4 +1,4 @@
-"""Resource names: `projects/P/locations/L/…` parsed, checked and printed, and the number of a project."""
+"""Resource names (`projects/P/locations/L/…`): parsing, checks and formatting; project numbers."""
 
 import hashlib
 import re
@@ -18,14 +18,14 @@ _PROJECT_RULE = "a project id or number has a-z, 0-9, '-', '.' and ':' alone, at
 _LOCATION = r"(?P<location>[a-z0-9][a-z0-9-]{0,127})"
 _LOCATION_RULE = "a location has a-z, 0-9 and '-' alone, at most 128 of them, as us-central1"
 _PREFIX = rf"projects/{_PROJECT}/locations/{_LOCATION}"
-# Letters, digits, "_" and "-"; the SDK's own check of a resource id.
+# Letters, digits, "_" and "-", as the SDK checks resource ids.
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _LOCATION_NAME = re.compile(_PREFIX)
 _JOB_NAME = re.compile(rf"{_PREFIX}/batchPredictionJobs/(?P<batch_prediction_job>[0-9]{{1,19}})")
 _MODEL_NAME = re.compile(
     rf"{_PREFIX}/models/(?P<model>{_ID})(?:@(?P<version>[A-Za-z0-9][A-Za-z0-9-]{{0,127}}))?"
 )
-# Vertex: the action recognition page names a model without its collection.
+# Vertex: the action recognition page names a model without `models/`.
 _MODEL_NAME_WITHOUT_COLLECTION = re.compile(_MODEL_NAME.pattern.replace("/models/", "/"))
 _OPERATION_NAME = re.compile(
     rf"{_PREFIX}/(?:models/(?P<model>{_ID})/)?operations/(?P<operation>[A-Za-z0-9_][A-Za-z0-9_-]{{0,127}})"
@@ -41,7 +41,7 @@ class LocationName:
 
     @classmethod
     def parse(cls, text: str, *, field: str = "parent") -> Self:
-        """Raise InvalidArgument that blames `field` when the text is no such name."""
+        """Parse a name. Raises InvalidArgument for `field` if the text is invalid."""
         return cls(**_match(_LOCATION_NAME, text, field, "Location", "projects/PROJECT/locations/LOCATION"))
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class BatchPredictionJobName:
 
     @classmethod
     def parse(cls, text: str, *, field: str = "name") -> Self:
-        """Raise InvalidArgument that blames `field` when the text is no such name."""
+        """Parse a name. Raises InvalidArgument for `field` if the text is invalid."""
         form = "projects/PROJECT/locations/LOCATION/batchPredictionJobs/NUMBER"
         return cls(**_match(_JOB_NAME, text, field, "BatchPredictionJob", form))
 
@@ -81,9 +81,9 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str, *, field: str = "name", lenient: bool = False) -> Self:
-        """Raise InvalidArgument that blames `field` when the text is no such name.
+        """Parse a name. Raises InvalidArgument for `field` if the text is invalid.
 
-        `lenient` also takes the form without `models/`.
+        `lenient` also accepts the form without `models/`.
         """
         form = "projects/PROJECT/locations/LOCATION/models/MODEL[@VERSION]"
         if lenient and (found := _MODEL_NAME_WITHOUT_COLLECTION.fullmatch(text)):
@@ -110,7 +110,7 @@ class OperationName:
 
     @classmethod
     def parse(cls, text: str, *, field: str = "name") -> Self:
-        """Raise InvalidArgument that blames `field` when the text is no such name."""
+        """Parse a name. Raises InvalidArgument for `field` if the text is invalid."""
         form = "projects/PROJECT/locations/LOCATION/[models/MODEL/]operations/OPERATION"
         return cls(**_match(_OPERATION_NAME, text, field, "Operation", form))
 
@@ -124,13 +124,13 @@ class OperationName:
 
 
 def console_path(job: str) -> str:
-    """The page of a job in the web console, given the job's resource name."""
+    """The path of a job's page in the web console, given the job's resource name."""
     name = BatchPredictionJobName.parse(job)
     return f"{CONSOLE}/{name.parent}/batch-predictions/{name.batch_prediction_job}"
 
 
 def check_project(text: str, *, field: str = "project") -> str:
-    """The project, an id or a number; raise InvalidArgument that blames `field` when it cannot be one."""
+    """Return the project (id or number). Raises InvalidArgument for `field` if it is invalid."""
     if not re.fullmatch(_PROJECT, text):
         violations = Violations()
         violations.add(field, f"{text[:_SHOWN_CHARACTERS]!r} is no project: {_PROJECT_RULE}.")
@@ -139,7 +139,7 @@ def check_project(text: str, *, field: str = "project") -> str:
 
 
 def project_number(project_id: str, configured: Mapping[str, str]) -> str:
-    """Return the number of a project: the configured one, the id itself when numeric, or one derived from it.
+    """Return a project's number: the configured one, a numeric id itself, or one derived from the id.
 
     A derived number has 12 digits and is the same on every machine.
     """
@@ -157,7 +157,7 @@ def _derived_number(project_id: str) -> str:
 
 
 def _wrong_part(text: str) -> str:
-    """Why a name that has the right form is none, as far as its project and its location are to blame."""
+    """The reason why a name of the right form is invalid, if its project or location is."""
     parts = text.split("/")
     if len(parts) >= 4 and (parts[0], parts[2]) == ("projects", "locations"):
         for part, form, rule in ((parts[1], _PROJECT, _PROJECT_RULE), (parts[3], _LOCATION, _LOCATION_RULE)):
@@ -170,7 +170,7 @@ def _match(pattern: re.Pattern[str], text: str, field: str, resource: str, form:
     found = pattern.fullmatch(text)
     if found is None:
         violations = Violations()
-        # Vertex: "Invalid CustomJob resource name." (recorded custom job); what follows is ours.
+        # Vertex: "Invalid CustomJob resource name." (recorded custom job). The rest is the emulator's.
         shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
         why = _wrong_part(text)
         violations.add(field, f'Invalid {resource} resource name. Expected {form}, got "{shown}"{why}')

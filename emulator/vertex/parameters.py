@@ -1,4 +1,4 @@
-"""Objectives of video models and the `modelParameters` that each of them takes (schema/predict/params)."""
+"""Objectives of video models, and the `modelParameters` of each (schema/predict/params)."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _INT32_MAX = 2**31 - 1
 
 
 class Objective(Enum):
-    """What a video model predicts; the value is the word used in `model.toml`."""
+    """The task of a video model; the value is its word in `model.toml`."""
 
     OBJECT_TRACKING = "object_tracking"
     ACTION_RECOGNITION = "action_recognition"
@@ -21,7 +21,7 @@ class Objective(Enum):
 
     @property
     def display_text(self) -> str:
-        """For people: "Video object tracking"."""
+        """The name for people: "Video object tracking"."""
         return f"Video {self.value.replace('_', ' ')}"
 
     @property
@@ -38,7 +38,7 @@ class Objective(Enum):
 
     @property
     def schema_title(self) -> str:
-        """The stem of the schema messages: "VideoObjectTracking"."""
+        """The prefix of the schema messages' names: "VideoObjectTracking"."""
         return f"Video{self.value.title().replace('_', '')}"
 
     def _schema_uri(self, group: str) -> str:
@@ -47,18 +47,18 @@ class Objective(Enum):
 
 @dataclass(frozen=True)
 class ModelParameters:
-    """The parameters of one job, defaults filled in, also of those that the objective does not take."""
+    """The parameters of a job with defaults filled in, including those that the objective does not take."""
 
     confidence_threshold: float = 0.0
-    # Per frame for object tracking and action recognition; for classification per instance, of each type.
+    # Per frame for object tracking and action recognition; per instance and type for classification.
     max_predictions: int = 50
-    # Shortest edge of a box, relative to the frame.
+    # Shortest side of a box, relative to the frame.
     min_bounding_box_size: float = 0.0
     segment_classification: bool = True
     shot_classification: bool = False
     one_sec_interval_classification: bool = False
     asks_threshold: bool = field(default=False, compare=False)
-    """Whether the job gives the confidence threshold itself, be it 0."""
+    """Whether the job sets the confidence threshold itself, even to 0."""
 
 
 _COMMON = ("confidence_threshold", "max_predictions")
@@ -72,7 +72,7 @@ _TAKEN: Mapping[Objective, tuple[str, ...]] = {
         "one_sec_interval_classification",
     ),
 }
-# Vertex: a classification model returns up to 10,000 predictions unless told otherwise.
+# Vertex: the default maximum of a classification model is 10,000 predictions.
 _DEFAULTS: Mapping[Objective, ModelParameters] = {
     Objective.OBJECT_TRACKING: ModelParameters(),
     Objective.ACTION_RECOGNITION: ModelParameters(),
@@ -81,15 +81,15 @@ _DEFAULTS: Mapping[Objective, ModelParameters] = {
 
 
 def parameter_names(objective: Objective) -> tuple[str, ...]:
-    """Return the JSON names of the parameters that an objective takes."""
+    """Return the JSON names of an objective's parameters."""
     return tuple(_json_name(name) for name in _TAKEN[objective])
 
 
 def parse_parameters(objective: Objective, value: Any, violations: Violations) -> ModelParameters:
-    """Return the parameters in a `google.protobuf.Value`; what is wrong with them is added to `violations`.
+    """Parse the parameters in a `google.protobuf.Value`; adds problems to `violations`.
 
-    None, null and a Value with no kind set mean "no parameters". Names may be lowerCamel or snake_case,
-    numbers may be strings, as in protobuf's JSON mapping; a null member counts as absent.
+    None, null and a Value without a kind mean "no parameters". Names may be lowerCamel or snake_case, and
+    numbers may be strings, as in protobuf's JSON mapping. A null member counts as absent.
     """
     defaults = _DEFAULTS[objective]
     kind = None if value is None else value.WhichOneof("kind")
@@ -100,7 +100,7 @@ def parse_parameters(objective: Objective, value: Any, violations: Violations) -
         return defaults
     names = {spelling: name for name in _TAKEN[objective] for spelling in (name, _json_name(name))}
     found: dict[str, Any] = {}
-    # In order of their names: protobuf's maps have none, and every surface is to say the same.
+    # Sorted by name: protobuf maps are unordered, and all surfaces must report problems in the same order.
     for key, member in sorted(value.struct_value.fields.items()):
         name = names.get(key)
         if name is None:

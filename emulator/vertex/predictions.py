@@ -1,4 +1,4 @@
-"""Predictions and error lines as the service writes them (recorded AutoML output, schema/predict)."""
+"""Predictions and error lines in the service's format (recorded AutoML output, schema/predict)."""
 
 import json
 import struct
@@ -9,7 +9,7 @@ from math import frexp, isfinite
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """An annotation spec: a decimal int64 id and the name that people see."""
+    """An annotation spec: a decimal int64 id and a display name."""
 
     id: str
     display_name: str
@@ -17,7 +17,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class TrackFrame:
-    """Where a tracked object is at one moment; relative coordinates, not clamped to the frame."""
+    """The box of a tracked object at one time, in coordinates relative to the frame, not clamped."""
 
     time_us: int
     x_min: float
@@ -28,7 +28,7 @@ class TrackFrame:
 
 @dataclass(frozen=True, slots=True)
 class ObjectTrack:
-    """One object followed through a segment; `frames` in time order, at least one."""
+    """One object followed through a segment. `frames` are in time order; there is at least one."""
 
     label: Label
     confidence: float
@@ -37,7 +37,7 @@ class ObjectTrack:
 
 @dataclass(frozen=True, slots=True)
 class ActionPrediction:
-    """An action at one moment."""
+    """An action at one time."""
 
     label: Label
     confidence: float
@@ -46,7 +46,7 @@ class ActionPrediction:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationPrediction:
-    """A label for a stretch of video; `type` is "segment-classification" or one of its siblings."""
+    """A label for an interval of a video; `type` is "segment-classification" or one of its siblings."""
 
     type: str
     label: Label
@@ -61,9 +61,9 @@ Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
 def prediction_line(
     instance_raw: str, predictions: Sequence[Prediction], check: Callable[[], None] = lambda: None
 ) -> str:
-    """Return the line of one predicted instance, without a line break; most confident prediction first.
+    """Return the output line of one instance, without line break, most confident prediction first.
 
-    `check` is called before each prediction, as the tracks of hours take minutes; what it raises ends that.
+    `check` is called before each prediction and may raise to stop: tracks of hours take minutes to write.
     """
     written = []
     for prediction in sorted(predictions, key=lambda prediction: -prediction.confidence):
@@ -74,21 +74,21 @@ def prediction_line(
 
 
 def error_line(instance_raw: str, code: int, message: str) -> str:
-    """Return the line of one failed instance: its members, then the error.
+    """Return the output line of one failed instance: its members, then the error.
 
-    `instance_raw` is the compact JSON of the instance, or the line as it stood when that was not readable.
+    `instance_raw` is the instance as compact JSON, or the original line if it was not readable.
     """
     error = f'"error":{{"code":{code},"message":{_string(message)}}}'
     text = instance_raw.strip()
     if not _is_json_object(text):
-        # Emulator: no real sample of such a line is known; what is no JSON object is kept as a string.
+        # Emulator: no real sample of such a line is known. A line that is no JSON object is kept as a string.
         return f'{{"instance":{_string(instance_raw)},{error}}}'
     members = text[1:-1].strip()
     return f"{{{members},{error}}}" if members else f"{{{error}}}"
 
 
 def duration_text(time_us: int) -> str:
-    """Return microseconds as a Duration with 0, 3 or 6 fraction digits: "47s", "35.300s", "2.766667s"."""
+    """Format microseconds as a Duration with 0, 3 or 6 fraction digits: "47s", "35.300s", "2.766667s"."""
     sign = "-" if time_us < 0 else ""
     seconds, micros = divmod(abs(time_us), 1_000_000)
     if micros == 0:
@@ -101,7 +101,8 @@ def duration_text(time_us: int) -> str:
 def float32_text(value: float) -> str:
     """Return the shortest text that reads back as the same float32, in Java's form: "1.0", "-9.64848E-4".
 
-    Raises ValueError for what JSON or float32 cannot hold.
+    Raises:
+        ValueError: JSON or float32 cannot represent the value.
     """
     try:
         single = _unpack(_pack(value))[0]
@@ -111,7 +112,7 @@ def float32_text(value: float) -> str:
         raise ValueError(f"{value} has no form in JSON as a float32")
     mantissa, exponent = frexp(single)
     scale = _SCALES.get(exponent)
-    # Zero has a sign to keep; the neighbours of a power of two are not equally far away.
+    # Zero has a sign to keep. Next to a power of two, the two neighbours are not equally far away.
     if scale is None or abs(mantissa) <= 0.5:
         return _float32_text_by_trial(single)
     coarse, reach, fine = scale
@@ -130,11 +131,12 @@ _SUBNORMAL_FORMS = tuple(f"%.{digits}g" for digits in range(2, 10))
 
 
 def _scale(exponent: int) -> tuple[float, float, float]:
-    """Return how to round the float32 numbers in [2**(exponent - 1), 2**exponent) to the fewest decimals.
+    """Return `coarse`, `reach` and `fine` for rounding the float32 in [2**(exponent - 1), 2**exponent).
 
-    The decimals of `coarse`, a power of ten, are sparser than these numbers: at most one of them lies within
-    half a step of a number, which is `reach` in units of 1 / coarse. One of those of `fine`, ten times as
-    many, always does. The products with a float32 are exact: 24 bits times at most 24 of a power of five.
+    `coarse` and `fine` are powers of ten, `fine` ten times `coarse`. Decimals in units of 1 / coarse are
+    sparser than these numbers, so at most one of them lies within half a step of a number; half a step is
+    `reach`, in units of 1 / coarse. In units of 1 / fine there always is one. The products with a float32 are
+    exact: 24 bits times at most 24 bits of a power of five.
     """
     step = 2.0 ** (exponent - 24)
     decimals = 0
@@ -143,13 +145,13 @@ def _scale(exponent: int) -> tuple[float, float, float]:
     return 10.0**decimals, step / 2 * 10.0**decimals, 10.0 ** (decimals + 1)
 
 
-# From 2**-9 to 2**20, where Java writes no exponent: all that coordinates and confidences are in practice.
+# From 2**-9 to 2**20, where Java writes no exponent: in practice all coordinates and confidences.
 _SCALES = {exponent: _scale(exponent) for exponent in range(-8, 21)}
 
 
 def _float32_text_by_trial(single: float) -> str:
-    # Six digits always survive a float32, so a text that is shorter than that shows up padded with zeros.
-    # Subnormal numbers have fewer digits.
+    # Six digits always survive a float32, so a shorter text shows up padded with zeros. Subnormal numbers
+    # have fewer digits.
     for form in _SUBNORMAL_FORMS if abs(single) < _SMALLEST_NORMAL else _FORMS:
         candidate = float(form % single)
         if _unpack(_pack(candidate))[0] == single:
@@ -166,7 +168,7 @@ def _scientific(number: float) -> str:
 
 
 def _prediction(prediction: Prediction) -> str:
-    """Return one prediction; the order of the members is that of the schema's field numbers."""
+    """Return one prediction; its members are in the order of the schema's field numbers."""
     match prediction:
         case ObjectTrack(label, confidence, frames):
             listed = ",".join(map(_frame, frames))
@@ -203,7 +205,7 @@ def _is_json_object(text: str) -> bool:
 
 
 def _string(text: str) -> str:
-    """Return a JSON string; not ASCII only, unless a lone surrogate could not be written otherwise."""
+    """Return a JSON string, not ASCII only, except that a lone surrogate is escaped."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What the control surface means: paces, faults, the journal of calls, the steps of jobs, reset."""
+"""The use cases of the control surface: paces, faults, journal, steps of jobs, reset and snapshots."""
 
 from emulator.service.control.calls import CallRecord, ConnectionReset, Gate, Incoming
 from emulator.service.control.canned import Canned

@@ -1,4 +1,4 @@
-"""What every call of any surface passes: faults on it are made to happen, and it is put into the journal."""
+"""Middleware for every call of Vertex's API: applies faults and writes the journal."""
 
 import re
 import time
@@ -19,20 +19,26 @@ from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument, Unavail
 from emulator.vertex.names import project_number
 
 OBSERVER = "x-goog-emulator-observer"
-"""A header with which a read leaves no trace: no fault acts on it, and the journal does not have it."""
+"""A read with this header leaves no trace: no fault applies to it, and the journal omits it."""
 
 _READS = ("Get", "List")
 _PROJECT = re.compile(r"projects/([^/]+)")
 
 
 class ConnectionReset(Unavailable):
-    """The connection is to be reset; a surface that cannot do that answers with this error."""
+    """The connection must be reset. A surface that cannot reset it answers with this error."""
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """A call as its surface saw it: the surface's name, the headers by lower-case name, and how long the
-    client will wait for the answer, if it said so. may_wait: whether this thread may be kept waiting."""
+    """A call as its surface received it.
+
+    Attributes:
+        surface: name of the surface.
+        headers: by lower-case name.
+        time_left_s: the client's deadline in seconds, if it gave one.
+        may_wait: whether the thread of this call may block.
+    """
 
     surface: str = ""
     headers: Mapping[str, str] | None = None
@@ -42,17 +48,17 @@ class Incoming:
 
 @dataclass
 class CallRecord:
-    """One call under way. Tell it the request as soon as it is read."""
+    """A call in progress. Call `admit` as soon as its request is read."""
 
     gate: "Gate"
     entry: Entry
     observes: bool = False
 
     def admit(self, request: Any) -> Instructions:
-        """Let what is planned for this call happen to it; what its header asks for beyond that.
+        """Apply the faults to this call; returns the other instructions of its header.
 
         Raises:
-            ApiError: the call is to fail.
+            ApiError: a fault fails the call.
         """
         self.entry.request = request
         self.entry.project = self.gate.project_of(request)
@@ -68,8 +74,7 @@ class CallRecord:
 
 
 class Gate:
-    """Every call goes through it. `may_hold` says whether calls may take long just now; `pause` lets time
-    pass as long as the server goes on."""
+    """The middleware of all calls. `pause` sleeps, but ends early when the server stops."""
 
     def __init__(
         self, context: Context, watch: Watch, paces: Paces, faults: Faults, journal: Journal
@@ -81,12 +86,12 @@ class Gate:
         self._journal = journal
 
     def may_hold(self, headers: Mapping[str, str]) -> bool:
-        """Whether a call may wait: then it should not take a thread that others need."""
+        """Whether a call may wait for long, so that it should not use a thread of the shared pool."""
         return HEADER in headers or self._paces.may_hold or self.faults.may_delay
 
     @contextmanager
     def call(self, key: str, version: str, incoming: Incoming) -> Iterator[CallRecord]:
-        """The time of one call; whatever it ends with is put into the journal."""
+        """Wrap one call: measures it and adds it to the journal, with its status."""
         headers = shown_headers(incoming.headers or {})
         entry = Entry(key, version, incoming.surface, self._context.database.now(), headers)
         observes = OBSERVER in (incoming.headers or {}) and key.rpartition("/")[2].startswith(_READS)
@@ -98,7 +103,7 @@ class Gate:
             entry.status = error.status
             raise
         except HasToWait:
-            observes = True  # it comes again
+            observes = True  # the call is repeated in a thread that may block
             raise
         finally:
             entry.seconds = time.perf_counter() - began
@@ -106,7 +111,7 @@ class Gate:
                 self._journal.add(entry)
 
     def project_of(self, request: Any) -> str:
-        """The number of the project that a request is about, or nothing."""
+        """The number of the project that a request names, or ""."""
         fields = request.DESCRIPTOR.fields_by_name
         name = next((getattr(request, field) for field in ("name", "parent") if field in fields), "")
         if not name and "model" in fields and not isinstance(request.model, str):
@@ -126,7 +131,7 @@ def _happen(fault: RpcFault, origin: str, pause: Callable[[float], None]) -> Non
     if fault.delay_s:
         pause(fault.delay_s)
     if fault.reset:
-        # What a client's own gRPC says of a connection that was reset.
+        # The text of a gRPC client for a connection that was reset.
         raise ConnectionReset(fault.message or "Connection reset by peer")
     if fault.code:
         message = fault.message or f"This call fails because a fault was asked for ({origin})."

@@ -1,4 +1,4 @@
-"""Canned models made on the spot: from lines that are sent, or from an output directory in a bucket."""
+"""Makes canned models, from given lines or from an output directory in a bucket."""
 
 import io
 import json
@@ -19,19 +19,19 @@ from emulator.vertex.names import LocationName
 Install = Callable[[Place, str, Any, list[tuple[str, Callable[[], BinaryIO]]]], int]
 _KNOWN = ("parent", "modelId", "displayName", "objective", "lines", "directory")
 _FILE = "canned.jsonl"
-# Vertex: an upload's id begins with a letter or _, but AutoML's own models have numbers.
+# Vertex: an uploaded model's id begins with a letter or _, but AutoML models have numeric ids.
 _MODEL_ID = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}")
 
 
 class Canned:
-    """Makes canned models of what a client says."""
+    """Makes canned models for clients."""
 
     def __init__(self, context: Context, install: Install) -> None:
         self._context = context
         self._install = install
 
     def add(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a model, or a new default version of one; where it is."""
+        """Make a model or a new default version; returns its name and version."""
         if unknown := [name for name in value if name not in _KNOWN]:
             raise InvalidArgument(f"{unknown[0]!r} is not known here; there are {', '.join(_KNOWN)}.")
         parent = LocationName.parse(str(value.get("parent", "")))

@@ -1,4 +1,4 @@
-"""The documentation's two examples, run by one call: clips, input files and jobs."""
+"""Runs the documentation's two examples in one call: clips, input files and jobs."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from emulator.vertex.names import LocationName, ModelName
 
 BUCKET = "documentation-example"
 _EXAMPLES = ("object-tracking", "action-recognition")
-_SUFFIX = ".webm"  # that of the factory's examples, which browsers play
+_SUFFIX = ".webm"  # of the factory's examples, which browsers play
 _SEGMENT = {"timeSegmentStart": "1s", "timeSegmentEnd": "5s"}
 _THRESHOLD = 0.5
 _POLL_S = 0.2
@@ -25,7 +25,7 @@ _SHOWN_OF_ERROR = 500
 
 
 class Examples:
-    """Renders the clips in processes of their own, once, and creates a job for each."""
+    """Renders the example clips once, in processes of their own, and creates a job for each."""
 
     def __init__(
         self, context: Context, create: Callable[[Any, Call], Any], find_model: Callable[[ModelName], Any]
@@ -37,7 +37,7 @@ class Examples:
         self._closed = threading.Event()
 
     def run(self, parent: str) -> dict[str, Any]:
-        """Create the two jobs in a location; their names. The first time this takes as long as rendering."""
+        """Create the two jobs in a location; returns their names. The first call also renders the clips."""
         place = LocationName.parse(parent)
         for name in _EXAMPLES:
             self._find_model(ModelName(place.project, place.location, f"video-{name}"))
@@ -54,7 +54,7 @@ class Examples:
         missing = [name for name in names if not self._is_there(_object(f"{name}{_SUFFIX}"))]
         with tempfile.TemporaryDirectory(prefix="vertex-emulator-") as folder:
             self._render({name: Path(folder, f"{name}{_SUFFIX}") for name in missing})
-            # The videos come last: where they are, their truth is too.
+            # Videos are copied last: if a video exists, its truth file does too.
             for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix == _SUFFIX):
                 self._write(_object(path.name), path.read_bytes())
         for name in names:

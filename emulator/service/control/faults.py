@@ -1,4 +1,4 @@
-"""Failures on demand: plans with an account of how often they fitted and took effect."""
+"""Injected faults, and the counts of how often each matched and fired."""
 
 import difflib
 import json
@@ -22,13 +22,13 @@ from emulator.service.context import Context, id_number
 from emulator.vertex.errors import InvalidArgument, NotFound
 from emulator.vertex.names import check_project, project_number
 
-# How old the list of plans may be, on a database that servers share.
+# Maximum age of the cached faults if several servers share the database.
 _MAX_AGE_S = 1.0
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A plan with its number; `project` is a number, or empty for all."""
+    """A fault with its number; `project` is a project number, or empty for all."""
 
     number: int
     project: str
@@ -36,7 +36,7 @@ class _Kept:
 
 
 class Faults:
-    """The plans. Each call asks for those on it, each job that is created for those it takes along."""
+    """All injected faults: applied to calls, and attached to new jobs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -44,7 +44,7 @@ class Faults:
         self._plans = Cached(self._read_plans, _MAX_AGE_S if context.database.is_shared else None)
 
     def add(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a plan; its account."""
+        """Add a fault; returns it with its counts."""
         plan = self.check(value)
         project = project_number(plan.project, self._context.project_numbers) if plan.project else ""
         row = self._context.database.insert_fault(project, json.dumps(value))
@@ -52,7 +52,7 @@ class Faults:
         return account(row)
 
     def check(self, value: Mapping[str, Any]) -> Plan:
-        """Read a plan. Raises InvalidArgument, also for one that could never act."""
+        """Parse a fault. Raises InvalidArgument, also for one that can never match."""
         try:
             plan = parse_plan(value)
         except InstructionError as error:
@@ -67,22 +67,22 @@ class Faults:
 
     @property
     def rpcs(self) -> Sequence[str]:
-        """Every RPC, as `JobService/GetBatchPredictionJob`."""
+        """Every RPC, such as `JobService/GetBatchPredictionJob`."""
         return [f"{rpc.service}/{rpc.name}" for rpc in self._context.contract.methods()]
 
     def list(self) -> list[dict[str, Any]]:
-        """The accounts of all plans."""
+        """All faults with their counts."""
         return [account(row) for row in self._context.database.list_faults()]
 
     def get(self, number: str) -> dict[str, Any]:
-        """The account of one plan; raises NotFound."""
+        """One fault with its counts. Raises NotFound."""
         for row in self._context.database.list_faults():
             if str(row.number) == number:
                 return account(row)
         raise _missing(number)
 
     def remove(self, number: str | None = None) -> int:
-        """Remove one plan or all; how many there were."""
+        """Remove one fault, or all; returns how many were removed."""
         known = None if number is None else id_number(number)
         if number is not None and known is None:
             raise _missing(number[:80])
@@ -93,19 +93,19 @@ class Faults:
         return removed
 
     def forget(self) -> None:
-        """Read the plans anew at the next occasion."""
+        """Drop the cached faults."""
         self._plans.forget()
 
     @property
     def may_delay(self) -> bool:
-        """Whether a plan may hold calls up; never looks at the database, so that event loops can ask."""
+        """Whether a fault may delay calls. Never reads the database, so event loops can ask."""
         plans = self._plans.kept
         return plans is None or any(
             isinstance(kept.plan.effect, RpcFault) and kept.plan.effect.delay_s > 0 for kept in plans
         )
 
     def of_call(self, key: str, project: str) -> tuple[RpcFault | None, int]:
-        """What the first plan that fits a call does to it, and the plan's number; None when no plan acts."""
+        """The effect of the first fault that fires on a call, and its number; (None, 0) if none does."""
         for kept in self._plans.get():
             effect = kept.plan.effect
             if not isinstance(effect, RpcFault) or kept.plan.is_for_storage or not kept.plan.hits_method(key):
@@ -116,14 +116,14 @@ class Faults:
 
     @property
     def may_hit_storage(self) -> bool:
-        """Whether a plan may be on calls of Cloud Storage; as `may_delay`."""
+        """Whether a fault may apply to calls of Cloud Storage. Never reads the database."""
         plans = self._plans.kept
-        # Where servers share the database, another one may have added some.
+        # Another server on a shared database may have added some.
         is_shared = self._context.database.is_shared
         return is_shared or plans is None or any(kept.plan.is_for_storage for kept in plans)
 
     def of_storage(self, method: str, bucket: str, name: str) -> tuple[RpcFault | None, int]:
-        """The same for a call of Cloud Storage about a bucket and an object."""
+        """Like `of_call`, for a call of Cloud Storage on a bucket and an object."""
         for kept in self._plans.get():
             effect = kept.plan.effect
             fits = isinstance(effect, RpcFault) and kept.plan.hits_storage(method, bucket, name)
@@ -132,7 +132,7 @@ class Faults:
         return None, 0
 
     def equip(self, job: NewJob, asked: tuple[JobFault, ...]) -> NewJob:
-        """A job that is being created, with the faults that its request and the plans give it."""
+        """Attach faults to a new job: those of its request and those whose pattern matches it."""
         faults = list(asked)
         for kept in self._plans.get():
             effect = kept.plan.effect
@@ -151,7 +151,7 @@ class Faults:
 
 
 def check_method(pattern: str, keys: Sequence[str], kind: str, example: str) -> None:
-    """Raise InvalidArgument for a pattern that fits none of the methods that there are."""
+    """Raise InvalidArgument if a pattern matches no existing method."""
     if any(method_matches(pattern, key) for key in keys):
         return
     names = sorted({key.rpartition("/")[2] for key in keys})
@@ -161,7 +161,7 @@ def check_method(pattern: str, keys: Sequence[str], kind: str, example: str) -> 
 
 
 def account(row: FaultRow) -> dict[str, Any]:
-    """A plan as the control surface shows it."""
+    """A fault with its counts, as the control surface shows it."""
     plan = json.loads(row.plan)
     return {"id": str(row.number), **plan, "matched": row.matched, "used": row.used, "fired": row.fired}
 

@@ -1,4 +1,4 @@
-"""What happened to jobs: the steps of each, what was not honoured, and a stream of all."""
+"""The history of jobs: the steps of each, fields without effect, and a stream of all steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ class History:
         self._message = message
 
     def explain(self, row: JobRow) -> dict[str, Any]:
-        """Everything that is known of a job."""
+        """Everything known about a job, as JSON."""
         steps = self._context.database.all_steps(row.id)
         canned = row.provider == CANNED
         dropped = [step.text.split("|", 2) for step in steps if step.step == NOT_HONOURED]
@@ -46,14 +46,16 @@ class History:
         }
 
     def _progress(self, row: JobRow) -> dict[str, Any]:
-        """How far an unfinished job is, in frames of its videos. What is left is an estimate, and missing
-        until a video says how long it is."""
+        """The progress of an unfinished job, in frames of its videos.
+
+        The number left is an estimate; it is missing until a video states its length.
+        """
         shown: dict[str, Any] = {"framesDone": row.frames_done}
         if row.frames_left != UNKNOWN_TOTAL:
             shown["framesLeft"] = row.frames_left
             shown["fraction"] = round(row.frames_done / max(1, row.frames_done + row.frames_left), 4)
         seconds = (self._context.database.now() - (row.start_time_us or 0)) / 1e6
-        # In deterministic mode times of jobs are no real ones.
+        # In deterministic mode a job's times are not real.
         real = row.start_time_us and self._context.database.tick_us is None
         if real and row.frames_done and seconds > 0:
             rate = row.frames_done / seconds
@@ -67,11 +69,11 @@ class History:
         return self._context.database.last_step()
 
     def after(self, number: int, timeout_s: float) -> list[StepRow]:
-        """The steps behind a number, as soon as there are any; none when the time is over first."""
+        """The steps behind a number. Waits until there are any; empty after the timeout."""
         return self._watch.wait(lambda: self._context.database.steps(after=number) or None, timeout_s) or []
 
     def event(self, step: StepRow) -> dict[str, Any]:
-        """A step as an event."""
+        """A step as an event of the stream."""
         row = self._context.database.get_job(step.job_id)
         return {"job": row.name if row else str(step.job_id), **_shown(step)}
 

@@ -1,4 +1,4 @@
-"""The journal of calls: the last ones, for the question whether something was called."""
+"""The journal: the last calls, for tests that check whether something was called."""
 
 import heapq
 import itertools
@@ -13,15 +13,15 @@ from emulator.service.control.moments import moment
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import to_json
 
-#: So many calls of Vertex's API are kept, and as many of Cloud Storage.
+#: At most this many calls of Vertex's API are kept, and as many of Cloud Storage.
 _KEPT = 1000
-# A request beyond this size is not kept, only named.
+# The journal omits the message of a larger request.
 _MAX_REQUEST_BYTES = 64 * 1024
 _MAX_HEADER = 1000
-# Everything else may hold a secret.
 #: The surface of a call of Cloud Storage.
 STORAGE = "storage"
 SURFACES = ("rest", "grpc", STORAGE)
+# Other headers may hold a secret.
 _SHOWN_HEADERS = (
     "user-agent",
     "x-goog-api-client",
@@ -34,8 +34,10 @@ _SHOWN_HEADERS = (
 
 @dataclass
 class Entry:
-    """One call. `request` is its message, None when it could not be read or is too long; of a call of Cloud
-    Storage it is JSON."""
+    """One call. `request` is its message, None if it could not be read or is too long.
+
+    For a call of Cloud Storage it is JSON.
+    """
 
     key: str
     version: str
@@ -50,7 +52,7 @@ class Entry:
     number: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as the control surface shows it."""
+        """The entry as JSON for the control surface."""
         return {
             "number": self.number,
             "time": moment(self.time_us),
@@ -68,28 +70,28 @@ class Entry:
 
 @dataclass
 class Tally:
-    """How often a method was answered with a status, and how long that took in all."""
+    """How often a method was answered with a status, and the total time."""
 
     count: int = 0
     seconds: float = 0.0
 
 
 class Journal:
-    """The last calls, in memory, and tallies of all."""
+    """The last calls, in memory, and tallies of all calls."""
 
     def __init__(self) -> None:
-        # Apart: a thousand uploads must not push out the call that began a job.
+        # Separate queues: a thousand uploads must not push out the call that created a job.
         self._of_storage: deque[Entry] = deque(maxlen=_KEPT)
         self._of_vertex: deque[Entry] = deque(maxlen=_KEPT)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._forgotten = 0
-        #: The number of the newest call, 0 before the first.
+        #: The number of the newest call; 0 before the first.
         self.last = 0
         self.tallies: dict[tuple[str, str, str], Tally] = {}
 
     def add(self, entry: Entry) -> None:
-        """Keep a call that has been answered."""
+        """Add a call that has been answered."""
         is_message = not isinstance(entry.request, dict | None)
         if is_message and entry.request.ByteSize() > _MAX_REQUEST_BYTES:
             entry.request = None
@@ -104,7 +106,7 @@ class Journal:
             tally.seconds += entry.seconds
 
     def find(self, project: str, **wanted: str) -> dict[str, Any]:
-        """The calls that fit all of method, status, surface, contains and after; `project` is a number."""
+        """The calls that match method, status, surface, contains and after; `project` is a number."""
         after = wanted.get("after") or "0"
         if not after.isdecimal():
             raise InvalidArgument(f"after is {after!r}; give the number of a request.")
@@ -119,7 +121,7 @@ class Journal:
         return {"count": len(shown), "requests": shown, "forgotten": forgotten}
 
     def clear(self, project: str = "") -> None:
-        """Forget the calls, of one project (a number) or all."""
+        """Delete the calls of one project (a number) or of all."""
         with self._lock:
             for entries in (self._of_vertex, self._of_storage):
                 kept = [entry for entry in entries if project and entry.project != project]
@@ -129,7 +131,7 @@ class Journal:
 
 
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that the journal keeps: those that are known to hold no secret."""
+    """The headers that the journal keeps: those that never hold a secret."""
     return {name: headers[name] for name in _SHOWN_HEADERS if name in headers}
 
 

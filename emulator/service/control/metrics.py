@@ -1,4 +1,4 @@
-"""Prometheus metrics: what the parts have counted, put into the text format when someone asks."""
+"""Prometheus metrics: renders the counts of all parts in the text format."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from emulator.service.control.journal import Journal
 
 
 class Metrics:
-    """Reads the counts of the parts."""
+    """Reads the counts of all parts."""
 
     def __init__(self, context: Context, journal: Journal, faults: Faults) -> None:
         self._context = context
@@ -19,9 +19,11 @@ class Metrics:
         self._faults = faults
 
     def text(self, gauges: Mapping[str, float]) -> tuple[bytes, str]:
-        """The metrics, and their content type; `gauges` are numbers of the server, by name: those that end in
-        `_total` only grow."""
-        # Not needed until someone scrapes.
+        """The metrics, and their content type.
+
+        `gauges` are numbers of the server, by name. Those whose name ends in `_total` are counters.
+        """
+        # Imported only when someone scrapes.
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -71,12 +73,12 @@ class Metrics:
 
 
 class _Collector:
-    """What a registry asks for families."""
+    """A collector for prometheus_client's registry."""
 
     def __init__(self, families: Any, gauges: Mapping[str, float]) -> None:
         self._families = families
         self._gauges = gauges
 
     def collect(self) -> Iterator[Any]:
-        """The families as they are now."""
+        """The current metric families."""
         return self._families(self._gauges)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Times as people and JSON have them."""
+"""Times as RFC 3339 texts in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,13 +8,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(time_us: int) -> str:
-    """Microseconds since 1970 as "2026-01-02T03:04:05.678901Z"."""
+    """Format microseconds since 1970 as "2026-01-02T03:04:05.678901Z"."""
     time = datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{time}.{time_us % 1_000_000:06d}Z"
 
 
 def microseconds(text: str) -> int:
-    """The reverse of `moment`. Raises ValueError."""
+    """Parse a time that `moment` wrote, to microseconds since 1970. Raises ValueError."""
     if not _MOMENT.fullmatch(text):
         raise ValueError("write a time such as 2026-01-02T03:04:05.678901Z")
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)

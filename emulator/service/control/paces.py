@@ -1,4 +1,4 @@
-"""Paces: which one a job gets, what a read of a held job means, and calls that wait for a job."""
+"""Paces: which pace a job gets, how reads of a held job count, and calls that wait for a job."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,11 +14,11 @@ from emulator.vertex.errors import DeadlineExceeded, FailedPrecondition, Invalid
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.names import check_project, project_number
 
-#: So many calls wait at a time; more are answered at once. Surfaces have threads for these and for others.
+#: Maximum number of long-polling calls; further ones return at once. Surfaces size their thread pools by it.
 MAX_HELD = 112
-# Clients with a deadline get their answer so long before it.
+# A call with a deadline is answered this long before it.
 _MARGIN_S = 0.5
-#: How the names of the notes begin that hold paces; then comes the project's number, or nothing.
+#: Prefix of the names of notes that hold paces. The project's number follows, or nothing.
 PACE_NOTES = "pace/"
 _MAX_AGE_S = 1.0
 
@@ -34,22 +34,24 @@ class Paces:
         shared_age_s = _MAX_AGE_S if context.database.is_shared else None
         self._set: Cached[Mapping[str, str]] = Cached(self._read_set, shared_age_s)
         self._holding = Cached(self._may_hold, _MAX_AGE_S)
-        #: How many calls are held at the moment.
+        #: The number of calls that are held now.
         self.calls_held = 0
 
     @property
     def may_hold(self) -> bool:
-        """Whether a call may be held; surfaces then give each call a thread of its own. Never looks at the
-        database, so that event loops can ask; see `look`."""
+        """Whether a call may be held; surfaces then give each call its own thread.
+
+        Never reads the database, so event loops can ask; see `look`.
+        """
         return self._holding.kept is not False
 
     def look(self) -> None:
-        """Find out whether calls may still be held, if they might; in a thread."""
+        """Update `may_hold` if it is true. May read the database, so call it in a thread."""
         if self.may_hold:
             self._holding.get()
 
     def get(self, project: str | None = None) -> dict[str, Any]:
-        """The pace of a project (id or number) or of the server, and where it comes from."""
+        """The pace of a project (id or number) or of the server, and where it was set."""
         paces = self._set.get()
         for scope in ([self._number(project)] if project else []) + [""]:
             if scope in paces:
@@ -57,7 +59,7 @@ class Paces:
         return {"pace": self._context.pace or "real", "from": "setting"}
 
     def set(self, pace: str | None, project: str | None = None) -> dict[str, Any]:
-        """Set the pace of a project or of the server; None removes it. Jobs that exist keep theirs."""
+        """Set the pace of a project or of the server; None removes it. Existing jobs keep their pace."""
         text = None if pace is None else check_pace(pace)
         scope = self._number(check_project(project)) if project else ""
         self._context.database.set_note(f"{PACE_NOTES}{scope}", text)
@@ -65,18 +67,18 @@ class Paces:
         return self.get(project)
 
     def forget(self) -> None:
-        """Read the paces anew."""
+        """Drop the cached paces."""
         self._set.forget()
         self._holding.forget()
         self.look()
 
     def of_new_job(self, project_number: str, asked: str | None) -> str:
-        """The pace of a job that is being created; `asked` is what its request says."""
+        """The pace of a new job; `asked` is the pace that its request asks for, or None."""
         pace = asked if asked is not None else str(self.get(project_number)["pace"])
         return check_pace(pace)
 
     def expect_holds(self) -> None:
-        """Say that there is a job with a pace now."""
+        """Note that a job with a pace exists now."""
         self._holding.forget()
 
     def set_of_job(self, row: JobRow, pace: str) -> dict[str, Any]:
@@ -88,20 +90,21 @@ class Paces:
         return self.describe(self.row(row.id))
 
     def release(self, row: JobRow) -> dict[str, Any]:
-        """End the hold that a job is in."""
+        """End a job's hold."""
         if not self._context.database.release_hold(row.id):
             raise FailedPrecondition(
                 f"{row.name} is in state {row.state.proto_name} and not held there; nothing is released."
             )
         self._context.on_change()
-        # Whoever moves it has not done so yet: what is answered is the state that it comes to.
+        # The dispatcher or runner has not moved the job yet. Wait for the state that it comes to.
         moved = self._watch.wait(lambda: self._at_rest(row.id), self._context.hold_timeout_s)
         return self.describe(moved or self.row(row.id))
 
     def read(self, row: JobRow, call: Call) -> JobRow:
-        """What a GET of a job answers: counts it where reads are counted, and waits where it is to wait.
+        """Serve a GET of a job: counts the read if its pace counts reads, and waits if its pace says so.
 
-        Raises HasToWait where the call may not wait, and the job has a pace.
+        Raises:
+            HasToWait: the job has a pace, but the call may not wait.
         """
         if not row.pace:
             return row
@@ -112,7 +115,7 @@ class Paces:
         if row.state not in TERMINAL and not self.may_hold:
             self.expect_holds()
         if pace.has_reads:
-            # What the client sees must not depend on how fast the job moves between two holds.
+            # The answer must not depend on how fast the job moves between two holds.
             row = self._wait(row, lambda: self._at_rest(row.id), time_left_s)
             if row.hold_reads is not None and not self._context.database.count_read(row.id):
                 self._context.on_change()
@@ -125,9 +128,11 @@ class Paces:
         return row
 
     def wait(self, row: JobRow, states: Collection[JobState], held: bool, timeout_s: float) -> dict[str, Any]:
-        """The job once it is in one of the states (and held there, if asked for).
+        """Wait until the job is in one of the states (and held there, if `held`).
 
-        Raises DeadlineExceeded, or FailedPrecondition once it has ended otherwise.
+        Raises:
+            DeadlineExceeded: the timeout has passed.
+            FailedPrecondition: the job has ended in another state.
         """
 
         def fits(found: JobRow) -> bool:
@@ -152,7 +157,7 @@ class Paces:
         )
 
     def describe(self, row: JobRow) -> dict[str, Any]:
-        """A job's state and pace."""
+        """A job's state, pace and hold, as JSON."""
         answer: dict[str, Any] = {
             "job": row.name,
             "state": row.state.proto_name,
@@ -164,14 +169,14 @@ class Paces:
         return answer
 
     def row(self, job_id: int) -> JobRow:
-        """A job as it stands; raises NotFound when it is gone."""
+        """The job now. Raises NotFound."""
         row = self._context.database.get_job(job_id)
         if row is None:
             raise NotFound(f"The BatchPredictionJob does not exist. No job {job_id}.")
         return row
 
     def _read_set(self) -> Mapping[str, str]:
-        """The paces that were set, by project number; that of the server has none."""
+        """The paces that were set, by project number; "" is the server's."""
         found = self._context.database.get_notes(PACE_NOTES)
         return {name.removeprefix(PACE_NOTES): text for name, text in found.items()}
 
@@ -184,13 +189,15 @@ class Paces:
         return project_number(project, self._context.project_numbers)
 
     def _at_rest(self, job_id: int) -> JobRow | None:
-        """A job that is held or has ended; None while it moves on of itself."""
+        """The job if it is held or has ended; None while it moves on by itself."""
         row = self.row(job_id)
         return row if row.state in TERMINAL or self._is_held(row) else None
 
     def _is_held(self, row: JobRow) -> bool:
-        """Whether a hold keeps the job, and nothing that a client sees will change meanwhile: a job that has
-        just started has yet to count its instances."""
+        """Whether the job is held and nothing visible will change until the hold ends.
+
+        A job that has just started still has to count its instances.
+        """
         counted = row.state is not JobState.RUNNING or row.incomplete != UNKNOWN_TOTAL
         return counted and row.held(self._context.database.now())
 
@@ -209,7 +216,7 @@ class Paces:
 
     @contextmanager
     def _a_place(self) -> Iterator[bool]:
-        """A place among the calls that wait, if there is one left."""
+        """Take one of the places for long-polling calls; yields False if none is free."""
         with self._lock:
             taken = self.calls_held < MAX_HELD
             self.calls_held += taken
@@ -221,7 +228,7 @@ class Paces:
 
 
 def check_pace(text: str) -> str:
-    """The text of a pace as it is kept, empty for `real`; raises InvalidArgument."""
+    """The text of a pace as it is stored, empty for `real`. Raises InvalidArgument."""
     try:
         parse_pace(text)
     except InstructionError as error:

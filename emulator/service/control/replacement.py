@@ -1,7 +1,7 @@
-"""Folders that change together with the database: new content is staged in them and swapped in by renames.
+"""Replaces folders together with rows of the database: new content is staged, then swapped in by renames.
 
-A journal in the data folder says what is swapped; a note in the database, committed with the rows, says that
-it counts. A server that is killed in between leaves the journal; the next one completes or undoes the swap.
+A journal file in the data folder lists the swaps. A note in the database, committed with the rows, makes them
+valid. A server that is killed in between leaves the journal; the next one completes or undoes the swap.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from emulator.storage.confined import ConfinedPath, LeadsOut
 if sys.platform != "win32":
     import fcntl
 
-#: What a swap keeps inside the folders that it changes: their names begin so.
+#: Prefix of the folders that a swap keeps inside the folders it changes.
 HIDDEN = ".vbe-swap-"
 _JOURNAL = "replacement.json"
 _LOCK = "replacement.lock"
@@ -38,7 +38,7 @@ class ReplacementBusy(Exception):
 
 @dataclass(frozen=True)
 class _Moves:
-    """What is swapped in one folder, by relative name: what goes, and what comes."""
+    """The swaps in one folder, by relative name: what is moved away, and what is moved in."""
 
     folder: Path
     goes: tuple[str, ...]
@@ -47,34 +47,35 @@ class _Moves:
 
 @dataclass
 class Replacement:
-    """New content for folders, by their names. `id` is what the database notes when it counts."""
+    """New content for folders, by their names. `id` is the note in the database that makes it valid."""
 
     data: Path
     folders: Mapping[str, Path]
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def stage(self, name: str) -> Path:
-        """Make the folder that takes the new content of one, on the same file system."""
+        """Make the staging folder for one folder, on the same file system."""
         staged = self._new(self.folders[name])
         staged.mkdir(parents=True, exist_ok=True)
         return staged
 
     def scratch(self) -> Path:
-        """Make a folder for what is needed on the way; it is removed at the end."""
+        """Make a folder for temporary files; `finish` removes it."""
         scratch = self._new(self.data)
         scratch.mkdir(parents=True, exist_ok=True)
         return scratch
 
     def swap(self, emptied: Collection[str]) -> None:
-        """Move what is staged into the folders. The rest of a folder in `emptied` goes.
+        """Move the staged content into the folders. Other content of a folder in `emptied` is moved away.
 
-        Raises OSError; `undo` then brings everything back.
+        Raises:
+            OSError: a rename failed; call `undo`.
         """
         moves = [self._moves(name, name in emptied) for name in self.folders]
         self._write_journal(moves)
         for of_folder in moves:
             goes, comes = set(of_folder.goes), set(of_folder.comes)
-            # Name by name, so that each is missing for as short as can be.
+            # Name by name, so that each name is missing for as short as possible.
             for name in sorted(goes | comes):
                 if name in goes:
                     _move(of_folder.folder, name, f"{self._old_name}/{name}")
@@ -83,12 +84,12 @@ class Replacement:
             _settle(of_folder.folder)
 
     def undo(self) -> None:
-        """Bring back what was there before `swap`, however far it came. Raises OSError."""
+        """Restore the content from before `swap`, however far it got. Raises OSError."""
         for of_folder in self._read_journal():
             old, folder = self._old(of_folder.folder), of_folder.folder
             goes = set(of_folder.goes)
             for name in of_folder.comes:
-                # What was there before is still there unless it has gone.
+                # If the old content was not moved away yet, this name still is the old content.
                 if name not in goes or os.path.lexists(old / name):
                     _remove(ConfinedPath(folder) / name)
             for name in of_folder.goes:
@@ -98,7 +99,7 @@ class Replacement:
         self.finish()
 
     def finish(self) -> None:
-        """Remove what was there before, or what is left of the staged content, and the journal last."""
+        """Remove the old content, or what is left of the staged content, and the journal last."""
         for folder in (self.data, *self.folders.values()):
             for path in (self._new(folder), self._old(folder)):
                 shutil.rmtree(path, ignore_errors=True)
@@ -150,8 +151,10 @@ class Replacement:
 
 
 class Replacements:
-    """Begins replacements, one at a time among all servers on a data folder, and recovers those that a killed
-    server has left. `committed` tells whether the database notes that one counts."""
+    """Makes replacements, one at a time among all servers on a data folder, and recovers interrupted ones.
+
+    `committed` tells whether the database has the note of a replacement.
+    """
 
     def __init__(self, data: Path, folders: Mapping[str, Path], committed: Committed) -> None:
         self._data = data
@@ -160,7 +163,7 @@ class Replacements:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Replacement]:
-        """A replacement in the making; what it has staged is removed at the end. Raises ReplacementBusy."""
+        """Yield a new replacement; its staged content is removed at the end. Raises ReplacementBusy."""
         self._data.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._recover()
@@ -168,12 +171,12 @@ class Replacements:
             try:
                 yield replacement
             finally:
-                # A journal that is still there is the next start's business.
+                # If the journal is still there, the next start recovers it.
                 if _journal(self._data) is None:
                     replacement.finish()
 
     def recover(self) -> None:
-        """Complete or undo what a killed server was at, unless another one is at it now."""
+        """Complete or undo what a killed server had begun, unless another server is replacing now."""
         if not (self._data / _JOURNAL).exists() and not any(self._leftovers()):
             return
         with contextlib.suppress(ReplacementBusy), self._locked():
@@ -216,7 +219,7 @@ def _children(folder: Path) -> Iterator[str]:
 
 
 def _names(folder: Path, mounted: Collection[str]) -> Iterator[str]:
-    """The names in a folder; in the place of what is mounted, which cannot be moved, the names in that."""
+    """The names in a folder. For a mounted child, which cannot be moved, the names in that child."""
     for name in _children(folder):
         if name in mounted and (folder / name).is_dir():
             yield from (f"{name}/{below}" for below in _children(folder / name))
@@ -225,8 +228,11 @@ def _names(folder: Path, mounted: Collection[str]) -> Iterator[str]:
 
 
 def _leaves(staged: Path, folder: Path, below: str = "") -> Iterator[str]:
-    """The topmost names of what is staged that are no folder in both. Raises OSError where a file and a
-    folder have the same name, and where a link leads out of the folder."""
+    """The topmost staged names that are not a folder on both sides.
+
+    Raises:
+        OSError: a file and a folder have the same name, or a link leads out of the folder.
+    """
     for path in sorted((staged / below).iterdir()):
         leaf = f"{below}{path.name}"
         there, comes = ConfinedPath(folder) / leaf, staged / leaf
@@ -250,7 +256,7 @@ def _is_folder(path: ConfinedPath) -> bool:
 
 
 def _move(folder: Path, name: str, new_name: str) -> None:
-    """Rename what lies in a folder. Raises OSError, also where a link leads out of it."""
+    """Rename inside a folder. Raises OSError, also if a link leads out of the folder."""
     origin, target = ConfinedPath(folder) / name, ConfinedPath(folder) / new_name
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -258,7 +264,7 @@ def _move(folder: Path, name: str, new_name: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV or isinstance(error, LeadsOut):
             raise
-        # A bucket that is a mounted folder of its own.
+        # The bucket is a mount point, so it is on another file system.
         shutil.move(origin.path, target.path)
 
 
@@ -274,7 +280,7 @@ def _remove(path: ConfinedPath) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Fsync a folder, so that its renames survive a crash."""
     if os.name == "nt" or not folder.is_dir():
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -285,5 +291,5 @@ def _settle(folder: Path) -> None:
 
 
 def describe(error: OSError) -> str:
-    """Say which path could not be moved, and why."""
+    """Describe which path could not be moved, and why."""
     return shown(f"{error.strerror or error} ({error.filename})")

@@ -1,4 +1,4 @@
-"""The projects and locations that hold something. Vertex has no RPC that lists them."""
+"""The projects and locations that have jobs or models. Vertex has no RPC that lists them."""
 
 from typing import Any
 
@@ -8,26 +8,28 @@ _ID_NOTES = "project/"
 
 
 class Scopes:
-    """Reads which projects and locations there are."""
+    """Lists projects and locations."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._noted: set[str] = set()
 
     def remember(self, project: str) -> None:
-        """Keep the id of a project, given its number, for servers to come: rows have the number alone."""
+        """Store the id of a project, given its number, for later servers: rows have the number only."""
         found = self._context.project_ids.get(project)
         if found is not None and project not in self._noted:
             self._noted.add(project)
             self._context.database.set_note(f"{_ID_NOTES}{project}", found)
 
     def forget(self) -> None:
-        """Note ids anew: the notes may be gone."""
+        """Store ids again on their next use: the notes may be gone."""
         self._noted.clear()
 
     def list(self) -> list[dict[str, Any]]:
-        """Each place with its numbers of jobs and models. `project` is the id if this server has heard it,
-        else the number: rows keep the number alone."""
+        """Each project and location with its numbers of jobs and models.
+
+        `project` is the id if the server knows it, else the number: rows have the number only.
+        """
         jobs = self._context.database.count_by_place()
         models = self._context.database.count_models_by_place()
         notes = self._context.database.get_notes(_ID_NOTES)

@@ -1,6 +1,6 @@
-"""The file of a snapshot: a zip of `rows.json`, `snapshot.json` and the files of folders, within bounds.
+"""The file format of snapshots: a zip of `rows.json`, `snapshot.json` and files, with size limits.
 
-Rows are written and read one by one, so that memory does not grow with their number.
+Rows are written and read one at a time, so memory does not grow with their number.
 """
 
 import codecs
@@ -19,15 +19,16 @@ from emulator.files import size_text
 from emulator.service.control.replacement import HIDDEN
 
 ROWS, HEAD = "rows.json", "snapshot.json"
-#: What a snapshot may unpack to: so much, and so many times its own size besides.
+#: Limit of the unpacked size: this many bytes plus this multiple of the file's size.
 MOST_UNPACKED_BYTES = 1 << 30
 MOST_UNPACKED_TIMES = 16
-#: The list of the entries, which is in memory as a whole: some 250,000 of them.
+#: Limit of the zip directory, which is read into memory: about 250,000 entries.
 MOST_LIST_BYTES = 32 << 20
 MOST_HEAD_BYTES = 16 << 20
 MOST_ROW_BYTES = 16 << 20
 _MOST_NAME_BYTES, _MOST_PATH_BYTES = 255, 3_000
-# Videos and weights are compressed already; what is stored as it is never looks like a bomb.
+# Larger files are stored, not compressed: videos and weights are compressed already. A stored entry cannot
+# look like a zip bomb.
 _STORED_FROM_BYTES = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PIECE = 1 << 16
@@ -36,12 +37,12 @@ _LATEST_NS = 1 << 62
 
 
 class SnapshotRefused(ValueError):
-    """The file is no snapshot, is damaged, or goes beyond the bounds; the message says which."""
+    """The file is no snapshot, is damaged, or exceeds a limit; the message says which."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What `snapshot.json` says: who made the file, and the times of its files."""
+    """The content of `snapshot.json`: what wrote the file, and the times of its files."""
 
     format: object
     emulator: object
@@ -50,14 +51,14 @@ class Head:
 
 
 class Writer:
-    """Writes a snapshot's file."""
+    """Writes a snapshot file."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._times: dict[str, int] = {}
 
     def write_rows(self, tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-        """Write every row, its values as JSON has them. Raises SnapshotRefused for one that is too large."""
+        """Write every row as JSON. Raises SnapshotRefused if a row is too large."""
         with self._archive.open(ROWS, "w", force_zip64=True) as out:
             for number, (name, rows) in enumerate(tables.items()):
                 out.write(f"{',' if number else '{'}\n{json.dumps(name)}: [".encode())
@@ -70,11 +71,11 @@ class Writer:
             out.write(b"}\n")
 
     def write_folder(self, name: str) -> None:
-        """Write a folder, which may be empty."""
+        """Write an entry for a folder, which may be empty."""
         self._archive.writestr(f"{name}/", b"")
 
     def write_file(self, file: IO[bytes], name: str) -> None:
-        """Write an open file with its time. Raises OSError, and UnicodeEncodeError for a name not UTF-8."""
+        """Write an open file and its time. Raises OSError; UnicodeEncodeError if the name is not UTF-8."""
         status = os.fstat(file.fileno())
         info, is_large = zipfile.ZipInfo(name), status.st_size >= _STORED_FROM_BYTES
         info.compress_type = zipfile.ZIP_STORED if is_large else zipfile.ZIP_DEFLATED
@@ -83,7 +84,7 @@ class Writer:
         self._times[name] = status.st_mtime_ns
 
     def finish(self, **head: object) -> None:
-        """Write what the file is, and see that it can be loaded. Raises SnapshotRefused."""
+        """Write `snapshot.json`, and check that the snapshot can be loaded. Raises SnapshotRefused."""
         text = json.dumps({**head, "times": self._times}).encode()
         if len(text) > MOST_HEAD_BYTES:
             raise SnapshotRefused(f"There are too many files ({len(self._times):,})")
@@ -93,13 +94,15 @@ class Writer:
 
 
 class Reader:
-    """Reads a snapshot's file; everything about its entries is checked when it is made.
+    """Reads a snapshot file. The constructor checks all entries.
 
-    Raises SnapshotRefused, and what zipfile raises for damaged files.
+    Raises:
+        SnapshotRefused: the file is no valid snapshot.
+        Exception: whatever zipfile raises for a damaged file.
     """
 
     def __init__(self, file: IO[bytes], is_place: Callable[[str], bool]) -> None:
-        """`is_place` tells whether a folder of that name belongs into a snapshot."""
+        """`is_place` tells whether a folder of that name belongs in a snapshot."""
         size = _check_list(file)
         self._archive = zipfile.ZipFile(file)
         infos = self._archive.infolist()
@@ -116,12 +119,12 @@ class Reader:
         self.head = self._read_head()
 
     def rows(self) -> Iterator[tuple[str, Any]]:
-        """Every row with its table's name, and each name once with None before its rows."""
+        """Yield each row with its table's name. Each table begins with one pair of its name and None."""
         with self._archive.open(ROWS) as file:
             yield from _read_tables(_JsonText(file))
 
     def unpack(self, place: str, into: Path) -> None:
-        """Write the files of one folder. Raises OSError."""
+        """Write the files of one folder into `into`. Raises OSError."""
         for info in self._entries:
             top, _, relative = info.filename.partition("/")
             if top != place or not relative:
@@ -164,13 +167,13 @@ def _check_size(infos: Iterable[zipfile.ZipInfo], packed: int) -> None:
 
 
 def _check_list(file: IO[bytes]) -> int:
-    """Refuse a list of entries that would fill the memory when it is read; the file's size."""
+    """Refuse a zip directory that would fill the memory; returns the file's size."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - (1 << 16) - 98))
     tail = file.read()
     file.seek(0)
-    # The end record (zip specification, 4.3.16), and the one of 64 bits (4.3.14) before it.
-    # As zipfile looks for it: at the very end first, so that nothing in its own fields is taken for it.
+    # The end record (zip specification, 4.3.16) and the 64-bit one (4.3.14) before it. Searched as zipfile
+    # does: at the very end first, so that no field of the record itself is mistaken for one.
     is_last = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
     at = len(tail) - 22 if is_last else tail.rfind(b"PK\5\6")
     length = struct.unpack_from("<I", tail, at + 12)[0] if 0 <= at <= len(tail) - 22 else 0
@@ -193,7 +196,7 @@ def _check_name(name: str, is_place: Callable[[str], bool]) -> None:
 
 
 def _read_tables(text: "_JsonText") -> Iterator[tuple[str, Any]]:
-    """`{"table": [{…}, …], …}`, row by row."""
+    """Parse `{"table": [{…}, …], …}`, one row at a time."""
     text.expect("{")
     if text.take("}"):
         return
@@ -224,7 +227,7 @@ class _JsonText:
         self._text, self._at, self._ended = "", 0, False
 
     def value(self) -> Any:
-        """The next value, which must be an object, a list or a text."""
+        """Read the next value, which must be an object, a list or a text."""
         self._next()
         wanted = _PIECE
         while True:
@@ -235,26 +238,26 @@ class _JsonText:
                     raise SnapshotRefused(f"{ROWS} has a row over {size_text(MOST_ROW_BYTES)}") from None
                 if not self._read(wanted):
                     raise SnapshotRefused(f"{ROWS} is no JSON: {error.msg}") from None
-                wanted *= 2  # so that a long value is not begun again and again
+                wanted *= 2  # so that a long value is not parsed from its start too often
             except RecursionError:
                 raise SnapshotRefused(f"{ROWS} is nested too deeply") from None
             else:
                 return value
 
     def take(self, character: str) -> bool:
-        """Whether this character comes next; passes it if so."""
+        """Whether this character is next; skips it if so."""
         if self._next() != character:
             return False
         self._at += 1
         return True
 
     def expect(self, character: str) -> None:
-        """Pass this character. Raises SnapshotRefused unless it comes next."""
+        """Skip this character. Raises SnapshotRefused if it is not next."""
         if not self.take(character):
             raise SnapshotRefused(f"{ROWS} lacks a {character!r}")
 
     def _next(self) -> str:
-        """The next character that is no blank; "" at the end."""
+        """The next character that is not blank; "" at the end."""
         while True:
             blanks = _BLANKS.match(self._text, self._at)
             self._at = blanks.end() if blanks else self._at

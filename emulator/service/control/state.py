@@ -1,6 +1,6 @@
-"""The emulator's whole state: back to the seed or to nothing, and as one file.
+"""The emulator's whole state: reset to the seed or to nothing, save and load as one file.
 
-Each of these changes all that it means to, or nothing: folders by `replacement`, rows in one transaction.
+Each of these changes everything it should, or nothing: folders by `replacement`, rows in one transaction.
 """
 
 import errno
@@ -51,11 +51,11 @@ from emulator.vertex.names import project_number
 
 _FORMAT = 1
 _SEEDED = "seeded"
-# The note that says which replacement of folders counts.
+# Name of the note with the id of the last valid replacement of folders.
 _REPLACED = "replacement"
-# How long cancelled jobs have to end.
+# Timeout for cancelled jobs to end.
 _GRACE_S = 20.0
-# The note with the path of the data folder that the rows name.
+# Name of the note with the path of the data folder in the rows.
 _HOME = "data_folder"
 _PATH_COLUMNS = ("model_folder", "folder")
 _DATA = "{data}"
@@ -63,7 +63,7 @@ _BUCKETS = "buckets"
 _UPLOADS = "uploads"
 _MOST_CONTROL_BYTES = 1 << 20
 _MOST_JOBS_BYTES = 64 << 20
-# What zipfile and json raise for a damaged file.
+# The exceptions of zipfile and json for a damaged file.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError, TypeError, AttributeError,
     OverflowError, RuntimeError,
@@ -75,8 +75,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the state lies beside the rows. `buckets` is None when they are not the emulator's to empty;
-    `kept` are those that a snapshot holds besides, by name; `elsewhere`: endpoints with buckets."""
+    """The folders of the state.
+
+    Attributes:
+        data: the data folder.
+        buckets: None if the emulator must not empty them.
+        kept: further folders of a snapshot, by name.
+        seed: the seed folder, if any.
+        elsewhere: endpoints that hold buckets.
+    """
 
     data: Path
     buckets: Path | None
@@ -90,12 +97,18 @@ class SeedError(Exception):
 
 
 class State:
-    """Resets, seeds, saves and loads.
+    """Resets, seeds, saves and loads the state.
 
-    `forget` is called after rows have gone, of a project or of all; `forget_rows` only lets go of rows in
-    memory, inside the transaction that changes them. `create_job`, `keep_job` (a parent and a finished job)
-    and `control` are how a seed's jobs and instructions come about; `sweep` removes the files of models that
-    have gone.
+    Args:
+        context: the parts of the service.
+        watch: to wait for jobs.
+        folders: of the state.
+        forget: called after rows of a project (or of all) were removed.
+        forget_rows: only invalidates caches of rows, inside the transaction that changes them.
+        create_job: creates a job of the seed.
+        keep_job: adds a finished job of the seed, given its parent.
+        control: applies the seed's control.json.
+        sweep: removes the files of models that are gone.
     """
 
     def __init__(
@@ -124,9 +137,10 @@ class State:
         self._lock = threading.Lock()
 
     def reset(self, project: str | None, *, to_seed: bool, buckets: bool | None) -> dict[str, Any]:
-        """Remove what there is, of one project (id or number) or all, and load the seed again if asked to.
+        """Remove everything of one project (id or number) or of all, and load the seed again if asked to.
 
-        buckets: empty them as well; by default when all is reset and they are the emulator's own.
+        `buckets`: also empty the buckets. By default they are emptied if everything is reset and they are the
+        emulator's own.
         """
         number = None if project is None else project_number(project, self._context.project_numbers)
         if buckets and self._folders.buckets is None:
@@ -145,8 +159,11 @@ class State:
             return self._reset_all(emptied=emptied, seeded=to_seed and self._folders.seed is not None)
 
     def reset_after(self, moment_us: int, project: str | None) -> dict[str, Any]:
-        """Remove the jobs, models and operations that were created after a moment, of one project (id or
-        number) or all; what was there before stays, with paces, faults and requests."""
+        """Remove the jobs, models and operations created after a time, of one project (id or number) or of
+        all.
+
+        Everything older stays, and so do paces, faults and the journal.
+        """
         number = None if project is None else project_number(project, self._context.project_numbers)
         database = self._context.database
         with self._lock:
@@ -178,17 +195,19 @@ class State:
         return answer | self._left_alone()
 
     def _left_alone(self) -> dict[str, Any]:
-        """What an answer says of buckets that are at endpoints: they stay as they are."""
+        """The part of an answer that names endpoints whose buckets are left unchanged."""
         return {"bucketsLeftAlone": list(self._folders.elsewhere)} if self._folders.elsewhere else {}
 
     def recover(self) -> None:
-        """Complete or undo what a server that was killed had begun, and follow the data folder."""
+        """Complete or undo what a killed server had begun, and adapt the rows to a moved data folder."""
         self._replacements.recover()
         self._follow_folder()
 
     def _follow_folder(self) -> None:
-        """The rows name folders of models by absolute paths: give them the new ones of a data folder that
-        was moved or copied. Servers that share a database each have a data folder of their own."""
+        """Update the absolute paths of model folders in the rows, if the data folder was moved or copied.
+
+        Not on a shared database, where each server has a data folder of its own.
+        """
         database, here = self._context.database, self._folders.data.resolve()
         before = database.get_note(_HOME)
         if database.is_shared or before == str(here):
@@ -199,7 +218,7 @@ class State:
         database.set_note(_HOME, str(here))
 
     def _former_home(self, here: Path) -> Path | None:
-        """Where a data folder without the note was: its uploads are here, and the rows have another path."""
+        """The old path of a data folder without the note: its uploads are here, the rows' path is not."""
         for folder in map(Path, self._context.database.version_folders()):
             home = folder.parent.parent
             if folder.parent.name == _UPLOADS and home != here and (here / _UPLOADS / folder.name).is_dir():
@@ -214,9 +233,12 @@ class State:
                 self._put(replacement, (), self._seed_rows)
 
     def save(self, file: IO[bytes]) -> None:
-        """Write everything as a zip file. Raises FailedPrecondition where a file cannot be read, or where
-        there is more than could be loaded."""
-        # Files from before 1980, which a zip file cannot date, are kept as well: the head has all dates.
+        """Write the state as a zip file.
+
+        Raises:
+            FailedPrecondition: a file cannot be read, or the snapshot would exceed what can be loaded.
+        """
+        # A zip file cannot hold dates before 1980; such files are saved too, and the head has all dates.
         with self._lock, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             writer = Writer(archive)
             try:
@@ -231,10 +253,12 @@ class State:
                 raise FailedPrecondition(f"There is no snapshot: {error}.") from None
 
     def load(self, file: IO[bytes]) -> dict[str, Any]:
-        """Put what `save` has written in place of everything.
+        """Replace the whole state by one that `save` wrote.
 
-        Raises InvalidArgument for another file or a damaged one. Whatever is raised, nothing has changed but
-        that jobs may have been cancelled.
+        If it raises, nothing has changed, except that jobs may have been cancelled.
+
+        Raises:
+            InvalidArgument: the file is no snapshot or is damaged.
         """
         with self._lock, self._replacing() as replacement:
             with _damage_is_told():
@@ -294,11 +318,11 @@ class State:
             raise kind(f"The folders cannot be replaced: {describe(error)}. Nothing changed.") from error
 
     def _put(self, replacement: Replacement, emptied: Collection[str], change: Callable[[], None]) -> None:
-        """Swap the folders and change the rows, both or neither: the commit decides."""
+        """Swap the folders and change the rows, both or neither. The database commit decides."""
         database, is_committing = self._context.database, False
         try:
             replacement.swap(emptied)
-            # Last: a job may go on as soon as it has its row.
+            # Last: a job may start as soon as its row exists.
             with database.all_or_nothing():
                 change()
                 database.set_note(_REPLACED, replacement.id)
@@ -320,7 +344,7 @@ class State:
         self._forget_rows(None)
 
     def _counts(self, replacement: Replacement) -> bool:
-        """Whether the commit of a transaction that ended in an error was made all the same."""
+        """Whether the database committed a transaction that ended in an error."""
         try:
             return self._is_noted(replacement.id)
         except DATABASE_OUTAGES as error:
@@ -333,7 +357,7 @@ class State:
         return self._context.database.get_note(_REPLACED) == replacement
 
     def _try(self, change: Callable[[], None]) -> None:
-        """Raise what `change` would raise, and leave everything as it is."""
+        """Run `change` in a transaction that is rolled back, so that its errors are raised early."""
         try:
             with self._context.database.all_or_nothing():
                 change()
@@ -353,7 +377,7 @@ class State:
                 _copy_objects(folder / _BUCKETS, replacement.stage(_BUCKETS))
 
     def _seed_rows(self) -> None:
-        """Make what the seed folder says, inside a transaction. Raises SeedError."""
+        """Create the rows of the seed folder, inside a transaction. Raises SeedError."""
         folder = self._folders.seed
         assert folder is not None
         with _blaming(str(folder / RECORDING_NOTE)):
@@ -368,7 +392,7 @@ class State:
         self._context.database.set_note(_SEEDED, str(folder))
 
     def _stop_jobs(self, number: str | None) -> int:
-        """Cancel what is unfinished and wait until it has ended, for a while; how many there were."""
+        """Cancel the unfinished jobs and wait for them up to the timeout; returns how many there were."""
         unfinished = {row.id for row in self._context.database.unfinished_jobs(number)}
         self._stop_jobs_of(unfinished)
         return len(unfinished)
@@ -384,7 +408,7 @@ class State:
         )
 
     def _seed_job(self, value: Mapping[str, Any]) -> int:
-        """Make one job of a seed; its id."""
+        """Create one job of a seed; returns its id."""
         request = from_json(self._context.v1.CreateBatchPredictionJobRequest, dict(value))
         if JobState(request.batch_prediction_job.state) in TERMINAL:
             return self._keep_job(request.parent, request.batch_prediction_job).id
@@ -400,16 +424,16 @@ class State:
         for name in _path_columns(out):
             if isinstance(out.get(name), str):
                 out[name] = self._portable(out[name])
-        # Whoever loads it resumes the job.
+        # The server that loads the snapshot resumes the job.
         return out | {name: None for name in ("owner", "lease_expires_us") if name in out}
 
     def _portable(self, path: str) -> str:
-        """A path below the data folder as any data folder has it; another one as it is."""
+        """A path below the data folder with a placeholder for that folder; other paths unchanged."""
         data = self._folders.data.resolve()
         return f"{_DATA}{path[len(str(data)) :]}" if Path(path).is_relative_to(data) else path
 
     def _placed(self, path: str) -> str:
-        """The reverse of `_portable`."""
+        """The inverse of `_portable`."""
         below = path.removeprefix(_DATA)
         is_ours = below != path and below[:1] in ("", "/", os.sep)
         return f"{self._folders.data.resolve()}{below}" if is_ours else path
@@ -440,7 +464,7 @@ class State:
         return row
 
     def _check_messages(self, table: str, row: Mapping[str, Any]) -> None:
-        """Refuse a message that no client could be given."""
+        """Refuse a message that could not be returned to a client."""
         contract = self._context.contract
         messages = {
             "batch_prediction_jobs": {
@@ -454,7 +478,7 @@ class State:
             if isinstance(row.get(column), bytes):
                 try:
                     message.FromString(row[column])
-                except Exception as error:  # DecodeError of the protobuf in use
+                except Exception as error:  # the DecodeError of whichever protobuf implementation is in use
                     raise RowRefused(f"its column {column} does not fit: {error}") from None
 
 
@@ -463,12 +487,12 @@ def _path_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _moved(path: str, *, home: Path, here: Path) -> str:
-    """A path below the former data folder as it is below the present one; another one as it is."""
+    """A path below the old data folder, moved to the new one; other paths unchanged."""
     return str(here / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
 
 
 class _Undone(Exception):
-    """Ends a transaction that was only tried."""
+    """Rolls back a transaction that was only tried."""
 
 
 @contextmanager
@@ -491,15 +515,16 @@ def _damage_is_told() -> Iterator[None]:
 
 
 def _save_folder(writer: Writer, name: str, folder: Path) -> None:
-    """Write what lies in a folder. Links are left out, and none leads out, whoever swaps them meanwhile.
+    """Write the content of a folder. Symbolic links are left out, and a link swapped in meanwhile cannot lead
+    out.
 
-    A folder is listed when all before it has been written, and hidden ones come first: what is renamed from
-    there into the open meanwhile is found at the one place or the other.
+    A folder is listed only after everything before it has been written, and hidden entries come first. So a
+    file that is renamed from a hidden folder to its final place meanwhile is found in one of the two.
     """
     waiting = [ConfinedPath(folder)]
     while waiting:
         path = waiting.pop()
-        # Files may go while they are read, and those of unfinished writes do.
+        # Files may vanish while they are read; those of unfinished writes do.
         with suppress(FileNotFoundError), _unreadable_is_said(path):
             mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
             entry = "/".join((name, *path.parts))
@@ -513,7 +538,7 @@ def _save_folder(writer: Writer, name: str, folder: Path) -> None:
 
 
 def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
-    """What lies in a folder, the last one first."""
+    """The content of a folder, in reverse order."""
     names = sorted(folder.names(), key=lambda name: (not name.startswith("."), name), reverse=True)
     return [
         ConfinedPath(folder.root, (*folder.parts, name))
@@ -524,16 +549,18 @@ def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
 
 def _open_to_save(path: ConfinedPath) -> IO[bytes]:
     file = path.open("rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # something else has taken its place
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another file has replaced it
         file.close()
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return file
 
 
 def _copy_objects(origin: Path, target: Path) -> None:
-    """Copy what can be objects: regular files, through links, in folders. A warning says what is left out.
+    """Copy everything that can be an object: folders and regular files, also through links. Warns about the
+    rest.
 
-    Raises OSError for a file or a folder that is there and cannot be read.
+    Raises:
+        OSError: an existing file or folder cannot be read.
     """
     waiting: list[tuple[Path, Path, tuple[tuple[int, int], ...]]] = [(origin, target, ())]
     while waiting:
@@ -554,7 +581,7 @@ def _copy_objects(origin: Path, target: Path) -> None:
 
 
 def _no_object(path: Path) -> str:
-    """Why this cannot be an object or a folder of objects; "" if it can."""
+    """The reason why this cannot be an object or a folder of objects; "" if it can."""
     if not path.name.isprintable():
         return "its name is not printable UTF-8"
     try:
@@ -576,7 +603,7 @@ def _copy_file(origin: Path, target: Path) -> None:
 
 @contextmanager
 def _blaming(where: str) -> Iterator[None]:
-    """Turn what goes wrong inside into a SeedError that says where."""
+    """Turn errors inside the block into a SeedError that says where."""
     try:
         yield
     except ApiError as error:
@@ -605,7 +632,7 @@ def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not blank, with what to call each; none where there is no file."""
+    """The lines of a file that are not blank, each with its location for messages; none without the file."""
     with _blaming(str(path)):
         text = _text_of(path, _MOST_JOBS_BYTES)
     for number, line in enumerate(text.split("\n"), start=1):
@@ -614,7 +641,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text_of(path: Path, most_bytes: int) -> str:
-    """The text of a file; "" where there is none. Raises OSError and ValueError."""
+    """The text of a file; "" if it does not exist. Raises OSError and ValueError."""
     if not os.path.lexists(path):
         return ""
     return read_bounded(path, most_bytes).decode("utf-8")

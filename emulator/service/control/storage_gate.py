@@ -1,4 +1,4 @@
-"""What every call of Cloud Storage passes: faults on it, and the journal. As `calls` for those of Vertex."""
+"""Middleware for every call of Cloud Storage: applies faults and writes the journal, like `calls`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from emulator.service.control.journal import STORAGE, Entry, Journal, shown_head
 from emulator.service.control.watch import Watch
 
 _READS = ("get", "list", "getStorageLayout", "getIamPolicy", "testIamPermissions")
-# Everything else may hold a secret, as a signed URL does.
+# Other parameters may hold a secret, such as a signature.
 _SHOWN_PARAMETERS = (
     *("alt", "delimiter", "endOffset", "fields", "generation", "ifGenerationMatch"),
     *("ifGenerationNotMatch", "ifMetagenerationMatch", "ifMetagenerationNotMatch"),
@@ -23,8 +23,14 @@ _MAX_PARAMETER = 1000
 
 @dataclass(frozen=True)
 class StorageCall:
-    """A call of Cloud Storage: its method as in `storage.objects.insert`, what it is about ("" for nothing),
-    and the API that it came through, `json` or `xml`."""
+    """A call of Cloud Storage.
+
+    Attributes:
+        method: such as `storage.objects.insert`.
+        bucket: "" if the call is about none.
+        object: "" if the call is about none.
+        api: `json` or `xml`.
+    """
 
     method: str
     bucket: str
@@ -35,12 +41,12 @@ class StorageCall:
 
     @property
     def observes(self) -> bool:
-        """Whether it is to leave no trace."""
+        """Whether the call must leave no trace."""
         return OBSERVER in self.headers and self.method.rpartition(".")[2] in _READS
 
 
 class StorageGate:
-    """Every call goes through it. `pause` lets time pass as long as the server goes on."""
+    """The middleware of all calls. `pause` sleeps, but ends early when the server stops."""
 
     def __init__(self, context: Context, watch: Watch, faults: Faults, journal: Journal) -> None:
         self._context = context
@@ -49,16 +55,16 @@ class StorageGate:
         self._journal = journal
 
     def may_act(self, call: StorageCall) -> bool:
-        """Whether a fault may act on a call; never looks at the database, so that event loops can ask."""
+        """Whether a fault may apply to a call. Never reads the database, so event loops can ask."""
         return self._faults.may_hit_storage and not call.observes
 
     def fault(self, call: StorageCall) -> tuple[RpcFault, int]:
-        """What is planned for a call, and the plan's number; a fault that does nothing when that is 0."""
+        """The fault that fires on a call, and its number; an empty fault and 0 if none does."""
         fault, number = self._faults.of_storage(call.method, call.bucket, call.object)
         return fault or RpcFault(), number
 
     def note(self, call: StorageCall, status: str, seconds: float, fault: int) -> None:
-        """Put a call that has been answered into the journal; `fault` is the number of the plan that hit."""
+        """Add an answered call to the journal; `fault` is the number of the fault that fired, or 0."""
         if call.observes:
             return
         shown = {name: text for name, text in call.parameters.items() if name in _SHOWN_PARAMETERS}

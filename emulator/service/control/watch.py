@@ -1,4 +1,4 @@
-"""Waiting for jobs to change, without looking at the database over and over."""
+"""Waits for changes of jobs without polling the database."""
 
 import threading
 import time
@@ -9,12 +9,12 @@ from emulator.database import Database
 
 T = TypeVar("T")
 
-# Another server that shares the database cannot notify this one: look now and then.
+# Another server on a shared database cannot notify this one, so poll at this interval.
 _LOOK_S = 0.5
 
 
 class Watch:
-    """Hears of every step of a job that this process makes, and wakes those who wait for one."""
+    """Gets every step of a job that this process makes, and wakes the calls that wait for one."""
 
     def __init__(self, database: Database) -> None:
         self._look_s = _LOOK_S if database.is_shared else None
@@ -24,7 +24,7 @@ class Watch:
         database.listeners.append(self._hear)
 
     def wait(self, look: Callable[[], T | None], timeout_s: float) -> T | None:
-        """Call `look` now and after each change, until it gives something or the time is over."""
+        """Call `look` now and after each change, until it returns a value or the timeout has passed."""
         deadline = time.monotonic() + timeout_s
         while True:
             with self._changed:
@@ -38,11 +38,11 @@ class Watch:
                     self._changed.wait(left if self._look_s is None else min(left, self._look_s))
 
     def pause(self, seconds: float) -> None:
-        """Let so much time pass, unless the server is about to end."""
+        """Sleep, but end early when the server stops."""
         self._closing.wait(seconds)
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waits."""
         self._closing.set()
         with self._changed:
             self._count += 1
@@ -50,7 +50,7 @@ class Watch:
 
     @property
     def closed(self) -> bool:
-        """Whether the server is about to end."""
+        """Whether the server is stopping."""
         return self._closing.is_set()
 
     def _hear(self, _jobs: Collection[int]) -> None:
