@@ -12,8 +12,7 @@ from emulator.storage.metadata import Attributes
 
 Entries = list[dict[str, Any]]
 
-# Emulator: buckets belong to no project. Every caller counts as the account that `vertex-emulator env`
-# creates.
+# Emulator: buckets belong to no project. Every caller is the fake account that `vertex-emulator env` creates.
 _PROJECT = "0"
 OWNER = "user-emulator@vertex-emulator.iam.gserviceaccount.com"
 _OWNERS = {"entity": f"project-owners-{_PROJECT}", "role": "OWNER"}

@@ -1,8 +1,7 @@
 """CORS: which pages of other origins may read a bucket, by the bucket's configuration.
 
-Contract: https://cloud.google.com/storage/docs/cross-origin. Emulator: it applies to reads only, over the
-JSON
-and the XML API; the real JSON API allows every origin.
+Contract: https://cloud.google.com/storage/docs/cross-origin. Emulator: it applies to reads only, over both
+APIs; the real JSON API allows every origin.
 """
 
 import re

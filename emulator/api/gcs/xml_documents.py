@@ -1,8 +1,7 @@
 """Reads and writes the documents of Cloud Storage's XML API.
 
 expat parses bodies piece by piece. A document type, unknown nesting or too many entries are refused as soon
-as
-they begin, so a body cannot expand in memory.
+as they begin, so a body cannot expand in memory.
 """
 
 import re
