@@ -83,9 +83,8 @@ class Question:
     """What to compare a job with, and how.
 
     `other` is a job, `truth` or a gs:// path; `job` is the row if it is a job. `within`: the tolerance of
-    times
-    in seconds. `iou`: the least overlap of boxes. `least`: the least confidence of predictions that count.
-    `thresholds`: least confidences for a table of results, if one is requested.
+    times in seconds. `iou`: the least overlap of boxes. `least`: the least confidence of predictions that
+    count. `thresholds`: least confidences for a table of results, if one is requested.
     """
 
     other: str

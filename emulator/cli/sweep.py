@@ -63,8 +63,7 @@ class Asked:
     """What to predict.
 
     `run` is the run without a sweep. `parameters` returns the job's parameters with some replaced, or exits
-    with
-    an error.
+    with an error.
     """
 
     model: ModelSource
