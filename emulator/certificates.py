@@ -400,7 +400,7 @@ def _certificate(text: bytes) -> x509.Certificate | None:
 
 
 def _public_roots() -> list[Path]:
-    """Return the file of the public roots, for a client's other connections: certifi's, else the system's."""
+    """Return the file of public roots for other connections: certifi's, else the system's, else []."""
     found = importlib.util.find_spec("certifi")
     candidates = [Path(found.origin).with_name("cacert.pem")] if found and found.origin else []
     system = ssl.get_default_verify_paths().openssl_cafile

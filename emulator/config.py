@@ -281,7 +281,9 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     config_file: Path | None = None,
 ) -> LoadedSettings:
-    """Combine flags, environment and configuration file. An empty text in any of them counts as not given.
+    """Combine flags, environment and configuration file.
+
+    An empty text in any of them counts as not given: it comes from a variable that is not set.
 
     Args:
         flags: values by setting name; None means the flag was not given.

@@ -115,8 +115,7 @@ class Annotated:
     def judge(self, predictions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Return the other side's predictions, restricted to what the annotations can judge.
 
-        Tracks keep only boxes at annotated times. A prediction outside the annotated times gets `judged`
-        false.
+        Tracks keep only boxes at annotated times. A prediction outside those times gets `judged` false.
         """
         if self.about() == "object_tracking":
             moments = sorted(self._moments())

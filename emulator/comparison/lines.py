@@ -49,7 +49,7 @@ class Whole(Protocol):
         """Return the predictions of a perfect job for a segment.
 
         Args:
-            objective: `object_tracking`, `action_recognition` or `classification`.
+            objective: the name of the objective.
             segment: start and end in seconds.
             types: the types of a classification.
             stretches: the intervals that the other side's classification labels.

@@ -44,8 +44,7 @@ class Track:
     """An expected object. `start` and `end` are in seconds, each with the tolerance `within`.
 
     boxes: by time in seconds; if empty, only start and end are compared. Over all times of both tracks, the
-        mean IoU with the prediction's boxes must be at least `iou`. A time that one track lacks counts as IoU
-        0.
+        mean IoU with the prediction's boxes must be at least `iou`. A time that one track lacks counts as 0.
     """
 
     label: str
@@ -139,7 +138,7 @@ def _plain_differences(wanted: Expected, found: Found) -> list[str]:
 def pairs(wanted: Sequence[Expected], found: Sequence[Found]) -> dict[int, int]:
     """Match expectations with predictions one to one. Returns indices in `found` by indices in `wanted`.
 
-    The matching is maximal: a prediction moves to another expectation if that allows one more pair.
+    As many pairs as possible are formed: a prediction moves to another expectation if that allows one more.
     """
     return assign(list(candidates(wanted, found)))
 

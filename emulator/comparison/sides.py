@@ -254,7 +254,7 @@ def _key(where: str, instance: Mapping[str, Any]) -> tuple[str, tuple[float, flo
 
 
 def _read_recording(path: Path, side: Side) -> None:
-    """Read the output of a recorded job."""
+    """The output of the job that was recorded."""
     _check_format(path)
     directories = [
         str(line.get("batchPredictionJob", {}).get("outputInfo", {}).get("gcsOutputDirectory", ""))
@@ -275,7 +275,7 @@ def _read_recording(path: Path, side: Side) -> None:
 def _check_format(path: Path) -> None:
     try:
         note = read_bounded(path / RECORDING_NOTE, _MOST_BYTES).decode(errors="replace")
-    except FileNotFoundError:  # a hand-made seed folder
+    except FileNotFoundError:  # a seed folder that was made by hand
         return
     found = _FORMAT.search(note)
     if found and int(found[1]) > RECORDING_FORMAT:

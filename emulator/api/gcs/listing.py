@@ -96,7 +96,7 @@ class Listing:
                 yield folder
 
     def _objects(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | StoredObject]:
-        """Yield the entries in order, before prefixes and patterns are applied."""
+        """Yield the objects and versions in order, before they are grouped into folders or matched."""
         start = max(self.start, self.resume)
         shallow = self.delimiter == "/" and not self.globs
         if not (self.versions or self.soft_deleted):

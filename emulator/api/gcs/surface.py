@@ -104,7 +104,7 @@ def guarded(
         request: the request that is answered.
         call: returns the response.
         uri: the object or bucket to name in errors, if known.
-        reading: the call expects the object to exist; None derives that from the method.
+        reading: answer 404, not 400, for a name that no object can have; None derives it from the method.
     """
     try:
         request.query.check()

@@ -1,7 +1,7 @@
 """COCO for videos: one JSON file of videos, images, annotations with `instance_id`, and categories.
 
-Source: the layout of CocoVID, which pycocotools reads as plain COCO. Boxes are in pixels, frames count from
-0.
+Source: the layout of CocoVID, which pycocotools reads as plain COCO. Boxes are in pixels. Frames count
+from 0.
 """
 
 from __future__ import annotations

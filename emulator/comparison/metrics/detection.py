@@ -1,6 +1,6 @@
 """COCO's average precision of boxes: 101 points of recall, separately for each IoU threshold.
 
-Source: Lin et al., ECCV 2014; equals pycocotools' `COCOeval` for all areas and any number of boxes.
+Sources: Lin et al., ECCV 2014; pycocotools' `COCOeval`, for areas of any size and any number of boxes.
 """
 
 from __future__ import annotations
