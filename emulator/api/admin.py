@@ -408,7 +408,7 @@ class _Call:
 
 
 def _answered(handle: Callable[[], Any]) -> HttpResponse:
-    """What a handler gives, or why it failed, as JSON."""
+    """Return a handler's result, or its error, as a JSON response."""
     try:
         value = handle()
     except Exception as error:

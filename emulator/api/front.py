@@ -49,7 +49,7 @@ _UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 _PATIENCE_S = 10.0
 _PARTIAL_PAUSE_S = 0.02
 _ACCEPT_PAUSE_S = 0.5
-# How much of a refused request is still read: if nothing were, the client would see a reset, not the answer.
+# The bytes of a refused request that are still read: otherwise the client would see a reset, not the answer.
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_TIMEOUT_S = 2.0
 

@@ -80,7 +80,7 @@ class Videos(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """What to compare a job with, and how.
+    """The other side of a comparison, and its options.
 
     `other` is a job, `truth` or a gs:// path; `job` is the row if it is a job. `within`: the tolerance of
     times in seconds. `iou`: the least overlap of boxes. `least`: the least confidence of predictions that

@@ -78,12 +78,12 @@ class Progress:
 
     @property
     def elapsed_s(self) -> float:
-        """Return the seconds since the task began."""
+        """The seconds since the task began."""
         return time.monotonic() - self._began
 
     @property
     def text(self) -> str:
-        """Return the progress in words."""
+        """The progress in words."""
         parts = [] if self.fraction is None else [f"{self.fraction:.0%}"]
         parts += [part for part in (self._detail, self._rate) if part]
         if self.fraction:

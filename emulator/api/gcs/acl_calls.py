@@ -22,7 +22,7 @@ Change = Callable[[Entries], Entries]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a list is stored: how to read it, change it, and write an entry as JSON."""
+    """Access to a stored list: read it, change it, and write an entry as JSON."""
 
     kind: str
     read: Callable[[], tuple[Entries, Render]]
