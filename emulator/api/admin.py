@@ -124,7 +124,7 @@ class AdminSurface:
         return self._service.paces.wait(self._job(request), states, held, _timeout(request.query))
 
     def explain(self, request: AdminRequest) -> Any:
-        """All steps of a job."""
+        """Every step of a job."""
         row = self._job(request)
         return {**self._service.history.explain(row), "pace": self._service.paces.describe(row)}
 
@@ -257,7 +257,7 @@ class AdminSurface:
 
 
 def mount(app: Any, service: Service, probe: Probe, reading: Reading) -> "Admin":
-    """Add the surface to an application; close what is returned."""
+    """Add the surface to an application. The caller closes the returned object."""
     admin = Admin(AdminSurface(service, probe), reading)
     app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
     return admin
@@ -316,7 +316,7 @@ class Admin:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _save(self, _request: Request) -> Response:
-        """Everything that the emulator holds, as a file."""
+        """A snapshot of everything, as a file."""
         try:
             path = await in_own_thread(self._surface.save, _EMPTY)
         except Exception as error:
@@ -338,7 +338,7 @@ class Admin:
             return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
 
     async def _events(self, request: Request) -> Response:
-        """A stream of what happens to jobs."""
+        """A stream of the events of jobs."""
         query = request.query_params
         after = request.headers.get("last-event-id") or query.get("after")
         number = None if after is None else id_number(after)

@@ -70,7 +70,7 @@ def env(
         ),
     ] = None,
 ) -> None:
-    """Print what points Google's clients here.
+    """Print variables that point Google's clients here.
 
     These are environment variables.
     Use it as `eval "$(vertex-emulator env)"`, in fish as `vertex-emulator env --shell fish | source`, in
