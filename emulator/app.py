@@ -1,4 +1,4 @@
-"""Builds every part of the emulator from its settings, starts and stops them. The only wiring."""
+"""Builds, starts and stops every part of the emulator. No other module wires parts together."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from emulator.vertex.names import console_path
 
 log = logging.getLogger(__name__)
 
-# Clients reuse idle connections; Node's reports ECONNRESET when the server closes one after 5 s.
+# Clients reuse idle connections: Node's client reports ECONNRESET if the server closes one after 5 s.
 _KEEP_ALIVE_S = 75
 _OPEN_REQUESTS_GRACE_S = 3
 _TLS_GOODBYE_S = 0.3
@@ -69,31 +69,32 @@ class CannotStart(Exception):
 
 
 class Emulator:
-    """One emulator: rows, bytes, models, workers and the REST surface over them.
+    """One emulator: database, storage, models, workers and the surfaces over them.
 
-    `with Emulator(settings) as emulator:` serves at `emulator.url` from a thread of this process; the models
-    run in worker processes. Nothing is taken or started before `start`.
+    `with Emulator(settings) as emulator:` serves at `emulator.url` from a thread of this process. The models
+    run in worker processes. Before `start`, no port is open and nothing runs.
     """
 
     def __init__(self, settings: Settings | None = None, sources: Mapping[str, str] | None = None) -> None:
-        """Prepare the emulator; `sources` tells where each setting came from, for who asks."""
+        """Keep the settings. `sources`: where each one came from, by name, shown by `GET /_emulator/info`."""
         self.settings = settings or Settings()
         self._sources = sources or {}
         self._running: _Running | None = None
 
     @property
     def url(self) -> str:
-        """Where the REST surface answers, once started: `http://127.0.0.1:8080`."""
+        """The URL of the REST surface, as in `http://127.0.0.1:8080`. RuntimeError before `start`."""
         return f"http://{self._started.addresses.http}"
 
     @property
     def grpc_address(self) -> str | None:
-        """Where gRPC answers in plain text, once started: `127.0.0.1:8081`; None when it is off."""
+        """The address of plain-text gRPC, as in `127.0.0.1:8081`; None if off. RuntimeError before
+        `start`."""
         return self._started.addresses.grpc
 
     @property
     def tls_address(self) -> str | None:
-        """Where REST and gRPC answer over TLS, once started: `127.0.0.1:8443`; None when it is off."""
+        """The address of REST and gRPC over TLS, as in `127.0.0.1:8443`; None if off."""
         return self._started.addresses.tls
 
     @property
@@ -103,10 +104,11 @@ class Emulator:
         return self._running
 
     def start(self) -> None:
-        """Take the port, serve, and warm up the workers in the background.
+        """Open the ports, serve, and load the models into the workers in the background.
 
         Raises:
-            CannotStart: the port is taken, the data folder or the database cannot be used.
+            CannotStart: a port is in use, or the data folder, the database or a certificate cannot be used.
+            RuntimeError: the emulator runs already.
         """
         if self._running is not None:
             raise RuntimeError("The emulator has been started already.")
@@ -120,17 +122,21 @@ class Emulator:
         log.info("Emulator %s at %s, data in %s", __version__, self.url, self.settings.data_dir.absolute())
 
     def stop(self) -> None:
-        """Finish the requests under way, hand back unfinished jobs, end the workers."""
+        """Finish open requests, release unfinished jobs for the next start, end the workers."""
         running, self._running = self._running, None
         if running is not None:
             running.stop()
 
     def wait_until_ready(self) -> str | None:
-        """Wait until a worker can take a job, and give ""; why none can, or None when it is stopped first."""
+        """Wait until a worker can take a job or no model can run. There is no timeout.
+
+        Returns:
+            "" if a worker can take a job, else the reason why none can; None if the emulator stops first.
+        """
         return self._started.wait_until_ready()
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGINT or SIGTERM; main thread only. `on_ready` is called once the ports are open."""
+        """Serve until SIGINT or SIGTERM; main thread only. Calls `on_ready` once the ports are open."""
         with _EndSignals() as signals:
             self.start()
             try:
@@ -151,11 +157,11 @@ class Emulator:
 
 
 class _EndSignals:
-    """SIGINT and SIGTERM, from when they are first watched for to the end of the process."""
+    """Catches SIGINT and SIGTERM from entry until the process ends."""
 
     def __enter__(self) -> Self:
-        # Any thread may be the one that takes a signal, and a main thread that waits for a lock would not
-        # be woken by it. Whatever takes it writes to this socket.
+        # The operating system may deliver a signal to any thread, and a main thread that waits for a lock
+        # would not wake. Python writes the signal's number to this socket, in whichever thread.
         self._told, tell = socket.socketpair()
         tell.setblocking(False)
         self._tell = tell
@@ -165,13 +171,13 @@ class _EndSignals:
         return self
 
     def wait(self) -> None:
-        """Return once one of them has come, also one that came before."""
+        """Return once a signal has arrived; one that arrived before this call counts."""
         ends = {signal.SIGINT, signal.SIGTERM}
         while not ends.intersection(self._told.recv(64)):
             pass
 
     def __exit__(self, *_: object) -> None:
-        # The signals stay without effect: the process is ending already.
+        # The handlers without effect stay installed: the process is ending already.
         signal.set_wakeup_fd(-1)
         self._told.close()
         self._tell.close()
@@ -199,10 +205,10 @@ class _Running:
             except (OSError, DatabaseUnusable) as error:
                 raise CannotStart(_sentence(error, settings)) from error
             self._start_surfaces(settings, ports, context, parts)
-            # The rest starts once the sockets are open, so that nothing delays the first answer.
+            # Workers and dispatcher start once the sockets are open, so they do not delay the first answer.
             self._pool.start()
             self._dispatcher.start()
-            # Everything is there; from now on `stop` ends the parts, the last one first.
+            # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
     def stop(self) -> None:
@@ -212,13 +218,13 @@ class _Running:
         _make_buckets(settings)
         self._registry = registry = open_registry(settings)
         self._store = store = open_store(settings)
-        # What clients see: the local folder, wherever jobs find their buckets.
+        # The Cloud Storage surface always serves the local folder, even if jobs use buckets at an endpoint.
         self._buckets = LocalStore(settings.buckets)
         self._buckets.remove_leftovers()
         self._database = Database(settings.database)
         parts.callback(self._database.close)
         first = registry.catalogue().sources
-        #: The state of each model's folder when a worker was last told to load it.
+        #: The digest of each model's folder when a worker was last told to load it.
         self._loaded = {source.folder: source.digest for source in first}
         self._pool = WorkerPool(
             settings.workers,
@@ -288,7 +294,7 @@ class _Running:
         token.mount(app, auth.exchange)
         if settings.console:
             console.mount(app)
-        # Last: what a Host names a bucket for comes before all other routes.
+        # Mounted last, because it puts its route for bucket host names in front of all other routes.
         storage = gcs.mount(app, self._buckets, self._service.storage_gate)
         parts.callback(storage.close)
         signatures = gcs.Signatures(auth.verifies)
@@ -310,19 +316,19 @@ class _Running:
         )
         thread.start()
         parts.callback(server.end, thread)
-        # Before the loop that carries its connections ends.
+        # gRPC stops before the HTTP server: its connections run in that server's loop.
         parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
-        # Calls that are held and streams of events would keep the servers from ending.
+        # Held calls and event streams end first: they would keep the servers from ending.
         parts.callback(self._service.watch.close)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
             raise CannotStart("The HTTP server did not come up; the log says why.")
 
     def _tell_console(self, job: str) -> None:
-        # The SDK prints a link to the real console, where the job is not.
+        # The SDK prints a link to the real console, which does not know the job.
         log.info("Console: http://%s%s", self.addresses.http, console_path(job))
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether a worker can take a job now, with what is known of workers, models and database."""
+        """Return whether a worker can take a job now, and the state of workers, models and database."""
         sources = self._registry.catalogue(max_age_s=1.0).sources
         self._reload(sources)
         problems = self._pool.problems
@@ -345,14 +351,14 @@ class _Running:
         return self._pool.warm and not problem, details
 
     def wait_until_ready(self) -> str | None:
-        """Wait until a worker can take a job, or no model can be run: "" or why; None when stopped first."""
+        """Implement `Emulator.wait_until_ready`."""
         if not self._pool.wait_until_warm():
             return None
         ready, details = self._ready()
         return "" if ready else str(details.get("problem", ""))
 
     def _reload(self, sources: Sequence[ModelSource]) -> None:
-        """Have models loaded whose folders have changed since they were: one may have been repaired."""
+        """Load each model whose folder has changed since its last load: someone may have repaired it."""
         for source in sources:
             changed = self._loaded.get(source.folder) != source.digest
             if changed and self._pool.warm and self._pool.reload(self._use_of(source)):
@@ -382,7 +388,7 @@ class _Running:
         }
 
     def _info(self, settings: Settings) -> dict[str, Any]:
-        """What this server is: version, addresses, and every setting with the place it came from."""
+        """Return version, addresses, workers, models, and every setting with its source."""
         providers = self._pool.providers
         ready, details = self._ready()
         return {
@@ -415,7 +421,7 @@ class _Running:
 
 
 def _no_model(models: Sequence[Mapping[str, Any]]) -> str:
-    """Why none of the models can be run, where that is so: the same reason is told once."""
+    """Return why no model can run, each distinct reason once; "" if one can or there are no models."""
     reasons: dict[str, list[str]] = {}
     for model in models:
         reasons.setdefault(model["problem"], []).append(model["id"])
@@ -426,7 +432,7 @@ def _no_model(models: Sequence[Mapping[str, Any]]) -> str:
 
 
 class _Ports:
-    """Every port, taken before anything else is done."""
+    """Opens every port, before any other part starts."""
 
     def __init__(self, settings: Settings, parts: ExitStack) -> None:
         self._settings = settings
@@ -478,7 +484,7 @@ def _refuse_ports_without_use(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling when its socket is open, with the fronts in its loop."""
+    """uvicorn, with an event `is_up` that is set once its socket is open, and with the fronts in its loop."""
 
     def __init__(self, app: object, addresses: Addresses) -> None:
         super().__init__(
@@ -497,13 +503,13 @@ class _Server(uvicorn.Server):
         self.is_up = threading.Event()
 
     def protocol(self) -> asyncio.Protocol:
-        """Make the protocol of one HTTP connection; only once the server is up."""
+        """Return a new protocol for one HTTP connection. Call it once the server is up."""
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
     def end(self, thread: threading.Thread) -> None:
-        """Finish the requests under way and wait for the thread that runs the server."""
+        """Finish open requests and wait for the thread that runs the server."""
         self.should_exit = True
         thread.join()
 
@@ -520,7 +526,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
     def _drop_silent(self) -> None:
-        """Wait no longer for idle TLS clients to confirm that the connection ends."""
+        """Abort closing connections that have sent everything: an idle TLS client may never confirm."""
         for connection in list(self.server_state.connections):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
@@ -535,14 +541,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _origins(settings: Settings) -> OriginGuard:
-    """Whose web pages may call, and by which names of the emulator."""
+    """Return the rule for web pages: which origins may call, and by which host names."""
     aliases = ["*.googleapis.com"] if settings.tls else []
     names = [*settings.certified_names, *settings.allowed_hosts, *aliases]
     return OriginGuard.of(names, settings.allowed_origins)
 
 
 def _folders(settings: Settings) -> Folders:
-    """Where the state lies; a folder of buckets that someone named is not ours to empty."""
+    """Return the folders of the state. A reset does not empty a bucket folder that the user has named."""
     return Folders(
         settings.data_dir,
         settings.buckets if settings.storage_dir is None else None,
@@ -553,7 +559,7 @@ def _folders(settings: Settings) -> Folders:
 
 
 def _buckets_elsewhere(settings: Settings) -> tuple[str, ...]:
-    """The endpoints whose buckets are not the emulator's."""
+    """Return the Cloud Storage endpoints that hold buckets outside the local folder."""
     named = (settings.gcs_endpoint, *settings.gcs_buckets.values())
     return tuple(sorted({where for where in named if where != LOCAL}))
 

@@ -1,7 +1,7 @@
-"""The emulator's own certificates and its clients' fake account: made on first use, kept in one folder.
+"""The emulator's own certificates and the fake account for its clients, created on first use in one folder.
 
-The private CA's key never leaves that folder. `cryptography` is imported only where something is made or
-checked.
+The private CA's key never leaves that folder. Functions import `cryptography` themselves, so that a start
+which creates and checks nothing does not pay for it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 _CA_LIFE = dt.timedelta(days=3650)
-# No longer than what Apple's and other strict verifiers accept of a server.
+# Apple's and other strict verifiers accept no longer lifetime for a server certificate.
 _SERVER_LIFE = dt.timedelta(days=397)
 _RENEW_BEFORE = dt.timedelta(days=30)
-# Clocks of containers and of their hosts differ.
+# The clocks of a container and its host may differ.
 _BACKDATED = dt.timedelta(days=1)
-# Where a company's own roots are named, as `vertex-emulator env` names the bundle.
+# Variables that may name a company's own root certificates. `vertex-emulator env` sets them to the bundle.
 _ROOTS_VARIABLES = (
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",
@@ -42,7 +42,7 @@ _ROOTS_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
 )
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-#: Where Google's own accounts get their tokens; in alias mode the name leads to the emulator.
+#: The token endpoint of Google's own accounts. In alias mode this host name resolves to the emulator.
 GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"
 _ACCOUNT = "emulator@vertex-emulator.iam.gserviceaccount.com"
 
@@ -53,48 +53,48 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True)
 class ClientFiles:
-    """What a client may have of the folder, there or in a copy. `alias`: for a client in alias mode."""
+    """The files that clients may read, in the folder or in a copy. `alias`: the client uses alias mode."""
 
     folder: Path
     alias: bool = False
 
     @property
     def ca(self) -> Path:
-        """The private CA's certificate (PEM): what a client has to trust."""
+        """The private CA's certificate (PEM), which clients must trust."""
         return self.folder / "ca.pem"
 
     @property
     def bundle(self) -> Path:
-        """The private CA's certificate and the public roots, for settings that replace the client's roots."""
+        """The private CA's certificate and the public roots (PEM), to replace a client's own roots."""
         return self.folder / "ca-bundle.pem"
 
     @property
     def java_bundle(self) -> Path:
-        """The bundle as a trust store for the JVM (PKCS #12, without a password)."""
+        """The same certificates as a trust store for the JVM (PKCS #12, no password)."""
         return self.folder / "ca-bundle.p12"
 
     @property
     def account(self) -> Path:
-        """A service account's JSON file whose key opens nothing; it gets its tokens from the emulator."""
+        """A fake service account's JSON file: its key grants nothing, the emulator issues its tokens."""
         return self.folder / ("service-account-alias.json" if self.alias else "service-account.json")
 
     @property
     def token(self) -> Path:
-        """A file with an access token that opens nothing."""
+        """A file with an access token that grants nothing."""
         return self.folder / "access-token"
 
 
 @dataclass(frozen=True)
 class Certificates(ClientFiles):
-    """The files in the folder; all exist once `prepare` has returned this."""
+    """All files of the folder. They exist once `prepare` has returned."""
 
     @property
     def server(self) -> Path:
-        """The server's key and certificate in one file (PEM), so that they always belong together."""
+        """The server's key and certificate (PEM), in one file so that they always match."""
         return self.folder / "server.pem"
 
     def copy_for_clients(self, folder: Path) -> ClientFiles:
-        """Copy what clients need, and no key of the emulator's, to where every user may read it.
+        """Copy the files for clients to `folder`, readable by every user. The server's keys stay.
 
         Raises:
             OSError: the folder cannot be used.
@@ -118,18 +118,18 @@ def prepare(
     *,
     token_uri: str | None = None,
 ) -> Certificates:
-    """Make what is missing, has expired or does not fit the names any more; keep the rest.
+    """Create what is missing, expires soon or no longer matches `names`; keep the rest.
 
     Args:
-        folder: where they are kept; made with mode 0700. Several processes may call this at once.
-        names: host names and IP addresses to certify beside `localhost`, 127.0.0.1, ::1, this host's
+        folder: the folder of the files, created with mode 0700. Several processes may call this at once.
+        names: host names and IP addresses to certify besides `localhost`, 127.0.0.1, ::1, this host's
             name, `*.googleapis.com` and `*.storage.googleapis.com`.
-        environ: the environment of the clients, whose own roots come into the bundle, too.
-        token_uri: where the account gets its tokens, the emulator's address and `/token`; None for where an
-            account that is there already gets them.
+        environ: the environment of the clients; the root certificates that it names join the bundle.
+        token_uri: the token endpoint for the account, `http://HOST:PORT/token`; None keeps the endpoint of an
+            existing account.
 
     Raises:
-        CertificateError: a name is none, or a file is not what it should be.
+        CertificateError: a name is no host name or IP address, or a certificate in the folder is unreadable.
         OSError: the folder cannot be used.
     """
     alternatives = _alternatives(names)
@@ -147,7 +147,7 @@ def prepare(
 
 
 def server_context(files: Certificates) -> ssl.SSLContext:
-    """Return what accepts TLS and agrees on `http/1.1` with a client that offers it, on `h2` with others."""
+    """Return the server's TLS context. ALPN: `http/1.1` if the client offers it, else `h2`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(files.server)
@@ -178,7 +178,7 @@ def _load_authority(files: Certificates) -> tuple[EllipticCurvePrivateKey, x509.
         return None
     key: Any = load_pem_private_key(files._ca_key.read_bytes(), None)
     certificate = x509.load_pem_x509_certificate(files.ca.read_bytes())
-    # They differ when a process died between writing the two.
+    # Key and certificate do not match if a process died between writing them.
     if certificate.public_key() != key.public_key() or _expires_soon(certificate):
         return None
     return key, certificate
@@ -209,7 +209,7 @@ def _issue_authority(files: Certificates) -> tuple[EllipticCurvePrivateKey, x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    # The number tells the CAs of two data folders apart in a client's list of trusted ones.
+    # The number distinguishes the CAs of two data folders in a client's list of trusted CAs.
     name = f"Vertex emulator, private CA {os.urandom(4).hex()}"
     usage = _key_usage(key_cert_sign=True, crl_sign=True)
     certificate = (
@@ -286,7 +286,7 @@ def _key_usage(**uses: bool) -> x509.KeyUsage:
 
 
 def _pem_of(thing: Any) -> bytes:
-    """Write a key or a certificate as text."""
+    """Return a key or a certificate as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -299,11 +299,11 @@ def _pem_of(thing: Any) -> bytes:
 
 
 def _alternatives(names: Sequence[str]) -> list[x509.GeneralName]:
-    # Clients take a wildcard only as a whole label (RFC 6125): `*-aiplatform.googleapis.com` matches nothing.
+    # Clients accept a wildcard only as a whole label (RFC 6125): `*-aiplatform.googleapis.com` never matches.
     google = ["*.googleapis.com", "*.storage.googleapis.com"]
     wanted = ["localhost", "127.0.0.1", "::1", *google, *names]
     host = socket.gethostname()
-    with contextlib.suppress(CertificateError):  # a host's name may be none that a certificate can hold
+    with contextlib.suppress(CertificateError):  # a certificate may be unable to hold the host's name
         _alternative(host)
         wanted.append(host)
     return [_alternative(name) for name in dict.fromkeys(name.lower() for name in wanted)]
@@ -329,7 +329,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 def _prepare_accounts(files: Certificates, token_uri: str | None) -> None:
-    """Make the account, or lead it to where the emulator is now; its key stays the same."""
+    """Create the account, or update the token endpoint of the existing one. Its key stays the same."""
     account = _known_account(files.account) or _new_account()
     usual = token_uri or account["token_uri"]
     for alias, uri in ((False, usual), (True, GOOGLE_TOKEN_URI)):
@@ -365,7 +365,7 @@ def _prepare_bundle(files: Certificates, environ: Mapping[str, str] | None) -> N
     ca = files.ca.read_bytes()
     has_bundle = files.bundle.exists() and files.bundle.read_bytes().startswith(ca)
     own = [Path(environ[name]) for name in _ROOTS_VARIABLES if environ.get(name)] if environ else []
-    # An environment that has the bundle already no longer says what its roots were before.
+    # If the environment already names this bundle, it no longer says which roots it named before: keep it.
     if has_bundle and (environ is None or files.bundle in own):
         return
     content = b"".join(path.read_bytes() for path in [*own, *_public_roots()] if path.is_file())
@@ -389,10 +389,10 @@ def _prepare_java_bundle(files: Certificates) -> None:
 
 
 def _certificate(text: bytes) -> x509.Certificate | None:
-    """One root, or None if it is not well-formed: then nobody can trust it either."""
+    """Parse one root certificate; None if it is malformed, so that no client could trust it either."""
     from cryptography import x509
 
-    with warnings.catch_warnings(action="ignore"):  # some public roots are older than today's rules
+    with warnings.catch_warnings(action="ignore"):  # some public roots predate today's rules
         try:
             return x509.load_pem_x509_certificate(text)
         except ValueError:
@@ -400,7 +400,7 @@ def _certificate(text: bytes) -> x509.Certificate | None:
 
 
 def _public_roots() -> list[Path]:
-    """The roots that a client's other connections need: certifi's, else the system's, else none."""
+    """Return the file of public roots for other connections: certifi's, else the system's, else []."""
     found = importlib.util.find_spec("certifi")
     candidates = [Path(found.origin).with_name("cacert.pem")] if found and found.origin else []
     system = ssl.get_default_verify_paths().openssl_cafile
@@ -424,12 +424,12 @@ def _write_if_other(path: Path, content: bytes, mode: int) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, all of it or nothing."""
+    """Write a file atomically, with mode 0600."""
     _write(path, content, 0o600)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file: complete or not at all, and never readable by more than `mode` says."""
+    """Replace a file atomically. It never has wider permissions than `mode`."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

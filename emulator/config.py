@@ -1,7 +1,7 @@
 """Every setting of the emulator, declared once.
 
 A setting is a flag (`--data-dir`), an environment variable (`VERTEX_EMULATOR_DATA_DIR`) and a key of the
-configuration file (`data_dir = "…"`); flags win over the environment, the environment over the file.
+configuration file (`data_dir = "…"`). Flags override the environment, which overrides the file.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from emulator.files import cause, read_toml
 ENVIRONMENT_PREFIX = "VERTEX_EMULATOR_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"
-"""What Cloud Storage clients take their endpoint from; so does the emulator, for what it reads and writes."""
+"""The endpoint variable of Cloud Storage clients; `gcs_endpoint` falls back to it."""
 CLIENT_VARIABLE = f"{ENVIRONMENT_PREFIX}CLIENT_OF"
-"""Set by `vertex-emulator env`: the storage endpoint in this environment is meant for clients of a server."""
+"""Set by `vertex-emulator env`. STORAGE_VARIABLE is ignored if both have the same value."""
 
 _MOST_CONFIG_BYTES = 256 << 10
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 LOCAL = "local"
-"""The place of buckets that lie in the local folder."""
+"""The value of `gcs_endpoint` and `gcs_buckets` for buckets in the local folder."""
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DecoderChoice = Literal["auto", "opencv", "av"]
@@ -36,7 +36,7 @@ LogFormat = Literal["text", "json"]
 
 
 class SettingError(ValueError):
-    """A setting that cannot be used; the message names it, where it came from and what fits."""
+    """A setting has an invalid value; the message names the setting, its source and the valid values."""
 
 
 def _setting(
@@ -48,8 +48,16 @@ def _setting(
     check: Callable[[Any], None] | None = None,
     secret: bool = False,
 ) -> Any:
-    """One row of the table. `check` raises ValueError for a value of the right type that is wrong; a secret's
-    value is never shown."""
+    """Declare one setting as a dataclass field.
+
+    Args:
+        default: the value if no source gives one.
+        help_text: the help text of the flag.
+        minimum: the smallest valid number.
+        maximum: the largest valid number.
+        check: raises ValueError for an invalid value of the right type.
+        secret: the value is never shown.
+    """
     metadata = {"help": help_text, "minimum": minimum, "maximum": maximum, "check": check, "secret": secret}
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -67,10 +75,10 @@ def _check_project_numbers(numbers: Mapping[str, str]) -> None:
 
 
 def origin_of(url: str) -> str:
-    """Write an origin as browsers do: `http://localhost:3000`, without the scheme's usual port.
+    """Return the origin as browsers send it: `http://localhost:3000`, without the scheme's default port.
 
     Raises:
-        ValueError: it is no origin of a web page.
+        ValueError: `url` is not the origin of a web page.
     """
     parts = urlsplit(url)
     scheme, host, port = parts.scheme.lower(), (parts.hostname or "").rstrip("."), parts.port
@@ -92,7 +100,7 @@ def _check_token(token: str) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the emulator was told to do. Build it with `load_settings`, or directly in code."""
+    """All settings, with their defaults. `load_settings` builds one; so may your code."""
 
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 inside a container.")
     port: int = _setting(8080, "Port of the REST surface; 0 takes a free one.", minimum=0, maximum=65535)
@@ -239,29 +247,29 @@ class Settings:
 
     @property
     def tls_folder(self) -> Path:
-        """The folder of the certificates and of the clients' fake account."""
+        """The folder of the certificates and of the fake account for clients."""
         return self.data_dir / "tls"
 
     @property
     def client_host(self) -> str:
-        """The address under which a client on this machine finds the server, as URLs have it."""
+        """The host for URLs of clients on this machine: loopback if the server listens on all addresses."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"[{host}]" if ":" in host else host
 
     @property
     def certified_names(self) -> list[str]:
-        """The names for the certificate that only the settings know."""
+        """The host names from the settings that the certificate must contain."""
         return [*([] if self.host in ("0.0.0.0", "::") else [self.host]), *self.tls_names]
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL in force."""
+        """The SQLAlchemy URL: `database_url`, else the SQLite file in the data folder."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'emulator.db').absolute()}"
 
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """Settings with the place each value came from: `flag`, a variable's name, the file, or `default`."""
+    """Settings with their sources: per name a flag, a variable's name, the file's path, or `default`."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -275,14 +283,15 @@ def load_settings(
 ) -> LoadedSettings:
     """Combine flags, environment and configuration file.
 
+    An empty text in any of them counts as not given: it comes from a variable that is not set.
+
     Args:
-        flags: values by setting name; None means the flag was not given. So does an empty text here, in
-            the environment and in the file: it comes from a variable that is not set.
+        flags: values by setting name; None means the flag was not given.
         environ: the environment, `os.environ` by default.
-        config_file: a TOML file; by default the one VERTEX_EMULATOR_CONFIG names.
+        config_file: a TOML file; by default the one that VERTEX_EMULATOR_CONFIG names.
 
     Raises:
-        SettingError: a value does not fit, a key of the file is unknown, or the file cannot be read.
+        SettingError: a value is invalid, a key of the file is unknown, or the file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if config_file is None and environ.get(CONFIG_VARIABLE):
@@ -304,7 +313,7 @@ def load_settings(
 
 
 def shown_settings(settings: Settings) -> dict[str, object]:
-    """Every setting with its value as JSON has it; passwords in URLs are left out."""
+    """Return every setting by name as a JSON value, with secrets and passwords in URLs replaced by `***`."""
     shown: dict[str, object] = {}
     for setting in dataclasses.fields(Settings):
         value = getattr(settings, setting.name)
@@ -334,12 +343,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
 
 
 def _is_empty(value: object) -> bool:
-    """Whether nothing is said; a list without entries says something, one of empty texts does not."""
+    """Return whether a value counts as not given: None, "", a list of empty texts. An empty list is given."""
     return value in (None, "") or (isinstance(value, list) and value != [] and not any(value))
 
 
 def _from_clients(environ: Mapping[str, str]) -> dict[str, object]:
-    """What a variable that is not the emulator's own says: the weakest word there is."""
+    """Return the settings taken from STORAGE_EMULATOR_HOST. They have the lowest precedence."""
     endpoint = environ.get(STORAGE_VARIABLE)
     if not endpoint or endpoint == environ.get(CLIENT_VARIABLE):
         return {}
@@ -357,7 +366,6 @@ def _from_file(path: Path | None) -> dict[str, object]:
     if path is None:
         return {}
     try:
-        # Editors on Windows put a byte order mark first, which TOML does not know.
         values = read_toml(path.expanduser(), _MOST_CONFIG_BYTES)
     except OSError as error:
         raise SettingError(f"The configuration file {path} cannot be read: {cause(error)}.") from error
@@ -381,7 +389,7 @@ def _convert(name: str, value: object, source: str) -> object:
         converted = _parse(setting.type, value)
         _check(setting.metadata, converted)
     except ValueError as error:
-        # A flag and a variable name the setting themselves, a file does not.
+        # The name of a flag or a variable contains the setting's name; the path of a file does not.
         named = source in (flag_name(name), variable_name(name), STORAGE_VARIABLE)
         where = source if named else f"{source}: {name}"
         shown = "its value" if setting.metadata["secret"] else repr(value)
@@ -477,7 +485,7 @@ def _entries(value: object, separator: str) -> Sequence[object]:
 
 def _parse_mapping(value: object) -> dict[str, str]:
     if isinstance(value, Mapping):
-        # A number without quotes is what one writes in TOML for a number.
+        # TOML users write a project number without quotes.
         return {key: str(entry) if type(entry) is int else _parse_text(entry) for key, entry in value.items()}
     pairs = [pair.strip().partition("=") for pair in _parse_text(value).split(",") if pair.strip()]
     if any(not key or not entry for key, _, entry in pairs):

@@ -1,7 +1,7 @@
-"""Reads files that anybody may have put into a folder: regular files only, without waiting, within bounds.
+"""Reads untrusted files: regular files only, without blocking, up to a size limit.
 
-Opening a named pipe waits for a writer, a device may never end, and a link may lead nowhere. Everything that
-reads a folder of the user's opens its files here.
+Opening a named pipe waits for a writer, a device may never end, and a link may be dangling. All code that
+reads a user's folder opens its files here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-#: Keys, dots, tables and lists of a TOML file: a key of 30,000 dots takes its parser a minute.
+#: Maximum of keys, dots, tables and lists in a TOML file: parsing a key of 30,000 dots takes a minute.
 MOST_TOML_MARKS = 2_000
 
 _TOML_TEXTS = re.compile(
@@ -34,16 +34,16 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 class NotRegular(OSError):
-    """The path leads to something else than a regular file; `strerror` says to what."""
+    """The path is not a regular file; `strerror` says what it is."""
 
 
 class FileTooLarge(OSError):
-    """The file is larger than whoever reads it takes; `strerror` says how large it may be."""
+    """The file exceeds the reader's limit; `strerror` names the limit."""
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file, through links, without ever waiting. Raises OSError, NotRegular among them."""
-    # Looked at first: merely opening a named pipe or a device is noticed at its other end.
+    """Open a regular file without blocking; links are followed. Raises OSError, such as NotRegular."""
+    # Check before opening: even opening a named pipe or a device has an effect at its other end.
     _require_regular(path, path.stat())
     descriptor = os.open(path, _FLAGS)
     try:
@@ -55,7 +55,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """Read a regular file of at most so many bytes. Raises OSError: NotRegular, FileTooLarge and others."""
+    """Read a regular file of at most `most_bytes`. Raises OSError, such as NotRegular or FileTooLarge."""
     with open_regular(path) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
@@ -65,8 +65,8 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
 
 
 def read_toml(path: Path, most_bytes: int) -> dict[str, Any]:
-    """Read a TOML file. Raises OSError as `read_bounded` does, and ValueError when it is no TOML."""
-    # Editors on Windows put a byte order mark first, which TOML does not know.
+    """Read a TOML file. Raises OSError as `read_bounded` does, and ValueError if it is not valid TOML."""
+    # Editors on Windows write a byte order mark first, which TOML does not allow.
     text = read_bounded(path, most_bytes).decode("utf-8-sig").replace("\r\n", "\n")
     outside = _TOML_TEXTS.sub("", text)
     if (marks := sum(map(outside.count, ".=[{"))) > MOST_TOML_MARKS:
@@ -78,26 +78,26 @@ def read_toml(path: Path, most_bytes: int) -> dict[str, Any]:
 
 
 def is_regular(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a regular file, or a link to one."""
+    """Return whether an entry is a regular file or a link to one; False if the file system raises."""
     try:
         return entry.is_file()
-    except OSError:  # a loop of links, or one into a folder that may not be entered
+    except OSError:  # a symlink loop, or permission denied
         return False
 
 
 def cause(error: OSError) -> str:
-    """Say in words why a file cannot be read, without its path."""
+    """Return why a file cannot be read, in words and without its path."""
     return "it is a link that leads nowhere" if _dangles(error) else error.strerror or str(error)
 
 
 def shown(text: object) -> str:
-    r"""Write a text, such as a path, in printable characters; a byte that is not UTF-8 becomes `\xNN`."""
+    r"""Return a text, such as a path, in printable characters; a byte that is not UTF-8 becomes `\xNN`."""
     plain = str(text)
     return plain if plain.isprintable() else "".join(map(_shown_character, plain))
 
 
 def size_text(size: int) -> str:
-    """Write a number of bytes as people do."""
+    """Return a number of bytes in readable units, as in `2 MiB`."""
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{size:g} {unit}"
@@ -118,6 +118,6 @@ def _dangles(error: OSError) -> bool:
 def _shown_character(character: str) -> str:
     if character.isprintable():
         return character
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
+    if "\udc80" <= character <= "\udcff":  # surrogateescape: Python's form of a byte that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

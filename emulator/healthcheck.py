@@ -1,7 +1,7 @@
-"""The health check of the image: whether the server in this container is ready. Exit status 0 or 1.
+"""The health check of the image. It exits with 0 if the server in this container is ready, else with 1.
 
-It runs as a script, without the package and without `site`, and imports what is built into Python only: a
-check every few seconds must cost next to nothing (`socket` alone would double it). It knows the address
+It runs as a script, without the package and without `site`, and imports only modules that are built into
+Python: it runs every few seconds, and importing `socket` alone would double its cost. It takes the address
 from the environment only.
 """
 
@@ -14,7 +14,7 @@ _OTHERS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 def status(environ: dict[str, str]) -> str:
-    """The status line of the answer to GET /_emulator/ready."""
+    """Send GET /_emulator/ready and return the status line of the answer. Raises OSError and ValueError."""
     host = environ.get("VERTEX_EMULATOR_HOST", "")
     port = int(environ.get("VERTEX_EMULATOR_PORT") or 8080)
     token = environ.get("VERTEX_EMULATOR_AUTH_TOKEN")
@@ -32,12 +32,12 @@ def status(environ: dict[str, str]) -> str:
 
 
 def main() -> int:
-    """Ask once; say what is wrong."""
+    """Check once. Return the exit status; if the server is not ready, write the reason to standard error."""
     try:
         answer = status({name.decode(): value.decode() for name, value in posix.environ.items()})
     except (OSError, ValueError) as error:
         answer = f"{type(error).__name__}: {error}"
-    # A token that only the configuration file has is not known here: the server lives, which has to do.
+    # 401: the token stands in the configuration file, which this script does not read. The server is alive.
     if answer.split()[1:2] in (["200"], ["401"]):
         return 0
     sys.stderr.write(f"The server is not ready: {answer}\n")

@@ -1,1 +1,1 @@
-"""Surfaces: how the contract is reached."""
+"""The surfaces: REST, gRPC, Cloud Storage, control surface and console, on one service."""

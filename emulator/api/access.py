@@ -1,4 +1,4 @@
-"""The access log: one line per call of any surface, with an id that the answer has too."""
+"""The access log: one line per call of any surface, with the request id that the response carries."""
 
 import json
 import logging
@@ -15,31 +15,31 @@ from emulator.logs import FIELDS
 _log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
-"""The header in which a client may name its call; a call without it gets an id."""
+"""The request header with the client's own request id. Without it the emulator generates one."""
 ANSWERED_ID = "x-emulator-request-id"
-"""The header (gRPC: trailing metadata) of the answer that has the id of the call."""
+"""The response header (gRPC: trailing metadata) with the request id."""
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-# Pages, probes and the console's own reads would hide what programs call.
+# Reads below these paths are logged at debug: pages, probes and the console's reads would hide the API calls.
 _QUIET = ("/_emulator", "/console", "/docs", "/openapi.json", "/favicon.ico")
 _READS = ("GET", "HEAD", "OPTIONS")
-# What is read of a refusal to find its message.
+# Bytes of an error response that are kept to find its message.
 _LONGEST_ERROR = 16 * 1024
 _XML_MESSAGE = re.compile(r"<(?:Details|Message)>(.*?)</", re.DOTALL)
 
 
 class AccessLog:
-    """An ASGI application that tells of each request that passes it.
+    """ASGI middleware that logs each request.
 
-    Reads of the emulator's own pages are told at level debug, all others at level info. At level debug it
-    also tells why a request was refused.
+    Reads of the emulator's own pages are logged at level debug, all other requests at level info. At level
+    debug each line of a refused request also has the reason.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and log it once it is answered."""
+        """Pass a request on and log it once it is answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -63,7 +63,7 @@ class AccessLog:
 
 
 class _Answer:
-    """Watches an answer on its way out, and puts the id into it."""
+    """Adds the request id to a response, and records its status, size and error message."""
 
     def __init__(self, call_id: str, send: Send) -> None:
         self.id = call_id
@@ -86,7 +86,7 @@ class _Answer:
 
     @property
     def reason(self) -> str:
-        """What a refusal says, in words; "" for other answers."""
+        """The message of an error response; "" for other responses."""
         if not self._error:
             return ""
         text = self._error.decode(errors="replace")
@@ -98,8 +98,8 @@ class _Answer:
 
 
 def request_id(sent: str) -> str:
-    """The id of a call: the one that the client sent, if it is one, or a new one."""
-    # No secret: from the generator, which costs no call of the system.
+    """Return the request id that the client sent if it is valid, else a new one."""
+    # The id is not a secret: Python's random generator suffices, which needs no system call.
     return sent if sent and _ID.fullmatch(sent) else f"{random.getrandbits(48):012x}"
 
 
@@ -114,7 +114,18 @@ def log_call(
     quiet: bool = False,
     **others: Any,
 ) -> None:
-    """Tell of one call, and at level debug why it was refused."""
+    """Log one call, at level debug with the reason of a refusal.
+
+    Args:
+        surface: `http` or `grpc`.
+        what: method and path, or the RPC.
+        status: the HTTP status, the gRPC code, or `reset`.
+        seconds: the duration.
+        call_id: the request id.
+        reason: the message of the error, "" if the call succeeded.
+        quiet: log at level debug instead of info.
+        others: more fields of the JSON log.
+    """
     level = logging.DEBUG if quiet else logging.INFO
     if not _log.isEnabledFor(level):
         return

@@ -1,4 +1,4 @@
-"""The control surface, `/_emulator/`: JSON in and out, a few lines a route. docs/control.md describes it."""
+"""The control surface, `/_emulator/`: JSON in, JSON out. docs/control.md describes it."""
 
 import asyncio
 import json
@@ -34,15 +34,18 @@ _THREADS = 4
 _LONGEST_WAIT_S = 60.0
 _USUAL_WAIT_S = 20.0
 _ENDED = "ENDED"
-# How long a stream of events is silent at the most: proxies drop connections that say nothing.
+# The longest silence of an event stream, in seconds: proxies drop idle connections.
 _SILENCE_S = 15.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What only the one who built the server knows. `ready` tells whether work can be done, and why not;
-    `info` describes the server. Both are JSON objects. `gauges` are numbers for the metrics, by name;
-    `check_input` reads the input of a job to be, given its URIs."""
+    """What the surface needs from `app`, which builds the server.
+
+    `ready` returns whether a job can run now, with details. `info` describes the server. The details and the
+    description are JSON objects. `gauges` returns numbers for the metrics, by name. `check_input` reads the
+    input of a planned job, given its URIs.
+    """
 
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     info: Callable[[], Mapping[str, Any]]
@@ -52,7 +55,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class AdminRequest:
-    """A request to the control surface. `body` is its JSON object, empty when there is none."""
+    """A request to the control surface. `body`: its JSON object, empty if the request has no body."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -61,7 +64,7 @@ class AdminRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer with a status of its own."""
+    """A response with an HTTP status of its own."""
 
     value: Any
     status: int = 200
@@ -71,7 +74,7 @@ _EMPTY = AdminRequest({}, {}, {})
 
 
 class AdminSurface:
-    """Answers the control surface's requests. Synchronous and without any socket."""
+    """Answers requests to the control surface. It is synchronous and uses no socket."""
 
     def __init__(self, service: Service, probe: Probe) -> None:
         self._service = service
@@ -82,12 +85,12 @@ class AdminSurface:
         return {"status": "ok"}
 
     def ready(self, _request: AdminRequest) -> Any:
-        """Whether jobs would run now."""
+        """Whether a job can run now."""
         ready, details = self._probe.ready()
         return Answer({"ready": ready, **details}, 200 if ready else 503)
 
     def info(self, _request: AdminRequest) -> Any:
-        """What this server is."""
+        """Version, addresses, models, workers and settings of this server."""
         return self._probe.info()
 
     def get_pace(self, request: AdminRequest) -> Any:
@@ -99,11 +102,11 @@ class AdminSurface:
         return self._service.paces.set(_text(request.body, "pace"), request.path.get("project"))
 
     def remove_pace(self, request: AdminRequest) -> Any:
-        """Go back to the pace of the server, or of the settings."""
+        """Remove the pace: the server's applies again, or the setting."""
         return self._service.paces.set(None, request.path.get("project"))
 
     def get_job_pace(self, request: AdminRequest) -> Any:
-        """A job's pace, and whether it is held."""
+        """A job's pace, and whether the job is held."""
         return self._service.paces.describe(self._job(request))
 
     def set_job_pace(self, request: AdminRequest) -> Any:
@@ -111,11 +114,11 @@ class AdminSurface:
         return self._service.paces.set_of_job(self._job(request), _text(request.body, "pace"))
 
     def release(self, request: AdminRequest) -> Any:
-        """End the hold that a job is in."""
+        """Release a held job."""
         return self._service.paces.release(self._job(request))
 
     def wait(self, request: AdminRequest) -> Any:
-        """Answer as soon as a job is in a state."""
+        """Wait until a job is in one of the given states."""
         states = _states(request.query.get("state", _ENDED))
         held = request.query.get("held", "false").lower() == "true"
         return self._service.paces.wait(self._job(request), states, held, _timeout(request.query))
@@ -126,19 +129,19 @@ class AdminSurface:
         return {**self._service.history.explain(row), "pace": self._service.paces.describe(row)}
 
     def add_fault(self, request: AdminRequest) -> Any:
-        """Keep a plan for failures."""
+        """Add a fault."""
         return self._service.faults.add(request.body)
 
     def list_faults(self, _request: AdminRequest) -> Any:
-        """All plans with their accounts."""
+        """All faults, with what they have done."""
         return {"faults": self._service.faults.list()}
 
     def get_fault(self, request: AdminRequest) -> Any:
-        """One plan with its account."""
+        """One fault, with what it has done."""
         return self._service.faults.get(request.path["fault"])
 
     def remove_faults(self, request: AdminRequest) -> Any:
-        """Remove one plan or all."""
+        """Remove one fault or all."""
         return {"removed": self._service.faults.remove(request.path.get("fault"))}
 
     def add_canned(self, request: AdminRequest) -> Any:
@@ -146,7 +149,7 @@ class AdminSurface:
         return self._service.canned.add(request.body)
 
     def check_input(self, request: AdminRequest) -> Any:
-        """Read the input of a job to be."""
+        """Check the input of a planned job."""
         uris = request.body.get("uris")
         if not isinstance(uris, list) or not uris or not all(isinstance(uri, str) for uri in uris):
             raise InvalidArgument('The body must say {"uris": ["gs://…"]}.')
@@ -157,7 +160,7 @@ class AdminSurface:
         return self._service.examples.run(_text(request.body, "parent"))
 
     def requests(self, request: AdminRequest) -> Any:
-        """The calls that fit."""
+        """The recorded calls that match a query."""
         wanted = dict(request.query)
         known = ("method", "project", "status", "surface", "contains", "after")
         if unknown := [name for name in wanted if name not in known]:
@@ -165,7 +168,7 @@ class AdminSurface:
         return self._service.find_requests(**wanted)
 
     def scopes(self, _request: AdminRequest) -> Any:
-        """The projects and locations that hold something."""
+        """The projects and locations that have resources."""
         return {"scopes": self._service.scopes.list()}
 
     def forget_requests(self, _request: AdminRequest) -> Any:
@@ -178,7 +181,7 @@ class AdminSurface:
         return self._service.now()
 
     def reset(self, request: AdminRequest) -> Any:
-        """Back to the seed, to nothing, or to what was there at a moment."""
+        """Reset to the seed, to nothing, or to the state at a given time."""
         body = request.body
         if unknown := [name for name in body if name not in ("project", "to", "buckets", "after")]:
             raise InvalidArgument(
@@ -210,7 +213,7 @@ class AdminSurface:
         return HttpResponse(200, text, {"content-type": content_type})
 
     def save(self, _request: AdminRequest) -> Path:
-        """Everything in a temporary file."""
+        """Write a snapshot of everything to a temporary file and return its path."""
         with tempfile.NamedTemporaryFile(prefix="vertex-emulator-", suffix=".zip", delete=False) as file:
             try:
                 self._service.state.save(file)
@@ -254,7 +257,7 @@ class AdminSurface:
 
 
 def mount(app: Any, service: Service, probe: Probe, reading: Reading) -> "Admin":
-    """Add the surface to an application; close what is returned."""
+    """Add the surface to an application. The caller closes the returned object."""
     admin = Admin(AdminSurface(service, probe), reading)
     app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
     return admin
@@ -313,7 +316,7 @@ class Admin:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _save(self, _request: Request) -> Response:
-        """Everything that the emulator holds, as a file."""
+        """A snapshot of everything, as a file."""
         try:
             path = await in_own_thread(self._surface.save, _EMPTY)
         except Exception as error:
@@ -335,7 +338,7 @@ class Admin:
             return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
 
     async def _events(self, request: Request) -> Response:
-        """A stream of what happens to jobs."""
+        """A stream of the events of jobs."""
         query = request.query_params
         after = request.headers.get("last-event-id") or query.get("after")
         number = None if after is None else id_number(after)
@@ -405,7 +408,7 @@ class _Call:
 
 
 def _answered(handle: Callable[[], Any]) -> HttpResponse:
-    """What a handler gives, or why it failed, as JSON."""
+    """Return a handler's result, or its error, as a JSON response."""
     try:
         value = handle()
     except Exception as error:

@@ -1,8 +1,8 @@
-"""Who may call when the setting `auth_token` is given: over HTTP, gRPC, and from a browser's session.
+"""Authentication with the setting `auth_token`: over HTTP, over gRPC and in a browser's session.
 
-A client proves itself by the token itself, by a token that the clients' fake service account signed (Google's
-libraries sign one, or exchange it at the account's token endpoint, which asks `Auth.exchange`), or by the
-cookie that a login gives a browser.
+A client sends one of these: the token itself; a JWT that the fake service account signed (Google's libraries
+send it, or exchange it at the account's token endpoint, which calls `Auth.exchange`); the session cookie that
+a browser gets at login.
 """
 
 import base64
@@ -19,16 +19,16 @@ from typing import Any
 from emulator.vertex.errors import Unauthenticated
 
 SESSION_S = 12 * 3600
-_ANY_TOKEN = "vertex-emulator-token"  # what clients get where none is needed
+_ANY_TOKEN = "vertex-emulator-token"  # the access token if no token is required
 _SKEW_S = 300
-# What ends the reading of a token that anybody may have written, or of an account that somebody edited.
+# Errors from reading an untrusted token, or an account file that someone edited.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Auth:
-    """The rule. token: None where everyone may call. account: the JSON file of the clients' fake account."""
+    """Checks credentials. token: None if everyone may call. account: the fake account's JSON file."""
 
     token: str | None
     account: Path
@@ -46,9 +46,9 @@ class Auth:
             raise Unauthenticated("The bearer token is not this emulator's: compare it with its auth_token.")
 
     def exchange(self, assertion: str) -> str:
-        """Return the access token for a signed assertion (RFC 7523), for the account's token endpoint.
+        """Return the access token for a signed assertion (RFC 7523). The account's token endpoint calls this.
 
-        Where no token is needed any assertion gets one, which opens nothing. Raises Unauthenticated.
+        If no token is required, any assertion gets a token that grants nothing. Raises Unauthenticated.
         """
         if self.token is None:
             return _ANY_TOKEN
@@ -59,23 +59,23 @@ class Auth:
         return self.token
 
     def open_session(self, token: str) -> str:
-        """Return the cookie value of a session of SESSION_S seconds. Raises Unauthenticated."""
+        """Open a session of SESSION_S seconds and return its cookie value. Raises Unauthenticated."""
         self.check(f"Bearer {token.strip()}")
         return self._session(int(time.time()) + SESSION_S)
 
     def has_session(self, cookie: str) -> bool:
-        """Whether a cookie value is that of a session that goes on."""
+        """Return whether a cookie value belongs to a session that has not expired."""
         end = cookie.partition(".")[0]
         is_number = end.isascii() and end.isdecimal() and len(end) <= 12
         return is_number and time.time() < int(end) and _same(cookie, self._session(int(end)))
 
     def _session(self, end: int) -> str:
-        # Browsers send cookies to every port of a host, so the token itself must not be in one.
+        # The cookie must not contain the token: browsers send cookies to every port of a host.
         key = (self.token or "").encode()
         return f"{end}.{hmac.new(key, f'session:{end}'.encode(), hashlib.sha256).hexdigest()}"
 
     def _is_signed(self, token: str) -> bool:
-        """Whether it is a JWT that the fake account signed, and not too old."""
+        """Return whether `token` is a JWT signed by the fake account that has not expired."""
         try:
             signed, _, signature = token.rpartition(".")
             claims = json.loads(_decoded(signed.partition(".")[2]))
@@ -87,7 +87,7 @@ class Auth:
             return False
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
-        """Whether the fake account signed a text with RSA and SHA-256, as it signs URLs."""
+        """Return whether the fake account signed `text` (RSA with SHA-256, as in signed URLs)."""
         try:
             return _verifies(json.loads(self.account.read_bytes()), text, signature)
         except _UNREADABLE:

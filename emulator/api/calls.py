@@ -1,4 +1,4 @@
-"""Carry a call of either API version to the service, which speaks v1 only. Shared by all surfaces."""
+"""Passes calls of v1 and v1beta1 to the service, which handles v1 messages only. REST and gRPC use it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,26 +24,26 @@ class ServiceMethods(Protocol):
         """Return the emulated methods by `Service/Method`; they take and return v1 messages."""
 
     def rest_extras(self, message: Any) -> dict[str, str]:
-        """Return what REST shows of a job beside the fields of its message."""
+        """Return the JSON members that REST adds to a job's message."""
 
     def is_brief(self, key: str, query: str, body: bytes) -> bool:
-        """Say whether a call of `Service/Method` is over before a thread could have it; see Service."""
+        """Return whether a call of `Service/Method` is faster than handing it to a thread; see Service."""
 
     @property
     def gate(self) -> Gate:
-        """What every call passes: faults and the journal."""
+        """The middleware of every call: it applies faults and writes the journal."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as the service gave it (v1) and in the version of the call."""
+    """A response, as the service returned it (v1) and converted to the version of the call."""
 
     v1: Message
     message: Message
 
 
 class Calls:
-    """Calls the method of the service that an RPC names."""
+    """Dispatches RPCs to the methods of the service."""
 
     def __init__(self, contract: Contract, service: ServiceMethods) -> None:
         self._contract = contract
@@ -52,24 +52,25 @@ class Calls:
         self.gate = service.gate
 
     def emulated(self, rpc: Rpc) -> bool:
-        """Say whether the service has this RPC."""
+        """Return whether the service implements this RPC."""
         return _key(rpc) in self._methods
 
     def is_brief(self, rpc: Rpc, query: str, body: bytes) -> bool:
-        """Say whether a call with this query and body is over before it could be handed to a thread."""
+        """Return whether a call with this query and body is faster than handing it to a thread."""
         return self._service.is_brief(_key(rpc), query, body)
 
     def check(self, rpc: Rpc) -> None:
-        """Raise Unimplemented for an RPC that the service does not have."""
+        """Raise Unimplemented if the service does not implement this RPC."""
         if not self.emulated(rpc):
             raise not_emulated(rpc.full_name.replace("/", "."))
 
     def call(self, rpc: Rpc, read: Callable[[], Message], version: str, incoming: Incoming) -> Answer:
-        """Answer one call, after what is planned for it on purpose has happened; `read` gives its request.
+        """Apply injected faults, then answer one call. `read` returns the request message.
 
         Raises:
-            ApiError: what the service raised; anything else becomes Internal and goes to the log.
-            HasToWait: the call has to wait, and may not, as `incoming` says.
+            ApiError: the service's error; any other exception becomes Internal and is logged with its
+                traceback.
+            HasToWait: the call must wait, but `incoming.may_wait` is false.
         """
         with self.gate.call(_key(rpc), version, incoming) as record:
             self.check(rpc)
@@ -103,7 +104,7 @@ class Calls:
             raise
         except Exception as error:
             _log.exception("%s failed", rpc.full_name)
-            # Emulator: it is a developer's tool, so the cause is told where the real service hides it.
+            # Emulator: the message names the cause, which the real service hides: this is a developer's tool.
             raise Internal(
                 f"{type(error).__name__} in {rpc.name}: {error}. The log has the traceback."
             ) from error
@@ -115,7 +116,7 @@ class Calls:
 
 
 def not_emulated(what: str) -> Unimplemented:
-    """Return the error of a call that leads to another part of Vertex AI."""
+    """Return the error for a call to a part of Vertex AI that is not emulated."""
     return Unimplemented(
         f"{what} is not emulated. This emulator serves batch prediction for video models: jobs, models,"
         " their operations and locations."

@@ -1,6 +1,6 @@
-"""The web console: its page, its static files, and the redirects of links that programs print.
+"""The web console: its page, its static files, and redirects from the console links that clients print.
 
-The files lie in `console/` and run as they are written. docs/console.md describes the console.
+The files are in `console/` and need no build step. docs/console.md describes the console.
 """
 
 import secrets
@@ -33,8 +33,8 @@ HEADERS = {
     _POLICY: "; ".join(
         (
             "default-src 'none'",
-            # Not 'self': objects of buckets have the same origin. The page's own script has a nonce, and what
-            # it imports inherits it.
+            # Not 'self', because objects of buckets have the same origin. The page's script has a nonce,
+            # which the modules that it imports inherit.
             "script-src 'none'",
             "style-src 'self'",
             "img-src 'self' blob:",
@@ -76,7 +76,7 @@ def _routes() -> list[BaseRoute]:
 
 
 class _BrowserRoute(Route):
-    """A route for browsers only: other clients find there what they find without the console."""
+    """A route for browsers only. For other clients the path behaves as if there were no console."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
@@ -113,13 +113,13 @@ async def _static(request: Request) -> Response:
     kind = _TYPES.get(path.suffix)
     if kind is None or ".." in path.parts or not path.is_file():
         raise HTTPException(404)
-    # A page from before an update asks for files of the old version: it gets the new ones, but keeps none.
+    # A page loaded before an update requests the old version: send the new files, but forbid caching.
     caching = _FILE_CACHING if request.path_params["version"] == _version() else _PAGE_CACHING
     return FileResponse(path, media_type=kind, headers={**HEADERS, **caching})
 
 
 def _version() -> str:
-    """A text that changes with the files."""
+    """Return a text that changes whenever a file of the console does."""
     found = sorted((str(path), path.stat()) for path in _FOLDER.rglob("*") if path.is_file())
     shown = repr([(name, entry.st_mtime_ns, entry.st_size) for name, entry in found])
     return f"{zlib.crc32(shown.encode()):08x}"
@@ -135,7 +135,7 @@ async def _list_link(request: Request) -> Response:
 
 
 def _place(request: Request, location: str) -> str:
-    """The list of a project's jobs. `-` is every location, or the project that one looked at last."""
+    """Return the path of a project's job list. `-`: all locations, or the project viewed last."""
     project = quote(request.query_params.get("project", ""), safe="") or "-"
     return f"{CONSOLE}/projects/{project}/locations/{location}/batch-predictions"
 

@@ -1,9 +1,9 @@
-"""The ports in front of the servers: what a connection's first bytes are decides where it goes.
+"""Listeners that look at the first bytes of a connection and pass it to the right server.
 
-Plain-text gRPC and TLS each have a port. HTTP/2 is handed on to the gRPC server, which starts with the first
-such connection; HTTP/1.1 inside TLS goes to the HTTP server's own protocol, which so knows the client and
-the scheme. Whoever speaks the wrong protocol is told what to change. All of it runs in the HTTP server's
-loop.
+Plain-text gRPC and TLS each have a port. HTTP/2 is proxied to the gRPC server, which starts with the first
+such connection. TLS connections that negotiate HTTP/1.1 are served by uvicorn's protocol directly, so client
+address and scheme are correct. A client that uses the wrong protocol gets an error that says what to change.
+All of this runs in the HTTP server's event loop.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: The extension of a request's scope that resets its connection.
+#: The extension in the ASGI scope that resets the request's connection.
 RESET = "emulator.reset"
 _TLS_HELLO = b"\x16\x03"
 _HTTP_2 = b"PRI"
 _NO_HTTP_1 = (_TLS_HELLO, b"PRI * HTTP/2")
-# How a client says that it does not know the CA.
+# The TLS alerts of a client that does not trust the CA.
 _DISTRUST = ("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_UNKNOWN")
-#: Bytes of a request line with the headers.
+#: The maximum size of a request line with its headers, in bytes.
 MAX_HEAD = 64 * 1024
 _HEAD_TOO_LARGE = 431
-_LONGEST_URL = 65535  # httptools takes no longer one
+_LONGEST_URL = 65535  # the limit of httptools
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 _PATIENCE_S = 10.0
 _PARTIAL_PAUSE_S = 0.02
 _ACCEPT_PAUSE_S = 0.5
-# What is read of a request that is refused, so that the client sees the answer and no reset.
+# The bytes of a refused request that are still read: otherwise the client would see a reset, not the answer.
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each surface answers (`host:port`, None when it is off), and texts that send a client there."""
+    """The address of each surface (`host:port`, None if off), and hints for clients at the wrong one."""
 
     http: str
     grpc: str | None = None
@@ -64,7 +64,7 @@ class Addresses:
 
     @property
     def tls_on_grpc(self) -> str:
-        """For a TLS hello on the plain-text gRPC port."""
+        """The text for a TLS hello on the plain-text gRPC port."""
         return (
             f"A client opened the plain-text gRPC port {self.grpc} with TLS. Make its channel plain text"
             f' (Python: grpc.insecure_channel("{self.grpc}"); Java: usePlaintext(); Go:'
@@ -73,7 +73,7 @@ class Addresses:
 
     @property
     def tls_on_http(self) -> str:
-        """For a TLS hello on the plain-text REST port."""
+        """The text for a TLS hello on the plain-text REST port."""
         return (
             f"A client opened the plain-text port {self.http} with TLS. Give it the address with its scheme,"
             f' http://{self.http} (Python: api_transport="rest", too), or {self._use_tls}.'
@@ -81,7 +81,7 @@ class Addresses:
 
     @property
     def grpc_on_http(self) -> str:
-        """For plain-text HTTP/2 on the REST port."""
+        """The text for plain-text HTTP/2 on the REST port."""
         plain = f"in plain text at {self.grpc}" if self.grpc else "off in plain text: leave out --no-grpc"
         over_tls = f", over TLS at {self.tls}" if self.tls else ""
         return (
@@ -91,12 +91,12 @@ class Addresses:
 
     @property
     def http_on_grpc(self) -> str:
-        """For an HTTP/1 request on the gRPC port."""
+        """The text for an HTTP/1 request on the gRPC port."""
         return f"This port speaks gRPC only. REST is at http://{self.http}."
 
     @property
     def plain_on_tls(self) -> str:
-        """For plain text on the TLS port."""
+        """The text for plain text on the TLS port."""
         plain = f"http://{self.http}" + (f" (gRPC: {self.grpc})" if self.grpc else "")
         return f"This port speaks TLS: use https://{self.tls}, or in plain text {plain}."
 
@@ -108,7 +108,7 @@ class Addresses:
 
 
 class LazyGrpc:
-    """The gRPC server behind the fronts, on a socket file of its own; `path` loads and starts it."""
+    """The gRPC server behind the listeners, on a Unix socket. It is imported and started at first use."""
 
     def __init__(self, service: ServiceMethods, auth: Auth) -> None:
         self._service = service
@@ -119,10 +119,10 @@ class LazyGrpc:
         self._stopped = False
 
     def path(self) -> str:
-        """Return the socket file, starting the server if this is the first call. Blocks for some 0.2 s then.
+        """Return the path of the Unix socket. The first call starts the server, which takes some 0.2 s.
 
         Raises:
-            OSError: the server was stopped, or its socket cannot be had.
+            OSError: the server has been stopped, or its socket cannot be created.
         """
         with self._lock:
             if self._stopped:
@@ -140,7 +140,7 @@ class LazyGrpc:
             return str(path)
 
     def stop(self, grace_s: float) -> None:
-        """Refuse new calls, give those under way `grace_s` seconds, and leave nothing behind."""
+        """Refuse new calls, give open ones `grace_s` seconds, and remove the socket."""
         with self._lock:
             self._stopped = True
             if self._server is not None:
@@ -150,10 +150,10 @@ class LazyGrpc:
 
 
 class Front:
-    """A listening port that looks at what a connection says first. Subclasses say where it goes then.
+    """A listener that reads the first bytes of each connection. Subclasses decide where it goes.
 
-    grpc_path: the socket file of the gRPC server; may block, and is called for each connection to it.
-    patience_s: how long a client may take to say something, and then for its handshake.
+    grpc_path: returns the gRPC server's socket path; called for each gRPC connection, may block.
+    patience_s: the timeout for a client's first bytes, and again for its TLS handshake.
     """
 
     def __init__(
@@ -171,19 +171,19 @@ class Front:
         self._relays: set[_Relay] = set()
 
     def start(self) -> None:
-        """Begin to accept; call it in the loop that shall serve."""
+        """Start accepting. Call it in the event loop that will serve."""
         self._listener.setblocking(False)
         self._spawn(self._accept())
 
     def close(self) -> None:
-        """Accept no more, drop every connection that is handed on; in the same loop."""
+        """Stop accepting and drop every proxied connection. Call it in the same loop."""
         for task in list(self._tasks):
             task.cancel()
         for relay in list(self._relays):
             relay.abort()
 
     async def answer(self, connection: socket.socket, first: bytes) -> None:
-        """Take over a connection whose first bytes are known, but not yet read."""
+        """Serve a connection. Its first bytes were peeked at and are still to be read."""
         raise NotImplementedError
 
     def _spawn(self, work: Any) -> None:
@@ -197,7 +197,7 @@ class Front:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as error:
-                # Out of file descriptors, as a rule: those that are in use come back.
+                # Usually the process is out of file descriptors: wait until some are closed.
                 _log.warning("A connection cannot be accepted: %s.", error.strerror or error)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
@@ -210,7 +210,7 @@ class Front:
                 first = await _first_bytes(connection)
             await self.answer(connection, first)
         except (OSError, TimeoutError) as error:
-            # What ends like this did the server no harm: port scans, clients that give up, slow handshakes.
+            # Expected and harmless: port scans, clients that give up, slow handshakes.
             _log.debug("A connection ended before it was served: %r", error)
             connection.close()
         except asyncio.CancelledError:
@@ -221,7 +221,7 @@ class Front:
             connection.close()
 
     async def _hand_on(self, outside: _Relay) -> None:
-        """Join a connection to the gRPC server."""
+        """Proxy a connection to the gRPC server."""
         loop = asyncio.get_running_loop()
         try:
             path = await loop.run_in_executor(None, self._grpc_path)
@@ -240,7 +240,7 @@ class GrpcFront(Front):
     """The plain-text gRPC port."""
 
     async def answer(self, connection: socket.socket, first: bytes) -> None:
-        """Hand HTTP/2 on; tell all others what this port is."""
+        """Proxy HTTP/2; answer any other protocol with a hint."""
         if first.startswith(_HTTP_2):
             outside = _Relay(self._relays)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: outside, connection)
@@ -253,9 +253,10 @@ class GrpcFront(Front):
 
 
 class TlsFront(Front):
-    """The TLS port: REST and gRPC, told apart by what the client negotiates (ALPN).
+    """The TLS port: REST and gRPC, told apart by the protocol that the client negotiates (ALPN).
 
-    http_protocol: makes the HTTP server's protocol for a connection; `context` offers `http/1.1` first.
+    context: prefers `http/1.1` to `h2`.
+    http_protocol: returns a new protocol of the HTTP server for one connection.
     """
 
     def __init__(
@@ -272,7 +273,7 @@ class TlsFront(Front):
         self._http_protocol = http_protocol
 
     async def answer(self, connection: socket.socket, first: bytes) -> None:
-        """Shake hands, then go by the protocol agreed on."""
+        """Complete the TLS handshake, then serve the negotiated protocol."""
         if not first.startswith(_TLS_HELLO):
             if first.startswith(_HTTP_2):
                 _log.warning(
@@ -302,7 +303,7 @@ class TlsFront(Front):
 
 
 class _Relay(asyncio.Protocol):
-    """One side of a connection that is handed on: what it reads the other side writes, at its pace."""
+    """One side of a proxied connection: it writes what the other side reads, with backpressure."""
 
     def __init__(self, all_relays: set[_Relay]) -> None:
         self._all = all_relays
@@ -313,7 +314,7 @@ class _Relay(asyncio.Protocol):
         self._lost = False
 
     def join(self, other: _Relay) -> None:
-        """Begin to pass on bytes, both ways."""
+        """Start passing bytes in both directions."""
         self._other, other._other = other, self
         if self._lost or other._lost:
             self._transport.close()
@@ -323,7 +324,7 @@ class _Relay(asyncio.Protocol):
             side._catch_up()
 
     def give_to(self, protocol: asyncio.Protocol) -> None:
-        """Let another protocol have the connection, from its first byte."""
+        """Hand the connection to another protocol, from its first byte."""
         if self._lost:
             return
         self._all.discard(self)
@@ -339,37 +340,37 @@ class _Relay(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the other side."""
+        """Pause reading until the other side is connected."""
         self._all.add(self)
         self._transport = transport
         self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
+        """Write the bytes to the other side, or keep them until there is one."""
         if self._other is None:
             self._early.append(data)
         else:
             self._other._transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass on that no more will come; a plain connection stays open the other way."""
+        """Pass on the end of the stream. Without TLS the opposite direction stays open."""
         self._ended = True
         if self._other is not None:
             self._other._finish()
         return self._can_half_close()
 
     def pause_writing(self) -> None:
-        """Slow the other side down."""
+        """Pause reading from the other side."""
         if self._other is not None and not self._other._transport.is_closing():
             self._other._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Let the other side go on."""
+        """Resume reading from the other side."""
         if self._other is not None and not self._other._transport.is_closing():
             self._other._transport.resume_reading()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """End the other side too, once it has written what there is."""
+        """Close the other side once it has written its buffer."""
         self._lost = True
         self._all.discard(self)
         if self._other is not None:
@@ -398,14 +399,14 @@ class _Relay(asyncio.Protocol):
 
 
 def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
-    """Return the HTTP server's protocol, which answers TLS and gRPC on its port with what to change.
+    """Return the HTTP server's protocol class. It answers TLS and gRPC on its port with a hint.
 
-    Requests have the extension RESET: a function that resets their connection.
+    Each request's scope has the extension RESET: a function that resets the connection.
     """
 
     class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         _is_new = True
-        # The heads that have begun, whether one is incomplete, and how many bytes of it have come in.
+        # The number of heads so far; whether the last one is incomplete; how many bytes of it have arrived.
         _heads = 0
         _in_head = False
         _head_bytes = 0
@@ -432,10 +433,10 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
                 data = _without_upgrade(data)
             heads, was_idle, self._data = self._heads, self._is_idle, data
             super().data_received(data)
-            # A head that begins behind another message in the same data counts from the next data on.
+            # If a head follows another message in the same data, counting starts with the next data.
             if self._in_head and (was_idle or heads == self._heads):
                 self._head_bytes += len(data)
-                # httptools, unlike h11, would collect it without end.
+                # httptools, unlike h11, has no limit.
                 if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
                     self._refuse_head()
 
@@ -453,12 +454,12 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
             self._is_idle = True
 
         def send_400_response(self, msg: str) -> None:
-            """Answer what the parser gave up on: h11 a head, httptools a URL, that is too long."""
+            """Answer a request that the parser refused: h11 refuses a long head, httptools a long URL."""
             hint = getattr(sys.exc_info()[1], "error_status_hint", 400)
             if hint == _HEAD_TOO_LARGE or len(getattr(self, "url", b"")) >= _LONGEST_URL:
                 self._refuse_head()
             elif not self._data.partition(b"\r\n")[0].isascii():
-                # Newer parsers refuse it, older ones let it pass: the guard refuses what they let pass.
+                # Newer parsers refuse bytes outside ASCII; the guard refuses them after older parsers.
                 self.transport.write(_bad_request(not_ascii()))
                 self.transport.close()
             else:
@@ -471,8 +472,8 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
         def _refuse(self, data: bytes) -> None:
             hint = addresses.tls_on_http if data.startswith(_TLS_HELLO) else addresses.grpc_on_http
             _log.warning(hint)
-            # To gRPC, too, in HTTP/1.1: it gives up with "Trying to connect an http1.x server". A GOAWAY with
-            # the hint it keeps to itself, and tries again at once, many times a second.
+            # HTTP/1.1 even for gRPC: the client then fails with "Trying to connect an http1.x server". It
+            # would not show the hint in a GOAWAY, and would retry many times a second.
             self.transport.write(_bad_request(hint))
             self.transport.close()
 
@@ -480,9 +481,9 @@ def http_protocol_of(addresses: Addresses) -> type[asyncio.Protocol]:
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """Return the data without a head's `Upgrade`, which no surface grants: httptools would drop the body.
+    """Remove `Upgrade` from the head: no surface supports it, and httptools would drop the body.
 
-    Java's HttpClient asks for HTTP/2 in this way.
+    Java's HttpClient requests HTTP/2 with this header.
     """
     end = data.find(b"\r\n\r\n")
     head = data if end < 0 else data[:end]
@@ -492,7 +493,7 @@ def _without_upgrade(data: bytes) -> bytes:
 
 
 async def reset_connection(scope: Any, receive: Any) -> None:
-    """Drop the connection of a request without a word, as a broken network does."""
+    """Reset the connection of a request without an answer, as a broken network does."""
     reset = scope.get("extensions", {}).get(RESET)
     if reset is not None:
         reset()
@@ -501,7 +502,7 @@ async def reset_connection(scope: Any, receive: Any) -> None:
 
 
 def _reset(transport: Any) -> None:
-    """End a connection as a broken network does: with a reset instead of an orderly end."""
+    """Close a connection with a TCP reset instead of an orderly close."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -509,7 +510,7 @@ def _reset(transport: Any) -> None:
 
 
 async def _first_bytes(connection: socket.socket) -> bytes:
-    """Look at what a client says first, without taking it off the connection."""
+    """Peek at the first bytes of a connection; they stay in its buffer."""
     while True:
         try:
             first = connection.recv(len(_HTTP_2), socket.MSG_PEEK)
@@ -520,7 +521,7 @@ async def _first_bytes(connection: socket.socket) -> bytes:
             raise ConnectionResetError("closed without a word")
         if len(first) >= len(_HTTP_2) or not (_HTTP_2.startswith(first) or _TLS_HELLO.startswith(first)):
             return first
-        await asyncio.sleep(_PARTIAL_PAUSE_S)  # what is there already keeps the socket readable
+        await asyncio.sleep(_PARTIAL_PAUSE_S)  # the socket stays readable, so wait a moment
 
 
 async def _readable(connection: socket.socket) -> None:
@@ -534,7 +535,7 @@ async def _readable(connection: socket.socket) -> None:
 
 
 async def _refuse(connection: socket.socket, text: str) -> None:
-    """Answer in words any client shows, wait until it has read them, close."""
+    """Answer 400 with a plain text that every client shows, wait until the client has read it, close."""
     loop = asyncio.get_running_loop()
     with connection:
         await loop.sock_sendall(connection, _bad_request(text))
@@ -546,7 +547,7 @@ async def _refuse(connection: socket.socket, text: str) -> None:
 
 
 def not_ascii() -> str:
-    """What to tell a client whose path is not percent-encoded."""
+    """Return the error text for a path that is not percent-encoded."""
     return (
         "The request line holds characters outside ASCII; percent-encode them as UTF-8, as in %C3%A9 for é"
         " (RFC 3986, section 2)."
@@ -554,7 +555,7 @@ def not_ascii() -> str:
 
 
 def head_too_large() -> str:
-    """What to tell a client whose request line and headers are too long."""
+    """Return the error text for a request line and headers that are too long."""
     return f"The request line and the headers exceed {MAX_HEAD} bytes; send fewer or shorter headers."
 
 

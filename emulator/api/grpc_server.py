@@ -1,7 +1,8 @@
-"""The gRPC surface: the same service and descriptors as REST, behind generic handlers.
+"""The gRPC surface: generic handlers over the same service and descriptors as REST.
 
 Contract: job_service.proto, model_service.proto, google.longrunning, google.cloud.location. Errors carry
-their `google.rpc.Status` in `grpc-status-details-bin`. The standard health and reflection services are added.
+their `google.rpc.Status` in `grpc-status-details-bin`. The server also has the standard health and reflection
+services.
 """
 
 import logging
@@ -24,10 +25,10 @@ from emulator.vertex.messages import Rpc, load
 
 _log = logging.getLogger(__name__)
 
-# Threads are made as they are needed: 16 for calls, the rest for those that wait.
+# The pool creates threads on demand: 16 for calls that do not wait, the rest for held calls.
 _THREADS = 16 + MAX_HELD
 _MAX_MESSAGE = 10 * 1024 * 1024
-# A client refuses metadata over 8 KB, and then shows nothing of the error.
+# Clients refuse metadata over 8 KB and would then show no error at all.
 _MAX_ERROR = 7000
 _VERTEX = "/google.cloud.aiplatform."
 _HEALTH = "/grpc.health.v1.Health/"
@@ -38,7 +39,7 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes without types
-    """Answers Vertex's RPCs with what the service says."""
+    """Answers Vertex's RPCs by calling the service."""
 
     def __init__(self, service: ServiceMethods) -> None:
         contract = load()
@@ -47,7 +48,7 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
         self.services = sorted(contract.services)
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of a method, or None for one that belongs to another API."""
+        """Return the handler of a method, or None if it belongs to another API."""
         method = handler_call_details.method
         handler = self._handlers.get(method)
         if handler is None and method.startswith(_VERTEX):
@@ -56,7 +57,7 @@ class GrpcSurface(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc comes w
         return handler
 
     def _handler(self, rpc: Rpc) -> Any:
-        # Requests are parsed inside the call: bytes that are no message then get a message that says so.
+        # The call itself parses the request, so that a malformed message gets a proper error.
         return grpc.unary_unary_rpc_method_handler(
             self._behavior(rpc), response_serializer=lambda message: message.SerializeToString()
         )
@@ -94,10 +95,10 @@ class GrpcServer:
         self._add_standard_services()
 
     def listen(self, address: str) -> None:
-        """Take an address in plain text, as gRPC writes it: `unix:/path/of/socket`, `host:port`.
+        """Listen in plain text at an address in gRPC's form: `unix:/path/of/socket` or `host:port`.
 
         Raises:
-            OSError: it cannot be had.
+            OSError: the address cannot be used.
         """
         try:
             self._server.add_insecure_port(address)
@@ -105,11 +106,11 @@ class GrpcServer:
             raise OSError(str(error)) from error
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._server.start()
 
     def stop(self, grace_s: float) -> None:
-        """Refuse new calls, give those under way `grace_s` seconds, and close the ports."""
+        """Refuse new calls, give open ones `grace_s` seconds, then close the ports."""
         self._server.stop(grace_s).wait()
 
     def _add_standard_services(self) -> None:
@@ -127,13 +128,13 @@ class GrpcServer:
 
 
 class _AuthInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Asks for the token in the metadata of every call but those of the health service."""
+    """Requires the token in the metadata of every call except calls of the health service."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        """Let a call pass, or refuse it."""
+        """Return the handler of the call, or one that refuses it."""
         if not details.method.startswith(_HEALTH):
             metadata = dict(details.invocation_metadata)
             try:
@@ -144,7 +145,7 @@ class _AuthInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 class _LoggedCall:
-    """One call, from when it comes in to its line in the log."""
+    """One call, from its start to its line in the access log."""
 
     def __init__(self, method: str, headers: Mapping[str, str]) -> None:
         self._method = method
@@ -153,17 +154,17 @@ class _LoggedCall:
 
     @property
     def metadata(self) -> tuple[str, str]:
-        """What tells the client the call's id."""
+        """The metadata item with the request id."""
         return access.ANSWERED_ID, self._id
 
     def log(self, status: str, reason: str = "") -> None:
-        """Tell how the call was answered."""
+        """Log the call with its status."""
         seconds = time.perf_counter() - self._began
         access.log_call("grpc", self._method, status, seconds, self._id, reason=reason)
 
 
 def _refusing(error: ApiError, method: str) -> Any:
-    """A handler that refuses calls of whatever kind."""
+    """Return a handler that refuses a call, unary or streaming."""
 
     def refuse(_requests: Any, context: Any) -> Any:
         call = _LoggedCall(method, _incoming(context).headers or {})
@@ -180,11 +181,11 @@ def _incoming(context: Any) -> Incoming:
 
 
 def _fitting(status: Any) -> Any:
-    """Return a status that clients can receive: one that is too long loses its details and its text's end."""
+    """Return a status short enough for clients. A longer one loses its details and the end of its message."""
     binary = 4 * status.ByteSize() // 3  # in base64
     if binary + len(_as_sent(status.message)) <= _MAX_ERROR:
         return status
-    # Emulator: how the real service shortens an error is not known.
+    # Emulator: it is unknown how the real service shortens an error.
     kept, size = 0, 0
     for character in status.message:
         size += len(_as_sent(character))

@@ -1,4 +1,4 @@
-"""The one guard in front of every HTTP surface: pages of other sites, and the token where there is one."""
+"""The middleware in front of every HTTP surface. It refuses pages of other sites and checks the token."""
 
 import asyncio
 import json
@@ -21,9 +21,9 @@ from emulator.api.rest import error_response, plain_error, read_body
 from emulator.vertex.errors import ApiError, InvalidArgument, Unauthenticated
 
 Grants = Callable[[Scope, str], Mapping[str, str] | None]
-"""Returns the CORS headers that another surface grants a foreign origin for a request; None: refused."""
+"""Returns the CORS headers that a surface grants a foreign origin for a request; None if it grants none."""
 OpenTo = Callable[[Scope], bool]
-"""Whether a request proves by itself that it may be answered without the token."""
+"""Returns whether a request itself proves that it needs no token, as a signed URL does."""
 
 HEALTH = "/_emulator/health"
 SESSION = "/_emulator/session"
@@ -42,18 +42,18 @@ _WANTED = {
         "access-control-request-headers",
     )
 }
-# Two of them, and what is checked here could be another than what is answered later.
+# If one of these came twice, the guard might check one value and the surface use the other.
 _SINGLE = (b"host", b"origin", b"sec-fetch-site", b"authorization")
-# What needs no token: whether the server lives, and the way to a token.
+# Paths without a token: the liveness probe and the token endpoint.
 _OPEN = {HEALTH: ("GET", "HEAD"), TOKEN: ("POST",)}
 _PREFLIGHT_S = 600
 
 
 class Guard:
-    """An ASGI application that lets a request pass to another one, or refuses it.
+    """ASGI middleware that passes a request on or refuses it.
 
-    grants: asked for requests of pages that are neither the emulator's nor listed; may block.
-    is_open_to: asked for requests without a bearer token or session; may block.
+    grants: called for pages whose origin is neither the emulator's nor an allowed one; may block.
+    is_open_to: called for requests without a bearer token or session; may block.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Guard:
         self._is_open_to = is_open_to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request; nothing of it has been looked at before."""
+        """Check a request, then pass it on. The guard is the first to look at it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,7 +95,7 @@ class Guard:
         await answer(scope, receive, send if cors is None else _with_headers(send, cors))
 
     async def _answer(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> ASGIApp:
-        """What answers a request that no foreign page has sent."""
+        """Check the token and return the application that answers. No foreign page has sent the request."""
         try:
             if scope["path"] == SESSION and not is_virtual_host(scope):
                 return await self._session(scope, headers, receive)
@@ -105,7 +105,12 @@ class Guard:
         return self._app
 
     async def _cors(self, scope: Scope, headers: Mapping[str, str]) -> Mapping[str, str] | None:
-        """The CORS headers for a page of another origin that may go on; None for everyone else."""
+        """Return the CORS headers for a permitted page of another origin; None for programs and own pages.
+
+        Raises:
+            ForeignPage: the page's origin is not permitted.
+            PermissionDenied: the Host is not a name of the emulator.
+        """
         try:
             origin = self._origins.check(scope["scheme"], headers)
         except ForeignPage as error:
@@ -128,7 +133,7 @@ class Guard:
         self._auth.check(headers.get("authorization", ""))
 
     async def _session(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Response:
-        """`/_emulator/session`: whether a token is needed, logging in, logging out."""
+        """Answer `/_emulator/session`: GET says if a token is required, POST logs in, DELETE logs out."""
         signed_in = self._auth.token is None or self._auth.has_session(_cookie(scope, headers))
         if scope["method"] == "GET":
             answer = JSONResponse({"required": self._auth.token is not None, "signedIn": signed_in})
@@ -143,7 +148,7 @@ class Guard:
         return await self._log_in(scope, receive)
 
     async def _log_in(self, scope: Scope, receive: Receive) -> Response:
-        """Take the token as JSON `{"token": "…"}`, or from the form of the login page."""
+        """Log in with the token from JSON, `{"token": "…"}`, or from the form of the login page."""
         body = await read_body(receive) or b""
         is_form = (
             Request(scope).headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
@@ -169,7 +174,7 @@ class Guard:
 
 
 def _head_size(scope: Scope) -> int:
-    """Bytes of the request line and the headers, as HTTP/1.1 writes them."""
+    """Return the size of path, query and headers in bytes, as HTTP/1.1 writes them."""
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     for name, value in scope["headers"]:
         size += len(name) + len(value) + 4
@@ -177,7 +182,7 @@ def _head_size(scope: Scope) -> int:
 
 
 def _check_single(scope: Scope) -> None:
-    """Raise InvalidArgument for a header that must not come twice (RFC 9112, section 3.2, of Host)."""
+    """Raise InvalidArgument if a header of _SINGLE is repeated (for Host: RFC 9112, section 3.2)."""
     names = [name for name, _ in scope["headers"]]
     for name in _SINGLE:
         if names.count(name) > 1:
@@ -187,8 +192,7 @@ def _check_single(scope: Scope) -> None:
 
 
 def _is_open(scope: Scope) -> bool:
-    """Whether a request may be answered without a token. Where the Host names a bucket, every path is an
-    object's."""
+    """Return whether a request needs no token. If the Host names a bucket, every path names an object."""
     return scope["method"] in _OPEN.get(scope["path"], ()) and not is_virtual_host(scope)
 
 
@@ -223,7 +227,7 @@ def _with_headers(send: Send, added: Mapping[str, str]) -> Send:
 
 
 def _refusal(error: ApiError, scope: Scope, headers: Mapping[str, str]) -> Response:
-    """A refusal as JSON; for a person who followed a link, a page that says how to go on."""
+    """Return the error as JSON, or as a page for a person who followed a link."""
     is_visit = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
     if is_visit and isinstance(error, Unauthenticated):
         return sign_in_page(SESSION, _path_of(scope))
@@ -237,7 +241,7 @@ def _refusal(error: ApiError, scope: Scope, headers: Mapping[str, str]) -> Respo
 
 def _path_of(scope: Scope) -> str:
     query = scope["query_string"].decode("latin-1")
-    # One slash: two at the beginning would lead to another host.
+    # Exactly one leading slash: two would make it a URL of another host.
     path = "/" + quote(scope["path"].lstrip("/"), safe="/:@!$&'()*+,;=~")
     return path + (f"?{query}" if query else "")
 
@@ -247,7 +251,7 @@ def _own_path(path: str) -> str:
 
 
 def _cookie_name(scope: Scope) -> str:
-    # Browsers keep cookies by host, whatever the port: two emulators on one machine need two names.
+    # Browsers share cookies between the ports of a host: two emulators on one machine need two names.
     return f"vertex-emulator-{(scope.get('server') or ('', 0))[1]}"
 
 

@@ -1,4 +1,4 @@
-"""The pages with which the guard answers a person: sign in, and a link on which another site leads here."""
+"""The guard's pages for people: the login form, and a confirmation for links from other sites."""
 
 import base64
 import hashlib
@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.responses import HTMLResponse
 
-# The console's colours; the console's own files are behind the guard.
+# The console's colours are repeated here, because the guard protects the console's own files.
 _STYLE: Final = """
 :root { color-scheme: light dark; --back: #f5f6f8; --card: #fff; --line: #d9dde3; --field: #8a94a0;
   --text: #1b1f24; --quiet: #57606a; --accent: #1759c4; --on-accent: #fff; --red: #b3261e; }
@@ -44,12 +44,12 @@ _HEADERS = {
 
 
 def sign_in_page(action: str, path: str, problem: str = "") -> HTMLResponse:
-    """A form for the token, with status 401.
+    """Return the login form, with status 401.
 
     Args:
-        action: the path that takes the form.
-        path: where the browser goes once the token was right.
-        problem: what was wrong with the token that was given before.
+        action: the path to which the form is posted.
+        path: the path to which the browser goes after login.
+        problem: why the previous token was refused; "" at the first attempt.
     """
     told = f"<p class=problem role=alert id=problem>{html.escape(problem)}</p>" if problem else ""
     described = ' aria-invalid=true aria-describedby="problem hint"' if problem else " aria-describedby=hint"
@@ -69,7 +69,7 @@ def sign_in_page(action: str, path: str, problem: str = "") -> HTMLResponse:
 
 
 def link_page(status: int, path: str) -> HTMLResponse:
-    """A page that asks whether to follow a link of another site to this path."""
+    """Return a page that asks whether to follow another site's link to this path."""
     shown = html.escape(path)
     return _page(
         status,

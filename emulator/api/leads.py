@@ -1,6 +1,6 @@
-"""Where people and probes knock first: each of these paths leads on to what they look for.
+"""Redirects and an index for the paths that people and probes try first.
 
-They are no routes: whatever else has the path, a bucket of that name for one, comes before.
+They are not routes, so that anything else at the path takes precedence, such as a bucket of that name.
 """
 
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from emulator import __version__
 
 CONTROL = "/_emulator"
 _READS = ("GET", "HEAD")
-# Paths that Kubernetes, Prometheus and habit try.
+# The usual paths of Kubernetes probes, Prometheus and other tools.
 _ELSEWHERE = {
     "/health": f"{CONTROL}/health",
     "/healthz": f"{CONTROL}/health",
@@ -32,7 +32,7 @@ _PLACES = {
 
 
 def follow(request: Request) -> Response | None:
-    """The answer to a request that nothing else has answered, where its path leads on."""
+    """Return a redirect or the index for a request that no route answers; None for any other path."""
     path = request.url.path.rstrip("/")
     if request.method not in _READS:
         return None
@@ -51,7 +51,7 @@ def follow(request: Request) -> Response | None:
 
 
 def control_routes(routes: list[BaseRoute]) -> list[tuple[str, str, str]]:
-    """The routes of the control surface: method, path, and what it does in a line."""
+    """Return the routes of the control surface: method, path, and a one-line description."""
     mounted = next((one for one in routes if isinstance(one, Mount) and one.path == CONTROL), None)
     return [
         (method, CONTROL + route.path.replace(":path", ""), _text(route))
@@ -66,7 +66,7 @@ def _text(route: Route) -> str:
 
 
 def _is_there(request: Request, name: str, place: str) -> bool:
-    """The console and the control surface may be missing."""
+    """Return whether the application has this place: it may lack the console or the control surface."""
     if name in ("documentation", "openapi"):
         return True
     paths = {getattr(route, "path", "") for route in request.app.routes}

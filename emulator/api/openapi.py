@@ -1,6 +1,6 @@
 """The OpenAPI document of the emulated RPCs, generated from the descriptors, and the `/docs` page.
 
-Both are made on first use: nobody who only runs jobs pays for them at start-up.
+Both are generated on first use, so that they do not slow the start.
 """
 
 import re
@@ -86,14 +86,14 @@ def install(app: FastAPI, routes: Iterable[Route]) -> None:
             swagger_ui_parameters={"defaultModelsExpandDepth": 0, "docExpansion": "list", "filter": True},
         )
 
-    # Plain routes: FastAPI's would be analysed for parameters they do not have, at every start.
+    # Starlette's routes: FastAPI would analyse the functions for parameters at every start.
     app.add_route("/docs", docs, include_in_schema=False)
     for name, media_type in _ASSETS.items():
         app.add_route(f"/docs/{name}", _asset(name, media_type), include_in_schema=False)
 
 
 def _control_paths(routes: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, Any]]:
-    """The emulator's own routes. docs/control.md has their parameters and bodies."""
+    """Return the paths of the control surface. docs/control.md has their parameters and bodies."""
     paths: dict[str, dict[str, Any]] = {}
     for method, path, text in routes:
         names = re.findall(r"{(\w+)}", path)
@@ -115,7 +115,7 @@ def _control_paths(routes: Iterable[tuple[str, str, str]]) -> dict[str, dict[str
 
 def _asset(name: str, media_type: str) -> Any:
     def serve(_request: Request) -> Response:
-        # The package holds Swagger UI's own files; FastAPI's default page loads them from a CDN.
+        # This package contains Swagger UI's files. FastAPI's default page would load them from a CDN.
         content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
         return Response(content, media_type=media_type, headers={"cache-control": "max-age=3600"})
 
@@ -123,7 +123,7 @@ def _asset(name: str, media_type: str) -> Any:
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """Return tags, paths and component schemas of the given routes, as in an OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 members `tags`, `paths` and `components` of the given routes."""
     schemas = _Schemas()
     paths: dict[str, dict[str, Any]] = {}
     tags: set[str] = set()
@@ -147,7 +147,7 @@ def _tag(route: Route) -> str:
 
 
 def _url(route: Route) -> tuple[str, list[dict[str, Any]]]:
-    """Name the wildcards of a route after the collection before them: `projects/{project}`."""
+    """Return URL and path parameters of a route; collections name the wildcards: `projects/{project}`."""
     names: list[str] = []
     parts = []
     for before, segment in zip(("", *route.segments), route.segments, strict=False):
@@ -215,7 +215,7 @@ def _request_body(route: Route, schemas: "_Schemas") -> dict[str, Any]:
         for field in descriptor.fields
         if field.name not in from_url and _REQUIRED in load().behaviors(field)
     ]
-    # A mask says which fields are meant, so none of them has to be there.
+    # An update mask selects the fields of a PATCH, so none of them is required.
     if needed and route.method != "PATCH":
         schema = {"allOf": [schema], "required": needed}
     content: dict[str, Any] = {"schema": schema}
@@ -234,13 +234,13 @@ def _responses(descriptor: Any, schemas: "_Schemas") -> dict[str, Any]:
 
 
 class _Schemas:
-    """The component schemas needed so far; asking for one brings in those it refers to."""
+    """The component schemas used so far. Each reference adds its message and the messages it refers to."""
 
     def __init__(self) -> None:
         self.components: dict[str, dict[str, Any]] = {}
 
     def reference(self, descriptor: Any) -> dict[str, Any]:
-        """Return the schema of a message: of its own for the well-known types, else a reference."""
+        """Return the schema of a message: inline for a well-known type, else a reference."""
         name: str = descriptor.full_name
         if name.startswith("google.protobuf.") and descriptor.name in _WELL_KNOWN:
             return dict(_WELL_KNOWN[descriptor.name])
@@ -256,7 +256,7 @@ class _Schemas:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def field(self, field: Any) -> dict[str, Any]:
-        """Return the schema of a field: a map, a list or one value."""
+        """Return the schema of a field: a map, a list or a single value."""
         if field.message_type and field.message_type.GetOptions().map_entry:
             values = self._value(field.message_type.fields_by_name["value"])
             return {"type": "object", "additionalProperties": values}

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says in words and examples; the rest of it comes from the descriptors."""
+"""The texts and examples of the OpenAPI document. The rest of it comes from the descriptors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Every call also takes the parameters of all Google APIs: `prettyPrint=false` wri
 are accepted and have no effect.
 """
 
-#: The section of the emulator's own routes.
+#: The tag of the emulator's own routes.
 CONTROL_TAG = "Emulator: the control surface (not part of Vertex AI)"
 
 TAGS = (
@@ -76,7 +76,7 @@ def _job(name: str, model: str, line_file: str) -> dict[str, Any]:
     }
 
 
-# The bodies of the documentation's pages, with the placeholders filled in.
+# Request bodies from the pages of the documentation of Vertex AI, with the placeholders filled in.
 BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "CreateBatchPredictionJob": {
         "object tracking": _job("track the pets", "video-object-tracking", "tracking.jsonl"),
@@ -93,7 +93,7 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "MergeVersionAliases": {"promote": {"versionAliases": ["default"]}},
 }
 
-# The documentation shows these two in a job's JSON; they are no fields of the message.
+# Vertex: the documentation shows these two in a job's JSON, but the message has no such fields.
 EXTRA_PROPERTIES: Mapping[str, dict[str, Any]] = {
     "BatchPredictionJob": {
         "modelDisplayName": {"type": "string", "readOnly": True},

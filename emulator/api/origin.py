@@ -1,9 +1,9 @@
-"""Tells pages of other sites from the emulator's own pages and from programs.
+"""Distinguishes pages of other sites from the emulator's own pages and from programs.
 
-A browser lets any page send requests to this machine. Such a request carries the page's Origin, or
-Sec-Fetch-Site where it has no Origin. A page whose own name was pointed here (DNS rebinding) sends neither
-when it reads, so every request's Host must be a name that no stranger can have. Nothing else tells a browser
-from a program: a page may set all other headers, or a program may look like a browser.
+A browser lets any page send requests to this machine. Such a request carries the page's Origin, or else
+Sec-Fetch-Site. After DNS rebinding, where an attacker's name resolves to this machine, a page's reads carry
+neither. So the Host of every request must be a name that no attacker can own. No other header distinguishes a
+browser from a program: a page may set all others, and a program may look like a browser.
 """
 
 import ipaddress
@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 from emulator.config import origin_of
 from emulator.vertex.errors import PermissionDenied
 
-# Names that nobody can register: RFC 6761, 6762, 8375, and ICANN's resolution on .internal. A stranger's page
-# can have none of them. Google's names belong to Google alone; alias mode uses them.
+# Names that nobody can register (RFC 6761, 6762, 8375, and ICANN's resolution on .internal), so that no
+# attacker's page has one. Google's names, which alias mode uses, belong to Google alone.
 _UNREGISTRABLE = (".localhost", ".local", ".internal", ".home.arpa", ".test", ".googleapis.com")
-# A name or an address, and a port: nothing else can be in a Host header (RFC 9110, section 7.2).
+# A Host header is a name or an address with an optional port (RFC 9110, section 7.2).
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._~%-]+)?\])(:\d*)?")
 
 
 class ForeignPage(PermissionDenied):
-    """A page of another site sent the request; `origin` is "" where the browser did not say which."""
+    """A page of another site sent the request. `origin`: its origin, "" if the browser did not send it."""
 
     def __init__(self, origin: str) -> None:
         named = f"of {origin[:200]!r} " if origin else "of other sites "
@@ -38,11 +38,11 @@ class ForeignPage(PermissionDenied):
 
 @dataclass(frozen=True)
 class OriginGuard:
-    """The rule for all surfaces.
+    """The allowed host names and origins of all surfaces.
 
-    names: host names by which web pages may call the emulator, besides localhost, addresses and this
-        machine's name; `*.` stands for all names below.
-    origins: origins whose pages may use the emulator, as `origin_of` writes them.
+    names: host names of the emulator, besides localhost, IP addresses and this machine's name. A leading
+        `*.` matches all subdomains.
+    origins: origins whose pages may call the emulator, in the form of `origin_of`.
     """
 
     names: frozenset[str]
@@ -50,19 +50,19 @@ class OriginGuard:
 
     @classmethod
     def of(cls, names: Iterable[str], origins: Iterable[str] = ()) -> "OriginGuard":
-        """Make the rule; the machine's own name is added."""
+        """Build the rule. The machine's own name is added."""
         own = {"localhost", socket.gethostname(), *names}
         return cls(frozenset(name.lower().rstrip(".") for name in own), frozenset(map(origin_of, origins)))
 
     def check(self, scheme: str, headers: Mapping[str, str]) -> str | None:
-        """Return the listed origin of a page that sent a request; None for a program or an own page.
+        """Return the allowed origin of the page that sent a request; None for a program or an own page.
 
         Args:
             scheme: http or https.
-            headers: by lower-case name.
+            headers: the request headers by lower-case name.
 
         Raises:
-            PermissionDenied: the request names a host that is not the emulator's.
+            PermissionDenied: the Host is not a name of the emulator.
             ForeignPage: a page of another site sent it.
         """
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -74,7 +74,7 @@ class OriginGuard:
             return None
         if origin in self.origins:
             return origin
-        # A page that hides its origin sends `null`, as a form under `no-referrer` does.
+        # A page that hides its origin sends `null`, as a form with the policy `no-referrer` does.
         hidden = origin == "null" and site == "same-origin"
         if site == "cross-site" or not (hidden or _is_own(origin, scheme, host)):
             raise ForeignPage(origin or "")
@@ -83,17 +83,17 @@ class OriginGuard:
         return None
 
     def _is_known(self, name: str) -> bool:
-        """Whether web pages may call the emulator by this name."""
+        """Return whether this is a host name of the emulator."""
         if name in self.names or name.endswith(".localhost"):
             return True
-        # Rebinding needs a name: the page of an address comes from that address.
+        # DNS rebinding needs a name: a page whose host is an IP address comes from that address.
         return _is_address(name) or any(
             known.startswith("*.") and name.endswith(known[1:]) for known in self.names
         )
 
 
 def _is_unregistrable(name: str) -> bool:
-    """Whether only the local network gives out such a name: a container's, `emulator.internal`."""
+    """Return whether only a local network can assign this name, as a container's, or `emulator.internal`."""
     return bool(name) and ("." not in name or name.endswith(_UNREGISTRABLE))
 
 
@@ -120,7 +120,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=256)  # every request has a Host, nearly always the same
+@lru_cache(maxsize=256)  # every request has a Host, and it rarely changes
 def _name_of(host: str) -> str:
     try:
         name = urlsplit(f"//{host}").hostname if _HOST.fullmatch(host) else None

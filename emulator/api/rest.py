@@ -1,8 +1,8 @@
-"""The REST surface: Vertex's URLs on FastAPI, generated from the HTTP bindings of the contract.
+"""The REST surface: Vertex's URLs, generated from the HTTP bindings of the contract, on FastAPI.
 
-Contract: `google.api.http`, AIP-193 (errors), protobuf's JSON mapping. One function answers every RPC; it
-runs in a thread, so that a slow disk never holds up the event loop. Only calls that are shorter than the way
-to a thread and back run in the loop.
+Contract: `google.api.http`, AIP-193 (errors), protobuf's JSON mapping. One function answers every RPC. It
+runs in a thread, so that a slow disk never blocks the event loop. Only a call that is faster than handing it
+to a thread runs in the loop.
 """
 
 import asyncio
@@ -53,20 +53,20 @@ R = TypeVar("R")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _PREFIXES = ("/v1/", "/v1beta1/", "/ui/")
-#: What lies below `/_emulator/`, for those who ask for something else there.
+#: The first segments of paths below `/_emulator/`, for the error message of an unknown one.
 OWN_ROUTES = (
     "canned", "check-input", "events", "example", "faults", "health", "info", "jobs", "metrics", "now",
     "pace", "projects", "ready", "requests", "reset", "scopes", "session", "snapshot",
 )  # fmt: skip
 _THREADS = 16
-# Texts of listed jobs, of some 2 KB each.
+# The number of cached JSON texts of listed jobs, about 2 KB each.
 _REMEMBERED = 1000
-# Some four times what a job's usual request has; reading a longer one is not brief.
+# About four times the size of a usual request for a job. Parsing a longer body takes too long for the loop.
 _BRIEF_BODY = 8 * 1024
 _COLLECTION = re.compile(r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/([A-Za-z]+)(?![^/:])")
-# The one verb whose calls take long: WaitOperation's.
+# The custom verb of WaitOperation, the only call that takes long by design.
 _WAIT = (":wait", "%3Await", "%3await")
-# The documentation shows them in a job's JSON; they are no fields of the message.
+# Vertex: the documentation shows these in a job's JSON, but the message has no such fields.
 _JOB_EXTRAS = ("modelDisplayName", "modelObjective", "model_display_name", "model_objective")
 _FORM = "application/x-www-form-urlencoded"
 _HEADERS = {
@@ -75,23 +75,23 @@ _HEADERS = {
     "vary": "Origin, X-Origin, Referer",
     "x-content-type-options": "nosniff",
 }
-# The canonical status of an HTTP status that no google.rpc code maps to first.
+# The google.rpc names of HTTP statuses; any other status has its HTTP name.
 _STATUS_NAMES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 405: "UNIMPLEMENTED"}
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as the socket brought it. `path` is percent-encoded, `headers` are by lower-case name."""
+    """A request as it was received. `path` is percent-encoded; `headers` are by lower-case name."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
-    body: bytes | None  # None: longer than MAX_BODY
+    body: bytes | None  # None if it exceeds MAX_BODY
 
     def as_meant(self) -> "HttpRequest":
-        """The request that X-HTTP-Method-Override says. Google's API clients post what their HTTP library
-        cannot send, and the parameters of a GET as a form where the URL would be too long."""
+        """Apply X-HTTP-Method-Override. Google's API clients POST with this header if their HTTP library does
+        not support the method, or if the URL of a GET would be too long: its parameters are then a form."""
         override = self.headers.get("x-http-method-override")
         if override is None or self.method != "POST":
             return self
@@ -105,7 +105,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """An answer: JSON bytes and the headers that go with them."""
+    """A response with a JSON body."""
 
     status: int
     body: bytes
@@ -113,7 +113,7 @@ class HttpResponse:
 
 
 class RestSurface:
-    """Answers Vertex's HTTP requests with what the service says. Synchronous and without any socket."""
+    """Answers Vertex's HTTP requests by calling the service. It is synchronous and uses no socket."""
 
     def __init__(self, service: ServiceMethods, *, strict: bool = False) -> None:
         contract = load()
@@ -128,24 +128,24 @@ class RestSurface:
 
     @property
     def emulated(self) -> list[Route]:
-        """The routes of the RPCs that the service has."""
+        """The routes of the RPCs that the service implements."""
         return [route for route in self.table.routes if self.calls.emulated(route.rpc)]
 
     def is_brief(self, request: HttpRequest) -> bool:
-        """Say whether `answer` takes less time than handing the request to a thread; see Service.is_brief."""
+        """Return whether `answer` is faster than handing the request to a thread; see Service.is_brief."""
         try:
             match = self.table.match(request.path)
         except ApiError:
-            return False  # `answer` says what is wrong with it
+            return False  # `answer` reports the error
         route = match.routes.get(request.method) if match else None
         if route is None or request.body is None or len(request.body) > _BRIEF_BODY:
             return False
         return self.calls.is_brief(route.rpc, request.query, request.body)
 
     def answer(self, request: HttpRequest, *, may_wait: bool = True) -> HttpResponse | None:
-        """Answer one request; every failure becomes an AIP-193 error. None: reset the connection instead.
+        """Answer one request. Every failure becomes an AIP-193 error. None: reset the connection instead.
 
-        Raises HasToWait where it has to wait, and may not.
+        Raises HasToWait if the call must wait and `may_wait` is false.
         """
         try:
             match = self.table.match(request.path)
@@ -154,7 +154,7 @@ class RestSurface:
                 return self.not_found(method, request.path)
             route = match.routes.get(method)
             if route is None and ":" in match.segments[-1]:
-                return self.not_found(method, request.path)  # a misspelt custom verb
+                return self.not_found(method, request.path)  # a misspelled custom verb
             if route is None:
                 return _other_method(request, match)
             return self._call(route, match, request, may_wait)
@@ -188,7 +188,7 @@ class RestSurface:
 
     def _request_message(self, route: Route, match: Match, request: HttpRequest, query: Query) -> Any:
         if not route.body and not query.parameters:
-            # The usual read: nothing has to be parsed. Only routes with a body have nested variables.
+            # The usual read has nothing to parse. Only routes with a body have nested variables.
             return route.rpc.input(**{path[0]: text for path, text in match.values(route)})
         value: dict[str, Any] = {}
         if route.body:
@@ -219,7 +219,7 @@ class RestSurface:
     def _listed_job(self, v1: Any, job: Any, options: ResponseOptions) -> Any:
         if not options.pretty:
             return to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1)
-        # Clients list again and again what has mostly not changed. The same bytes are the same text.
+        # Clients poll lists that have mostly not changed: cache each job's JSON by the bytes of its message.
         extras = self._service.rest_extras(v1)
         key = type(job), job.SerializeToString(), options.int_enums, *extras.values()
         text = self._listed.get(key)
@@ -231,20 +231,20 @@ class RestSurface:
         return text
 
     def _other_collection(self, path: str) -> str:
-        """The collection of a location, such as endpoints, that none here is or is written like; else ""."""
+        """Return the path's collection, such as `endpoints`, if no emulated one resembles it; else ""."""
         found = _COLLECTION.match(path)
         near = found and difflib.get_close_matches(found[1], self._collections, n=1, cutoff=0.75)
         return "" if found is None or near else found[1]
 
     def not_found(self, method: str, path: str) -> HttpResponse:
-        """Answer a path that leads nowhere."""
+        """Answer an unknown path with 404 and a hint."""
         if path.startswith("/_emulator/"):
             return plain_error(
                 404, f"There is nothing at {method} {path}. Below /_emulator/ are {', '.join(OWN_ROUTES)}."
             )
         if collection := self._other_collection(path):
             return error_response(not_emulated(f"{method} {path} ({collection} of Vertex AI)"))
-        # Emulator: Vertex answers an unknown path with an HTML page; developers are better served by a hint.
+        # Emulator: Vertex answers an unknown path with an HTML page; a hint helps developers more.
         nearest = self.table.nearest(method, path, self.emulated)
         hint = f" Did you mean {nearest}?" if nearest else " See /docs for what there is."
         return plain_error(404, f"There is nothing at {method} {path}.{hint}")
@@ -261,7 +261,7 @@ def _other_method(request: HttpRequest, match: Match) -> HttpResponse:
     allow = {"allow": ", ".join(allowed)}
     if request.method == "OPTIONS":
         return HttpResponse(204, b"", allow)
-    # Emulator: Vertex says 404 here as well; 405 with Allow tells what would work.
+    # Emulator: Vertex answers 404 here too; 405 with Allow names the methods that work.
     response = plain_error(
         405, f"{request.method} is not possible here; use {' or '.join(sorted(match.routes))}."
     )
@@ -269,13 +269,13 @@ def _other_method(request: HttpRequest, match: Match) -> HttpResponse:
 
 
 def error_response(error: ApiError) -> HttpResponse:
-    """Write an error as AIP-193 has it: the HTTP status as code, then message, status and details."""
+    """Return an error as AIP-193 JSON: the HTTP status as code, then message, status and details."""
     details = to_json(error.to_status()).get("details", [])
     return _error(error.http_status, error.message, error.status, details)
 
 
 def plain_error(http_status: int, message: str) -> HttpResponse:
-    """Write an error that comes from HTTP itself and not from an RPC."""
+    """Return the AIP-193 JSON of an error of HTTP itself, such as an unknown path."""
     name = _STATUS_NAMES.get(http_status, HTTPStatus(http_status).name)
     return _error(http_status, message, name, [])
 
@@ -288,9 +288,9 @@ def _error(http_status: int, message: str, status: str, details: list[Any]) -> H
 
 
 class VertexApp(FastAPI):
-    """An application that also answers everything below `/v1/`, `/v1beta1/` and `/ui/`.
+    """The FastAPI application, which also answers everything below `/v1/`, `/v1beta1/` and `/ui/`.
 
-    These requests do not pass its middleware and its routes, which have nothing to add to them.
+    These requests skip its middleware and routes, which do nothing for them.
     """
 
     def __init__(self, surface: RestSurface, executor: ThreadPoolExecutor, **options: Any) -> None:
@@ -299,17 +299,17 @@ class VertexApp(FastAPI):
         self._executor = executor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take every request whose path starts with one of Vertex's prefixes."""
+        """Answer a request whose path starts with one of Vertex's prefixes; pass others to FastAPI."""
         if scope["type"] == "http" and scope["path"].startswith(_PREFIXES):
             await self._answer(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, answer, in a thread unless that is the longer way, and send."""
+        """Read the body, answer in a thread or, if that is faster, in the event loop, and send."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if bucket_of_host(headers.get("host", "")):
-            await super().__call__(scope, receive, send)  # an object whose name begins as Vertex's paths do
+            await super().__call__(scope, receive, send)  # an object whose name begins like a path of Vertex
             return
         body = await read_body(receive)
         request = HttpRequest(
@@ -333,7 +333,7 @@ class VertexApp(FastAPI):
         await send({"type": "http.response.body", "body": shown})
 
     async def _response(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer, from where it is made soonest. Raises HasToWait: make it in a thread of its own."""
+        """Answer in the event loop or in a pool thread. Raises HasToWait if the call needs its own thread."""
         if request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(request.headers):
             raise HasToWait
         if self._surface.is_brief(request):
@@ -343,7 +343,7 @@ class VertexApp(FastAPI):
 
 
 async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
-    """Answer outside the pool: a few calls that wait must not hold up all others, nor the process's end.
+    """Answer in a new thread outside the pool, so that waiting calls block neither others nor the shutdown.
 
     Raises what `answer` raises.
     """
@@ -372,7 +372,7 @@ async def in_own_thread(answer: Callable[[T], R], request: T) -> R:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """Read the whole body; one that is too long is read to its end all the same, but not kept."""
+    """Return the whole body; None if it exceeds MAX_BODY, after reading it to its end."""
     chunks: list[bytes] = []
     length = 0
     while True:
@@ -387,7 +387,7 @@ async def read_body(receive: Receive) -> bytes | None:
 
 
 def create_app(service: ServiceMethods, settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
-    """Build the application; `lifespan` starts and stops what lies behind the service."""
+    """Build the application. `lifespan` starts and stops the parts behind the service."""
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
 
     @asynccontextmanager

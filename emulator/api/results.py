@@ -1,7 +1,7 @@
-"""The console's routes for the results of a job: what it wrote, its videos, and pictures of them.
+"""The console's routes for a job's results: output lines, comparisons, videos and frames.
 
-Videos are named by a job and a line of its input, never by a URI: a page must not make the server read
-arbitrary objects.
+A request names a video by a job and a line of its results, never by a URI: a page must not make the server
+read arbitrary objects.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from emulator.storage.uri import SCHEME
 from emulator.vertex.errors import ApiError, FailedPrecondition, InvalidArgument, NotFound
 
 MOST_PICTURES_US = 5_000_000
-"""How long a stretch one request for pictures may ask for: 50 of them."""
+"""The longest time span of one request for frames, in microseconds: 50 frames."""
 _USUAL_WIDTH, _WIDEST = 960, 3840
 _EXPORTS = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# Pages of the console alone may show it, and nothing in it runs.
+# Only pages of the console may embed these responses, and no script in them runs.
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "sandbox",
@@ -47,7 +47,7 @@ _HEADERS = {
 
 
 class Still(Protocol):
-    """A picture as JPEG, and when it begins to be shown."""
+    """A frame as JPEG, and the time at which it is first shown."""
 
     @property
     def time_us(self) -> int: ...
@@ -56,7 +56,7 @@ class Still(Protocol):
 
 
 class Results(Protocol):
-    """Reads what jobs wrote."""
+    """Reads the output of jobs."""
 
     def page(self, row: JobRow, page: int) -> Mapping[str, Any]: ...
     def located(self, row: JobRow) -> Iterable[tuple[Mapping[str, Any], Any]]: ...
@@ -66,22 +66,26 @@ class Results(Protocol):
 
 
 class Looker(Protocol):
-    """Decodes videos, outside this process."""
+    """Decodes videos in another process."""
 
     def pictures(self, video: GcsUri, from_us: int, to_us: int, width: int) -> Sequence[Still]: ...
     def facts(self, video: GcsUri) -> Any: ...
 
 
 class Videos(Protocol):
-    """Gives videos as files."""
+    """Provides videos as local files."""
 
     def local_path(self, uri: GcsUri) -> AbstractContextManager[Path]: ...
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to compare with: a job, or else `truth` or a gs:// path. Seconds that times may be off, the least
-    overlap of boxes, the least confidence of predictions that count, and others for a table."""
+    """The other side of a comparison, and its options.
+
+    `other` is a job, `truth` or a gs:// path; `job` is the row if it is a job. `within`: the tolerance of
+    times in seconds. `iou`: the least overlap of boxes. `least`: the least confidence of predictions that
+    count. `thresholds`: least confidences for a table of results, if one is requested.
+    """
 
     other: str
     job: JobRow | None
@@ -92,7 +96,7 @@ class Question:
 
 
 class Comparing(Protocol):
-    """Compares what jobs wrote with what was expected."""
+    """Compares the output of jobs with what was expected."""
 
     def page(self, row: JobRow, question: Question, page: int) -> Mapping[str, Any]: ...
     def line(self, row: JobRow, number: int, question: Question) -> Mapping[str, Any]: ...
@@ -100,7 +104,7 @@ class Comparing(Protocol):
 
 @dataclass(frozen=True)
 class Reading:
-    """What reads the results of jobs: their files, their videos, pictures of these, and what differs."""
+    """The readers of a job's results: output files, comparisons, frames and videos."""
 
     results: Results
     comparing: Comparing
@@ -109,7 +113,7 @@ class Reading:
 
 
 class ResultRoutes:
-    """The routes below `/jobs/{job}/results`. Whatever they read, they read in threads."""
+    """The routes below `/jobs/{job}/results`. They read in threads."""
 
     def __init__(self, find_job: Callable[[str], JobRow], reading: Reading) -> None:
         self._find_job = find_job
@@ -137,23 +141,23 @@ class ResultRoutes:
         )
 
     def line(self, request: Request) -> Response:
-        """One result as it lies in its file."""
+        """One result, as in its output file."""
         line = self._results.line(self._job(request), self._line_number(request))
         headers = {**_HEADERS, "content-length": str(line.length)}
         return StreamingResponse(self._results.read(line), media_type="application/json", headers=headers)
 
     def compare(self, request: Request) -> Response:
-        """A page of a job's results beside what was expected."""
+        """A page of a job's results compared with what was expected."""
         page = _number(request.query_params, "page", 1, least=1)
         return _json(self._comparing.page(self._job(request), self._question(request), page))
 
     def compare_line(self, request: Request) -> Response:
-        """One result beside what was expected."""
+        """One result compared with what was expected."""
         number = self._line_number(request)
         return _json(self._comparing.line(self._job(request), number, self._question(request)))
 
     def export(self, request: Request) -> Response:
-        """All results in one file: the lines as they lie in their files, or a table of what is shown."""
+        """All results in one file: the lines as in the output files, or a table of what the console shows."""
         row = self._job(request)
         form = request.query_params.get("format", "jsonl")
         if form not in _EXPORTS:
@@ -174,7 +178,7 @@ class ResultRoutes:
                 yield b"\n"
 
     def video(self, request: Request) -> Response:
-        """The bytes of a result's video, or the range asked for."""
+        """The bytes of a result's video, or the requested range."""
         uri = self._video_uri(request)
         with ExitStack() as opened:
             path = opened.enter_context(self._videos.local_path(uri))
@@ -182,7 +186,7 @@ class ResultRoutes:
             return _FileResponse(path, opened.pop_all(), media_type=kind, headers=_HEADERS)
 
     def facts(self, request: Request) -> Response:
-        """What the video of a result is."""
+        """Codec, size, rotation, frame rate and duration of a result's video."""
         uri = self._video_uri(request)
         seen = self._looker.facts(uri)
         return _json(
@@ -198,7 +202,7 @@ class ResultRoutes:
         )
 
     def frames(self, request: Request) -> Response:
-        """Pictures of a stretch of the video: the time in microseconds, the length, and the JPEG of each."""
+        """Frames of a time span of the video: for each its time in microseconds, its length and its JPEG."""
         query = request.query_params
         start = _number(query, "from", 0)
         end = _number(query, "to", start + MOST_PICTURES_US)
@@ -244,7 +248,7 @@ class ResultRoutes:
 
 
 def _table(located: Iterable[tuple[Mapping[str, Any], Any]]) -> Iterator[bytes]:
-    """The rows of the results' table as CSV."""
+    """Yield the CSV rows of the results, header first."""
     yield _csv(["line", "video", "start", "end", "predictions", "labels", "best confidence", "error"])
     for shown, _ in located:
         labels = sorted(shown.get("labels", {}).items(), key=lambda one: -one[1])
@@ -269,12 +273,12 @@ def _csv(cells: Sequence[Any]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Prefix a text with an apostrophe if a spreadsheet would read it as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 class _FileResponse(FileResponse):
-    """A file that is held open until it is sent, or nobody wants it any more."""
+    """Sends a file and keeps it open until it is sent or the client is gone."""
 
     def __init__(self, path: Path, opened: ExitStack, **options: Any) -> None:
         super().__init__(path, **options)
@@ -323,7 +327,7 @@ def _real(query: Mapping[str, str], name: str, usual: float, *, most: float) -> 
 
 
 def _thresholds(query: Mapping[str, str]) -> tuple[float, ...]:
-    """The confidences of a table, FROM:TO:STEP or VALUE,VALUE; none if it is not asked for."""
+    """Return the thresholds of a table, given as FROM:TO:STEP or VALUE,VALUE; empty if none is requested."""
     text = query.get("thresholds", "")
     if not text:
         return ()

@@ -1,7 +1,7 @@
-"""From an HTTP method and path to the RPC they are bound to.
+"""Finds the RPC that is bound to an HTTP method and path.
 
-Contract: the `google.api.http` options. One tree of path segments instead of a list of regular expressions:
-the two services have several hundred bindings, and a list is walked once per request.
+Contract: the `google.api.http` options. The routes form a tree of path segments. A list of regular
+expressions would be scanned for every request, and the two services have several hundred bindings.
 """
 
 import difflib
@@ -19,7 +19,7 @@ _LONGEST_COMPARED = 300
 
 @dataclass(frozen=True)
 class Variable:
-    """A field of the request that is read from the segments `first` to `last` (excluded) of the path."""
+    """A request field that is read from the path's segments `first` to `last` (exclusive)."""
 
     field_path: tuple[str, ...]
     first: int
@@ -43,13 +43,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Match:
-    """What a path leads to: the routes by HTTP method, and the decoded segments."""
+    """The routes of a path by HTTP method, and the path's decoded segments."""
 
     routes: Mapping[str, Route]
     segments: tuple[str, ...]
 
     def values(self, route: Route) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the path of each request field that the URL carries, with its value."""
+        """Yield each request field that the URL contains, as its field path and its value."""
         for variable in route.variables:
             yield variable.field_path, "/".join(self.segments[variable.first : variable.last])
 
@@ -61,7 +61,7 @@ class _Node:
 
 
 class RouteTable:
-    """All routes, found by walking the path one segment at a time."""
+    """All routes, as a tree of path segments."""
 
     def __init__(self, rpcs: Iterable[Rpc]) -> None:
         self.routes = [route for rpc in rpcs for route in _routes(rpc)]
@@ -71,7 +71,7 @@ class RouteTable:
         self._verbs = {route.verb for route in self.routes}
 
     def match(self, raw_path: str) -> Match | None:
-        """Find the routes of a path as it was sent, percent-encoding included.
+        """Return the routes of a percent-encoded path; None if there are none.
 
         Raises:
             InvalidArgument: the path's percent-encoding is not UTF-8.
@@ -87,7 +87,7 @@ class RouteTable:
         return Match(routes, tuple(segments)) if routes else None
 
     def nearest(self, method: str, path: str, candidates: Iterable[Route]) -> Route | None:
-        """Return the candidate whose URL looks most like the given one."""
+        """Return the candidate whose URL is most similar to the path; None if none is similar."""
         asked = path[:_LONGEST_COMPARED].rstrip("/")
         parts = asked.lstrip("/").partition(":")[0].split("/")
         by_url: dict[str, Route] = {}
@@ -101,7 +101,7 @@ class RouteTable:
         node = self._root
         for segment in route.segments:
             node = node.children.setdefault(segment, _Node())
-        # Two RPCs on one URL would be a mistake in the contract.
+        # The contract never binds two RPCs to one URL.
         node.by_verb.setdefault(route.verb, {}).setdefault(route.method, route)
 
 

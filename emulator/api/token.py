@@ -1,7 +1,7 @@
-"""The token endpoint of the clients' made-up service account: `POST /token`, as OAuth 2.0 has it.
+"""The OAuth 2.0 token endpoint of the fake service account for clients: `POST /token`.
 
-Contract: RFC 6749 section 5, RFC 7523 (JWT grants). Google's libraries find it as the `token_uri` in the
-account's file, or as https://oauth2.googleapis.com/token where that name leads here.
+Contract: RFC 6749 section 5, RFC 7523 (JWT grants). Google's libraries find it by the `token_uri` in the
+account's file, or as https://oauth2.googleapis.com/token if that name resolves to the emulator.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from emulator.vertex.errors import ApiError
 
 PATH = "/token"
 _LIFE_S = 3599
-# Which field of a grant proves who asks.
+# The field with the credential, by grant type.
 _PROOFS = {
     "urn:ietf:params:oauth:grant-type:jwt-bearer": "assertion",
     "refresh_token": "refresh_token",
 }
 Exchange = Callable[[str], str]
-"""Returns the access token for what proves who asks; raises ApiError."""
+"""Returns the access token for a credential; raises ApiError."""
 
 
 def mount(app: Starlette, exchange: Exchange) -> None:
@@ -49,7 +49,7 @@ def _answer(body: bytes, exchange: Exchange) -> Response:
     if not fields.get(proof):
         return _error("invalid_request", f"Missing required parameter: {proof}")
     if "target_audience" in _claims(fields[proof]):
-        # Emulator: nothing here asks for identity tokens, so none are made.
+        # Emulator: no surface uses identity tokens, so none are issued.
         return _error("invalid_request", "Identity tokens (target_audience) are not emulated.")
     try:
         token = exchange(fields[proof])
@@ -74,7 +74,7 @@ def _fields(body: bytes) -> Mapping[str, str]:
 
 
 def _claims(token: str) -> Mapping[str, object]:
-    """The claims of a JWT, whoever signed it; none of anything else."""
+    """Return the claims of a JWT without checking its signature; empty for anything else."""
     try:
         text = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))

@@ -1,6 +1,7 @@
-"""HTTP bodies and query parameters as the JSON object of a request message, and back.
+"""Converts HTTP bodies and query parameters to the JSON object of a request message, and writes JSON answers.
 
-Contract: protobuf's JSON mapping and the `google.api.http` rules; errors read as those of Google's front end.
+Contract: protobuf's JSON mapping and the `google.api.http` rules. Errors have the wording of Google's front
+end.
 """
 
 import codecs
@@ -19,7 +20,7 @@ from emulator.vertex.messages import is_repeated
 MAX_BODY = 10 * 1024 * 1024
 _MAX_PARAMETERS = 1000
 
-# Vertex: the parameters every Google API takes; each also exists with a leading `$`.
+# Vertex: every Google API accepts these parameters, each also with a leading `$`.
 _SYSTEM_PARAMETERS = frozenset(
     {
         ".xgafv",
@@ -37,13 +38,13 @@ _SYSTEM_PARAMETERS = frozenset(
     }
 )
 _FIELD_MASK = "google.protobuf.FieldMask"
-# What a query parameter can be: a scalar, or a message whose JSON is text.
+# The types of a query parameter: a scalar (""), or a message whose JSON is a string.
 _TEXT_KINDS = frozenset({"", _FIELD_MASK, "google.protobuf.Duration", "google.protobuf.Timestamp"})
 
 
 @dataclass(frozen=True)
 class ResponseOptions:
-    """How the caller wants the answer written."""
+    """The response format that the caller requested."""
 
     pretty: bool = True
     int_enums: bool = False
@@ -51,7 +52,7 @@ class ResponseOptions:
 
 @dataclass(frozen=True)
 class Query:
-    """A query string, with the parameters of every Google API told apart from those of the method."""
+    """A query string, with the parameters of every Google API separated from those of the method."""
 
     parameters: Mapping[str, list[str]]
     options: ResponseOptions
@@ -88,10 +89,10 @@ def _int_enums(alt: str) -> bool:
 
 
 def bind_query(request: dict[str, Any], descriptor: Any, query: Query, *, strict: bool) -> None:
-    """Put the query's parameters into the JSON object of the request message `descriptor` describes.
+    """Add the query's parameters to `request`, the JSON object of the message that `descriptor` describes.
 
     Raises:
-        InvalidArgument: the message has no such field and `strict` is set.
+        InvalidArgument: `strict` is set and the message has no such field.
     """
     for name, values in query.parameters.items():
         if not _bind(request, descriptor, name.split("."), values) and strict:
@@ -99,7 +100,7 @@ def bind_query(request: dict[str, Any], descriptor: Any, query: Query, *, strict
 
 
 def unknown_parameter(name: str) -> InvalidArgument:
-    """Return the front end's complaint about a query parameter that the request message lacks."""
+    """Return the front end's error for a query parameter that is no field of the request message."""
     description = (
         f"Invalid JSON payload received. Unknown name {json.dumps(name)}: Cannot bind query parameter."
         f" Field '{name}' could not be found in request message."
@@ -115,7 +116,7 @@ def _bind(request: dict[str, Any], descriptor: Any, path: list[str], values: lis
     for parent in parents:
         request = request.setdefault(parent.name, {})
     if field.message_type and field.message_type.full_name == _FIELD_MASK:
-        # Vertex: paths come in camelCase; the Node client sends snake_case, which protobuf's JSON refuses.
+        # Vertex: field paths are camelCase; the Node client sends snake_case, which protobuf's JSON refuses.
         request[field.name] = ",".join(_camel_case(value) for value in values)
     else:
         converted = [_boolean(value) for value in values] if field.type == field.TYPE_BOOL else values
@@ -124,7 +125,7 @@ def _bind(request: dict[str, Any], descriptor: Any, path: list[str], values: lis
 
 
 def _resolve(descriptor: Any, path: list[str]) -> list[Any]:
-    """Return the fields along a path that ends in something text can be; else nothing."""
+    """Return the field descriptors along a path; empty if its last field cannot be a query parameter."""
     name, *rest = path
     field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
     if field is None:
@@ -150,17 +151,17 @@ def parse_body(body: bytes, headers: Mapping[str, str], *, strict: bool) -> dict
     """Read a request body as a JSON object; an empty body is an empty object.
 
     Args:
-        headers: by lower-case name.
+        headers: the request headers by lower-case name.
 
     Raises:
-        InvalidArgument: the body is not one JSON object in the encoding the headers name.
+        InvalidArgument: the body is not one JSON object in the encoding that the headers name.
     """
     media_type, _, parameters = headers.get("content-type", "").partition(";")
     text = _decode(_decompress(body, headers.get("content-encoding", "identity")), parameters)
     if not text or text.isspace():
         return {}
     if strict and media_type.strip().lower() == "application/x-www-form-urlencoded":
-        # Vertex: a form's fields are query parameters; `curl -d` without a header lands here.
+        # Vertex: a form's fields are query parameters. `curl -d` without a header sends a form.
         raise unknown_parameter(text[:100])
     try:
         value = json.loads(
@@ -222,7 +223,7 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    # A double holds 308 digits; Python's own limit is in the thousands.
+    # A double has at most 308 digits before the point; Python itself would accept thousands.
     if len(text) > 308:
         raise InvalidArgument(f"Invalid JSON payload received. The number {text[:30]}... is too large.")
     return int(text)
@@ -247,7 +248,7 @@ def _decompress(body: bytes, encoding: str) -> bytes:
 
 
 def too_large() -> InvalidArgument:
-    """Return the front end's refusal of a long body."""
+    """Return the front end's error for a body that is too long."""
     return InvalidArgument(f"Request payload size exceeds the limit: {MAX_BODY} bytes.")
 
 
@@ -257,7 +258,7 @@ def _decode(body: bytes, content_type_parameters: str) -> str:
     try:
         name = codecs.lookup(charset).name
         text = body.decode("utf-8-sig" if name == "utf-8" else name)
-        text.encode()  # a decoder such as utf-16-surrogatepass could let lone surrogates through
+        text.encode()  # some decoders, such as utf-16-surrogatepass, accept lone surrogates
     except LookupError:
         raise InvalidArgument(f"The charset {charset!r} is not known; send UTF-8.") from None
     except UnicodeError as error:
@@ -268,25 +269,25 @@ def _decode(body: bytes, content_type_parameters: str) -> str:
 
 
 class Written(str):
-    """JSON text, indented for the place where it belongs: `dump_json` with `pretty` takes it as it is."""
+    """JSON text, already indented for its place: `dump_json` with `pretty` inserts it unchanged."""
 
     __slots__ = ()
 
 
 def write_member(value: object) -> Written:
-    """Write a value as `dump_json` does with `pretty`, for a list that is a member of the answer."""
+    """Return an item of a list that is a member of the answer, written as `dump_json` with `pretty` does."""
     return Written(_pretty(value, "    "))
 
 
 def dump_json(value: object, *, pretty: bool) -> bytes:
-    """Write a JSON answer; like Vertex with two spaces of indentation unless asked not to."""
+    """Return a JSON answer; with `pretty`, indented by two spaces as Vertex does."""
     if pretty:
         return f"{_pretty(value, '')}\n".encode()
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _pretty(value: Any, indentation: str) -> str:
-    """Write what `json.dumps(indent=2)` writes, which has no C code for it, in a third of the time."""
+    """Return the same text as `json.dumps(indent=2)`, in a third of the time: that has no C code for it."""
     if isinstance(value, str):
         return value if type(value) is Written else encode_basestring(value)
     inner = f"{indentation}  "

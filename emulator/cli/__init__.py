@@ -1,4 +1,4 @@
-"""The `vertex-emulator` command: a module per sub-command, each importing what it needs when run."""
+"""The `vertex-emulator` command: one module for each sub-command, which imports the rest when it runs."""
 
 import logging
 from typing import Annotated
@@ -11,7 +11,7 @@ from emulator.cli.help import Cli
 
 
 def build() -> typer.Typer:
-    """Put the command line together."""
+    """Return the command line with all sub-commands."""
     cli = Cli(name="vertex-emulator", help="A local emulator of Vertex AI batch prediction for video models.")
     cli.callback()(_root)
     for module in (serve, demo, predict, record, compare, export, env, wait):
@@ -23,7 +23,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
-    # The log is for the server, which sets it up; the other commands say themselves what is worth saying.
+    # Only the server logs, and sets that up itself; the other commands print their messages.
     logging.getLogger("emulator").addHandler(logging.NullHandler())
     build()()
 

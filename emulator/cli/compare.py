@@ -1,4 +1,4 @@
-"""`vertex-emulator compare`: how well predictions agree with others, or with what is expected."""
+"""`vertex-emulator compare`: compares predictions with other predictions, annotations or a truth."""
 
 import json
 from collections.abc import Mapping
@@ -178,7 +178,7 @@ def _row(label: str, counts: "Counts | None") -> tuple[str, ...]:
 
 
 def shown(figure: float | None) -> str:
-    """A figure as a cell of a table."""
+    """Return a figure as a cell of a table."""
     return "" if figure is None else f"{figure:.3f}"
 
 
@@ -187,7 +187,7 @@ def _heading(name: str) -> str:
 
 
 def _judge(report: "Report", metrics: "Metrics", wanted: dict[str, float], *, complete: bool) -> None:
-    """Leave with status 1 if something is not as good as was asked for."""
+    """Exit with status 1 if a figure is below --at-least, or with --complete if a side lacks something."""
     counts = report.in_all()
     figures = {"f1": counts.f1, "precision": counts.precision, "recall": counts.recall, **metrics.figures}
     below = [
@@ -212,7 +212,7 @@ def _unknown(name: str, figures: dict[str, float]) -> NoReturn:
 
 
 def pairs(option: str, texts: list[str]) -> dict[str, str]:
-    """What old=new texts say; leaves with an error if one does not."""
+    """Parse `old=new` texts into a mapping; exit with an error that names the option if one is malformed."""
     found = {}
     for text in texts:
         old, separator, new = text.partition("=")

@@ -1,4 +1,4 @@
-"""`vertex-emulator demo`: the documentation's two examples, end to end, against a server of its own."""
+"""`vertex-emulator demo`: runs the documentation's two examples end to end against its own server."""
 
 import json
 import subprocess
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 PARENT = "projects/my-project/locations/us-central1"
 THRESHOLD = 0.5
-# A prediction agrees with the documentation when it is this close in time.
+# The tolerance, in seconds, within which a prediction agrees with the documented one.
 TOLERANCE_S = 0.1
-# A track agrees when its boxes overlap the drawn ones by this much, on average over its frames.
+# The least mean IoU of a track's boxes with the drawn ones.
 MIN_IOU = 0.8
 _SHOWN_CHARACTERS = 600
 _FOLDER = "vertex-emulator-demo"
@@ -39,17 +39,17 @@ _TERMINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 
 @dataclass(frozen=True)
 class Example:
-    """One page of the documentation: the model as its request names it, and the output it shows."""
+    """One page of the documentation: the model name in its request, and the output that it shows."""
 
     title: str
     model: str
     name: str
     clip: Callable[[], "Clip"]
-    documented: tuple[tuple[str, str, str], ...]  # label, first and last moment
+    documented: tuple[tuple[str, str, str], ...]  # label, start and end
 
 
 def examples() -> tuple[Example, ...]:
-    """The documentation's examples of object tracking and action recognition."""
+    """Return the documentation's examples of object tracking and action recognition."""
     from emulator.factory import action_documentation_clip, documentation_clip
 
     return (
@@ -62,7 +62,7 @@ def examples() -> tuple[Example, ...]:
         ),
         Example(
             "action recognition",
-            # Vertex: the action recognition page writes the model without `models/`.
+            # Vertex: the action recognition page names the model without `models/`.
             f"{PARENT}/video-action-recognition",
             "action-recognition",
             action_documentation_clip,
@@ -118,7 +118,7 @@ def _wait_for_the_end() -> None:
 
 
 def _prepare(folder: Path, *, playable: bool) -> dict[str, list[dict[str, Any]]]:
-    """Render the videos and write the input files; gives what was drawn, as predictions, by example."""
+    """Render the videos and write the input files. Return the drawn objects as predictions, by example."""
     from emulator.factory.example import SUFFIX
 
     bucket = folder / "buckets" / "sourcebucket"
@@ -138,14 +138,14 @@ def _prepare(folder: Path, *, playable: bool) -> dict[str, list[dict[str, Any]]]
 
 
 def _render(example: Example, video: Path, *, playable: bool) -> "Truth":
-    """Render a video with its truth beside it. `playable`: as browsers play it."""
+    """Render a video and write its truth next to it. `playable`: use a codec that browsers play."""
     from emulator.factory import render, truth_of
 
     if not playable:
         truth = render(example.clip(), video)
         truth.write(video)
         return truth
-    # In a process of its own: OpenCV complains of the codec on standard error, and writes it all the same.
+    # A separate process, because OpenCV prints a complaint about the codec to standard error, then uses it.
     command = [sys.executable, "-m", "emulator.factory.example", example.name, str(video)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -155,7 +155,7 @@ def _render(example: Example, video: Path, *, playable: bool) -> "Truth":
 
 @contextmanager
 def _server(folder: Path) -> Iterator[Server]:
-    """Run `serve` as a process of its own, on a free port."""
+    """Run `serve` in a separate process on a free port."""
     log = folder / "server.log"
     command = [sys.executable, "-m", "emulator", "serve", "--port", "0", "--data-dir", str(folder)]
     with log.open("w", encoding="utf-8") as stderr:
@@ -180,7 +180,7 @@ def _run(
     *,
     link: bool,
 ) -> bool:
-    """Run one example; say whether its predictions agree with the documented ones."""
+    """Run one example. Return whether its predictions agree with the documented ones."""
     body = {
         "displayName": f"Documentation: {example.title}",
         "model": example.model,
@@ -243,7 +243,7 @@ def _compare(
     predictions: Sequence[Mapping[str, Any]],
     truth: Sequence[Mapping[str, Any]],
 ) -> bool:
-    """Show each documented prediction beside the nearest one found; say whether they agree."""
+    """Print each documented prediction with the nearest one found. Return whether all agree."""
     from rich.table import Table
 
     columns = ["documented", "predicted", "confidence", "IoU", "first box: xMin xMax yMin yMax"]

@@ -1,4 +1,4 @@
-"""`vertex-emulator env`: what to set so that Google's clients find the emulator and trust it."""
+"""`vertex-emulator env`: prints the variables with which Google's clients find and trust the emulator."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _SETTINGS = ("host", "port", "tls_names", "data_dir", "auth_token")
 
 
 class Shell(StrEnum):
-    """What the variables are written for."""
+    """The formats in which variables are printed."""
 
     BASH = "bash"
     FISH = "fish"
@@ -36,7 +36,7 @@ class Shell(StrEnum):
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable and what it is for."""
+    """An environment variable with a comment on its purpose."""
 
     name: str
     value: str
@@ -70,7 +70,7 @@ def env(
         ),
     ] = None,
 ) -> None:
-    """Print what points Google's clients here.
+    """Print variables that point Google's clients here.
 
     These are environment variables.
     Use it as `eval "$(vertex-emulator env)"`, in fish as `vertex-emulator env --shell fish | source`, in
@@ -143,7 +143,7 @@ def _java_trust(files: "ClientFiles") -> Variable:
     if any(character.isspace() for character in path):
         path = f'"{path}"'
     option = f"-Djavax.net.ssl.trustStore={path}"
-    # What is there stays, save what an earlier call has put there or what names another store.
+    # Keep the options that are set, except any trust store, from an earlier call or another one.
     stores = r'\s*-Djavax\.net\.ssl\.trustStore\w*=("[^"]*"|\S*)'
     others = re.sub(stores, "", os.environ.get(_JAVA_OPTIONS, "")).strip()
     return Variable(
@@ -204,7 +204,7 @@ def _endpoints(settings: Settings) -> list[Variable]:
 
 
 def _around_proxies(settings: Settings) -> list[Variable]:
-    # With and without the brackets of IPv6: readers of these variables differ.
+    # IPv6 addresses with and without brackets, because clients differ.
     hosts = [settings.client_host.strip("[]"), settings.client_host]
     if hosts[0] in (*_LOOPBACK, "::1"):
         hosts += _LOOPBACK
@@ -213,11 +213,11 @@ def _around_proxies(settings: Settings) -> list[Variable]:
 
 
 def _added_to(name: str, hosts: Sequence[str]) -> str:
-    """What the variable says, or else its twin, and the hosts that are missing there."""
+    """Return the variable's value, or its upper-case or lower-case twin's, with the missing hosts added."""
     own = os.environ.get(name) or os.environ.get(name.swapcase(), "")
     listed = [entry for entry in re.split(r"[\s,]+", own) if entry]
     if "*" in listed:
-        return own  # no proxy at all; beside other entries the star would be none
+        return own  # `*` disables all proxies, but only as the single entry
     return ",".join([*listed, *(host for host in dict.fromkeys(hosts) if host not in listed)])
 
 
@@ -235,7 +235,7 @@ def _fish(variables: Sequence[Variable]) -> str:
 
 def _powershell(variables: Sequence[Variable]) -> str:
     def line(name: str, value: str) -> str:
-        # PowerShell takes typographic single quotes for quotes, too.
+        # PowerShell also treats typographic single quotes as quotes.
         escaped = re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value)
         return f"$env:{name} = '{escaped}'"
 
@@ -244,7 +244,7 @@ def _powershell(variables: Sequence[Variable]) -> str:
 
 def _dotenv(variables: Sequence[Variable]) -> str:
     def line(name: str, value: str) -> str:
-        # Readers of such files differ: some take quotes literally, so they come only where they are needed.
+        # Quote only if necessary: some readers of such files take quotes literally.
         if re.fullmatch(r"[\w./:@%+,=-]*", value, re.ASCII):
             return f"{name}={value}"
         if "'" not in value and "\\" not in value:

@@ -1,4 +1,4 @@
-"""`vertex-emulator export`: predictions in the format of another tool."""
+"""`vertex-emulator export`: writes predictions in the format of another tool."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How the help of the command looks: plain text that fits 40 columns, a pipe and a terminal alike."""
+"""Formats help texts as plain text for terminals from 40 columns and for pipes."""
 
 import re
 import shutil
@@ -9,22 +9,22 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# Below this width an option's text goes under the option instead of next to it.
+# Below this width, an option's text stands under the option instead of next to it.
 _NARROW = 60
 _WIDEST = 80
 _INDENT = 6
 
 
 class Formatter(TyperCommand.context_class.formatter_class):  # type: ignore[misc, name-defined]
-    """Writes lists of options and commands. No name is ever cut."""
+    """Writes lists of options and commands without truncating names."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # click takes 50 columns at the least, whatever the terminal has.
+        # click itself uses at least 50 columns, even in a narrower terminal.
         self.width = max(min(shutil.get_terminal_size().columns, _WIDEST) - 2, 20)
 
     def write_dl(self, rows: Sequence[tuple[str, str]], *args: Any, **options: Any) -> None:
-        """Write terms with their descriptions."""
+        """Write a list of terms with their descriptions."""
         if self.width >= _NARROW:
             super().write_dl(rows, *args, **options)
             return
@@ -68,7 +68,7 @@ class Cli(typer.Typer):
 
 
 def _wrapped(text: str, width: int, indent: int) -> str:
-    """Break a text between words only; a word that is longer than a line stays whole."""
+    """Wrap a text between words only. A word longer than a line stays whole."""
     margin = " " * indent
     lines = [
         textwrap.fill(

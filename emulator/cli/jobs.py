@@ -1,4 +1,4 @@
-"""`vertex-emulator jobs`: the jobs of a running server, over its REST surface."""
+"""`vertex-emulator jobs`: works with the jobs of a running server, over its REST surface."""
 
 import json
 import os
@@ -21,17 +21,17 @@ from emulator.vertex.names import console_path
 cli = Cli(help="Batch prediction jobs of a running server.")
 
 SUCCEEDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED")
-#: Exit statuses of `jobs wait`, by the state that a job ended in.
+#: Exit statuses of `jobs wait` by the final state of the job.
 EXIT_STATUSES = {"JOB_STATE_FAILED": 3, "JOB_STATE_CANCELLED": 4, "JOB_STATE_EXPIRED": 5}
 OTHER_STATE, TIMED_OUT = 6, 124
-# How long one request waits; in between the progress is asked for.
+# The timeout of one long poll; the progress is requested between polls.
 _LONGEST_POLL_S = 1.0
 _COMPLETED = 50
 _ENDED = "ended"
 
 
 def complete_jobs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Ids of jobs, the newest first, for the shell's completion; none where no server answers."""
+    """Return the ids of jobs, newest first, for the shell's completion; none if no server answers."""
     project = ctx.params.get("project") or os.environ.get("GOOGLE_CLOUD_PROJECT")
     location = ctx.params.get("location") or "us-central1"
     if not project:
@@ -151,7 +151,7 @@ def describe(
     emulator = Server(server)
     answer = emulator.call("GET", _job_name(emulator, job, project, location))
     typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-    # Beside the JSON, so that programs can still read it.
+    # To standard error, so that standard output is JSON only.
     typer.echo(f"Console: {emulator.url}{console_path(answer['name'])}", err=True)
 
 
@@ -230,14 +230,14 @@ def wait(
 
     The exit status is 0 for a job that succeeded or is in the state, 3 for one that failed, 4 for one that
     was cancelled, 5 for one that expired, 6 for one that ended in another state than the one waited for, and
-    124 when the time is over first.
+    124 if the timeout expires first.
     """
     del project, location  # the server finds a job by its id alone
     _wait(Server(server), job, state, timeout)
 
 
 def _wait(emulator: Server, job: str, state: str, timeout_s: float | None) -> None:
-    """Wait for a job, print how it is, and leave with the exit status for that."""
+    """Wait for a job, print its state, and exit with the status for it."""
     with progress("Waiting for the job") as shown:
         answer = _awaited(emulator, job, state, timeout_s, shown)
     if answer is None:
@@ -257,7 +257,7 @@ def _wait(emulator: Server, job: str, state: str, timeout_s: float | None) -> No
 def _awaited(
     emulator: Server, job: str, state: str, timeout_s: float | None, shown: Progress
 ) -> dict[str, Any] | None:
-    """The answer of the server once the job is in the state; None when the time is over first."""
+    """Return the server's answer once the job is in the state; None if the timeout expires first."""
     path = f"_emulator/jobs/{urllib.parse.quote(job.rpartition('/')[2], safe='')}/wait"
     while True:
         left_s = _LONGEST_POLL_S if timeout_s is None else max(0.0, timeout_s - shown.elapsed_s)
@@ -281,7 +281,7 @@ def _show(shown: Progress, found: Mapping[str, Any]) -> None:
 
 
 def _progress_text(found: Mapping[str, Any]) -> str:
-    """How far a job is: instances, frames, rate."""
+    """Return a job's progress in words: instances, frames, rate."""
     stats = found["job"].get("completionStats")
     if stats is None:
         return ""
@@ -298,7 +298,7 @@ def _progress_text(found: Mapping[str, Any]) -> str:
 
 
 def _reasons(job: Mapping[str, Any]) -> list[str]:
-    """Why a job did not succeed, or not in whole."""
+    """Return the reasons why a job failed, or some of its instances did."""
     error = job.get("error", {}).get("message", "")
     return [*([error] if error else []), *(one.get("message", "") for one in job.get("partialFailures", ()))]
 
@@ -308,14 +308,14 @@ def _explained(emulator: Server, job: str) -> dict[str, Any]:
 
 
 def copy_output(emulator: Server, job: str, folder: Path) -> int:
-    """Copy what a job wrote into a folder; how many files. Leave with an error if that cannot be."""
+    """Copy a job's output files into a folder and return their number. Exit with an error on failure."""
     _, names = _output_of(emulator, job)
     _copy(emulator, names, folder)
     return len(names)
 
 
 def _output_of(emulator: Server, job: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """A job and its files, as buckets and names."""
+    """Return a job and its output files as (bucket, name)."""
     shown = _explained(emulator, job)["job"]
     directory = shown.get("outputInfo", {}).get("gcsOutputDirectory", "")
     if not directory:
@@ -325,7 +325,7 @@ def _output_of(emulator: Server, job: str) -> tuple[dict[str, Any], list[tuple[s
 
 
 def _output_files(emulator: Server, directory: str) -> list[tuple[str, str]]:
-    """The job's files, as buckets and names."""
+    """Return the files in an output directory as (bucket, name)."""
     bucket, _, prefix = directory.removeprefix("gs://").partition("/")
     listing = f"storage/v1/b/{urllib.parse.quote(bucket, safe='')}/o"
     names: list[str] = []
@@ -407,7 +407,7 @@ def _parent(project: str | None, location: str) -> str:
 
 
 def _job_name(emulator: Server, job: str, project: str | None, location: str) -> str:
-    """A job's resource name; where no project is named, the server knows the job by its id."""
+    """Return a job's resource name. Without a project, the server is asked for the job with this id."""
     if job.startswith("projects/"):
         return job
     if project is None:

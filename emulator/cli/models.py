@@ -1,4 +1,4 @@
-"""`vertex-emulator models`: list what is served, add an ONNX file, try a model on a clip."""
+"""`vertex-emulator models`: lists the served models, adds an ONNX file, runs a model on a clip."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ cli = Cli(help="Models: list what is served, add your own, try one on a clip.")
 
 
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Model ids for the shell's completion."""
+    """Return model ids for the shell's completion."""
     from emulator.registry import open_registry
 
     flags = {name: ctx.params.get(name) for name in ("data_dir", "models_dirs")}
@@ -36,7 +36,7 @@ def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_own_models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids of models that can be removed, for the shell's completion."""
+    """Return ids of models that can be removed, for the shell's completion."""
     settings = read_settings({"data_dir": ctx.params.get("data_dir")}).settings
     return [model for model in _own_models(settings) if model.startswith(incomplete)]
 
@@ -131,19 +131,19 @@ def _taken(folder: Path) -> str:
 
 
 def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -> None:
-    """Make the model's folder and prove with one run that it is usable; nothing is replaced before."""
+    """Create the model's folder. One run proves that the model works before an old one is replaced."""
     from emulator.inference.manifest import ModelUnusable
     from emulator.inference.predictor import open_predictor
     from emulator.inference.recognise import write_folder
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden: the server passes over it. On the same disk: the finished folder takes its place in one step.
+    # The folder is hidden, so that the server ignores it, and on the same disk, so that one rename moves it.
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
         made = Path(scratch) / folder.name
         try:
             open_predictor(write_folder(recognition, file, made))
         except ModelUnusable as error:
-            # The scratch folder goes: name the file that was given.
+            # The scratch folder will be gone: the message must name the user's file.
             fail(str(error).replace(str(made / "model.onnx"), str(file)).replace(f"{made}/", ""))
         if force and (folder.exists() or folder.is_symlink()):
             folder.rename(Path(scratch) / "replaced")
@@ -250,7 +250,7 @@ def check(
 
 
 def _show_canned(source: "ModelSource") -> None:
-    """Say how many lines a canned model has, and what of them the prediction schema does not know."""
+    """Print the number of a canned model's lines, and their members that the prediction schema lacks."""
     from emulator.inference.canned import load_canned
 
     model = load_canned(source.manifest)
@@ -260,7 +260,7 @@ def _show_canned(source: "ModelSource") -> None:
 
 
 def _changed(source: "ModelSource", answers: dict[str, object]) -> "ModelManifest":
-    """The model's manifest with other values. Raises ModelUnusable."""
+    """Return the model's manifest with values replaced by those of --set. Raises ModelUnusable."""
     if not answers:
         return source.manifest
     from emulator.inference.manifest import check_key, load_manifest
@@ -271,7 +271,7 @@ def _changed(source: "ModelSource", answers: dict[str, object]) -> "ModelManifes
 
 
 def find_model(settings: Settings, model: str) -> "ModelSource":
-    """The model of that id among the served folders, or in that folder; leaves with an error otherwise."""
+    """Return the served model with that id, or the model in that folder. Exit with an error if absent."""
     from emulator.registry import Registry, has_manifest, open_registry
 
     folder = Path(model)
@@ -292,26 +292,26 @@ def find_model(settings: Settings, model: str) -> "ModelSource":
 
 
 class Watch:
-    """Shows how far into the video a prediction is."""
+    """Shows the progress of a prediction through the video."""
 
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
 
     def cancelled(self) -> bool:
-        """Never; Ctrl-C ends the program."""
+        """Return False: Ctrl-C ends the program instead."""
         return False
 
     def alive(self) -> None:
-        """Nobody waits for signs of life."""
+        """Do nothing: no process watches for signs of life."""
 
     def decoded(self, decoding: "Decoding") -> None:
         """See Progress."""
 
     def advance(self, time_us: int) -> None:
-        """`sampled` says more."""
+        """Do nothing: `sampled` shows the progress."""
 
     def sampled(self, done: int, total: int | None) -> None:
-        """Show how many frames are done."""
+        """Show the number of finished frames."""
         rate = f"{done / self._shown.elapsed_s:.1f} frames/s"
         self._shown.update(done / total if total else None, detail=f"{done} frames", rate=rate)
 
@@ -322,7 +322,7 @@ def _id_of(file: Path) -> str:
 
 
 def _labels(name: str | None) -> Sequence[str] | None:
-    """The labels in a file, or of a known set; None when none are given."""
+    """Return the labels in a file or of a known set; None if `name` is None."""
     from emulator.inference.recognise import named_labels, read_labels
 
     if name is None:
@@ -332,7 +332,7 @@ def _labels(name: str | None) -> Sequence[str] | None:
 
 
 def _answers(pairs: Sequence[str]) -> dict[str, object]:
-    """`input.width=640` as key and value; the value is TOML, or a text without its quotes."""
+    """Parse texts such as `input.width=640`. A value is TOML, or else a text without quotes."""
     answers: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -347,7 +347,7 @@ def _answers(pairs: Sequence[str]) -> dict[str, object]:
 
 @contextmanager
 def _clip(video: Path | None, source: "ModelSource") -> Iterator[Path]:
-    """The clip that was given, or one rendered for the model's objective."""
+    """Yield the given clip, or else one that is rendered for the model's objective."""
     from emulator.factory import action_documentation_clip, documentation_clip, render
     from emulator.vertex.parameters import Objective
 
@@ -373,7 +373,7 @@ def _nothing(report: "Report") -> str:
 
 
 def _histogram(report: "Report") -> Iterator[str]:
-    """The scores of the clip's first seconds, and what the tracker does with them."""
+    """Yield lines of a histogram: the clip's first scores, and what the tracker does with each."""
     if not report.scores:
         return
     from emulator.inference.check import LOOKED_AT_S

@@ -1,4 +1,4 @@
-"""Turns the table of settings into command-line options, so that each is declared once (in `config.py`)."""
+"""Derives command-line options from the table of settings, so that `config.py` declares each one once."""
 
 import dataclasses
 import inspect
@@ -18,13 +18,13 @@ from emulator.config import (
 )
 
 PATH = "PATH"
-"""How the help shows that a text is a path."""
+"""The metavar of options that take a path."""
 
 
 def with_settings(command: Callable[..., None], only: tuple[str, ...] | None = None) -> Callable[..., None]:
-    """Give a command an option per setting; it receives the result as its argument `loaded`.
+    """Add an option for each setting to a command, which receives them as its argument `loaded`.
 
-    only: the names of the settings that make sense for the command, all by default.
+    only: the names of the settings that the command uses; all by default.
     """
     names = [setting.name for setting in dataclasses.fields(Settings) if only is None or setting.name in only]
 
@@ -47,7 +47,7 @@ def with_settings(command: Callable[..., None], only: tuple[str, ...] | None = N
 
 
 def read_settings(flags: dict[str, Any], config: str | None = None) -> LoadedSettings:
-    """Load the settings, or leave with an error a person can act on."""
+    """Load the settings; exit with the error message if one is invalid."""
     try:
         loaded = load_settings(_given(flags), None, Path(config) if config else None)
     except SettingError as error:
@@ -58,7 +58,7 @@ def read_settings(flags: dict[str, Any], config: str | None = None) -> LoadedSet
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    # False and 0 are values; an empty list is Typer's way to say "not given".
+    # False and 0 are values. Typer gives an empty list for an option that is not given.
     return {name: value for name, value in flags.items() if value is not None and value != []}
 
 
@@ -84,9 +84,9 @@ def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
 
 
 def _command_line_type(kind: Any) -> Any:
-    """The type Typer parses; anything that is more than a flag is text, which `config` then reads.
+    """Return the type that Typer parses: bool for a flag, else text, which `config` then converts.
 
-    Paths are text, too: as a `Path`, one that was left empty is the current folder.
+    Paths are text, too: an empty `Path` would be the current folder.
     """
     if kind is bool:
         return bool | None

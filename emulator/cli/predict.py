@@ -1,4 +1,4 @@
-"""`vertex-emulator predict`: predictions for a JSONL file or a video, without a server."""
+"""`vertex-emulator predict`: predicts for a JSONL file or a video, without a server."""
 
 import json
 import re
@@ -155,7 +155,7 @@ def predict(
             fail(f"{name} is given by an option and swept by --sweep. Leave one out.")
     parameters = _parameters(found.manifest.objective, chosen)
     options = VideoOptions(settings.decoder, settings.strict)
-    # Nobody asked for a data folder here, so none is made.
+    # Use the cache of an existing data folder, but do not create the folder.
     there = settings.data_dir.is_dir()
     cache = CachePlace.below(settings.data_dir, settings.prediction_cache_mb) if there else None
     recalled: list[tuple[int, int]] = []
@@ -204,7 +204,7 @@ def _refuse_alone(
     *,
     as_json: bool,
 ) -> None:
-    """Leave with an error if an option is given without the one that it is for."""
+    """Exit with an error if an option is given without the option that it belongs to."""
     if sweeps and output is not None:
         fail("--output is for predictions, and --sweep prints a table. Leave one out.")
     if expected is not None and not sweeps:
@@ -217,14 +217,14 @@ def _refuse_alone(
 
 
 def _show(shown: Progress, video: int, videos: int, done: int, total: int | None) -> None:
-    """Tell how far a prediction is; videos that wait are taken to be as long as this one."""
+    """Show the progress. The remaining videos are assumed to be as long as this one."""
     part = None if not total else (video - 1 + min(done / total, 1.0)) / videos
     where = f"video {video} of {videos}, " if videos > 1 else ""
     shown.update(part, detail=f"{where}{done} frames", rate=f"{done / shown.elapsed_s:.1f} frames/s")
 
 
 class _Lines:
-    """Where lines go: standard output, or a folder with one file per video as a job writes it."""
+    """Writes lines to standard output, or to a folder with one file per video, as a job does."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -238,7 +238,7 @@ class _Lines:
         self._files.close()
 
     def write(self, video: int | None, line: str, *, failed: bool) -> None:
-        """Write one line; failures only go to a folder, where standard error is not the place for them."""
+        """Write one line. Failures go to a folder only: without one, standard error already has them."""
         if self._folder is not None:
             self._file("errors" if failed else "predictions", None if failed else video).write(line + "\n")
         elif not failed:
@@ -256,7 +256,7 @@ class _Lines:
 
     @staticmethod
     def _make_room(folder: Path) -> None:
-        """Make the folder; the files of an earlier run go, or they would be taken for this one's."""
+        """Create the folder and delete an earlier run's files, which would look like this run's."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
             if _OUTPUT_FILE.fullmatch(path.name):
@@ -277,7 +277,7 @@ def _parameters(objective: Objective, chosen: Mapping[str, Any]) -> ModelParamet
 
 
 def _segment(start: str, end: str) -> tuple[int, int | None]:
-    """The segment in microseconds, by the rules of an input line."""
+    """Return the segment in microseconds, parsed by the rules of an input line."""
     instance = {"content": "gs://bucket/video", "mimeType": "video/mp4"}
     line = json.dumps(instance | {"timeSegmentStart": start, "timeSegmentEnd": end})
     try:

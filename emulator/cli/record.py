@@ -1,4 +1,4 @@
-"""`vertex-emulator record`: a finished job as a seed folder that answers the same again."""
+"""`vertex-emulator record`: turns a finished job into a seed folder that returns the same predictions."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def _from_files(job: Path | None, output_dir: Path | None, inputs: list[Path]) -
 
 
 def _uri_of(path: Path, position: int, uris: list[str]) -> str:
-    """What an input file is called in the bucket: its own name where the job has a wildcard."""
+    """Return an input file's gs:// name. If the job names it by a wildcard, the file's own name is used."""
     uri = uris[min(position, len(uris) - 1)]
     return f"{uri.rpartition('/')[0]}/{path.name}" if "*" in uri else uri
 
@@ -133,7 +133,7 @@ def _input_uris(resource: Mapping[str, Any]) -> list[str]:
 
 
 class _Cloud:
-    """Vertex and Cloud Storage, read with one token."""
+    """A client that reads Vertex and Cloud Storage with one token."""
 
     def __init__(self, vertex: str, storage: str, token: str | None) -> None:
         self.vertex = vertex
@@ -145,7 +145,7 @@ class _Cloud:
         return value if isinstance(value, dict) else {}
 
     def objects(self, prefix: str, *, whole: bool = False) -> dict[str, bytes]:
-        """The objects whose gs:// names begin so, or the one of that name, by name."""
+        """Return the objects whose gs:// names begin with `prefix`, or are `prefix` if `whole`, by name."""
         bucket, _, name = prefix.removeprefix("gs://").partition("/")
         found: dict[str, bytes] = {}
         page: str | None = ""
@@ -178,7 +178,7 @@ class _Cloud:
 
 
 def _found(job: str, server: str | None, *, yes: bool) -> tuple[str, _Cloud]:
-    """A job's resource name, and where it is. An emulator knows its jobs by their ids alone."""
+    """Return a job's resource name and the service that has it. With --server, the job's id suffices."""
     if server is None or not job.isdecimal():
         return job, _cloud(job, server, yes=yes)
     url = server.rstrip("/")
@@ -204,7 +204,7 @@ def _cloud(job: str, server: str | None, *, yes: bool) -> _Cloud:
 
 
 def _google_token() -> str:
-    """An access token of whoever is logged in with gcloud."""
+    """Return an access token of the account that is logged in to gcloud."""
     command = ["gcloud", "auth", "print-access-token"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A running server, as the sub-commands call it: REST, directly, with its own words where it refuses."""
+"""The client of a running server for sub-commands: REST without a proxy, with the server's error messages."""
 
 import http.client
 import json
@@ -31,7 +31,7 @@ _TOKEN_FILE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
 
 
 class Refused(Exception):
-    """The server answered with an error; the message is its own, `answer` what it is as JSON (or None)."""
+    """The server answered with an error. The message is the server's; `answer` is its JSON, or None."""
 
     def __init__(self, error: urllib.error.HTTPError) -> None:
         self.status = error.code
@@ -55,7 +55,7 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """Nothing that could be the emulator answers; the message says where."""
+    """No emulator answers; the message names the address."""
 
 
 class Server:
@@ -66,7 +66,7 @@ class Server:
         if not self.url.startswith(("http://", "https://")):
             fail(f"{self.url} is no address of a server; write it as http://127.0.0.1:8080.")
         self._token = read_settings({}).settings.auth_token or _token_of_clients()
-        # A proxy is for the internet: to it, 127.0.0.1 is itself.
+        # No proxy: for a proxy, 127.0.0.1 would be the proxy's own host.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def call(
@@ -78,7 +78,7 @@ class Server:
         body: Mapping[str, Any] | None = None,
         **query: str,
     ) -> dict[str, Any]:
-        """Make one call below a root path; a failure ends the program with the server's own message."""
+        """Make one call below a root path and return its JSON. On failure exit with the server's message."""
         target = f"{root}/{urllib.parse.quote(path, safe='/:@')}?{urllib.parse.urlencode(query)}"
         try:
             return self.ask(method, target, body)
@@ -90,7 +90,7 @@ class Server:
     def ask(
         self, method: str, target: str, body: Mapping[str, Any] | None = None, timeout_s: float = 90.0
     ) -> dict[str, Any]:
-        """Make one call; raises Refused or Unreachable."""
+        """Make one call and return its JSON. Raises Refused or Unreachable."""
         with self.open(method, target, body, timeout_s) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
@@ -99,7 +99,7 @@ class Server:
     def open(
         self, method: str, target: str, body: Mapping[str, Any] | None = None, timeout_s: float = 90.0
     ) -> Iterator[Any]:
-        """Make one call and give its answer as a file; raises Refused or Unreachable."""
+        """Make one call and yield its answer as a file. Raises Refused or Unreachable."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/{target}", data, method=method)
         if body is not None:
@@ -118,13 +118,13 @@ class Server:
 
 
 def url_of_settings(port: int | None = None) -> str:
-    """Where a server with the settings of this shell listens; `port` goes before theirs."""
+    """Return the URL of a server with this shell's settings. `port` overrides theirs."""
     settings = read_settings({"port": port}).settings
     return f"http://{settings.client_host}:{settings.port}"
 
 
 def _token_of_clients() -> str | None:
-    """The token that `vertex-emulator env` left for clients, in a shell that took its variables."""
+    """Return the token for clients if this shell has the variables of `vertex-emulator env`, else None."""
     path = os.environ.get(_TOKEN_FILE)
     if not path or not os.environ.get(CLIENT_VARIABLE):
         return None

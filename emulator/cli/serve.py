@@ -1,4 +1,4 @@
-"""`vertex-emulator serve`: the server in the foreground."""
+"""`vertex-emulator serve`: runs the server in the foreground."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ def serve(*, loaded: LoadedSettings) -> None:
     settings = loaded.settings
     layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     logs.set_up(settings.log_level, layout, settings.log_format, gathered=True)
-    # Its start and stop are ours to tell; what goes wrong still comes through.
+    # The emulator logs its start and stop itself, so of uvicorn's messages only warnings are shown.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     try:
@@ -45,12 +45,12 @@ def serve(*, loaded: LoadedSettings) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of each request that the end cuts short: uvicorn counts them in a line."""
+    """Drop the traceback of each request that the shutdown cancels: uvicorn also logs their number."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _announce(emulator: "Emulator", loaded: LoadedSettings) -> None:
-    # The first line is for programs that start the server and wait for it.
+    # Programs that start the server wait for this first line.
     typer.echo(f"Vertex emulator listening at {emulator.url}")
     if emulator.grpc_address:
         typer.echo(f"gRPC (plain text) at {emulator.grpc_address}")

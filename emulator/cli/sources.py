@@ -1,4 +1,4 @@
-"""What `compare` and `export` read: a file, a folder, or a job of a running server."""
+"""Resolves the sources of `compare` and `export`: a file, a folder, or a job of a running server."""
 
 import re
 import tempfile
@@ -14,7 +14,7 @@ _JOB = re.compile(r"[0-9]{1,20}|projects/[^/]+/locations/[^/]+/batchPredictionJo
 
 @contextmanager
 def located(source: str, server: str | None) -> Iterator[Path]:
-    """Yield the path of a source; the output of a job lies in a folder of its own meanwhile."""
+    """Yield the path of a source. The output of a job is copied to a temporary folder meanwhile."""
     path = Path(source)
     if path.exists() or not _JOB.fullmatch(source):
         yield path

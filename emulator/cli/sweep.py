@@ -1,5 +1,7 @@
-"""`vertex-emulator predict --sweep`: how many predictions there are at each value of a setting, and how good
-they are. The model runs once; each value is tried on what it said."""
+"""`vertex-emulator predict --sweep`: the number and quality of predictions at each value of a setting.
+
+The model runs once; each value is applied to its cached results.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 Changes = tuple[tuple[str, object], ...]
 
 _NOUNS = {"object_tracking": "tracks", "action_recognition": "actions", "classification": "labels"}
-# The section of model.toml that has its say after the model, and the keys of it that have theirs before.
+# The section of model.toml that applies after the model, and its keys that apply before it.
 _SECTIONS = {
     "object_tracking": "tracker",
     "action_recognition": "actions",
@@ -45,7 +47,7 @@ _TEMPORARY_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Expecting:
-    """What predictions are compared with, and how: the options of `compare`."""
+    """The options of `compare`: what predictions are compared with, and how."""
 
     expected: str
     within: float | None = None
@@ -58,8 +60,11 @@ class Expecting:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is predicted. `run` is what would predict it without a sweep; `parameters` are those of a job with
-    other values of some, or leaves with an error."""
+    """What to predict.
+
+    `run` is the run without a sweep. `parameters` returns the job's parameters with some replaced, or exits
+    with an error.
+    """
 
     model: ModelSource
     source: str
@@ -70,7 +75,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A row to be: its place in the table and in the order of the work, and what it is made with."""
+    """A planned row: its place in the table, its sort key in the order of work, and its values."""
 
     place: int
     order: tuple[Any, ...]
@@ -80,9 +85,9 @@ class _Trial:
 
 
 def sweep(texts: Sequence[str], asked: Asked, expecting: Expecting | None, *, as_json: bool) -> None:
-    """Predict with each of the values, and print a row for each.
+    """Predict with each value and print a row for each.
 
-    Leaves with status 1 if an instance fails. What stops the whole run is raised as LocalRun raises it.
+    Exits with status 1 if an instance fails. Raises the errors of LocalRun, which stop the whole run.
     """
     from emulator.comparison.sides import SideUnusable
 
@@ -128,7 +133,7 @@ def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
 
 
 def _known(model: ModelSource) -> list[str]:
-    """What can be swept: all that has its say after the model."""
+    """Return the names that can be swept: everything that applies after the model."""
     from emulator.inference.manifest import SECTIONS
     from emulator.vertex.parameters import parameter_names
 
@@ -139,8 +144,8 @@ def _known(model: ModelSource) -> list[str]:
 
 
 def _trials(axes: Sequence[Axis], asked: Asked) -> list[_Trial]:
-    """One for each row, in the order of the work: each model is loaded once, and values that leave most
-    predictions come first. Leaves with an error for a value that does not fit."""
+    """Return a trial for each row, in the order of work: each model is loaded once, and values that keep the
+    most predictions come first. Exit with an error for an invalid value."""
     trials = []
     for place, values in enumerate(itertools.product(*(axis.values for axis in axes))):
         named = {axis.name: value for axis, value in zip(axes, values, strict=True)}
@@ -159,7 +164,7 @@ def _trials(axes: Sequence[Axis], asked: Asked) -> list[_Trial]:
 
 
 def _check(model: ModelSource, changes: Changes) -> None:
-    """Leave with an error if a model.toml cannot have these values."""
+    """Exit with an error if these values are not valid in model.toml."""
     from emulator.inference.manifest import ManifestError, check_key, load_manifest
 
     try:
@@ -171,7 +176,7 @@ def _check(model: ModelSource, changes: Changes) -> None:
 
 
 def _judge(asked: Asked, expecting: Expecting | None) -> Sweep:
-    """What makes rows of predictions. Raises SideUnusable."""
+    """Return the object that turns predictions into rows. Raises SideUnusable."""
     from emulator.comparison.lines import Tolerance
     from emulator.comparison.matching import IOU, TYPES, WITHIN_S
     from emulator.comparison.report import Options
@@ -200,7 +205,7 @@ def _judge(asked: Asked, expecting: Expecting | None) -> Sweep:
 
 
 def _figures(within: float, report: Report) -> Mapping[str, float]:
-    """The metrics of a row. What depends on other thresholds says nothing of this one."""
+    """Return the metrics of a row, without `best_f1`, which is a maximum over other thresholds."""
     from emulator.comparison.metrics.measure import measure
 
     figures = measure(report, within, 0.0).figures
@@ -209,7 +214,7 @@ def _figures(within: float, report: Report) -> Mapping[str, float]:
 
 @contextmanager
 def _cached(run: LocalRun) -> Iterator[LocalRun]:
-    """The run, with a place for what the model says: a folder that goes afterwards if it has none."""
+    """Yield the run with a prediction cache: its own, or a temporary folder."""
     from emulator.inference.prediction_cache import CachePlace
 
     if run.model.cache is not None:
@@ -221,7 +226,7 @@ def _cached(run: LocalRun) -> Iterator[LocalRun]:
 
 
 class _Work:
-    """Predicts row by row. Whatever goes wrong is told once."""
+    """Predicts row by row and prints each distinct problem once."""
 
     def __init__(self, asked: Asked, run: LocalRun, judge: Sweep, bar: Progress, of: int) -> None:
         self._asked, self._run, self._judge, self._bar, self._of = asked, run, judge, bar, of
@@ -231,7 +236,7 @@ class _Work:
         self.failed = 0
 
     def row(self, trial: _Trial) -> Row:
-        """Predict with the values of a row. Raises what LocalRun raises, and SideUnusable."""
+        """Predict with the values of a row. Raises the errors of LocalRun, and SideUnusable."""
         from emulator.comparison.sides import Side
 
         self._recalled.clear()

@@ -1,6 +1,6 @@
-"""What the sub-commands say to a person: errors, warnings, progress.
+"""Prints errors, warnings, tables and progress for the sub-commands.
 
-rich is imported when something is printed: `serve` prints nothing with it, and starts sooner without.
+rich is imported only on printing: `serve` prints nothing with it and so starts sooner.
 """
 
 import sys
@@ -12,13 +12,13 @@ from typing import NoReturn, TextIO
 
 import typer
 
-# Where there is no terminal, nobody's window limits the width.
+# The width of output that goes to no terminal.
 _PIPE_WIDTH = 250
 _LINE_INTERVAL_S = 10.0
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Print what went wrong and leave with an exit status."""
+    """Print an error and exit with a status."""
     _print_error("[red]Error:[/red]", message)
     raise typer.Exit(status)
 
@@ -36,7 +36,7 @@ def _print_error(lead: str, message: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their columns. Nothing is cut: what does not fit goes on the next line."""
+    """Print rows under their column headings. Long cells wrap; nothing is truncated."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -53,9 +53,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 class Progress:
-    """How far a piece of work is. Any thread may update it.
+    """The progress of a task. Any thread may update it.
 
-    `text` says it in words: how much is done, the rate, and the time that is left, as far as they are known.
+    `text` has the part done, the rate and the time left, as far as they are known.
     """
 
     def __init__(self, task: str, on_change: Callable[["Progress"], None] = lambda _: None) -> None:
@@ -69,7 +69,7 @@ class Progress:
     def update(
         self, fraction: float | None = None, *, detail: str = "", rate: str = "", task: str | None = None
     ) -> None:
-        """Say how far the work is. `fraction` is from 0 to 1, None where the whole is not known."""
+        """Set the progress. `fraction` is from 0 to 1, None if the total is unknown."""
         if task is not None and task != self.task:
             self.task, self._began = task, time.monotonic()
         self.fraction = None if fraction is None else min(max(fraction, 0.0), 1.0)
@@ -78,12 +78,12 @@ class Progress:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the task began."""
+        """The seconds since the task began."""
         return time.monotonic() - self._began
 
     @property
     def text(self) -> str:
-        """What is known, in words."""
+        """The progress in words."""
         parts = [] if self.fraction is None else [f"{self.fraction:.0%}"]
         parts += [part for part in (self._detail, self._rate) if part]
         if self.fraction:
@@ -94,7 +94,7 @@ class Progress:
 
 @contextmanager
 def progress(task: str) -> Iterator[Progress]:
-    """Show how far a task is while the block runs: in a terminal a bar, elsewhere a line every ten seconds.
+    """Show a task's progress while the block runs: a bar in a terminal, else a line every ten seconds.
 
     It goes to standard error, so that standard output stays clean for pipes.
     """
@@ -108,7 +108,7 @@ def progress(task: str) -> Iterator[Progress]:
 
 @contextmanager
 def lines_of_progress(shown: Progress, stream: TextIO, interval_s: float) -> Iterator[Progress]:
-    """Write a line each interval while the block runs."""
+    """Write a line every `interval_s` seconds while the block runs."""
     ended = threading.Event()
 
     def write() -> None:
@@ -138,7 +138,7 @@ def _bar(task: str) -> Iterator[Progress]:
         TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
     )
-    # The bar goes away when the work is done.
+    # The bar disappears when the task ends.
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task(task, total=None, text="")
 

@@ -1,4 +1,4 @@
-"""Videos at hand, for commands that need their frames."""
+"""Finds local copies of videos for commands that need their frames."""
 
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ VideosOption = Annotated[
 
 
 class Videos:
-    """The videos below folders, each found by its gs:// name, its file's name, or that without suffix."""
+    """The videos in folders, found by gs:// name, by file name, or by file name without suffix."""
 
     def __init__(self, folders: list[Path]) -> None:
         for folder in folders:
@@ -36,7 +36,7 @@ class Videos:
         self.footage = cache(self._footage)
 
     def path(self, video: str) -> Path | None:
-        """Where a video lies; None if it is not there."""
+        """Return the path of a video; None if no folder has it."""
         plain = video.removeprefix("gs://")
         if any(part == ".." for part in Path(plain).parts):
             return None
@@ -49,7 +49,7 @@ class Videos:
         return next((path for path in near if path.is_file()), None)
 
     def still(self, video: str, moment_s: float) -> bytes | None:
-        """The frame nearest to a moment, as JPEG; None if the video is not there or has no such frame."""
+        """Return the frame nearest to a time as JPEG; None if the video is missing or has no such frame."""
         path = self.path(video)
         return None if path is None else _still(path, round(moment_s * 1e6))
 
@@ -59,7 +59,7 @@ class Videos:
 
 
 def read_footage(path: Path) -> "Footage":
-    """The times of a video's frames, from its decoder; leave with an error if it cannot be read."""
+    """Return the frames' times, from the decoder. Exit with an error if the video cannot be read."""
     from emulator.comparison.formats.footage import Footage
     from emulator.inference.container import VideoUnreadable
     from emulator.inference.open_decoder import open_decoder, quiet_decoder
@@ -88,7 +88,7 @@ def _still(path: Path, moment_us: int) -> bytes | None:
     from emulator.inference.video import FrameSource
 
     quiet_decoder()
-    # The point of the grid that is nearest: what the model saw there.
+    # The nearest point of the sampling grid, because its frame is the one that the model saw.
     point_us = round(moment_us / _GRID_US) * _GRID_US
     try:
         with FrameSource(path) as source:

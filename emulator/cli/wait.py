@@ -1,4 +1,4 @@
-"""`vertex-emulator wait`: until a server is ready, as a health check or in a script."""
+"""`vertex-emulator wait`: waits until a server is ready, as a health check or in a script."""
 
 import time
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def wait(
 
 @dataclass(frozen=True)
 class _Problem:
-    """Why a server is not ready; one that `stays` is not gone by waiting."""
+    """Why a server is not ready. `stays`: waiting does not help."""
 
     text: str
     stays: bool = False
@@ -65,7 +65,7 @@ def _problem(emulator: Server) -> _Problem | None:
 
 
 def _of_answer(answer: Mapping[str, Any]) -> _Problem:
-    """What a server says that is up: its models are being loaded, or something keeps it from working."""
+    """Return the problem in a server's answer: its models are still loading, or it cannot work."""
     models = answer.get("models", ())
     if answer.get("problem"):
         unusable = bool(models) and all(model.get("problem") for model in models)

@@ -1,4 +1,4 @@
-"""What predictions are compared with and by which rule: one for tests, the console and the command line.
+"""Compares predictions with expectations, by one rule for tests, the console and the command line.
 
-Imported by the server, so nothing of numpy here but in `metrics`, which only the command line imports.
+The server imports this package, so only `metrics`, which only the command line imports, may use numpy.
 """

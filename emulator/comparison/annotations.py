@@ -1,7 +1,7 @@
-"""What people annotated in a video: Vertex's import files, in JSON Lines and in AutoML's CSV.
+"""Human annotations of videos: Vertex's import files, in JSON Lines and in AutoML's CSV.
 
-Vertex: the shapes are those of `video_object_tracking_io_format_1.0.0.yaml`, `video_action_recognition_io_…`
-and `video_classification_io_…`. The documentation writes members both `timeOffset` and `time_offset`.
+Vertex: `video_object_tracking_io_format_1.0.0.yaml`, `video_action_recognition_io_…` and
+`video_classification_io_…` define the shapes. The documentation writes both `timeOffset` and `time_offset`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ from emulator.comparison.truth import seconds, snake_too
 from emulator.vertex.predictions import duration_text
 
 REACH_S = 0.05
-"""How far a predicted box may be from the annotated moment that it is compared at: half the 0.1 s grid."""
+"""The longest time, in seconds, between a predicted box and its annotated time: half the 0.1 s grid."""
 
 _EPSILON_S = 1e-6
-_MOST = 2.0  # A box may stick out of the picture, but not by a picture's size: then it is in pixels.
+_MOST = 2.0  # Boxes may exceed the frame, but not by its size: then they are in pixels.
 _EDGES = ("xMin", "yMin", "xMax", "yMax")
 _USES = {"train": "training", "validate": "validation"}
 _BOXES, _SPANS, _STRETCHES = "temporalBoundingBoxAnnotations", "timeSegmentAnnotations", "timeSegments"
 _USE_LABEL = "ml_use"
 _ALONE = "#"
-"""What the name of an object begins with that was not followed from frame to frame."""
+"""The prefix of the generated id of an object that was not tracked from frame to frame."""
 
 Span = tuple[str, float, float]
-"""A label, and from when to when in seconds it is seen or happens."""
+"""A label with the start and end, in seconds, of its appearance or action."""
 
 
 @dataclass(frozen=True)
 class Annotated:
     """The annotations of a video.
 
-    boxes: by label and object, the box at each annotated moment in seconds. moments: those at which every
-    object is annotated; nothing is known of others. None: those of the boxes. judged: where every action is
-    annotated; everywhere, if empty. use: "training", "validation", "test" or "". size: width and height in
-    pixels, if the file says it. confidences: by label and object, where a model made them.
+    boxes: by label and object, the box at each annotated time in seconds.
+    spans: labels with start and end.
+    moments: the times, in seconds, at which every object is annotated; nothing is known about other times.
+        None means the times of the boxes.
+    judged: the intervals in which every action is annotated; empty means the whole video.
+    use: "training", "validation", "test" or "".
+    size: width and height in pixels, if the file gives them.
+    confidences: by label and object, for annotations that a model made.
     """
 
     boxes: Mapping[tuple[str, str], Mapping[float, Box]] = field(default_factory=dict)
@@ -54,7 +58,7 @@ class Annotated:
 
     @staticmethod
     def of(parts: Sequence[Annotated]) -> Annotated:
-        """What several parts say of one video."""
+        """Merge several annotations of one video."""
         boxes: dict[tuple[str, str], dict[float, Box]] = {}
         for part in parts:
             for (label, thing), more in part.boxes.items():
@@ -73,12 +77,12 @@ class Annotated:
         )
 
     def last(self) -> float:
-        """The latest finite moment that is annotated, in seconds."""
+        """Return the latest finite time of the annotations, in seconds."""
         ends = [end if math.isfinite(end) else start for _, start, end in self.spans]
         return max([0.0, *ends, *chain.from_iterable(self.boxes.values())])
 
     def about(self) -> str:
-        """The objective that the annotations are for, "" where they tell none."""
+        """Return the objective that the annotations imply, "" if unclear."""
         if self.boxes or self.moments:
             return "object_tracking"
         if self.judged or (self.spans and all(start == end for _, start, end in self.spans)):
@@ -93,7 +97,7 @@ class Annotated:
         stretches: Sequence[tuple[str, float, float]] = (),
         /,
     ) -> list[dict[str, Any]]:
-        """What a perfect job predicts for a segment."""
+        """Return the predictions of a perfect job for a segment; see `lines.Whole`."""
         if objective == "object_tracking":
             return list(self._tracks(segment))
         if objective == "action_recognition":
@@ -109,9 +113,9 @@ class Annotated:
         ]
 
     def judge(self, predictions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The predictions of another side as far as the annotations tell whether they are right.
+        """Return the other side's predictions, restricted to what the annotations can judge.
 
-        Tracks have their boxes at annotated moments only. What lies elsewhere has `judged` false.
+        Tracks keep only boxes at annotated times. A prediction outside those times gets `judged` false.
         """
         if self.about() == "object_tracking":
             moments = sorted(self._moments())
@@ -141,12 +145,12 @@ class Annotated:
 
 
 def is_annotated(line: Mapping[str, Any]) -> bool:
-    """Whether a line of JSON is one of an import file."""
+    """Return whether a JSON line belongs to an import file."""
     return snake_too(line, "videoGcsUri") is not None
 
 
 def read_import_line(line: Mapping[str, Any]) -> tuple[str, Annotated]:
-    """The video and the annotations of a line of an import file. Raises ValueError."""
+    """Return the video and the annotations of a line of an import file. Raises ValueError."""
     video = snake_too(line, "videoGcsUri")
     if not isinstance(video, str) or not video:
         raise ValueError('its "videoGcsUri" is no name of a video')
@@ -162,7 +166,7 @@ def read_import_line(line: Mapping[str, Any]) -> tuple[str, Annotated]:
 
 
 def read_csv(text: str) -> Iterator[tuple[int, str, Annotated | ValueError]]:
-    """Yield the number of each row, its video and its annotation, or what is wrong with the row."""
+    """Yield for each row its number, its video and its annotation, or ("", ValueError) if it is invalid."""
     for number, row in enumerate(_rows(text), start=1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (number == 1 and not any(cell.startswith("gs://") for cell in cells)):
@@ -194,12 +198,12 @@ def _row_of(number: int, cells: list[str]) -> tuple[str, Annotated]:
 
 
 def _row_annotated(number: int, cells: list[str]) -> Annotated:
-    """What the cells behind the video say, by how many there are."""
+    """Parse the cells after the video. Their number determines their meaning."""
     if len(cells) >= 7:  # label, object, time, and the corners of a box
         boxes: dict[tuple[str, str], dict[float, Box]] = {}
         _add_box(boxes, number, cells[0], cells[1], _time(cells[2]), _corners(cells[3:]))
         return Annotated(boxes)
-    if len(cells) >= 4:  # a segment, a label, and a moment or from when to when
+    if len(cells) >= 4:  # a segment, a label, and a time or start and end
         moment = _ordered(_time(cells[3]), _time(cells[4] if len(cells) > 4 and cells[4] else cells[3]))
         judged = [_stretch(*cells[:2])] if cells[0] or cells[1] else []
         return Annotated(spans=[(_label(cells[2]), *moment)], judged=judged)
@@ -212,7 +216,7 @@ def _stretch(start: str, end: str) -> tuple[float, float]:
 
 
 def _corners(cells: Sequence[str]) -> Box:
-    """The box around two opposite corners or all four, in any order."""
+    """Return the box around two opposite corners or all four, in any order."""
     numbers = [None if cell == "" else _edge(cell) for cell in cells]
     across = [one for one in numbers[0::2] if one is not None]
     down = [one for one in numbers[1::2] if one is not None]
@@ -224,7 +228,7 @@ def _corners(cells: Sequence[str]) -> Box:
 def _add_box(
     boxes: dict[tuple[str, str], dict[float, Box]], number: int, label: str, thing: str, time: float, box: Box
 ) -> None:
-    # Vertex: an instance id of -1, or none, is an object that was not followed from frame to frame.
+    # Vertex: an instance id of -1 or none means that the object was not tracked from frame to frame.
     if thing in ("", "-1"):
         thing = f"{_ALONE}{number}"
     boxes.setdefault((_label(label), thing), {})[time] = box
@@ -283,7 +287,7 @@ def _label(text: str) -> str:
 
 def _list(line: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     found = snake_too(line, name)
-    if found is None:  # as the documentation of exports has it
+    if found is None:  # the capitalised form in the documentation of exports
         found = line.get(name[0].upper() + name[1:], [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise ValueError(f'its "{name}" is no list of objects')
@@ -303,7 +307,7 @@ def _use(text: str) -> str:
 
 
 def _at(prediction: Mapping[str, Any], moments: Sequence[float]) -> Mapping[str, Any]:
-    """A track with the box nearest to each moment, as of that moment."""
+    """Return a track with the nearest box at each time; `judged` is false if no box is near any time."""
     by_time = sorted(
         ((seconds(snake_too(frame, "timeOffset")), frame) for frame in prediction.get("frames") or ()),
         key=lambda one: one[0],
@@ -328,7 +332,7 @@ def _nearest(times: Sequence[float], moment: float) -> int | None:
 
 
 def _action(label: str, middle: float, half: float) -> dict[str, Any]:
-    """An action at any moment of a stretch."""
+    """Return an action that may happen at any time up to `half` seconds from `middle`."""
     time = _duration(middle)
     return {
         "displayName": label,
@@ -352,7 +356,11 @@ def _labelled(label: str, kind: str, start: float, end: float) -> dict[str, Any]
 def _with_ends(
     stretches: Sequence[tuple[str, float, float]], last: float
 ) -> Iterator[tuple[str, float, float]]:
-    """The stretches; one to the end of the video ends as the other side has it, or after the annotations."""
+    """Yield the intervals with finite ends.
+
+    An interval to the end of the video is left out if a segment of the other side has a finite end. Else it
+    ends at the last annotation or interval.
+    """
     known = [end for kind, _, end in stretches if kind == SEGMENT and math.isfinite(end)]
     ends = [end for _, _, end in stretches if math.isfinite(end)]
     for kind, start, end in stretches:
@@ -378,7 +386,7 @@ def _start(prediction: Mapping[str, Any]) -> float:
 
 
 def _inside(time: float, stretch: tuple[float, float]) -> bool:
-    # An annotation at the very end of a stretch belongs to it.
+    # An annotation exactly at the end of an interval belongs to it.
     return stretch[0] - _EPSILON_S <= time <= stretch[1] + _EPSILON_S
 
 

@@ -1,4 +1,4 @@
-"""Which values of a setting to try, as a text says it."""
+"""Parses the values of a setting that a sweep tries."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Value = bool | int | float | str
 
 
 class AxisUnusable(ValueError):
-    """A text does not say which values to try; the message names it and the remedy."""
+    """A text does not describe the values to try; the message names the text and the remedy."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting and the values to try, in the order that they were given in."""
+    """A setting and the values to try, in the given order."""
 
     name: str
     values: tuple[Value, ...]
 
     @staticmethod
     def parse(text: str) -> Axis:
-        """Read `NAME=FROM:TO:STEP` or `NAME=VALUE,VALUE`. Raises AxisUnusable."""
+        """Parse `NAME=FROM:TO:STEP` or `NAME=VALUE,VALUE`. Raises AxisUnusable."""
         name, equals, values = text.partition("=")
         name, values = name.strip(), values.strip()
         if not equals or not name or not values:
@@ -43,7 +43,7 @@ class Axis:
 
 
 def _steps(text: str, values: str) -> Iterable[Value]:
-    """The values of a range, its end included, exact as they are written."""
+    """Yield the values of a range with both ends, in exact decimal steps."""
     try:
         start, end, step = (Decimal(part.strip()) for part in values.split(":"))
     except (InvalidOperation, ValueError):
@@ -67,7 +67,7 @@ def _steps(text: str, values: str) -> Iterable[Value]:
 
 
 def _value(item: str) -> Value:
-    """A value as TOML has it; what is none is a text."""
+    """Parse a value as TOML, or else take it as a text."""
     try:
         found = tomllib.loads(f"value = {item}")["value"]
     except tomllib.TOMLDecodeError:

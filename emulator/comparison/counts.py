@@ -1,4 +1,4 @@
-"""How many predictions are right: counts that add up, and the figures that follow from them."""
+"""Counts of matched, missed and extra predictions, with precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Counts:
-    """Expectations that a prediction meets, those that none meets, and predictions that meet none."""
+    """Numbers of matched and missed expectations and of extra predictions. Counts can be added."""
 
     matched: int = 0
     missed: int = 0
@@ -19,22 +19,22 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """1 where nothing is found."""
+        """The share of predictions that match; 1 if there are none."""
         return _share(self.matched, self.matched + self.extra)
 
     @property
     def recall(self) -> float:
-        """1 where nothing is expected."""
+        """The share of expectations that are matched; 1 if there are none."""
         return _share(self.matched, self.matched + self.missed)
 
     @property
     def f1(self) -> float:
-        """1 where nothing is expected and nothing is found."""
+        """The harmonic mean of precision and recall; 1 if nothing is expected and nothing found."""
         return _share(2 * self.matched, 2 * self.matched + self.missed + self.extra)
 
 
 def counts_json(counts: Counts) -> dict[str, Any]:
-    """Counts and what follows from them, as JSON."""
+    """Return counts, precision, recall and F1 as JSON."""
     return {
         "matched": counts.matched,
         "missed": counts.missed,

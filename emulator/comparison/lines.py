@@ -1,7 +1,7 @@
-"""Lines of JSON that hold predictions, as what was found or as what is expected.
+"""JSON lines with predictions, either found or expected.
 
-Three kinds say what is expected: lines of a predictions file, lines of a canned model, and the truth of a
-rendered video. docs/console.md describes them.
+Three kinds of lines state expectations: lines of a predictions file, lines of a canned model, and the truth
+of a rendered video. docs/console.md describes them.
 """
 
 from __future__ import annotations
@@ -19,44 +19,50 @@ from emulator.comparison.truth import Truth, seconds, snake_too
 from emulator.vertex.predictions import duration_text
 
 TRUTH = "truth"
-"""What one names to compare with the truth of videos."""
+"""The name with which users select the truth of the videos for a comparison."""
 TRUTH_SUFFIX = ".truth.jsonl"
-"""What the name of a video's truth has behind that of the video."""
+"""The suffix of a truth's file, after the name of the video."""
 _END_OF_VIDEO = ("", "inf", "infinity")
 
 Prediction = Mapping[str, Any]
 """One prediction as JSON."""
 Segment = tuple[float, float]
-"""Start and end in seconds; the end of the video is infinite."""
+"""Start and end in seconds; infinity means the end of the video."""
 Stretch = tuple[str, float, float]
-"""What a label of a classification is of: its type, start and end in seconds."""
+"""An interval that a classification labels: its type, and start and end in seconds."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a prediction may be off: seconds, and the least overlap of its boxes."""
+    """The tolerance of a match: seconds for times, and the least mean IoU of boxes."""
 
     within: float = WITHIN_S
     iou: float = IOU
 
 
 class Whole(Protocol):
-    """What is known of a whole video."""
+    """What is known about a whole video: annotations or a truth."""
 
     def predictions(
         self, objective: str, segment: Segment, types: Sequence[str], stretches: Sequence[Stretch] = (), /
     ) -> Sequence[Prediction]:
-        """What a perfect job predicts for a segment. `types`: of a classification, which, and the
-        `stretches` that the other side names."""
+        """Return the predictions of a perfect job for a segment.
+
+        Args:
+            objective: the name of the objective.
+            segment: start and end in seconds.
+            types: the types of a classification.
+            stretches: the intervals that the other side's classification labels.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is expected of a video. `segment` is None where it is so of any segment.
+    """The predictions for a segment of a video; for any segment if `segment` is None.
 
-    where: the file and line, for messages. stretches: what a classification is of; None to tell that from
-    its predictions.
+    where: the file and line, for messages.
+    stretches: the intervals that a classification labels; None to take them from its predictions.
     """
 
     video: str
@@ -79,13 +85,13 @@ class Line:
         return self.content.predictions(objective, segment, types, stretches)
 
     def judge(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
-        """Predictions of another side as far as this one tells whether they are right, in their places."""
+        """Return the other side's predictions, in order, with those marked that this line cannot judge."""
         return self.content.judge(predictions) if isinstance(self.content, Annotated) else predictions
 
 
 @dataclass
 class Expectations:
-    """The lines of a file that says what is expected; `problems` name those that cannot be used."""
+    """The lines of a file of expectations. `problems` has a message for each unusable line."""
 
     name: str
     problems: list[str] = field(default_factory=list)
@@ -93,7 +99,7 @@ class Expectations:
     _annotated: dict[str, int] = field(default_factory=dict)
 
     def add(self, raw: str, number: int) -> None:
-        """Take the line of that number."""
+        """Parse and add a line. An unusable one becomes a problem that names `number`."""
         if not raw.strip():
             return
         where = f"{self.name} line {number}"
@@ -103,7 +109,7 @@ class Expectations:
             self.problems.append(f"{where}: {error}")
 
     def add_csv(self, text: str) -> None:
-        """Take the rows of an AutoML import file."""
+        """Parse and add the rows of an AutoML import file."""
         parts: dict[str, list[Annotated]] = {}
         first: dict[str, int] = {}
         for number, video, annotated in read_csv(text):
@@ -116,7 +122,7 @@ class Expectations:
             self.take(Line(video, False, None, Annotated.of(some), f"{self.name} line {first[video]}"))
 
     def take(self, line: Line) -> None:
-        """Take a line; the annotations of a video become one line."""
+        """Add a line. All annotations of one video are merged into one line."""
         if isinstance(line.content, Annotated):
             place = self._annotated.setdefault(line.video, len(self.lines))
             if place < len(self.lines):
@@ -130,37 +136,39 @@ class Expectations:
         return len(self.lines)
 
     def find(self, video: str, segment: Segment) -> Line | None:
-        """The line that says what is expected of a segment of a video."""
+        """Return the first line that applies to a segment of a video; None if there is none."""
         return next((line for line in self.lines if line.fits(video, segment)), None)
 
     def of(
         self, video: str, segment: Segment, objective: str, types: Sequence[str]
     ) -> Sequence[Prediction] | None:
-        """What is expected of a segment of a video; None if no line says it. `types`: those of a
-        classification that the job was asked for."""
+        """Return the expected predictions for a segment of a video; None if no line applies.
+
+        `types`: the classification types that the job requested.
+        """
         line = self.find(video, segment)
         return None if line is None else line.predictions(objective, segment, types)
 
 
 def segment_of(start: object, end: object) -> Segment:
-    """The segment of an instance, given its members."""
+    """Return the segment of an instance from its members `timeSegmentStart` and `timeSegmentEnd`."""
     text = str(end or "")
     return seconds(start or "0s"), math.inf if text.lower() in _END_OF_VIDEO else seconds(text)
 
 
 def predictions_of(raw: bytes | str) -> list[Prediction]:
-    """The predictions of a line of output. Raises ValueError."""
+    """Return the predictions in a line of output. Raises ValueError."""
     line = _object(raw)
     return _predictions(line)
 
 
 def found_of(prediction: Prediction) -> Found:
-    """A prediction as it was found. Raises ValueError."""
+    """Parse a prediction that was found. Raises ValueError."""
     boxes = boxes_of(prediction)
     start, end = (snake_too(prediction, name) for name in ("timeSegmentStart", "timeSegmentEnd"))
     return Found(
         str(snake_too(prediction, "displayName") or ""),
-        # A canned track may leave its times to its boxes.
+        # A canned track may omit its times: its boxes have them.
         min(boxes) if start is None and boxes else seconds(start),
         max(boxes) if end is None and boxes else seconds(end),
         _number(prediction, "confidence"),
@@ -171,9 +179,9 @@ def found_of(prediction: Prediction) -> Found:
 
 
 def expected_of(prediction: Prediction, tolerance: Tolerance) -> Expected:
-    """A prediction as one that is expected. Raises ValueError.
+    """Parse a prediction as an expectation. Raises ValueError.
 
-    Its own `within`, `iou` and `minConfidence` go before the tolerance; how sure it is does not count.
+    Its own `within`, `iou` and `minConfidence` override the tolerance. Its `confidence` is ignored.
     """
     found = found_of(prediction)
     within = _number(prediction, "within", tolerance.within)
@@ -181,14 +189,14 @@ def expected_of(prediction: Prediction, tolerance: Tolerance) -> Expected:
     if found.type:
         return Label(found.label, found.start, found.end, found.type, within, sure)
     if found.start == found.end and not found.boxes:
-        spread = _number(prediction, "spread")  # of an annotation that says from when to when
+        spread = _number(prediction, "spread")  # from an annotation with start and end
         return Action(found.label, found.start, within + spread, sure)
     iou = _number(prediction, "iou", tolerance.iou)
     return Track(found.label, found.start, found.end, within, iou, found.boxes, sure)
 
 
 def as_line(video: str, segment: Segment, wanted: Sequence[Expected]) -> str:
-    """What is expected of a segment of a video, as a line of a file."""
+    """Return the expectations for a segment of a video as a line of a file."""
     start, end = segment
     instance = {
         "content": video,
@@ -240,13 +248,13 @@ def _annotated(line: Mapping[str, Any]) -> tuple[str, bool, None, Annotated]:
 
 
 def stretches_of(predictions: Sequence[Prediction]) -> list[Stretch]:
-    """What the labels of a classification are of. Raises ValueError."""
+    """Return the distinct intervals that a classification labels. Raises ValueError."""
     found = [found_of(one) for one in predictions if one.get("type")]
     return list(dict.fromkeys((one.type, one.start, one.end) for one in found))
 
 
 def checked(line: Mapping[str, Any]) -> list[Prediction]:
-    """The predictions of a line, each of which can be compared. Raises ValueError."""
+    """Return the predictions of a line. Raises ValueError if one cannot be compared."""
     found = _predictions(line)
     for number, one in enumerate(found, start=1):
         try:
@@ -276,7 +284,7 @@ def _predictions(line: Mapping[str, Any]) -> list[Prediction]:
 
 
 def boxes_of(prediction: Prediction) -> dict[float, Box]:
-    """Where a track is, by time in seconds; of anything else, nothing. Raises ValueError."""
+    """Return a track's boxes by time in seconds; {} for other predictions. Raises ValueError."""
     frames = prediction.get("frames") or ()
     if not isinstance(frames, list | tuple) or not all(isinstance(frame, dict) for frame in frames):
         raise ValueError('its "frames" are no list of objects')

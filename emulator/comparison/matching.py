@@ -1,4 +1,4 @@
-"""The rule: which prediction meets which expectation, and in words how two differ."""
+"""The matching rule: which prediction meets which expectation, and how the two differ in words."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Box = tuple[float, float, float, float]
-"""x_min, y_min, x_max, y_max as parts of the picture."""
+"""x_min, y_min, x_max, y_max in units of the frame (0 to 1)."""
 
 WITHIN_S = 0.1
 IOU = 0.8
-"""What an expectation allows unless it says otherwise."""
+"""The default tolerances of an expectation: seconds, and mean IoU."""
 
 SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
 """The types of a classification."""
 TYPES = (SEGMENT, SHOT, SECOND)
 
-# Times are given in tenths of a second and travel as microseconds; this is less than either.
+# Times have a resolution of 0.1 s and are sent in microseconds; this is smaller than both.
 _EPSILON_S = 1e-6
 
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction: first and last moment and boxes by time, in seconds; `type` of a classification."""
+    """A prediction: start, end and the times of its boxes in seconds; `type` for a classification."""
 
     label: str
     start: float
@@ -32,7 +32,7 @@ class Found:
     type: str = ""
     boxes: Mapping[float, Box] = field(default_factory=dict, hash=False, repr=False)
     judged: bool = True
-    """Whether anybody can say that it is right or wrong: not where nobody annotated the video."""
+    """Whether the expectations can judge it: False outside the annotated times."""
 
     def __str__(self) -> str:
         kind = f" ({self.type})" if self.type else ""
@@ -41,10 +41,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Track:
-    """An expected object: from `start` to `end` seconds, each within `within` seconds.
+    """An expected object. `start` and `end` are in seconds, each with the tolerance `within`.
 
-    boxes: where it is, by time in seconds; a prediction's boxes must overlap them by `iou` on average over
-    the moments of either (a moment that one of them lacks counts as no overlap). Without, only times count.
+    boxes: by time in seconds; if empty, only start and end are compared. Over all times of both tracks, the
+        mean IoU with the prediction's boxes must be at least `iou`. A time that one track lacks counts as 0.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Action:
-    """An expected action at one moment, in seconds."""
+    """An expected action at one time, in seconds."""
 
     label: str
     at: float
@@ -87,10 +87,10 @@ class Action:
 
 @dataclass(frozen=True)
 class Label:
-    """An expected label of a stretch of the video, in seconds.
+    """An expected label of an interval of the video, in seconds.
 
-    type: of what; `segment-classification`, `shot-classification` or `one-sec-interval-classification`,
-    whose start and end are both the middle of the second.
+    type: `segment-classification`, `shot-classification` or `one-sec-interval-classification`. Start and end
+    of the last are both the middle of the second.
     """
 
     label: str
@@ -109,7 +109,7 @@ Expected = Track | Action | Label
 
 
 def differences(wanted: Expected, found: Found) -> list[str]:
-    """In words, how a prediction differs from what was expected; empty when it meets it."""
+    """Return in words how a prediction differs from an expectation; [] if it meets the expectation."""
     said = _plain_differences(wanted, found)
     if isinstance(wanted, Track) and wanted.boxes:
         overlap = mean_iou(wanted.boxes, found.boxes)
@@ -121,7 +121,7 @@ def differences(wanted: Expected, found: Found) -> list[str]:
 
 
 def _plain_differences(wanted: Expected, found: Found) -> list[str]:
-    """Those of label, type and times, which take no time to find."""
+    """Return the differences of label, type and times, which are cheap to compute."""
     said = []
     if found.label != wanted.label:
         said.append(f"is a {found.label}, not a {wanted.label}")
@@ -136,15 +136,15 @@ def _plain_differences(wanted: Expected, found: Found) -> list[str]:
 
 
 def pairs(wanted: Sequence[Expected], found: Sequence[Found]) -> dict[int, int]:
-    """Give each expectation a prediction of its own that meets it: places in `found` by places in `wanted`.
+    """Match expectations with predictions one to one. Returns indices in `found` by indices in `wanted`.
 
-    As many as possible are paired: a prediction moves on to another expectation where that makes room.
+    As many pairs as possible are formed: a prediction moves to another expectation if that allows one more.
     """
     return assign(list(candidates(wanted, found)))
 
 
 def assign(fitting: Sequence[Sequence[int]]) -> dict[int, int]:
-    """The same, given for each expectation the predictions that meet it."""
+    """Return such a maximum matching. `fitting`: for each expectation the predictions that meet it."""
     given: dict[int, int] = {}
     holder: dict[int, int] = {}
     for place in range(len(fitting)):
@@ -153,7 +153,7 @@ def assign(fitting: Sequence[Sequence[int]]) -> dict[int, int]:
 
 
 def best_first(ranked: Iterable[tuple[float, int, int]]) -> Iterator[tuple[float, int, int]]:
-    """One-to-one pairs of two places out of (rank, one, other), in their order."""
+    """Yield one-to-one pairs from (rank, one, other), greedily in the given order."""
     ones: set[int] = set()
     others: set[int] = set()
     for rank, one, other in ranked:
@@ -164,7 +164,7 @@ def best_first(ranked: Iterable[tuple[float, int, int]]) -> Iterator[tuple[float
 
 
 def candidates(wanted: Sequence[Expected], found: Sequence[Found]) -> Iterator[list[int]]:
-    """Per expectation, the predictions that meet it, in their order."""
+    """Yield for each expectation the sorted indices of the predictions that meet it."""
     by_start = _by_label(found)
     for each in wanted:
         near = by_start.get(each.label, [])
@@ -186,7 +186,7 @@ def _by_label(found: Sequence[Found]) -> dict[str, list[tuple[float, int]]]:
 def _find_one(
     wanted: int, fitting: Sequence[Sequence[int]], given: dict[int, int], holder: dict[int, int]
 ) -> None:
-    """Give one more expectation a prediction, by the shortest chain of others that move on to another one."""
+    """Match one more expectation, by the shortest augmenting path (breadth-first search)."""
     came: dict[int, int] = {}
     queue = [wanted]
     for each in queue:
@@ -207,12 +207,12 @@ def _find_one(
 
 
 def nearest(wanted: Expected, found: Sequence[Found]) -> Found | None:
-    """What comes nearest to an expectation, of its label if there is any."""
+    """Return the prediction nearest to an expectation, preferably of its label; None if there is none."""
     return min(found, key=lambda one: _distance(wanted, one), default=None)
 
 
 def mean_iou(wanted: Mapping[float, Box], found: Mapping[float, Box]) -> float:
-    """The mean overlap of two tracks over the moments of either; a moment that one lacks counts as none."""
+    """Return the mean IoU of two tracks over the times of both; a time that one lacks counts as 0."""
     ours = {round(time * 1e6): box for time, box in wanted.items()}
     theirs = {round(time * 1e6): box for time, box in found.items()}
     shared = ours.keys() & theirs.keys()
@@ -221,7 +221,7 @@ def mean_iou(wanted: Mapping[float, Box], found: Mapping[float, Box]) -> float:
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x_min, y_min, x_max, y_max)."""
+    """Return the intersection over union (IoU) of two boxes (x_min, y_min, x_max, y_max)."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     if width <= 0 or height <= 0:
@@ -231,7 +231,7 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def when(start: float, end: float) -> str:
-    """A stretch of time in words."""
+    """Return an interval in words."""
     return f"at {start:g} s" if start == end else f"from {start:g} s to {end:g} s"
 
 

@@ -1,4 +1,4 @@
-"""Which prediction of a segment meets which expectation, and what the others lack."""
+"""Matches the predictions of a segment with its expectations, and explains what is missed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True)
 class Outcome:
-    """Which prediction meets which expectation.
+    """The matching of predictions and expectations, as indices in `found` and `wanted`.
 
-    fitting: per expectation, the places of all predictions that meet it. given: that which it has.
-    counted: the places of those that are sure and judged.
+    fitting: for each expectation all predictions that meet it. given: the matched prediction by expectation.
+    counted: the predictions that count, because they are judged and confident enough.
     """
 
     wanted: Sequence[Expected]
@@ -44,7 +44,7 @@ class Outcome:
         return Outcome(wanted, found, fitting, assign(_only(fitting, counted)), counted)
 
     def counts_at(self, least: float) -> Counts:
-        """The counts of all labels if predictions counted from another confidence on."""
+        """Return the counts of all labels together with another confidence threshold."""
         counted = _counted(self.found, least)
         matched = len(assign(_only(self.fitting, counted)))
         return Counts(matched, len(self.wanted) - matched, len(counted) - matched)
@@ -59,7 +59,7 @@ class Outcome:
         return [place for place in self.counted if place not in taken]
 
     def counts(self) -> dict[str, Counts]:
-        """The counts of each label."""
+        """Return the counts of each label."""
         kinds = (
             (Counts(matched=1), [self.wanted[place].label for place in self.given]),
             (Counts(missed=1), [self.wanted[place].label for place in self.missed]),
@@ -72,14 +72,14 @@ class Outcome:
         return counted
 
     def in_short(self) -> dict[str, Any]:
-        """The counts, and when the first difference is."""
+        """Return the counts as JSON, with the time of the first difference in seconds."""
         missed, extra = self.missed, self.extra
         starts = [self.wanted[place].start for place in missed] + [self.found[place].start for place in extra]
         first = {"first": min(starts)} if starts else {}
         return {"matched": len(self.given), "missed": len(missed), "extra": len(extra), **first}
 
     def in_full(self) -> dict[str, Any]:
-        """Every prediction and expectation by its number, which counts from 1."""
+        """Return pairs, missed and extra as JSON. Predictions and expectations are numbered from 1."""
         extra = [self.found[place] for place in self.extra]
         left = [_by_label(some) for some in (extra, [self.found[place] for place in self.counted])]
         return {
@@ -98,7 +98,7 @@ class Outcome:
         return {"iou": round(mean_iou(wanted.boxes, self.found[place].boxes), 4)}
 
     def _why(self, place: int, left: Sequence[Mapping[str, Sequence[Found]]]) -> dict[str, str]:
-        """The nearest prediction of the label: of those that meet nothing, or else of all."""
+        """Describe the nearest prediction of the label: an unmatched one, or else any."""
         wanted = self.wanted[place]
         near = next(filter(None, (nearest(wanted, _around(wanted, some)) for some in left)), None)
         if near is None:
@@ -124,7 +124,7 @@ def _by_label(found: Sequence[Found]) -> dict[str, list[Found]]:
 
 
 def _around(wanted: Expected, by_label: Mapping[str, Sequence[Found]]) -> Sequence[Found]:
-    """Those of the label that begin nearest."""
+    """Return the predictions of the label whose starts are nearest."""
     found = by_label.get(wanted.label, ())
     place = bisect_left(found, wanted.start, key=lambda one: one.start)
     return found[max(0, place - _LOOKED_AT) : place + _LOOKED_AT]

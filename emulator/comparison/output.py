@@ -1,4 +1,4 @@
-"""The files of a job's output directory: which there are, and what their lines answer."""
+"""Reads the files of a job's output directory and the instances of their lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ERRORS = re.compile(r"errors_(\d{4,})\.jsonl")
 
 
 class OutputUnusable(ValueError):
-    """The files are not the whole output of a job; the message names file, line, cause and remedy."""
+    """The files are not the complete output of a job; the message names file, line, cause and remedy."""
 
 
 def numbered(files: Mapping[str, bytes], pattern: re.Pattern[str]) -> dict[str, bytes]:
-    """Return the files of one kind in the order of their numbers, which have no gap.
+    """Return the files whose names match `pattern`, sorted by number.
 
     Raises:
-        OutputUnusable: a number is missing.
+        OutputUnusable: the numbers have a gap.
     """
     found = sorted((int(match[1]), name) for name in files if (match := pattern.fullmatch(name)))
     for expected, (number, name) in enumerate(found, start=1):
@@ -31,7 +31,7 @@ def numbered(files: Mapping[str, bytes], pattern: re.Pattern[str]) -> dict[str, 
 
 
 def json_lines(files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the lines of files, with what to call each. Raises OutputUnusable."""
+    """Yield each line of the files with its name for messages. Raises OutputUnusable."""
     for name, data in files.items():
         for number, line in enumerate(data.splitlines(), start=1):
             where = f"{name} line {number}"
@@ -45,10 +45,10 @@ def json_lines(files: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def instance_of(where: str, line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the instance of a prediction or error line; {} where the input line was none.
+    """Return the instance of a prediction or error line; {} if the input line was no instance.
 
     Raises:
-        OutputUnusable: it is neither.
+        OutputUnusable: the line is neither a prediction nor an error.
     """
     if "error" in line and "instance" not in line:
         return {name: value for name, value in line.items() if name != "error"}

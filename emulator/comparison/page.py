@@ -1,4 +1,4 @@
-"""A report as one HTML page that loads nothing: figures, thresholds, and pictures of the worst mismatches."""
+"""Writes a report as one self-contained HTML page: figures, thresholds, frames of the worst mismatches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WITH_PICTURES = 12
 _HALF_GRID_S = 0.05
 
 Still = Callable[[str, float], bytes | None]
-"""The picture of a video at a moment in seconds as JPEG; None where the video is not at hand."""
+"""Returns the frame of a video at a time in seconds as JPEG; None if the video is missing."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
@@ -42,7 +42,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True)
 class Mismatch:
-    """An expectation without a prediction or a prediction without an expectation, and when to look."""
+    """A missed expectation or an extra prediction, and the time of the frame to show."""
 
     video: str
     moment: float
@@ -54,7 +54,7 @@ class Mismatch:
 
 
 def page(report: Report, metrics: Metrics, names: tuple[str, str], still: Still) -> str:
-    """The text of the page. `names`: what is expected, and what was found."""
+    """Return the HTML. `names`: the names of the expected and of the found side."""
     title = f"{names[1]} compared with {names[0]}"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -74,7 +74,7 @@ def page(report: Report, metrics: Metrics, names: tuple[str, str], still: Still)
 
 
 def worst(report: Report) -> list[Mismatch]:
-    """The mismatches to look at first: by turns the longest that is missed and the surest that is extra."""
+    """Return the worst mismatches: alternately the longest missed and the most confident extra."""
     missed = sorted(_missed(report), key=lambda one: -one.weight)
     extra = sorted(_extra(report), key=lambda one: -one.weight)
     half = MOST_MISMATCHES // 2

@@ -1,4 +1,4 @@
-"""Two sides compared: which segments belong together, and how well one side does what the other expects."""
+"""Compares two sides: pairs their segments and counts how well one meets the other's expectations."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Options:
-    """How two sides are compared.
+    """The options of a comparison.
 
-    least, expected_least: the confidence from which on a prediction counts, found and expected.
-    labels: other names of labels. prefixes: other beginnings of gs:// names. Both on either side.
-    objective: "" to tell it from the predictions. types: those that a classification was asked for; none to
-    tell them from the predictions.
+    least, expected_least: the least confidence of predictions that count, on the found and the expected side.
+    labels: new names by old label, on both sides.
+    prefixes: new prefixes by old prefix of gs:// names, on both sides.
+    objective: "" to derive it from the predictions.
+    types: the classification types that were requested; empty to derive them from the predictions.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -51,7 +52,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Compared:
-    """A segment of a video that both sides have. `where`: the file and line of what was found."""
+    """A segment of a video that both sides have. `where`: the file and line of the found side."""
 
     video: str
     segment: Segment
@@ -63,16 +64,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Report:
-    """What a comparison came to. `notes` say what was left out, and what looks wrong."""
+    """The result of a comparison. `notes`: messages on what was left out and what looks wrong."""
 
     objective: str
     segments: Sequence[Compared]
     notes: Sequence[str]
     complete: bool
-    """Whether each side had everything that the other one has."""
+    """Whether each side has every video and segment of the other."""
 
     def by_label(self) -> dict[str, Counts]:
-        """The counts of each label, in their order."""
+        """Return the counts of each label, sorted by label."""
         total: dict[str, Counts] = {}
         for segment in self.segments:
             for label, counts in segment.outcome.counts().items():
@@ -80,21 +81,21 @@ class Report:
         return dict(sorted(total.items()))
 
     def in_all(self) -> Counts:
-        """The counts of all labels together."""
+        """Return the counts of all labels together."""
         return sum(self.by_label().values(), Counts())
 
 
 def compare(expected: Side, found: Side, options: Options) -> Report:
-    """Compare what was found with what is expected.
+    """Compare the found side with the expected side.
 
     Raises:
-        SideUnusable: the sides have no video in common, or are about different objectives.
+        SideUnusable: the sides have no segment in common, or their objectives differ.
     """
     return _Comparison(_renamed(expected, options), _renamed(found, options), options).report()
 
 
 class _Comparison:
-    """Brings the lines of two sides together."""
+    """Pairs the lines of two sides and compares them."""
 
     def __init__(self, expected: Side, found: Side, options: Options) -> None:
         self._expected, self._found, self._options = expected, found, options
@@ -153,7 +154,7 @@ class _Comparison:
             yield Line(video, False, segment, (), "an errors file")
 
     def _segments(self, line: Line, video: str) -> Sequence[Segment]:
-        """The segments in which a line of what was found is compared."""
+        """Return the segments in which a line of the found side is compared."""
         if line.segment is not None:
             return [line.segment]
         own = [one.segment for one in self._by_video.get(video, ()) if one.segment is not None]
@@ -182,7 +183,7 @@ class _Comparison:
         return Compared(line.video, segment, line.where, asked, seen, outcome)
 
     def _predictions(self, line: Line, other: Line, segment: Segment) -> Sequence[Prediction]:
-        """What a side says of a segment, under the labels' other names."""
+        """Return a side's predictions for a segment, with labels renamed."""
         stretches = other.stretches
         if stretches is None:
             stretches = stretches_of(other.content) if isinstance(other.content, Sequence) else ()
@@ -220,12 +221,12 @@ class _Comparison:
 
 
 def label_of(prediction: Prediction) -> str:
-    """The label of a prediction as JSON."""
+    """Return the label of a prediction given as JSON."""
     return str(snake_too(prediction, "displayName") or "")
 
 
 def objective_of(side: Side) -> str:
-    """What the predictions of a side are about; "" where none tells. Raises SideUnusable for a mixture."""
+    """Return the objective of a side's predictions, "" if unclear. Raises SideUnusable for a mixture."""
     known: dict[str, str] = {}
     for line in side.lines:
         for objective in _objectives_of(line):
@@ -260,18 +261,18 @@ def _common_objective(expected: Side, found: Side) -> str:
         return objectives[0]
     if any(not isinstance(line.content, Sequence) for line in [*expected.lines, *found.lines]):
         raise SideUnusable(f"Neither side tells what it is about. Say --objective: {', '.join(OBJECTIVES)}")
-    return TRACKING  # neither has a prediction, so it makes no difference
+    return TRACKING  # without predictions the objective makes no difference
 
 
 def _types(side: Side) -> list[str]:
-    """The types of a classification that a side has."""
+    """Return the classification types on a side."""
     lists = [line.content for line in side.lines if isinstance(line.content, Sequence)]
     there = {kind for predictions in lists for kind, _, _ in stretches_of(predictions)}
     return [kind for kind in TYPES if kind in there]
 
 
 def _renamed(side: Side, options: Options) -> Side:
-    """The same with other beginnings of the videos' names."""
+    """Return the side with the prefixes of video names replaced."""
     if not options.prefixes:
         return side
     other = Side(side.name)
@@ -294,9 +295,9 @@ def _videos(side: Side) -> list[str]:
 
 
 def _partners(expected: Collection[str], found: Collection[str]) -> dict[str, str]:
-    """The videos of the expectations by those that were found.
+    """Return the expected side's video for each video of the found side.
 
-    Where names differ, the last part of them counts, and then that part without its suffix.
+    If names differ, their last parts are compared, then the last parts without suffix.
     """
     partners = {video: video for video in found if video in set(expected)}
     for part in (_file_name, _stem):
@@ -331,7 +332,7 @@ def _stem(video: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
+    """Return a few names in words, with the number of the others."""
     distinct = list(dict.fromkeys(names))
     more = len(distinct) - _NAMED
     shown = ", ".join(distinct[:_NAMED]) or "nothing"
@@ -339,7 +340,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return {
         "objective": report.objective,
         "labels": {label: counts_json(counts) for label, counts in report.by_label().items()},

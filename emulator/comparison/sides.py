@@ -1,4 +1,4 @@
-"""The sides of a comparison, each read from a path: what a job wrote, people annotated or a truth says."""
+"""Reads the sides of a comparison from files: a job's output, annotations, or a truth."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from emulator.comparison.truth import snake_too
 from emulator.files import cause, read_bounded, shown
 
 RECORDING_FORMAT = 1
-"""The layout of a recording's folder; its note says it."""
+"""The version of a recording's layout, which its note names."""
 RECORDING_NOTE = "RECORDING.md"
 
 _MOST_BYTES = 1 << 30
 _SHOWN_PROBLEMS = 3
-_SAME_SHAPE = 0.02  # how much the ratio of width and height may differ
+_SAME_SHAPE = 0.02  # the tolerance of the aspect ratio
 _FORMAT = re.compile(r"^Format (\d{1,9})\b", re.MULTILINE)
 
 
@@ -37,9 +37,9 @@ class SideUnusable(ValueError):
 
 
 class Side(Expectations):
-    """What one side says of each video and segment.
+    """The predictions of one side of a comparison, by video and segment.
 
-    failed: the segments that its job could not predict. notes: what looks wrong in it.
+    failed: the segments that its job could not predict. notes: messages on what looks wrong.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,7 +48,7 @@ class Side(Expectations):
         self.notes: list[str] = []
 
     def take_output(self, where: str, line: Mapping[str, Any]) -> None:
-        """Take a line that a job writes: predictions, or why there are none."""
+        """Add a line of a job's output: predictions or an error."""
         instance = instance_of(where, line)
         if "error" not in line:
             video, segment = _key(where, instance)
@@ -58,18 +58,21 @@ class Side(Expectations):
 
 
 def no_footage(video: str) -> Footage | None:  # noqa: ARG001
-    """Find no video."""
+    """Return None: a lookup without videos."""
     return None
 
 
 def read_side(path: Path, use: str = "", footage: Lookup = no_footage, name: str = "") -> Side:
-    """Read a file or folder, which messages call by that name.
+    """Read a file or folder.
 
-    use: of annotations, only those of this set: training, validation, test. footage: the frames of videos,
-    for formats that count frames, and to check sizes and times.
+    Args:
+        path: job output, recording, truth, annotations, or a format of another tool.
+        use: read only annotations of this set: training, validation or test.
+        footage: looks up the frames of videos, for formats that count frames and to check sizes and times.
+        name: what messages call it; by default the path.
 
     Raises:
-        SideUnusable: it is none of those that are known, or a part of it is missing or damaged.
+        SideUnusable: the format is unknown, or a part is missing or damaged.
     """
     side = Side(name or shown(path))
     try:
@@ -133,20 +136,20 @@ def _read_folder(path: Path, side: Side, footage: Lookup) -> None:
 
 
 def _read_lines(path: Path, side: Side) -> None:
-    """Lines of a predictions file, of a truth, or that say what is expected."""
+    """Read a JSON Lines file: predictions, a truth, or expectations."""
     pattern = f"*{path.name.removesuffix(TRUTH_SUFFIX)}" if path.name.endswith(TRUTH_SUFFIX) else None
     _add(side, path, pattern)
 
 
 def _read_truths(path: Path, side: Side) -> None:
-    """The truths of the videos in a folder."""
+    """Read the truths in a folder of videos."""
     for file in sorted(path.iterdir()):
         if file.name.endswith(TRUTH_SUFFIX):
             _add(side, file, f"*{file.name.removesuffix(TRUTH_SUFFIX)}")
 
 
 def _add(side: Side, path: Path, pattern: str | None) -> None:
-    """Add the lines of a file. `pattern`: which videos a truth is of that names none itself."""
+    """Add the lines of a file. `pattern`: the videos of a truth that names none itself."""
     read = Expectations(shown(path))
     for number, raw in enumerate(_text(path).split("\n"), start=1):
         read.add(raw, number)
@@ -158,7 +161,7 @@ def _add(side: Side, path: Path, pattern: str | None) -> None:
 
 
 def _read_csv(path: Path, side: Side) -> None:
-    """An AutoML import file, or a table that `export` wrote."""
+    """Read an AutoML import file, or a table that `export` wrote."""
     text = _text(path)
     if not table.is_table(text):
         side.add_csv(text)
@@ -192,7 +195,7 @@ def _read_cvat(path: Path, side: Side, footage: Lookup) -> None:
 
 
 def _check(line: Line, side: Side, footage: Lookup) -> None:
-    """Refuse annotations of pictures of another shape, and name those behind the end of the video."""
+    """Raise SideUnusable for annotations of another aspect ratio. Note those after the video's end."""
     known = None if line.is_pattern else footage(line.video)
     if known is None or not isinstance(line.content, Annotated):
         return
@@ -217,7 +220,7 @@ def _text(path: Path) -> str:
 
 
 def _read_output(path: Path, side: Side) -> None:
-    """The files that a job wrote."""
+    """Read the files of a job's output directory."""
     files = {
         entry.name: read_bounded(entry, _MOST_BYTES)
         for entry in sorted(path.iterdir())

@@ -1,4 +1,4 @@
-"""Predictions at each value of a setting: how many there are, and how good they are."""
+"""The rows of a sweep: number and quality of predictions at each value of a setting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ USUAL = Options()
 
 @dataclass(frozen=True)
 class Row:
-    """What comes out at some values: how many predictions of each label, and how they compare.
+    """The result for one combination of values.
 
-    counts: those of each label, None where nothing is expected. figures: metrics by name.
+    labels: the number of predictions by label. counts: by label; None without expectations.
+    figures: metrics by name.
     """
 
     values: Mapping[str, Value]
@@ -34,7 +35,7 @@ class Row:
 
     @property
     def in_all(self) -> Counts | None:
-        """The counts of all labels together."""
+        """The counts of all labels together; None without expectations."""
         return None if self.counts is None else sum(self.counts.values(), Counts())
 
     def as_json(self) -> dict[str, Any]:
@@ -46,10 +47,10 @@ class Row:
 
 
 class Sweep:
-    """Makes the rows.
+    """Computes the rows of a sweep.
 
-    Give it values that leave most predictions first: what is expected of a classification depends on the
-    stretches that are classified, and no row may be judged by fewer of them than those before it.
+    Pass the values that keep most predictions first. The expectations of a classification depend on the
+    intervals that are labelled, and each row is also judged by all intervals of the rows before it.
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class Sweep:
         options: Options = USUAL,
         measure: Callable[[Report], Mapping[str, float]] = lambda _: {},
     ) -> None:
-        """Begin. `expected` is what the predictions are compared with, if anything; `measure` gives figures.
+        """Prepare. `expected`: what predictions are compared with, if anything. `measure`: returns figures.
 
         Raises:
-            SideUnusable: the expected side is about another objective.
+            SideUnusable: the expected side has another objective.
         """
         self._expected, self._options = expected, replace(options, objective=objective)
         self._measure = measure
         self._stretches: dict[tuple[str, Segment | None], dict[Stretch, None]] = {}
         self._begun = False
         self.notes: Sequence[str] = ()
-        """What looks wrong in the comparison of the first row."""
+        """The notes of the first row's comparison."""
         about = objective_of(expected) if expected else ""
         if expected and about not in ("", objective):
             raise SideUnusable(
@@ -78,7 +79,7 @@ class Sweep:
             )
 
     def row(self, values: Mapping[str, Value], found: Side) -> Row:
-        """What was found at some values. Raises SideUnusable."""
+        """Return the row for these values and the predictions found with them. Raises SideUnusable."""
         labels: Counter[str] = Counter()
         for line in found.lines:
             assert isinstance(line.content, Sequence)
@@ -102,5 +103,5 @@ class Sweep:
 
 
 def best(rows: Sequence[Row]) -> Row:
-    """The row with the best F1; of several, the last."""
+    """Return the row with the best F1; of equal rows, the last."""
     return max(reversed(rows), key=lambda row: row.in_all.f1 if row.in_all else 0.0)

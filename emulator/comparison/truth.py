@@ -1,4 +1,4 @@
-"""What is to be seen in a rendered video, as JSON, and what a perfect job predicts for a part of it."""
+"""The truth of a rendered video, as JSON, and the predictions of a perfect job for a part of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of a whole video. tracks, actions: as the `prediction` lists of lines of output."""
+    """The truth of a whole video, times in seconds. tracks, actions: in the form of `prediction` lists."""
 
     duration: float
     cuts: Sequence[float]
@@ -30,7 +30,7 @@ class Truth:
 
     @staticmethod
     def read(members: Any) -> Truth:
-        """Read what `as_json` wrote. Raises ValueError."""
+        """Parse the JSON of a truth. Raises ValueError."""
         try:
             return Truth(
                 seconds(members["duration"]),
@@ -47,7 +47,7 @@ class Truth:
     def predictions(
         self, objective: str, segment: Stretch, types: Sequence[str], _stretches: object = (), /
     ) -> list[Mapping[str, Any]]:
-        """The `prediction` list of a perfect job over a segment. `types`: of classification, which."""
+        """Return the `prediction` list of a perfect job for a segment. `types`: of a classification."""
         if objective == "object_tracking":
             return [one for one in (_cut(track, segment) for track in self.tracks) if one is not None]
         if objective == "action_recognition":
@@ -77,7 +77,16 @@ def labels_of(
     segment: Stretch = (0.0, math.inf),
     within: float = WITHIN_S,
 ) -> list[Label]:
-    """The labels of each stretch of the given types in which something of that label is seen at some time."""
+    """Return the labels that are visible at some time in each interval of the given types.
+
+    Args:
+        seen: the times, in seconds, at which each label is visible.
+        duration: of the video, in seconds.
+        cuts: the times of shot changes, in seconds.
+        types: the classification types.
+        segment: start and end in seconds.
+        within: the tolerance of the labels, in seconds.
+    """
     return [
         Label(name, shown[0], shown[1], kind, within)
         for kind in types
@@ -90,15 +99,15 @@ def labels_of(
 def _stretches(
     kind: str, duration: float, cuts: Sequence[float], segment: Stretch
 ) -> Iterator[tuple[Stretch, Stretch]]:
-    """Each stretch of a type, and the times that its predictions have."""
+    """Yield each interval of a type, and the start and end that its predictions have."""
     start, end = segment[0], min(segment[1], duration)
     if kind == SEGMENT:
-        # Vertex: a requested end is given back as it is, even past the video's end (recorded output).
+        # Vertex: a requested end is returned unchanged, even after the video's end (recorded output).
         yield (start, end), (start, duration if math.isinf(segment[1]) else segment[1])
     elif kind == SECOND:
         for number in range(math.ceil(round(end - start, 6))):
             second = start + number, min(start + number + 1, end)
-            # Vertex: start and end are one moment inside the second (recorded output).
+            # Vertex: start and end are the same time inside the second (recorded output).
             # Emulator: the middle, as its own classifiers have it.
             middle = round(sum(second) / 2, 6)
             yield second, (middle, middle)
@@ -108,7 +117,7 @@ def _stretches(
 
 
 def _cut(track: Mapping[str, Any], segment: Stretch) -> Mapping[str, Any] | None:
-    """The part of a track in a segment; None if there is none."""
+    """Return the part of a track in a segment; None if there is none."""
     frames = [frame for frame in track.get("frames", ()) if _within(seconds(frame["timeOffset"]), segment)]
     if not frames:
         return None
@@ -129,7 +138,7 @@ def _timed(predictions: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def seconds(duration: object) -> float:
-    """Seconds of a Duration: "1.200s"; what is left out is 0. Raises ValueError."""
+    """Parse a Duration such as "1.200s" into seconds; None gives 0. Raises ValueError."""
     text = "0s" if duration is None else str(duration)
     if not _DURATION.fullmatch(text):
         raise ValueError(f'{text[:40]!r} is no duration; write one as in "1.200s"')
@@ -137,7 +146,7 @@ def seconds(duration: object) -> float:
 
 
 def snake_too(members: Mapping[str, Any], name: str) -> Any:
-    """A member by its name in JSON or in the schema, `xMin` or `x_min`; None if it is missing."""
+    """Return a member by its camelCase or snake_case name, `xMin` or `x_min`; None if it is missing."""
     if name in members:
         return members[name]
     return members.get(re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name))

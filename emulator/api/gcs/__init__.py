@@ -1,4 +1,4 @@
-"""A Cloud Storage surface over the folder of buckets: the JSON API, as far as storage clients need it."""
+"""The Cloud Storage surface over the folder of buckets: the parts of the APIs that storage clients need."""
 
 from emulator.api.gcs.route import GcsRoute, mount
 from emulator.api.gcs.signatures import Signatures

@@ -1,4 +1,4 @@
-"""Access control lists and IAM policies: kept and answered. Emulator: nobody is kept out by them."""
+"""Access control lists and IAM policies: stored and returned. Emulator: they are not enforced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emulator.storage.metadata import Attributes
 
 Entries = list[dict[str, Any]]
 
-# Emulator: buckets belong to no project, and whoever calls is the account that `vertex-emulator env` makes.
+# Emulator: buckets belong to no project. Every caller is the fake account that `vertex-emulator env` creates.
 _PROJECT = "0"
 OWNER = "user-emulator@vertex-emulator.iam.gserviceaccount.com"
 _OWNERS = {"entity": f"project-owners-{_PROJECT}", "role": "OWNER"}
@@ -40,7 +40,7 @@ _OBJECT_LISTS: Mapping[str, Entries] = {
 
 
 def predefined(name: str, parameter: str, *, of_bucket: bool) -> Entries:
-    """The list that a parameter such as `predefinedAcl` names. Raises GcsError."""
+    """Return the list that a parameter such as `predefinedAcl` names. Raises GcsError."""
     lists = _BUCKET_LISTS if of_bucket else _OBJECT_LISTS
     if name not in lists:
         raise invalid(f"Invalid value for {parameter}: {name[:40]!r}.", location=parameter)
@@ -48,14 +48,14 @@ def predefined(name: str, parameter: str, *, of_bucket: bool) -> Entries:
 
 
 def entries_of(attributes: Attributes, field: str, *, of_object: bool = False) -> Entries:
-    """The list in `acl` or `defaultObjectAcl`, or what it is by default."""
+    """Return the list in `acl` or `defaultObjectAcl`, or its default."""
     default = [_MINE, *_PROJECT_PRIVATE] if of_object else _PROJECT_PRIVATE
     entries = attributes.get(field)
     return default if entries is None else list(entries)
 
 
 def changed(entries: Entries, entity: str, body: Mapping[str, Any] | None) -> Entries:
-    """The list with another entry for an entity; with None, without one. Raises GcsError."""
+    """Return the list with the entity's entry replaced, or removed if `body` is None. Raises GcsError."""
     others = [entry for entry in entries if entry["entity"] != entity]
     if body is None:
         if len(others) == len(entries):
@@ -65,18 +65,18 @@ def changed(entries: Entries, entity: str, body: Mapping[str, Any] | None) -> En
 
 
 def no_entry(entity: str) -> GcsError:
-    """The list has no entry for that entity."""
+    """Return the error for an entity without an entry."""
     return GcsError(404, "notFound", f"The specified ACL entry {entity[:100]!r} does not exist.")
 
 
 def is_uniform(bucket: Attributes) -> bool:
-    """Whether the bucket has uniform bucket-level access, which leaves no place for lists."""
+    """Return whether the bucket has uniform bucket-level access, which forbids access control lists."""
     uniform = (bucket.get("iamConfiguration") or {}).get("uniformBucketLevelAccess") or {}
     return uniform.get("enabled") is True
 
 
 def check_lists_allowed(bucket: Attributes) -> None:
-    """Raise GcsError when the bucket has uniform bucket-level access."""
+    """Raise GcsError if the bucket has uniform bucket-level access."""
     if is_uniform(bucket):
         message = "Cannot use legacy ACLs when uniform bucket-level access is enabled."
         raise invalid(
@@ -85,12 +85,12 @@ def check_lists_allowed(bucket: Attributes) -> None:
 
 
 def check_public(entries: Iterable[Mapping[str, Any]], bucket: Attributes) -> None:
-    """Raise GcsError when entries are for everybody, and the bucket prevents public access."""
+    """Raise GcsError if an entry grants public access and the bucket prevents it."""
     _check_public((str(entry.get("entity")) for entry in entries), bucket)
 
 
 def policy_of(bucket: str, attributes: Attributes, metageneration: int) -> dict[str, Any]:
-    """The IAM policy of a bucket."""
+    """Return the IAM policy of a bucket."""
     members = [f"projectEditor:{_PROJECT}", f"projectOwner:{_PROJECT}"]
     default = {
         "version": 1,
@@ -105,7 +105,7 @@ def policy_of(bucket: str, attributes: Attributes, metageneration: int) -> dict[
 
 
 def new_policy(body: Mapping[str, Any], attributes: Attributes, etag: str) -> dict[str, Any]:
-    """Read the policy that a client sets. Raises GcsError."""
+    """Return the policy that a client sets, checked. Raises GcsError."""
     if body.get("etag") not in (None, "", etag):
         raise condition_not_met()
     version, bindings = body.get("version", 1), body.get("bindings", [])

@@ -1,4 +1,4 @@
-"""Calls about single entries of access control lists: of a bucket, of its new objects, of an object."""
+"""Calls on entries of access control lists: a bucket's, its default for new objects, an object's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Change = Callable[[Entries], Entries]
 
 @dataclass(frozen=True)
 class _Place:
-    """A list: how to read it, how to change it, and how its entries are written."""
+    """Access to a stored list: read it, change it, and write an entry as JSON."""
 
     kind: str
     read: Callable[[], tuple[Entries, Render]]
@@ -30,7 +30,7 @@ class _Place:
 
 
 class AclCalls:
-    """Answers the calls about one kind of list: the field of a bucket that holds it, or "" for objects."""
+    """Answers the calls on one kind of list: in a field of the bucket, or "" for an object's list."""
 
     def __init__(self, buckets: Buckets, field: str) -> None:
         self._buckets = buckets

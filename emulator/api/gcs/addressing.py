@@ -1,11 +1,11 @@
-"""Which requests belong to Cloud Storage's XML API, and the bucket and object that their URLs name.
+"""Decides which requests belong to Cloud Storage's XML API, and reads bucket and object from their URLs.
 
-A request is the XML API's when one of these holds, and no other surface has its path:
+A request belongs to the XML API if no other surface has its path and one of these rules holds:
 
-1. its Host is `BUCKET.storage.googleapis.com`: all of the path is the object's name;
-2. its path begins with the name of a bucket that exists: `/BUCKET/OBJECT`;
-3. its path could begin with a bucket's name, and the request shows a sign of the XML API: the Host
-   `storage.googleapis.com`, the method PUT, a parameter or a header that only the XML API has.
+1. its Host is `BUCKET.storage.googleapis.com`: the whole path is the object's name;
+2. its path begins with the name of an existing bucket: `/BUCKET/OBJECT`;
+3. its path could begin with a bucket's name, and the request has a mark of the XML API: the Host
+   `storage.googleapis.com`, the method PUT, or a parameter or header that only the XML API has.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ _PARAMETERS = frozenset(
         "x-goog-signature",
     )
 )
-# Vertex's clients send others that begin with x-goog-.
+# Not every header that begins with x-goog-: Vertex's clients send others.
 _HEADERS = (
     *(b"x-goog-acl", b"x-goog-content-sha256", b"x-goog-copy-source", b"x-goog-date", b"x-goog-hash"),
     *(b"x-goog-if-", b"x-goog-meta-", b"x-goog-project-id", b"x-goog-resumable", b"x-goog-storage-class"),
@@ -37,7 +37,7 @@ _HEADERS = (
 
 
 def bucket_of_host(host: str) -> str:
-    """Return the bucket that a Host header names, as in `BUCKET.storage.googleapis.com`; "" for none."""
+    """Return the bucket in a Host header such as `BUCKET.storage.googleapis.com`; "" if there is none."""
     name = host.partition(":")[0].lower().rstrip(".")
     for ending in _BELOW_HOSTS:
         if name.endswith(ending):
@@ -51,7 +51,7 @@ def is_virtual_host(scope: Any) -> bool:
 
 
 def is_xml(scope: Any, has_bucket: Callable[[str], bool]) -> bool:
-    """Return whether a request whose path no other surface has is the XML API's (rules 2 and 3)."""
+    """Return whether a request belongs to the XML API (rules 2 and 3). No other surface may have its path."""
     bucket = scope["path"].lstrip("/").partition("/")[0]
     if not bucket:
         return _has_sign(scope) and scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
@@ -59,7 +59,7 @@ def is_xml(scope: Any, has_bucket: Callable[[str], bool]) -> bool:
 
 
 def address(path: str, host: str) -> GcsUri:
-    """Return what a URL names; without a bucket it is the service, without an object the bucket.
+    """Return the bucket and object of a URL. An empty object means the bucket, an empty bucket the service.
 
     Raises:
         GcsError: the path is not percent-encoded UTF-8.

@@ -1,4 +1,4 @@
-"""Every field of a bucket's and an object's resource: what becomes of one that a client sends.
+"""Every field of a bucket's and an object's resource, and how the emulator treats it in a request.
 
 docs/cloud-storage.md prints these tables.
 """
@@ -15,12 +15,12 @@ from typing import Any
 
 from emulator.api.gcs.errors import invalid, not_implemented
 
-# Of an object's members: each by its name.
+# The reader of each member of a JSON object, by name.
 Readers = Mapping[str, Callable[[str, Any], Any]]
 
 
 class Fate(StrEnum):
-    """What becomes of a field that a client sends."""
+    """How the emulator treats a field in a request."""
 
     EFFECT = "has its effect"
     KEPT = "is kept and given back, without effect"
@@ -29,7 +29,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """One field: what becomes of it, in words, and what reads its value (raises GcsError)."""
+    """One field: its treatment, a note for the documentation, and its parser (raises GcsError)."""
 
     fate: Fate
     words: str
@@ -46,7 +46,7 @@ _SOFT_DELETE_S = (7 * 86_400, 90 * 86_400)
 
 
 def read_fields(table: Mapping[str, Field], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from a resource what the client may set. Raises GcsError."""
+    """Return the fields of a resource that a client may set. Raises GcsError."""
     taken = {}
     for name, value in body.items():
         field = table.get(name)
@@ -60,7 +60,7 @@ def read_fields(table: Mapping[str, Field], body: Mapping[str, Any]) -> dict[str
 
 
 def merge_patch(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a PATCH: null removes, objects are merged, everything else replaces."""
+    """Apply a PATCH: null removes a field, objects are merged, any other value replaces the old one."""
     merged = dict(old)
     for name, value in patch.items():
         before = merged.get(name)
@@ -148,7 +148,7 @@ def _list(name: str, value: object) -> list[dict[str, Any]]:
 
 
 def _members(readers: Readers, name: str, value: object) -> dict[str, Any]:
-    """Read an object of known members; another one is refused, null is left out."""
+    """Read a JSON object with known members. Other members are refused, null members omitted."""
     given = {member: entry for member, entry in _object(name, value).items() if entry is not None}
     for member in given:
         if member not in readers:
@@ -165,7 +165,7 @@ def _acl(name: str, value: object) -> list[dict[str, Any]]:
 
 
 def read_acl_entry(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what says who may do what from an entry of an access control list. Raises GcsError."""
+    """Return entity and role from an entry of an access control list. Raises GcsError."""
     entity = _text(f"{name}.entity", entry.get("entity"))
     role = _choice(_ROLES, f"{name}.role", entry.get("role"))
     if not re.fullmatch(r"(user|group|domain|project)-\S+|allUsers|allAuthenticatedUsers", entity):

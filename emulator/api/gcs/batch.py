@@ -1,4 +1,4 @@
-"""Several calls in one request: `multipart/mixed`, each part an HTTP request of its own."""
+"""Batches: several calls in one `multipart/mixed` request. Each part is an HTTP request."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 from emulator.api.gcs.errors import GcsError, invalid
 from emulator.api.gcs.messages import Query, Request, Response, boundary_of
 
-# Vertex: Cloud Storage takes 100 calls, its Python client sends up to 1000.
+# Vertex: Cloud Storage accepts 100 calls, but its Python client sends up to 1000.
 _MOST_CALLS = 1000
 
 
 def answer_batch(request: Request, answer: Callable[[Request], Response]) -> Response:
-    """Answer every call of a batch, in their order. Raises GcsError when the batch cannot be read."""
+    """Answer the calls of a batch in order. Raises GcsError if the batch is malformed."""
     boundary = f"batch_{secrets.token_urlsafe(16)}"
     lines: list[bytes] = []
-    for number, part in enumerate(list(_parts(request)), 1):  # all are read before the first one acts
+    for number, part in enumerate(list(_parts(request)), 1):  # parse every part before any call runs
         try:
             response = answer(_request(request, part))
         except GcsError as error:
@@ -81,6 +81,6 @@ def _part(boundary: str, content_id: str, response: Response) -> bytes:
 
 
 def _content_id(part: Message) -> str:
-    """A part's Content-ID in one line, byte for byte: it may be no ASCII, and no text either."""
+    """Return a part's Content-ID on one line, with its bytes unchanged: it may not be ASCII or UTF-8."""
     values = [str(value) for name, value in part.raw_items() if name.lower() == "content-id"]
     return " ".join(values[0].split()) if values else ""

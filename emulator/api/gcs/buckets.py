@@ -1,4 +1,4 @@
-"""Calls about buckets, and about the parts of Cloud Storage that are empty here."""
+"""Calls on buckets, and on the parts of Cloud Storage that are always empty here."""
 
 import itertools
 import time
@@ -19,13 +19,13 @@ from emulator.storage.metadata import Attributes, StoredBucket
 
 
 class BucketCalls:
-    """Answers the calls about buckets."""
+    """Answers the calls on buckets."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
 
     def list(self, request: Request) -> Response:
-        # Emulator: buckets belong to no project, so each project sees all of them.
+        # Emulator: buckets belong to no project, so every project sees all of them.
         prefix, after = request.query.get("prefix"), request.query.get("pageToken")
         wanted = (
             bucket
@@ -112,7 +112,7 @@ class BucketCalls:
 
     def test_permissions(self, request: Request, bucket: str) -> Response:
         self._buckets.bucket(bucket)
-        # Emulator: there is no access control, so whoever asks may.
+        # Emulator: there is no access control, so every caller has every permission.
         permissions = request.query.all("permissions")
         return json_response(
             {"kind": "storage#testIamPermissionsResponse", "permissions": permissions}
@@ -121,7 +121,7 @@ class BucketCalls:
         )
 
     def nothing(self, kind: str) -> Any:
-        """Make the call that answers an empty list of that kind, for a bucket or an object in it."""
+        """Return a call that answers with an empty list of that kind, for a bucket or an object."""
 
         def answer(_request: Request, bucket: str = "", _name: str = "") -> Response:
             if bucket:
@@ -153,7 +153,7 @@ def _new_bucket(request: Request, body: Mapping[str, Any]) -> Attributes:
 
 
 def _with_lists(request: Request, attributes: Attributes) -> Attributes:
-    """Add the lists that `predefinedAcl` and its kin name. Raises GcsError."""
+    """Add the lists that `predefinedAcl` and `predefinedDefaultObjectAcl` name. Raises GcsError."""
     lists = {}
     for parameter, field in (("predefinedAcl", "acl"), ("predefinedDefaultObjectAcl", "defaultObjectAcl")):
         if name := request.query.get(parameter):

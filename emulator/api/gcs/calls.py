@@ -1,4 +1,4 @@
-"""A request of Cloud Storage as a call: its method, what it is about, its status, and how a fault ends it."""
+"""Describes a Cloud Storage request for journal and faults, and writes the response of a fault."""
 
 import json
 from contextlib import suppress
@@ -44,15 +44,14 @@ _XML_UPLOADS = ("uploadId", "upload_id", "uploads")
 
 
 class Describe:
-    """Says what a request calls."""
+    """Finds the method, bucket and object of a request."""
 
     def __init__(self, surface: GcsSurface, sessions: Sessions) -> None:
         self._surface = surface
         self._sessions = sessions
 
     def json(self, request: Request, head: bytes = b"") -> StorageCall:
-        """Describe a request of the JSON API; `head` is what its body begins with, where the
-        name is in there."""
+        """Describe a request of the JSON API. `head`: the start of its body, if the name is in the body."""
         segments: list[str] = []
         with suppress(GcsError):
             segments = request.segments()
@@ -82,16 +81,16 @@ class Describe:
 
 
 def status_of(http_status: int) -> str:
-    """The canonical name of an answer's status: `OK`, `NOT_FOUND`."""
+    """Return the google.rpc name of an HTTP status, as in `OK` and `NOT_FOUND`."""
     if http_status < 400:
         return "OK"
-    usual = (3, 13, *CATALOGUE)  # of those that share an HTTP status the most usual one
+    usual = (3, 13, *CATALOGUE)  # if codes share an HTTP status, the most usual one comes first
     named = (CATALOGUE[code].status for code in usual if CATALOGUE[code].http_status == http_status)
     return _STATUSES.get(http_status) or next(named, "UNKNOWN")
 
 
 def faulty(request: Request, fault: RpcFault, number: int, *, is_json: bool) -> Response:
-    """How a call ends that is to fail, in the words of its API."""
+    """Return the error response of an injected fault, in the format of the API that was called."""
     code = fault.code or _UNAVAILABLE
     status = _PRECONDITION_FAILED if code == _FAILED_PRECONDITION else CATALOGUE[code].http_status
     message = fault.message or f"This call fails because a fault was asked for (fault {number})."
@@ -104,13 +103,13 @@ def _call(method: str, bucket: str, name: str, api: str, request: Request) -> St
 
 
 def _parameters(query: Query) -> dict[str, str]:
-    # What is no text cannot be shown.
+    # Values that are not printable text are left out of the journal.
     values = {name: query.get(name) for name in query.names()}
     return {name: value for name, value in values.items() if value.isprintable()}
 
 
 def _name_in(head: bytes) -> str:
-    """The name in the JSON that a body begins with, "" where it is not to be read."""
+    """Return the member `name` of the JSON at the start of a body; "" if it cannot be parsed."""
     text = head.decode(errors="replace")
     with suppress(ValueError):
         value, _ = json.JSONDecoder().raw_decode(text, text.index("{"))

@@ -1,4 +1,4 @@
-"""Preconditions: `ifGenerationMatch` and its kin in the query, If-Match and If-None-Match in the headers."""
+"""Preconditions: `ifGenerationMatch` and the like in the query, If-Match and If-None-Match in the headers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from emulator.storage.metadata import StoredBucket, StoredObject
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must hold of an object or a bucket, for a request to be carried out."""
+    """The preconditions of a request on an object or a bucket."""
 
     generation: int | None = None
     generation_match: int | None = None
@@ -26,7 +26,7 @@ class Conditions:
 
     @classmethod
     def parse(cls, query: Query, headers: Mapping[str, str]) -> Self:
-        """Read those of the object or bucket that the request is about."""
+        """Read the preconditions on the object or bucket that the URL names."""
         return cls(
             query.number("generation"),
             query.number("ifGenerationMatch"),
@@ -39,7 +39,7 @@ class Conditions:
 
     @classmethod
     def parse_source(cls, query: Query) -> Self:
-        """Read those of the object that is copied."""
+        """Read the preconditions on the source of a copy."""
         return cls(
             query.number("sourceGeneration"),
             query.number("ifSourceGenerationMatch"),
@@ -50,21 +50,21 @@ class Conditions:
 
     @classmethod
     def parse_xml(cls, query: Query, headers: Mapping[str, str]) -> Self:
-        """Read those of the XML API, which has them in headers."""
+        """Read the preconditions of the XML API, which are headers."""
         values = _numbers(headers, "x-goog-if-generation-match", "x-goog-if-metageneration-match")
         etags = headers.get("if-match", ""), headers.get("if-none-match", "")
         return cls(query.number("generation"), values[0], None, values[1], None, *etags)
 
     @classmethod
     def parse_xml_source(cls, headers: Mapping[str, str]) -> Self:
-        """Read those of the object that the XML API copies."""
+        """Read the XML API's preconditions on the source of a copy."""
         source = "x-goog-copy-source"
         conditions = f"{source}-if-generation-match", f"{source}-if-metageneration-match"
         generation, match, metageneration = _numbers(headers, f"{source}-generation", *conditions)
         return cls(generation, match, None, metageneration)
 
     def check_read(self, stored: StoredObject) -> None:
-        """Raise GcsError 404 or 412, or NotModified."""
+        """Check a read. Raises GcsError (404 another generation, 412) and NotModified."""
         self._check_generation(stored)
         if not self._matches(stored):
             raise condition_not_met()
@@ -72,18 +72,18 @@ class Conditions:
             raise NotModified
 
     def check_change(self, stored: StoredObject | None) -> None:
-        """Raise GcsError when an object that must be there may not be changed, deleted or copied."""
+        """Check a change, deletion or copy of an existing object. Raises GcsError (404, 412)."""
         assert stored is not None
         self._check_generation(stored)
         self.check_write(stored)
 
     def check_write(self, stored: StoredObject | None) -> None:
-        """Raise GcsError 412 when an object may not be put where there is this one, or none."""
+        """Check a write over `stored`, which is None if there is no object. Raises GcsError (412)."""
         if not self._matches(stored) or not self._differs(stored):
             raise condition_not_met()
 
     def check_bucket(self, bucket: StoredBucket, *, reading: bool = False) -> None:
-        """Raise GcsError 412, or NotModified, of a bucket."""
+        """Check a call on a bucket. Raises GcsError (412) and, when reading, NotModified."""
         metageneration, etags = bucket.metageneration, (bucket_etag(bucket),)
         if self.metageneration_match not in (None, metageneration) or not _names(self.match, etags, True):
             raise condition_not_met()
@@ -120,7 +120,7 @@ def _numbers(headers: Mapping[str, str], *names: str) -> list[int | None]:
 
 
 def _names(header: str, etags: Collection[str], default: bool) -> bool:
-    """Whether the list of ETags in a header names one of these; `default` when there is no header."""
+    """Return whether a header's list of ETags contains one of `etags`; `default` if there is no header."""
     if not header:
         return default
     listed = {entry.strip().removeprefix("W/").strip('"') for entry in header.split(",")}

@@ -1,4 +1,4 @@
-"""What the fields of buckets and objects become when they are set: times, and what may not be undone."""
+"""Changes to the fields of buckets and objects: the server adds times and refuses what is locked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from emulator.api.gcs.errors import GcsError, invalid
 from emulator.api.gcs.messages import Query
 from emulator.storage.metadata import Attributes, StoredBucket, StoredObject
 
-# What the server keeps of a bucket that no resource may set.
+# Attributes of a bucket that only the server sets.
 _SERVERS_OWN = ("objectRetention", "iamPolicy")
 _ENFORCEMENTS = (
     "googleManagedEncryptionEnforcementConfig",
     "customerManagedEncryptionEnforcementConfig",
     "customerSuppliedEncryptionEnforcementConfig",
 )
-# What a copy does not take from its source: it is configured as the bucket it comes into says.
+# Fields that a copy does not inherit from its source: the destination bucket's configuration applies.
 _NOT_COPIED = ("acl", "customerEncryption", "kmsKeyName", "storageClass", "retention")
 _CHECKSUMS = ("crc32c", "md5Hash")
 _HOLDS = ("temporaryHold", "eventBasedHold")
 
 
 def bucket_attributes(body: Mapping[str, Any], old: Attributes, now: str) -> dict[str, Any]:
-    """What a bucket becomes whose resource a client has sent as a whole. Raises GcsError."""
+    """Return a bucket's attributes after a client has replaced its whole resource. Raises GcsError."""
     new = read_fields(BUCKET_FIELDS, body)
     new |= {name: old[name] for name in _SERVERS_OWN if name in old}
     _check_lock(old, new)
@@ -42,13 +42,13 @@ def bucket_attributes(body: Mapping[str, Any], old: Attributes, now: str) -> dic
 
 
 def patched_bucket(old: Attributes, body: Mapping[str, Any], now: str) -> dict[str, Any]:
-    """Apply a PATCH to a bucket. Raises GcsError."""
+    """Return a bucket's attributes after a PATCH. Raises GcsError."""
     known = {name: value for name, value in old.items() if name in BUCKET_FIELDS}
     return bucket_attributes(merge_patch(known, body), old, now)
 
 
 def object_attributes(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the fields that a client may set from an object's resource. Raises GcsError."""
+    """Return the fields of an object's resource that a client may set. Raises GcsError."""
     fields = read_fields(OBJECT_FIELDS, body)
     return {name: value for name, value in fields.items() if name not in _CHECKSUMS}
 
@@ -56,10 +56,16 @@ def object_attributes(body: Mapping[str, Any]) -> dict[str, Any]:
 def replaced_object(
     old: StoredObject, body: Mapping[str, Any], *, may_shorten: bool, is_patch: bool
 ) -> dict[str, Any]:
-    """What an object becomes whose resource a client has sent, as a whole or as a PATCH.
+    """Return an object's attributes after a PATCH, or after a client has replaced the whole resource.
 
     Args:
-        may_shorten: the client says that an unlocked retention may end earlier.
+        old: the object before the change.
+        body: the resource or the PATCH.
+        may_shorten: the client allows an unlocked retention to end earlier.
+        is_patch: `body` is a PATCH.
+
+    Raises:
+        GcsError: a field is invalid, or its change is not allowed.
     """
     if is_patch:
         body = merge_patch(
@@ -74,7 +80,7 @@ def replaced_object(
 
 
 def copied_attributes(source: StoredObject, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a copy keeps. Vertex: a resource in the body replaces the source's metadata as a whole."""
+    """Return a copy's attributes. Vertex: a resource in the body replaces all of the source's metadata."""
     if given := object_attributes(body):
         return given
     left_out = (*_NOT_COPIED, *_HOLDS)
@@ -82,7 +88,7 @@ def copied_attributes(source: StoredObject, body: Mapping[str, Any]) -> dict[str
 
 
 def check_bucket_allows(attributes: Attributes, bucket: StoredBucket) -> None:
-    """Raise GcsError when an object cannot have these attributes in this bucket."""
+    """Raise GcsError if the bucket does not allow an object with these attributes."""
     if attributes.get("retention") and not bucket.attributes.get("objectRetention"):
         raise invalid(
             f"Object retention is not enabled for the bucket {bucket.name}; create one with"
@@ -93,7 +99,7 @@ def check_bucket_allows(attributes: Attributes, bucket: StoredBucket) -> None:
 
 
 def parameters(query: Query, bucket: Attributes) -> Attributes:
-    """What `predefinedAcl` and `kmsKeyName` say of an object that is written. Raises GcsError."""
+    """Return a new object's attributes from `predefinedAcl` and `kmsKeyName`. Raises GcsError."""
     said: dict[str, Any] = {}
     for parameter in ("predefinedAcl", "destinationPredefinedAcl"):
         if name := query.get(parameter):
@@ -105,7 +111,7 @@ def parameters(query: Query, bucket: Attributes) -> Attributes:
 
 
 def locked(old: Attributes) -> dict[str, Any]:
-    """The bucket with its retention policy locked. Raises GcsError when it has none."""
+    """Return the bucket's attributes with a locked retention policy. Raises GcsError if it has none."""
     policy = old.get("retentionPolicy")
     if not policy:
         raise invalid("The bucket has no retention policy to lock.")

@@ -1,7 +1,7 @@
-"""Which pages of other origins may read a bucket: its CORS configuration, as Cloud Storage has it.
+"""CORS: which pages of other origins may read a bucket, by the bucket's configuration.
 
-Contract: https://cloud.google.com/storage/docs/cross-origin. Emulator: it holds for reads only, over the JSON
-and the XML API alike; the real JSON API lets every origin in.
+Contract: https://cloud.google.com/storage/docs/cross-origin. Emulator: it applies to reads only, over both
+APIs; the real JSON API allows every origin.
 """
 
 import re
@@ -18,24 +18,23 @@ from emulator.storage.metadata import StoredBucket
 
 _READS = ("GET", "HEAD")
 _USUAL_AGE_S = 3600
-# Of the path as it was sent: what is percent-encoded may mean another bucket to who answers.
+# Patterns of the raw path: a decoded path might name another bucket than the one that the surface reads.
 _JSON_PATH = re.compile(rb"/(?:(?:download/)?storage/v1/)?b/([a-z0-9._-]+)(?:/|$)")
 _XML_PATH = re.compile(rb"/([a-z0-9._-]+)/.")
-# Paths of other surfaces, whose first segment could be a bucket's name.
+# First segments of other surfaces' paths that are also valid bucket names.
 _NO_BUCKETS = ("v1beta1", "docs", "console", "storage", "download", "upload", "resumable", "batch")
-# Such a header turns a read into something else.
+# This header would turn a read into another method.
 _OVERRIDE = "x-http-method-override"
 
 
 class BucketCors:
-    """Answers what a bucket's configuration grants the page of another origin."""
+    """Looks up what a bucket's configuration grants a page of another origin."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
 
     def grants(self, scope: Scope, origin: str) -> Mapping[str, str] | None:
-        """Return the CORS headers for a request; none of them for a preflight that is not granted, and None
-        for anything else that is not."""
+        """Return the CORS headers for a request. If it is not granted: {} for a preflight, else None."""
         headers = Headers(scope=scope)
         asked = headers.get("access-control-request-method") if scope["method"] == "OPTIONS" else None
         wanted = headers.get("access-control-request-headers", "") if asked else ""
@@ -99,5 +98,5 @@ def _actual(rule: Mapping[str, Any], origin: str) -> dict[str, str]:
 def _listed(rule: Mapping[str, Any], name: str) -> list[str]:
     value = rule.get(name)
     texts = value if isinstance(value, list) else []
-    # A header's value is one line of Latin-1, whatever the configuration says.
+    # Drop texts that cannot be in a header's value.
     return [text for text in texts if isinstance(text, str) and re.fullmatch(r"[\x21-\x7e]+", text)]

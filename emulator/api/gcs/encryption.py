@@ -1,6 +1,6 @@
-"""Keys that customers supply: an object is read only by who names the key it was written with.
+"""Customer-supplied encryption keys: reading an object requires the key with which it was written.
 
-Emulator: the bytes are not encrypted; the key's digest is what is kept of it.
+Emulator: the bytes are not encrypted; of the key only its digest is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ALGORITHM = "AES256"
 
 
 def key_digest(headers: Mapping[str, str], *, of_source: bool = False) -> str:
-    """The digest of the key that a request names, "" for none. Raises GcsError when it is no key."""
+    """Return the digest of a request's key, "" if it has none. Raises GcsError if the key is invalid."""
     prefix = "x-goog-copy-source-encryption-" if of_source else "x-goog-encryption-"
     algorithm, key, told = (headers.get(prefix + name, "") for name in ("algorithm", "key", "key-sha256"))
     if not (algorithm or key or told):
@@ -38,17 +38,17 @@ def key_digest(headers: Mapping[str, str], *, of_source: bool = False) -> str:
 
 
 def encryption_attributes(digest: str) -> Attributes:
-    """What an object keeps that is written with a key."""
+    """Return the attributes of an object written with this key."""
     return {_FIELD: {"encryptionAlgorithm": _ALGORITHM, "keySha256": digest}} if digest else {}
 
 
 def is_readable(stored: StoredObject, digest: str) -> bool:
-    """Whether that key, or none, opens the object."""
+    """Return whether a request with this key digest ("" for none) may read the object."""
     return _digest_of(stored) in ("", digest)
 
 
 def check_key(stored: StoredObject, digest: str) -> None:
-    """Raise GcsError unless that key, or none, is the object's."""
+    """Raise GcsError unless the key digest ("" for none) is the object's."""
     needed = _digest_of(stored)
     if needed == digest:
         return

@@ -1,4 +1,4 @@
-"""Errors as Cloud Storage's two APIs word them: the JSON API's envelope, and the XML API's document."""
+"""Errors in the formats of Cloud Storage's two APIs: JSON envelope and XML document."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from emulator.storage.retention import ObjectProtected
 
 
 class GcsError(Exception):
-    """A request that fails: the HTTP status, the API's reason and the message."""
+    """A request failed: the HTTP status, the API's reason and the message."""
 
     def __init__(self, code: int, reason: str, message: str, *, location: str = "") -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class GcsError(Exception):
 
 
 class XmlError(GcsError):
-    """A request to the XML API that fails: the HTTP status, the error's name, its text and what is wrong."""
+    """A request to the XML API failed: the HTTP status, the error's name, its text and the details."""
 
     def __init__(
         self, code: int, name: str, text: str, details: str = "", headers: Mapping[str, str] | None = None
@@ -47,7 +47,7 @@ class XmlError(GcsError):
 
     @classmethod
     def of(cls, error: GcsError) -> "XmlError":
-        """Return a failure of both APIs as the XML API words it."""
+        """Return an error that both APIs share in the XML API's words."""
         if isinstance(error, XmlError):
             return error
         name, text = _XML_NAMES.get(error.code, ("InvalidArgument", "Invalid argument."))
@@ -57,38 +57,38 @@ class XmlError(GcsError):
 
 
 class NotModified(Exception):
-    """The caller has the current version (304)."""
+    """The caller already has the current version (304)."""
 
 
 def invalid(message: str, *, location: str = "") -> GcsError:
-    """The request is wrong."""
+    """Return a 400 error. `location`: the parameter or field that is wrong."""
     return GcsError(400, "invalid", message, location=location)
 
 
 def required(parameter: str) -> GcsError:
-    """A parameter is missing."""
+    """Return the error for a missing parameter."""
     return GcsError(400, "required", f"Required parameter: {parameter}.", location=parameter)
 
 
 def not_found(uri: GcsUri) -> GcsError:
-    """There is no such object."""
+    """Return the error for an object or bucket that does not exist."""
     return GcsError(404, "notFound", f"No such object: {uri.bucket}/{uri.object}")
 
 
 def condition_not_met() -> GcsError:
-    """A precondition does not hold."""
+    """Return the error for a precondition that does not hold."""
     message = "At least one of the pre-conditions you specified did not hold."
     return GcsError(412, "conditionNotMet", message)
 
 
 def not_implemented(what: str) -> GcsError:
-    """A part of Cloud Storage that is not emulated."""
+    """Return the error for a part of Cloud Storage that is not emulated."""
     message = f"{what} is not emulated; buckets, objects and their metadata are."
     return GcsError(501, "notImplemented", message)
 
 
 def xml_from_storage(error: StorageError | InvalidUri, uri: GcsUri, *, reading: bool) -> XmlError:
-    """Translate what the storage raised, for the XML API."""
+    """Translate an error of the storage for the XML API."""
     if isinstance(error, BucketNotFound):
         return XmlError(404, "NoSuchBucket", "The specified bucket does not exist.")
     if isinstance(error, BucketNotEmpty):
@@ -101,20 +101,20 @@ def xml_from_storage(error: StorageError | InvalidUri, uri: GcsUri, *, reading: 
 
 
 def from_storage(error: StorageError | InvalidUri, uri: GcsUri | None, *, reading: bool) -> GcsError:
-    """Translate what the storage raised."""
+    """Translate an error of the storage for the JSON API."""
     if isinstance(error, BucketNotFound):
         return GcsError(404, "notFound", "The specified bucket does not exist.")
     if isinstance(error, ObjectNotFound):
         return not_found(uri) if uri else GcsError(404, "notFound", str(error))
     if isinstance(error, InvalidUri) and reading and uri and uri.object:
-        return not_found(uri)  # what cannot be stored is not there
+        return not_found(uri)  # a name that cannot be stored has no object
     if isinstance(error, BucketNotEmpty):
         return GcsError(409, "conflict", "The bucket you tried to delete is not empty.")
     if isinstance(error, InvalidUri | NameTaken):
         return invalid(str(error))
     if isinstance(error, ObjectProtected):
         return GcsError(403, "forbidden", str(error))
-    # Emulator: no 5xx, which clients retry for minutes; the disk will not be better then.
+    # Emulator: no 5xx, which clients would retry for minutes; a problem of the disk would remain.
     return GcsError(403, "forbidden", str(error))
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from emulator.api.gcs.errors import invalid
 
-# Field -> mask of what is below it; an empty mask means all of it.
+# Field -> mask of its members; an empty mask selects all of them.
 Mask = dict[str, "Mask"]
 _TOKEN = re.compile(r"[(),/]|[^(),/\s]+")
 _DEEPEST = 20
 
 
 def parse_mask(text: str) -> Mask:
-    """Read a `fields` parameter; nothing, or `*`, is an empty mask. Raises GcsError."""
+    """Parse a `fields` parameter; an empty text or `*` gives an empty mask. Raises GcsError."""
     tokens = _TOKEN.findall(text)
     mask = _parse_list(tokens, 0)
     if tokens:
@@ -24,7 +24,7 @@ def parse_mask(text: str) -> Mask:
 
 
 def apply_mask(mask: Mask, value: Any) -> Any:
-    """Keep what the mask names, in every element of lists."""
+    """Return the parts of a JSON value that the mask selects, in lists those of every element."""
     if not mask or "*" in mask:
         return value
     if isinstance(value, list):

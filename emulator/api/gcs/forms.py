@@ -1,4 +1,4 @@
-"""Uploads by HTML forms: a POST to a bucket, with fields, a policy document and a file."""
+"""Uploads from HTML forms: a POST to a bucket with fields, a policy document and a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_FIELDS = 200
 
 
 class FormUploads:
-    """Answers the uploads of forms."""
+    """Answers uploads from HTML forms."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -59,7 +59,7 @@ class FormUploads:
 
 
 class _FormSink:
-    """Reads a form part by part: fields are kept, the bytes of the file go on to a sink."""
+    """Parses a form part by part. It keeps the fields and passes the file's bytes to another sink."""
 
     def __init__(self, boundary: str, open_file: Callable[[Mapping[str, str], str], Sink]) -> None:
         self._open_file = open_file
@@ -115,7 +115,7 @@ class _FormSink:
 
     def _begin_content(self) -> None:
         _, options = parse_options_header(self._headers.get("content-disposition", ""))
-        # latin-1 is how the library hands bytes on, UTF-8 is how browsers write them.
+        # The library decodes names as latin-1; browsers encode them as UTF-8.
         self._name, filename = (_text(options.get(name, b"")) for name in (b"name", b"filename"))
         if self._name.lower() == "file" and self._file is None:
             self._file = self._open_file(self._fields, filename.rpartition("/")[2])
@@ -136,7 +136,7 @@ class _FormSink:
     def _end_part(self) -> None:
         if self._in_file:
             self._in_file = False
-        elif self._file is None:  # what comes behind the file does not count
+        elif self._file is None:  # fields after the file are ignored
             self._fields[self._name.lower()] = self._value.decode("utf-8", "replace")
             if len(self._fields) > _MOST_FIELDS:
                 raise invalid(f"The form has more than {_MOST_FIELDS} fields.")
@@ -153,7 +153,7 @@ def _text(option: bytes) -> str:
 
 
 def _answer(request: Request, stored: StoredObject, fields: Mapping[str, str]) -> Response:
-    """Answer as the form asks: a redirection, a document, or nothing."""
+    """Answer as the form's fields request: with a redirect, an XML document, or no body."""
     bucket, name, etag = stored.uri.bucket, stored.uri.object, f'"{xml_etag(stored)}"'
     headers = object_headers(stored)
     redirect = fields.get("success_action_redirect") or fields.get("redirect", "")

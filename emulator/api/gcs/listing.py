@@ -1,4 +1,4 @@
-"""Listing objects: prefix, delimiter, offsets, glob patterns and pages."""
+"""Lists objects, with prefix, delimiter, offsets, glob patterns and pages."""
 
 import base64
 import heapq
@@ -24,16 +24,16 @@ AFTER_ALL = "\U0010ffff"
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a listing: objects, and the prefixes that stand for whole folders."""
+    """One page of a listing: objects, and prefixes that each stand for a folder."""
 
-    items: list[ObjectInfo | StoredObject]  # a StoredObject is a version that is not the current one
+    items: list[ObjectInfo | StoredObject]  # a StoredObject is a noncurrent version
     prefixes: list[str]
     next_token: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a list request asks for."""
+    """The parameters of a list request."""
 
     prefix: str
     delimiter: str
@@ -41,10 +41,10 @@ class Listing:
     end: str
     globs: tuple[re.Pattern[str], ...]
     limit: int
-    resume: str  # where the page before has ended: no name before it is listed
+    resume: str  # the end of the previous page: no earlier name is listed
     versions: bool
     soft_deleted: bool
-    trailing: bool  # an object that ends in the delimiter is listed beside its prefix
+    trailing: bool  # an object that ends in the delimiter is listed besides its prefix
 
     @classmethod
     def parse(cls, query: Query) -> Self:
@@ -63,14 +63,14 @@ class Listing:
         )
 
     def page(self, buckets: Buckets, bucket: str) -> Page:
-        """Walk the bucket until the page is full."""
+        """Return the next page."""
         items: list[ObjectInfo | StoredObject] = []
         prefixes: list[str] = []
         end = ""
         for entry in self._entries(buckets, bucket):
             if len(items) + len(prefixes) == self.limit:
                 return Page(items, prefixes, _write_token(end))
-            # After a folder everything in it is over, after an object its name.
+            # The next page starts after the last entry; after a folder, behind everything in it.
             if isinstance(entry, str):
                 prefixes.append(entry)
                 end = entry + AFTER_ALL
@@ -96,7 +96,7 @@ class Listing:
                 yield folder
 
     def _objects(self, buckets: Buckets, bucket: str) -> Iterator[ObjectInfo | StoredObject]:
-        """What is to be listed, prefixes and patterns aside, in order."""
+        """Yield the objects and versions in order, before they are grouped into folders or matched."""
         start = max(self.start, self.resume)
         shallow = self.delimiter == "/" and not self.globs
         if not (self.versions or self.soft_deleted):
@@ -109,7 +109,7 @@ class Listing:
         if not self.soft_deleted:
             entries.insert(0, current)
         both = heapq.merge(*entries, key=_place)
-        # What a crash left between keeping a version and replacing it is there twice.
+        # If a crash came between keeping a version and replacing it, the version appears twice.
         for place, same in groupby(both, key=_place):
             if place >= start:
                 yield next(same)
@@ -122,13 +122,13 @@ class Listing:
 
 
 def _place(entry: ObjectInfo | StoredObject) -> str:
-    """What versions are sorted by: the name, then the generation."""
+    """Return the sort key of versions: name, then generation."""
     time_us = entry.generation if isinstance(entry, StoredObject) else max(1, entry.updated_us)
     return f"{entry.uri.object}\0{time_us:020}"
 
 
 def page_size(query: Query) -> int:
-    """Read `maxResults`. Raises GcsError."""
+    """Return the page size from `maxResults`. Raises GcsError."""
     asked = query.number("maxResults")
     if asked is not None and asked < 0:
         raise invalid(f"Invalid value for maxResults: {asked} is negative.", location="maxResults")

@@ -1,4 +1,4 @@
-"""Downloads: the headers that go with an object's bytes, and ranges of them."""
+"""Downloads: an object's bytes with their headers, ranges, and decompression."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def media_response(stored: StoredObject, file: BinaryIO, request_headers: Mapping[str, str]) -> Response:
-    """Answer with the object's bytes, or the range asked for; takes over the file."""
+    """Answer with the object's bytes or the requested range. The response closes the file."""
     range_header = request_headers.get("range", "")
     headers = _headers(stored)
     if stored.content_encoding == "gzip":
@@ -41,16 +41,16 @@ def media_response(stored: StoredObject, file: BinaryIO, request_headers: Mappin
 
 
 def _takes_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether the client can unpack by itself."""
+    """Return whether the client accepts gzip."""
     entries = (entry.replace(" ", "").lower() for entry in headers.get("accept-encoding", "").split(","))
     taken = [name for name, _, quality in (entry.partition(";") for entry in entries) if quality != "q=0"]
     return "gzip" in taken or "*" in taken
 
 
 def _unpacked_response(stored: StoredObject, file: BinaryIO, headers: Mapping[str, str]) -> Response | None:
-    """Decompressive transcoding: what a gzipped object unpacks to, always from its beginning.
+    """Return a gzipped object decompressed (decompressive transcoding), always from its beginning.
 
-    None where the object forbids it (`no-transform`), or is not gzip whatever it says.
+    None if the object forbids it (`no-transform`), or if its bytes are not gzip.
     """
     if "no-transform" in str(stored.attributes.get("cacheControl", "")).lower():
         return None
@@ -63,7 +63,7 @@ def _unpacked_response(stored: StoredObject, file: BinaryIO, headers: Mapping[st
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """The half-open span of a Range header; None for all bytes, which is also what a list of ranges gets."""
+    """Return the half-open range of a Range header; None for all bytes, also for a list of ranges."""
     match = _RANGE.fullmatch(text)
     if match is None or not (match[1] or match[2]):
         return None
@@ -76,7 +76,7 @@ def _parse_range(text: str, size: int) -> tuple[int, int] | None:
 
 
 def _number(digits: str) -> int:
-    """A number in a Range header: exact up to 20 digits, which no object has bytes for."""
+    """Parse a number of a Range header, exact up to 20 digits. No object is that large."""
     return int(digits.lstrip("0")[:20] or "0")
 
 

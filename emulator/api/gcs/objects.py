@@ -1,4 +1,4 @@
-"""Calls about objects: list, get, download, patch, delete, copy, rewrite, compose."""
+"""Calls on objects: list, get, download, patch, delete, copy, rewrite, compose."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,13 +24,13 @@ from emulator.storage import GcsUri, ObjectInfo, StorageError
 from emulator.storage.buckets import Buckets
 from emulator.storage.metadata import Attributes, StoredObject
 
-# A larger object's checksums take long to compute; a listing shows them when they are known already.
+# Larger objects take long to hash; a listing shows their checksums only if they are already known.
 _QUICKLY_HASHED = 8 << 20
 _MOST_SOURCES = 32
 
 
 class ObjectCalls:
-    """Answers the calls about objects."""
+    """Answers the calls on objects."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -64,13 +64,13 @@ class ObjectCalls:
         return self._resource(request, self._buckets.with_checksums(stored))
 
     def download(self, request: Request, uri: GcsUri, conditions: Conditions) -> Response:
-        """Answer with the bytes."""
+        """Answer with the object's bytes."""
         key = key_digest(request.headers)
         stored, file = self._buckets.open(uri, conditions.generation)
         try:
             check_key(stored, key)
             if stored.size <= _QUICKLY_HASHED:
-                # Of the open file: by its name another version may be there by now.
+                # Hash the open file: its name may already belong to a newer version.
                 stored = self._buckets.hashed(stored, file)
             conditions.check_read(stored)
             return media_response(stored, file, request.headers)
@@ -107,7 +107,7 @@ class ObjectCalls:
             "kind": "storage#rewriteResponse",
             "totalBytesRewritten": str(stored.size),
             "objectSize": str(stored.size),
-            "done": True,  # copied in one go, however large
+            "done": True,  # every copy is done in one call, whatever its size
             "resource": self._json(request, stored),
         }
         return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
@@ -144,11 +144,11 @@ class ObjectCalls:
         to_name: str,
         way: Callable[..., StoredObject] | None = None,
     ) -> StoredObject:
-        """Copy an object, or move it: `way` is what does that."""
+        """Copy an object, or move it if `way` is the function that moves."""
         body = request.json()
         source_conditions = Conditions.parse_source(request.query)
         key, source_key = key_digest(request.headers), key_digest(request.headers, of_source=True)
-        if way:  # a move changes nothing of the object, its key included
+        if way:  # a move keeps everything, the key included
             source_key = key
 
         def change(source: StoredObject) -> Attributes:
@@ -165,7 +165,7 @@ class ObjectCalls:
         )
 
     def _new_attributes(self, request: Request, bucket: str, attributes: Attributes) -> Attributes:
-        """Add to what an object is to be what the request's parameters say. Raises GcsError."""
+        """Add the attributes from the request's parameters and check them. Raises GcsError."""
         stored = self._buckets.bucket(bucket)
         attributes = {**attributes, **parameters(request.query, stored.attributes)}
         check_bucket_allows(attributes, stored)
@@ -198,26 +198,26 @@ class ObjectCalls:
         return object_json(stored, request.base, bucket, **_shown(request, full=full), readable=readable)
 
     def described(self, entry: ObjectInfo | StoredObject) -> StoredObject:
-        """What a list says of an object; a version is described already."""
+        """Return an entry of a listing with its attributes; noncurrent versions have them already."""
         return self.quickly(entry if isinstance(entry, StoredObject) else self._buckets.describe(entry))
 
     def quickly(self, stored: StoredObject) -> StoredObject:
-        """Add the checksums unless that takes long."""
+        """Add the checksums unless the object is too large to hash quickly."""
         if stored.checksums or stored.size > _QUICKLY_HASHED:
             return stored
         try:
             return self._buckets.with_checksums(stored)
-        except StorageError:  # deleted in the meantime; it was there when the listing saw it
+        except StorageError:  # deleted since the listing saw it
             return stored
 
 
 def _shown(request: Request, *, full: bool = False) -> dict[str, bool]:
-    """Whether the access control list belongs to the answer."""
+    """Return the argument `full` of `object_json` for a request's `projection`."""
     return {"full": request.query.get("projection", "full" if full else "noAcl") == "full"}
 
 
 def source_check(conditions: Conditions, key: str) -> Callable[[StoredObject | None], None]:
-    """What must hold of an object that is copied: its conditions, and its key."""
+    """Return the check of a copy's source: its preconditions and its key."""
 
     def check(stored: StoredObject | None) -> None:
         conditions.check_change(stored)

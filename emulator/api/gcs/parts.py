@@ -1,4 +1,4 @@
-"""Multipart uploads of the XML API: parts that come in any order and become one object."""
+"""Multipart uploads of the XML API: parts arrive in any order and become one object."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ _SMALLEST = 5 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of one part, as they came in last."""
+    """The bytes of one part, as last uploaded."""
 
     draft: Draft
     checksums: Checksums
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass
 class PartsUpload:
-    """One upload. `lock` guards its parts and its end."""
+    """One upload. `lock` guards its parts and its completion."""
 
     id: str
     uri: GcsUri
@@ -49,7 +49,7 @@ class PartsUpload:
 
 
 class PartsUploads:
-    """The multipart uploads that are under way, and the last that were completed."""
+    """The open multipart uploads and the most recently completed ones."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -58,7 +58,7 @@ class PartsUploads:
 
     def begin(self, uri: GcsUri, attributes: Attributes) -> PartsUpload:
         """Start an upload. Raises StorageError, InvalidUri and XmlError."""
-        self._buckets.draft(uri.bucket).discard()  # the bucket is there and can be written
+        self._buckets.draft(uri.bucket).discard()  # checks that the bucket exists and is writable
         upload = PartsUpload(secrets.token_urlsafe(24), uri, attributes, datetime.now(UTC))
         with self._lock:
             for upload_id in [id_ for id_, known in self._uploads.items() if known.finished]:
@@ -71,7 +71,7 @@ class PartsUploads:
         return upload
 
     def find(self, uri: GcsUri, upload_id: str) -> PartsUpload:
-        """Return an upload of that object. Raises XmlError."""
+        """Return the upload with this id. Raises XmlError if the object has no such upload."""
         with self._lock:
             upload = self._uploads.get(upload_id)
         if upload is None or upload.uri != uri or upload.given_up:
@@ -80,14 +80,14 @@ class PartsUploads:
         return upload
 
     def under_way(self, bucket: str) -> list[PartsUpload]:
-        """Return a bucket's unfinished uploads by the object's name."""
+        """Return a bucket's open uploads, sorted by the object's name."""
         with self._lock:
             uploads = [upload for upload in self._uploads.values() if upload.uri.bucket == bucket]
         unfinished = [upload for upload in uploads if not upload.finished and not upload.given_up]
         return sorted(unfinished, key=lambda upload: (upload.uri.object.encode(), upload.started, upload.id))
 
     def add(self, upload: PartsUpload, number: int, draft: Draft) -> Part:
-        """Take over the bytes of a part, in place of what it was before. Raises XmlError."""
+        """Take over the draft as a part, replacing one of the same number. Raises XmlError."""
         checksums = draft.checksums()
         part = Part(draft, checksums, f'"{hex_md5(checksums)}"', datetime.now(UTC))
         with upload.lock:
@@ -100,7 +100,7 @@ class PartsUploads:
         return part
 
     def complete(self, upload: PartsUpload, body: bytes, conditions: Conditions) -> StoredObject:
-        """Make the object of the parts that the body lists; the same call again gives the same answer."""
+        """Assemble the object from the parts that the body lists. A repeated call gives the same answer."""
         asked = _read_parts(body)
         with upload.lock:
             if upload.given_up:
@@ -112,7 +112,7 @@ class PartsUploads:
             return upload.finished
 
     def abort(self, upload: PartsUpload) -> None:
-        """Drop an upload and its bytes."""
+        """Delete an upload and its bytes."""
         with self._lock:
             self._uploads.pop(upload.id, None)
         with upload.lock:
@@ -120,7 +120,7 @@ class PartsUploads:
             self._discard_parts(upload)
 
     def close(self) -> None:
-        """Drop all uploads."""
+        """Delete all uploads."""
         for upload in list(self._uploads.values()):
             self.abort(upload)
 
@@ -132,7 +132,7 @@ class PartsUploads:
                     draft.append_file(file)
             check = conditions.check_write
             return self._buckets.publish(draft, upload.uri, upload.attributes, check, len(parts))
-        except FileNotFoundError:  # the bucket was deleted in the meantime, and made again
+        except FileNotFoundError:  # the bucket was deleted and created again meanwhile
             raise XmlError(404, "NoSuchUpload", "The requested upload was not found.") from None
         finally:
             draft.discard()
@@ -145,7 +145,7 @@ class PartsUploads:
 
 
 def part_number(text: str) -> int:
-    """Read the number of a part. Raises XmlError."""
+    """Parse the number of a part. Raises XmlError."""
     if re.fullmatch(r"\d{1,5}", text, re.ASCII) and 1 <= int(text) <= MOST_PARTS:
         return int(text)
     details = f"Part number must be an integer between 1 and {MOST_PARTS}, inclusive; it is {text[:40]!r}."
@@ -153,7 +153,7 @@ def part_number(text: str) -> int:
 
 
 def hex_md5(checksums: Checksums) -> str:
-    """Return the MD5 as ETags have it; "" when there is none."""
+    """Return the MD5 in hexadecimal, the form of ETags; "" if there is none."""
     return base64.b64decode(checksums.md5).hex() if checksums.md5 else ""
 
 

@@ -1,6 +1,6 @@
-"""Policy documents of HTML forms: until when, and with which fields, a form may upload.
+"""Policy documents of HTML forms: their expiry and the fields that they allow.
 
-Emulator: signatures are not checked, as of signed URLs; the expiry and the conditions are.
+Emulator: the expiry and the conditions are checked; the signature, as in signed URLs, is not.
 """
 
 import base64
@@ -14,20 +14,20 @@ from emulator.api.gcs.signed_urls import iso_time
 from emulator.api.gcs.xml_sinks import Sizes
 
 _GOOGLES = "x-goog-"
-# Vertex: a field of Google's own that is none of these is refused.
+# Vertex: a field that begins with x-goog- and is none of these is refused.
 _KNOWN = (
     *("x-goog-acl", "x-goog-algorithm", "x-goog-credential", "x-goog-custom-time", "x-goog-date"),
     *("x-goog-encryption-", "x-goog-hash", "x-goog-meta-", "x-goog-signature", "x-goog-storage-class"),
 )
-# Fields that no condition has to name.
+# Fields that need no condition.
 _FREE = ("file", "googleaccessid", "policy", "signature", "x-goog-signature")
 
 
 def check_policy(fields: Mapping[str, str], now: datetime) -> Sizes:
-    """Check the fields of a form, by their lower-case names, against its policy; returns the sizes it allows.
+    """Check a form's fields, by lower-case name, against its policy. Return the sizes that the policy allows.
 
     Raises:
-        XmlError: the policy is missing, has expired, or does not fit.
+        XmlError: the policy is missing or has expired, or a field does not meet its conditions.
     """
     if not fields.get("policy"):
         raise _unfit("Missing policy")
@@ -77,7 +77,7 @@ def _expiration(value: object) -> datetime:
 
 
 def _parts(condition: object) -> tuple[str, str, str]:
-    """Read `{"key": "a"}` or `["starts-with", "$key", "a"]` as kind, field and value."""
+    """Parse `{"key": "a"}` or `["starts-with", "$key", "a"]` into kind, field and value."""
     if isinstance(condition, dict) and len(condition) == 1:
         name, value = next(iter(condition.items()))
         return "eq", name.lower(), str(value)

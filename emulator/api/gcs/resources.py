@@ -1,4 +1,4 @@
-"""The JSON of buckets and objects, and of who may do what with them."""
+"""The JSON of buckets, objects, and entries of access control lists."""
 
 import base64
 import mimetypes
@@ -24,7 +24,7 @@ _BUCKET_DEFAULTS = {
 }
 _NOT_SHOWN = ("acl", "defaultObjectAcl", "iamPolicy")
 _LAST_US = 253_402_300_799_999_999  # the end of the year 9999
-# Of the standard library only: the tables of the operating system differ from one to the next.
+# Only the standard library's table, because the tables of operating systems differ.
 _TYPES = mimetypes.MimeTypes()
 
 
@@ -34,9 +34,9 @@ def object_json(
     """Return an object's resource.
 
     Args:
-        base: where the client reaches the server.
-        full: with the access control list.
-        readable: the client has named the key that the object was written with.
+        base: the server's URL as the client sees it.
+        full: include the access control list.
+        readable: the client sent the key with which the object was written.
     """
     uri, attributes = stored.uri, stored.attributes
     path = f"storage/v1/b/{uri.bucket}/o/{quote(uri.object, safe='')}"
@@ -64,7 +64,7 @@ def object_json(
         "retentionExpirationTime": _time_or_none(retained_until_us(stored, bucket)),
         **_deleted(stored),
         **{name: value for name, value in attributes.items() if name != "acl"},
-        # Vertex: an object that was composed without a type has none.
+        # Vertex: a composed object has no type unless the request gave one.
         "contentType": attributes.get("contentType") if stored.component_count else content_type(stored),
     }
     if full and not is_uniform(bucket.attributes):
@@ -75,12 +75,12 @@ def object_json(
 
 
 def bucket_json(bucket: StoredBucket, base: str, *, full: bool = False) -> dict[str, Any]:
-    """Return a bucket's resource; `full` with the access control lists."""
+    """Return a bucket's resource, with `full` including the access control lists."""
     resource = {
         "kind": "storage#bucket",
         "id": bucket.name,
         "selfLink": f"{base}/storage/v1/b/{bucket.name}",
-        # Emulator: every project sees every bucket, so none of them owns it.
+        # Emulator: every project sees every bucket, so no project owns it.
         "projectNumber": "0",
         "name": bucket.name,
         "generation": str(bucket.created_us),
@@ -100,7 +100,7 @@ def bucket_json(bucket: StoredBucket, base: str, *, full: bool = False) -> dict[
 
 
 def bucket_acl_json(entry: Attributes, bucket: StoredBucket, base: str) -> dict[str, Any]:
-    """Return an entry of a bucket's list."""
+    """Return the JSON of an entry of a bucket's list."""
     link = f"{base}/storage/v1/b/{bucket.name}/acl/{quote(entry['entity'], safe='')}"
     return {
         "kind": "storage#bucketAccessControl",
@@ -113,12 +113,12 @@ def bucket_acl_json(entry: Attributes, bucket: StoredBucket, base: str) -> dict[
 
 
 def default_acl_json(entry: Attributes, bucket: StoredBucket, base: str) -> dict[str, Any]:  # noqa: ARG001
-    """Return an entry of the list of a bucket's new objects."""
+    """Return the JSON of an entry of a bucket's default list for new objects."""
     return {"kind": "storage#objectAccessControl", **_acl_entry(entry), "etag": bucket_etag(bucket)}
 
 
 def object_acl_json(entry: Attributes, stored: StoredObject, base: str) -> dict[str, Any]:
-    """Return an entry of an object's list."""
+    """Return the JSON of an entry of an object's list."""
     uri, entity = stored.uri, entry["entity"]
     path = f"storage/v1/b/{uri.bucket}/o/{quote(uri.object, safe='')}/acl/{quote(entity, safe='')}"
     return {
@@ -134,42 +134,42 @@ def object_acl_json(entry: Attributes, stored: StoredObject, base: str) -> dict[
 
 
 def content_type(stored: StoredObject) -> str:
-    """The type the writer named; a file without one is judged by its name."""
+    """Return the type that the writer gave, else the type for the name's suffix."""
     named = stored.attributes.get("contentType")
     return str(named) if named else _TYPES.guess_type(stored.uri.object)[0] or OCTET_STREAM
 
 
 def object_etag(stored: StoredObject) -> str:
-    """Vertex: Cloud Storage writes both generations as a protobuf message in base64."""
+    """Return the JSON API's ETag. Vertex: generation and metageneration as a protobuf message in base64."""
     message = b"\x08" + _varint(stored.generation) + b"\x10" + _varint(stored.metageneration)
     return base64.b64encode(message).decode()
 
 
 def object_etags(stored: StoredObject) -> list[str]:
-    """Return the ETag of the JSON API, and that of the XML API when it is another."""
+    """Return the ETags of the JSON API and of the XML API, which may be equal."""
     return [object_etag(stored), xml_etag(stored)]
 
 
 def xml_etag(stored: StoredObject) -> str:
-    """Vertex: in the XML API the MD5, and of an object that has none what the JSON API says."""
+    """Return the XML API's ETag. Vertex: the MD5, or the JSON API's ETag if the object has no MD5."""
     md5 = stored.checksums and stored.checksums.md5
     return base64.b64decode(md5).hex() if md5 else object_etag(stored)
 
 
 def bucket_etag(bucket: StoredBucket) -> str:
-    """Vertex: the metageneration in the same form."""
+    """Return a bucket's ETag. Vertex: the metageneration, in the form of `object_etag`."""
     return base64.b64encode(b"\x08" + _varint(bucket.metageneration)).decode()
 
 
 def time_text(time_us: int) -> str:
-    """RFC 3339 with milliseconds, as Cloud Storage writes times."""
-    time_us = min(max(time_us, 0), _LAST_US)  # a file's time can be anything
+    """Return a time in Cloud Storage's form: RFC 3339 with milliseconds."""
+    time_us = min(max(time_us, 0), _LAST_US)  # a file may have any time
     when = datetime.fromtimestamp(time_us // 1_000_000, UTC)
     return f"{when:%Y-%m-%dT%H:%M:%S}.{time_us // 1000 % 1000:03d}Z"
 
 
 def _deleted(stored: StoredObject) -> dict[str, Any]:
-    """The times of a version that is not the current one."""
+    """Return the fields with the times of a noncurrent version."""
     if stored.gone_us is None:
         return {"timeDeleted": _time_or_none(stored.deleted_us)}
     return {"softDeleteTime": _time_or_none(stored.deleted_us), "hardDeleteTime": time_text(stored.gone_us)}

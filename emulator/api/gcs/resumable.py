@@ -1,4 +1,4 @@
-"""Resumable uploads: sessions that take an object in several requests and survive cut connections."""
+"""Resumable uploads: a session receives an object in several requests and survives lost connections."""
 
 import re
 import secrets
@@ -16,22 +16,22 @@ from emulator.storage.buckets import Buckets
 from emulator.storage.draft import Draft
 
 _MOST_SESSIONS = 10_000
-# Vertex: every request but the last brings at least this, and whole multiples of it are kept.
+# Vertex: every request except the last brings at least this many bytes; whole multiples of it are kept.
 _QUANTUM = 256 << 10
 _RANGE = re.compile(r"bytes\s+(?:\*|(\d{1,18})-(\d{1,18}|\*))/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True)
 class ContentRange:
-    """A Content-Range header: `bytes 0-99/200`, with `*` for what is not known."""
+    """A Content-Range header, as in `bytes 0-99/200`, with `*` for an unknown number."""
 
-    start: int | None  # None: asks how far the upload is
-    end: int | None  # excluded; None: as far as the body goes
+    start: int | None  # None: the request asks for the progress
+    end: int | None  # exclusive; None: to the end of the body
     total: int | None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the header; without one the body is the whole object. Raises GcsError."""
+        """Parse the header; without one the body is the whole object. Raises GcsError."""
         if not text:
             return cls(0, None, None)
         match = _RANGE.fullmatch(text.strip())
@@ -42,13 +42,13 @@ class ContentRange:
 
     @property
     def is_last(self) -> bool:
-        """Whether the object ends with the body."""
+        """Whether the object ends with this request's body."""
         if self.total is None or self.end is None:
             return self.total is self.end
         return self.end >= self.total
 
     def check_size(self) -> None:
-        """Raise GcsError when more is to come, and the body is too short."""
+        """Raise GcsError if this is not the last request and its body is too short."""
         if self.start is None or self.end is None or self.is_last:
             return
         size = self.end - self.start
@@ -63,19 +63,19 @@ class ContentRange:
 
 @dataclass
 class Session:
-    """One resumable upload. `lock` guards all of it."""
+    """One resumable upload. `lock` guards all its members."""
 
     id: str
     target: Target
     draft: Draft
-    total: int | None = None  # the size of the object, once a request has said it
+    total: int | None = None  # the object's size, once a request has named it
     lock: threading.Lock = field(default_factory=threading.Lock)
-    turn: int = 0  # counts requests, so that a cut one that lingers does not write any more
+    turn: int = 0  # sequence number of requests: only the latest may write
     finished: Response | None = None
 
 
 class Sessions:
-    """The resumable uploads that are under way, and the last that were finished."""
+    """The open resumable uploads and the most recently finished ones."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -83,7 +83,7 @@ class Sessions:
         self._lock = threading.Lock()
 
     def begin(self, request: Request, bucket: str) -> Response:
-        """Start an upload; answers with its address."""
+        """Start an upload and answer with its URL. Raises GcsError."""
         body = request.json()
         media_type = request.headers.get("x-upload-content-type", "")
         target = Target.parse(self._buckets, request, bucket, body, media_type)
@@ -95,7 +95,7 @@ class Sessions:
         return Response(200, b"", {"location": location, "x-guploader-uploadid": session.id})
 
     def start(self, target: Target, length: str = "") -> Session:
-        """Make a session for an object, whose length is as the client says it. Raises GcsError."""
+        """Create a session. `length`: the object's size in bytes, if the client gave it. Raises GcsError."""
         target.check(self._buckets)
         draft = self._buckets.draft(target.uri.bucket)
         session = Session(secrets.token_urlsafe(24), target, draft, _length(length))
@@ -107,23 +107,23 @@ class Sessions:
         return session
 
     def target(self, upload_id: str) -> GcsUri | None:
-        """The object that an upload is of; None where there is no upload of that id."""
+        """Return the object of an upload; None if there is no upload with this id."""
         with self._lock:
             session = self._sessions.get(upload_id)
         return session.target.uri if session else None
 
     def sink(self, request: Request) -> "ResumableSink":
-        """Take a request that continues an upload, or asks how far it is. Raises GcsError."""
+        """Return the sink of a request that continues an upload or asks for its progress."""
         return ResumableSink(self, self._find(request), request)
 
     def cancel(self, request: Request) -> Response:
-        """Give an upload up."""
+        """Cancel an upload."""
         session = self._find(request)
         self.forget(session)
         return Response(499)
 
     def finish(self, session: Session, request: Request) -> Response:
-        """Make the object; the session stays, for a client that missed the answer."""
+        """Publish the object. The session stays, for a client that missed the answer and asks again."""
         try:
             target = session.target.with_hashes(request.headers)
             session.finished = target.publish(self._buckets, session.draft, request.base)
@@ -133,13 +133,13 @@ class Sessions:
         return session.finished
 
     def forget(self, session: Session) -> None:
-        """Drop a session and its bytes."""
+        """Delete a session and its bytes."""
         with self._lock:
             self._sessions.pop(session.id, None)
         session.draft.discard()
 
     def close(self) -> None:
-        """Drop all sessions."""
+        """Delete all sessions."""
         for session in list(self._sessions.values()):
             self.forget(session)
 
@@ -154,7 +154,7 @@ class Sessions:
 
 
 class ResumableSink:
-    """One request of a resumable upload. What has come in stays when the connection is cut."""
+    """One request of a resumable upload. Bytes that have arrived survive a lost connection."""
 
     def __init__(self, sessions: Sessions, session: Session, request: Request) -> None:
         self._sessions = sessions
@@ -165,15 +165,15 @@ class ResumableSink:
         self._range.check_size()
         with session.lock:
             self._agree_on_total(session)
-            if self._range.start is not None:  # a question how far the upload is disturbs no other request
+            if self._range.start is not None:  # a progress query must not interrupt an upload
                 session.turn += 1
             self._turn = session.turn
             size = session.draft.size
             start = self._range.start if self._range.start is not None else size
             if start < size and not session.finished:
-                session.draft.cut(start)  # what came in before may be of other bytes
+                session.draft.cut(start)  # the client resends from here, maybe other bytes
         if start > size and not session.finished:
-            # A client that retries asks how far the upload is, and goes on from there.
+            # On 503 a client asks for the progress and continues from there.
             raise GcsError(
                 503,
                 "backendError",
@@ -211,7 +211,7 @@ class ResumableSink:
             return self._sessions.finish(session, self._request) if complete else self._incomplete(size)
 
     def _agree_on_total(self, session: Session) -> None:
-        """Raise GcsError when the request names another size of the object than one before it."""
+        """Raise GcsError if the request names another object size than an earlier request."""
         told = self._range.total
         if told is not None and session.total not in (None, told) and not session.finished:
             raise invalid(
@@ -220,18 +220,18 @@ class ResumableSink:
             )
 
     def _total(self) -> int | None:
-        """The size of the object, as far as the request says it. Raises GcsError: its body is not as long."""
+        """Return the object's size, None if unknown. Raises GcsError for a body of the wrong length."""
         span = self._range
         if span.start is None:
             return span.total
         if span.end is not None and span.start + self._received != span.end:
             raise self._wrong_length()
-        # Where nothing says where the object ends, it ends with the body.
+        # If the header names no end, the object ends with the body.
         ends_with_body = span.end is None and span.total is None
         return span.start + self._received if ends_with_body else span.total
 
     def abandon(self) -> None:
-        """Keep what came in: the client may come back."""
+        """Keep the bytes: the client may continue the upload."""
 
     def _check_turn(self) -> None:
         if self._session.turn != self._turn:
@@ -248,7 +248,7 @@ class ResumableSink:
         if kept := size - size % _QUANTUM:
             headers["range"] = f"bytes=0-{kept - 1}"
         if self._request.headers.get("x-guploader-no-308", "").lower() == "yes":
-            # Go's HTTP client takes a 308 for a redirection.
+            # Go's HTTP client would treat a 308 as a redirect.
             return Response(200, b"", {**headers, "x-http-status-code-override": "308"})
         return Response(308, b"", headers)
 

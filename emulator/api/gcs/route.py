@@ -1,4 +1,4 @@
-"""The Cloud Storage surface on the application: reads and sends bodies as streams, works in threads."""
+"""The Cloud Storage surface as an ASGI route. It streams bodies and does its work in threads."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _UPLOAD_PREFIXES = ("/upload/storage/v1/", "/resumable/upload/storage/v1/")
 _BATCH_PREFIX = "/batch/storage/v1"
-# Node's client leaves out `/storage/v1` where STORAGE_EMULATOR_HOST is set. No bucket can be called `b`.
+# Node's client omits `/storage/v1` if STORAGE_EMULATOR_HOST is set. No bucket can have the name `b`.
 _BARE_PREFIX = "/b/"
 _PREFIXES = (f"{JSON_PREFIX}/", f"{DOWNLOAD_PREFIX}/", *_UPLOAD_PREFIXES, _BATCH_PREFIX, _BARE_PREFIX)
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
@@ -45,16 +45,16 @@ _PORT = re.compile(r":\d{1,5}$")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _USUAL_PORTS = {"http": "80", "https": "443"}
 _THREADS = 16
-# What begins an upload names the object within so many bytes.
+# An upload's first request names the object within this many bytes of its body.
 _HEAD = 16 << 10
 _NONE = (RpcFault(), 0)
 _PIECE = 1 << 20
 _SENT_PIECE = 256 << 10
-# Objects are other people's content on the emulator's own origin: no script of theirs may run there.
+# Objects are untrusted content on the emulator's own origin: their scripts must not run there.
 _SANDBOX = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 
 
-# Calls, and answers with an error what was raised.
+# Runs a call and turns an exception into an error response.
 _Guard = Callable[[Callable[[], Response]], Awaitable[Response]]
 
 
@@ -63,7 +63,7 @@ class ClientGone(Exception):
 
 
 class GcsRoute(BaseRoute):
-    """Everything below the JSON API's prefixes, and what `addressing` finds to be the XML API's."""
+    """The route of requests below the JSON API's prefixes and of the XML API's (see `addressing`)."""
 
     def __init__(self, store: LocalStore, gate: StorageGate) -> None:
         self._store = store
@@ -77,35 +77,35 @@ class GcsRoute(BaseRoute):
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="gcs")
 
     def close(self) -> None:
-        """Drop unfinished uploads and the threads; after the server has stopped."""
+        """Delete open uploads and end the threads. Call it after the server has stopped."""
         self._executor.shutdown(cancel_futures=True)
         self._sessions.close()
         self._xml.close()
 
     def continues_upload(self, scope: Scope) -> bool:
-        """Whether a request goes on with a resumable upload, whose address is proof enough (Vertex)."""
+        """Return whether a request continues a resumable upload. Vertex: its URL needs no other proof."""
         request = _request(scope)
         target = self._sessions.target(request.query.get("upload_id"))
         if target is None:
             return False
         if not is_virtual_host(scope) and _is_json(scope):
             return request.path.startswith(_UPLOAD_PREFIXES)
-        # Everything else with such a parameter would go through this door, too.
+        # Check the rest of the request too: otherwise the parameter would authorize any request.
         return is_xml(scope, self._store.has_bucket) and continues_resumable(request, target)
 
     def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
-        """Take the JSON API's prefixes, and the requests of the XML API."""
+        """Match the JSON API's prefixes and the requests of the XML API."""
         if scope["type"] != "http":
             return RouteMatch.NONE, {}
         ours = _is_json(scope) or is_xml(scope, self._store.has_bucket)
         return (RouteMatch.FULL if ours else RouteMatch.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, after what is planned for it on purpose has happened."""
+        """Apply injected faults, then answer one request."""
         request = _request(scope)
         is_json = not is_virtual_host(scope) and _is_json(scope)
         if is_json and request.path.startswith(_BATCH_PREFIX):
-            # Each of its parts is a call of its own.
+            # Each part of a batch is a call with faults and a journal entry of its own.
             answered: Response | None = await self._answered(request, is_json, receive)
         else:
             head, receive = await _head(request, is_json, receive)
@@ -119,7 +119,7 @@ class GcsRoute(BaseRoute):
     async def _pass_gate(
         self, call: StorageCall, request: Request, is_json: bool, receive: Receive
     ) -> Response | None:
-        """Answer a call, by itself or as a fault says; None: reset the connection."""
+        """Answer a call, or fail it as an injected fault says. None: reset the connection."""
         began, status = time.perf_counter(), "CANCELLED"
         fault, number = await self._run(lambda: self._gate.fault(call)) if self._gate.may_act(call) else _NONE
         try:
@@ -129,7 +129,7 @@ class GcsRoute(BaseRoute):
                 status = "UNAVAILABLE"
                 return None
             if fault.code:
-                async for _ in _pieces(receive):  # a client reads the answer once it has sent everything
+                async for _ in _pieces(receive):  # clients read the answer only after sending everything
                     pass
                 response: Response | None = faulty(request, fault, number, is_json=is_json)
             else:
@@ -142,7 +142,7 @@ class GcsRoute(BaseRoute):
             self._gate.note(call, status, time.perf_counter() - began, number)
 
     async def _answered(self, request: Request, is_json: bool, receive: Receive) -> Response | None:
-        """Answer by itself; None: the client is gone."""
+        """Answer without faults. None: the client is gone."""
         try:
             if not is_json:
                 return await self._answer_xml(request, receive)
@@ -161,7 +161,7 @@ class GcsRoute(BaseRoute):
     async def _call(self, request: Request, receive: Receive) -> Response:
         body = bytearray()
         async for piece in _pieces(receive):
-            if len(body) <= MAX_JSON:  # a longer one is read to its end all the same
+            if len(body) <= MAX_JSON:  # read a longer body to its end, but do not keep it
                 body += piece
         whole = replace(request, body=bytes(body)).with_form_as_query()
         return await self._run(lambda: self._answer(whole))
@@ -180,7 +180,7 @@ class GcsRoute(BaseRoute):
         began = time.perf_counter()
         fault, number = self._gate.fault(call) if self._gate.may_act(call) else _NONE
         self._gate.pause(fault.delay_s)
-        if fault.code or fault.reset:  # one part of a connection cannot be reset
+        if fault.code or fault.reset:  # a single part cannot have its connection reset
             response = faulty(request, fault, number, is_json=True)
         else:
             response = self._surface.answer(request)
@@ -214,7 +214,7 @@ class GcsRoute(BaseRoute):
         raise required("uploadType") if not kind else invalid(f"Invalid upload type {kind!r}.")
 
     async def _stream(self, open_sink: Callable[[], Sink], receive: Receive, guard: _Guard) -> Response:
-        """Open a sink and pass the body to it, however that ends."""
+        """Open a sink and stream the body into it. On failure the sink is abandoned."""
         sink: Sink | None = None
 
         def opened() -> Response:
@@ -263,7 +263,7 @@ class GcsRoute(BaseRoute):
             body.file.close()
 
     async def _send_media(self, media: Media, receive: Receive, send: Send) -> None:
-        # Sending to a client that is gone raises nothing; only receiving tells.
+        # ASGI reports a lost client only on receive, not on send.
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             if media.length is None:
@@ -286,7 +286,7 @@ class GcsRoute(BaseRoute):
                 await gone
 
     async def _send_all(self, file: BinaryIO, gone: asyncio.Future[None], send: Send) -> None:
-        """Send a file whose length is not known; an error is a connection that closes before the end."""
+        """Send a file of unknown length. On an error, close the connection before the body's end."""
         more = True
         while more and not gone.done():
             try:
@@ -305,7 +305,7 @@ class GcsRoute(BaseRoute):
 
 
 def mount(app: Starlette, store: LocalStore, gate: StorageGate) -> GcsRoute:
-    """Add the surface to an application, behind all routes it has; close what is returned."""
+    """Add the surface to an application, after its existing routes. The caller closes the returned route."""
     route = GcsRoute(store, gate)
     app.router.routes.insert(0, _VirtualHosts(route))
     app.router.routes.append(route)
@@ -313,13 +313,13 @@ def mount(app: Starlette, store: LocalStore, gate: StorageGate) -> GcsRoute:
 
 
 class _VirtualHosts(BaseRoute):
-    """Every path of a host that names a bucket, before all other routes."""
+    """The route of all paths at a host that names a bucket, in front of all other routes."""
 
     def __init__(self, route: GcsRoute) -> None:
         self._route = route
 
     def matches(self, scope: Scope) -> tuple[RouteMatch, Scope]:
-        """Take what is called by a bucket's own host name."""
+        """Match requests whose Host names a bucket."""
         return (RouteMatch.FULL if is_virtual_host(scope) else RouteMatch.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -328,8 +328,10 @@ class _VirtualHosts(BaseRoute):
 
 
 async def _head(request: Request, is_json: bool, receive: Receive) -> tuple[bytes, Receive]:
-    """The first bytes of an upload, or of a bucket to be, whose URL does not name it, and what gives the body
-    from its beginning; no bytes of anything else."""
+    """Return the first bytes of the body, and a `receive` that replays the body from its beginning.
+
+    The bytes are read only if the name of a new object or bucket is in the body and not in the URL, else b"".
+    """
     names_in_body = request.path.startswith(_UPLOAD_PREFIXES) or request.path == f"{JSON_PREFIX}/b"
     if not is_json or request.method != "POST" or not names_in_body or request.query.get("name"):
         return b"", receive
@@ -355,7 +357,7 @@ def _request(scope: Scope) -> Request:
     for name, value in (
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     ):
-        # Some headers may come several times, X-Goog-Hash for one.
+        # Some headers may be repeated, such as X-Goog-Hash.
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="surrogateescape")
     if f"{path}/".startswith(_BARE_PREFIX) and not is_virtual_host(scope):
@@ -370,7 +372,7 @@ def _request(scope: Scope) -> Request:
 
 
 def _base(scope: Scope, headers: Mapping[str, str]) -> str:
-    """Where the client reaches the server: by its Host, or by what a proxy says it asked the proxy for."""
+    """Return the server's URL as the client sees it: from Host, or from a proxy's X-Forwarded headers."""
     host, port = scope.get("server") or ("localhost", None)
     authority = headers.get("host") or (f"{host}:{port}" if port else host)
     forwarded = {
@@ -389,7 +391,7 @@ def _base(scope: Scope, headers: Mapping[str, str]) -> str:
 
 
 def _bucket_of(request: Request) -> str:
-    """The bucket of an upload: `…/b/{bucket}/o`."""
+    """Return the bucket of an upload's path, `…/b/{bucket}/o`; "" if there is none."""
     segments = request.path.rstrip("/").split("/")
     return segments[-2] if len(segments) >= 3 and segments[-3] == "b" and segments[-1] == "o" else ""
 
@@ -404,10 +406,10 @@ def _raise(error: Exception) -> Response:
 
 
 async def _pieces(receive: Receive, *, limit: int | None = None) -> AsyncIterator[bytes]:
-    """Yield the body in pieces of about a megabyte, so that no hop to a thread is for a few bytes.
+    """Yield the body in pieces of about a megabyte: handing smaller ones to a thread would be wasteful.
 
     Raises:
-        ClientGone: after what had come in when the connection ended.
+        ClientGone: the connection ended early; the bytes received until then have been yielded.
     """
     buffer = bytearray()
     total = 0

@@ -1,4 +1,4 @@
-"""The signatures of signed URLs, checked where the emulator asks for a token: a valid one stands for it.
+"""Checks the signatures of signed URLs if the emulator requires a token: a valid signature replaces it.
 
 Contract: V4 (GOOG4-RSA-SHA256) and V2, by RSA and SHA-256 with a service account's key.
 https://cloud.google.com/storage/docs/authentication/canonical-requests
@@ -16,13 +16,13 @@ from starlette.types import Scope
 from emulator.api.gcs.addressing import bucket_of_host
 
 Verify = Callable[[bytes, bytes], bool]
-"""Whether the clients' account signed a text (first) with a signature (second)."""
+"""Returns whether the fake account signed a text (first argument) with a signature (second)."""
 
 _V4 = "GOOG4-RSA-SHA256"
-# Vertex: V4 signs the host and Google's own headers, all that are sent; without the host a URL would do for
-# another bucket, with another header it would do another thing. The digest has a line of its own.
+# Vertex: V4 signs the host and every x-goog- header that is sent. Without the host, a URL would be valid for
+# another bucket; with an unsigned header, for another operation. The digest has its own line.
 _V4_OWN_LINE = "x-goog-content-sha256"
-# Vertex: what V2 does not sign (google-cloud-storage's `generate_signed_url_v2`).
+# Vertex: parameters that V2 does not sign (google-cloud-storage's `generate_signed_url_v2`).
 _V2_UNSIGNED = (
     *("expires", "googleaccessid", "signature"),
     *("response-content-type", "response-content-disposition", "generation"),
@@ -30,15 +30,15 @@ _V2_UNSIGNED = (
 
 
 class Signatures:
-    """Tells whether a request's URL was signed by the clients' account."""
+    """Verifies that the fake account signed a request's URL."""
 
     def __init__(self, verify: Verify) -> None:
         self._verify = verify
 
     def is_signed(self, scope: Scope) -> bool:
-        """Whether the signature fits this request; its expiry is checked where the request is answered."""
+        """Return whether the signature is valid for this request. The answering surface checks the expiry."""
         if "x-http-method-override" in Headers(scope=scope):
-            return False  # what the request does is another thing than what was signed
+            return False  # the header makes it another call than the signed one
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         query = {name.lower(): value for name, value in pairs}
         try:

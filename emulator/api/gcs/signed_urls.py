@@ -1,4 +1,4 @@
-"""The expiry of signed URLs. Emulator: signatures are not checked, for whoever signs holds a made-up key."""
+"""The expiry of signed URLs. Emulator: it is all that is checked here, as clients sign with a fake key."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _EARLY_S = 15 * 60
 
 
 def check_expiry(query: Query, now: datetime) -> None:
-    """Raise XmlError for a signed URL that has expired, or whose times cannot be read; other URLs pass."""
+    """Raise XmlError if a signed URL has expired or its times are invalid. URLs without a signature pass."""
     signed = {name.lower(): query.get(name) for name in query.names()}
     if "x-goog-date" in signed or "x-goog-expires" in signed:
         _check(*_v4_span(signed), now)
@@ -21,7 +21,7 @@ def check_expiry(query: Query, now: datetime) -> None:
 
 
 def iso_time(when: datetime) -> str:
-    """Write a time as Cloud Storage's error messages do."""
+    """Return a time in the form of Cloud Storage's error messages."""
     return when.replace(microsecond=0).isoformat()
 
 

@@ -1,4 +1,4 @@
-"""From a URL of Cloud Storage to the call that answers it, and from errors to responses."""
+"""Routes requests of the JSON API to the calls that answer them, and turns errors into responses."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 JSON_PREFIX = "/storage/v1"
 DOWNLOAD_PREFIX = "/download/storage/v1"
 
-# What comes after an object or a bucket and is not emulated: 501 instead of 404.
+# Collections below a bucket or an object that are not emulated: 501 instead of 404.
 _PARTS_NOT_EMULATED = {
     "anywhereCaches": "Anywhere Cache",
     "bulkRestore": "Restoring several objects at once",
@@ -43,7 +43,7 @@ class _Route:
     call: Callable[..., Response]
 
     def match(self, segments: list[str]) -> list[str] | None:
-        """The values of the pattern's `*`, or None."""
+        """Return the values of the pattern's `*`; None if the path does not match."""
         if len(segments) != len(self.pattern):
             return None
         pairs = list(zip(self.pattern, segments, strict=True))
@@ -53,7 +53,7 @@ class _Route:
 
 
 class GcsSurface:
-    """Answers Cloud Storage's requests, all but uploads. Synchronous and without any socket."""
+    """Answers the JSON API's requests, except uploads. It is synchronous and uses no socket."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
@@ -70,7 +70,7 @@ class GcsSurface:
         return guarded(request, lambda: self._answer(request), _uri_of(request))
 
     def name(self, request: Request) -> str:
-        """The method that a request calls, as in `storage.objects.get`; "" where there is none."""
+        """Return the method that a request calls, as in `storage.objects.get`; "" if there is none."""
         segments = _below_prefix(request)
         fitting = (route for route in self._routes if route.match(segments) is not None)
         return next((route.name for route in fitting if route.verb == request.verb), "")
@@ -98,7 +98,14 @@ class GcsSurface:
 def guarded(
     request: Request, call: Callable[[], Response], uri: GcsUri | None, *, reading: bool | None = None
 ) -> Response:
-    """Call, and turn whatever it raises into an error response."""
+    """Run `call` and turn any exception into an error response.
+
+    Args:
+        request: the request that is answered.
+        call: returns the response.
+        uri: the object or bucket to name in errors, if known.
+        reading: answer 404, not 400, for a name that no object can have; None derives it from the method.
+    """
     try:
         request.query.check()
         return call()
@@ -112,13 +119,13 @@ def guarded(
         return error_response(request, from_storage(error, uri, reading=reading))
     except Exception as error:
         _log.exception("%s %s failed", request.method, request.path)
-        # Emulator: it is a developer's tool, so the cause is told where the real service hides it.
+        # Emulator: the message names the cause, which the real service hides: this is a developer's tool.
         message = f"{type(error).__name__}: {error}. The log has the traceback."
         return error_response(request, GcsError(500, "internalError", message))
 
 
 def error_response(request: Request, error: GcsError) -> Response:
-    """Write an error; downloads have them in plain text."""
+    """Return an error response: JSON, or plain text for a download."""
     if request.query.get("alt") == "media":
         return Response(error.code, error.message.encode(), {"content-type": "text/html; charset=UTF-8"})
     return json_response(error.to_json(), error.code)
@@ -130,11 +137,11 @@ def _below_prefix(request: Request) -> list[str]:
 
 
 def _uri_of(request: Request) -> GcsUri | None:
-    """The object, or the bucket, that a request is about, for its error message."""
+    """Return the object or bucket in a request's path, for error messages; None if there is none."""
     with suppress(GcsError, IndexError):
         segments = request.segments()
         segments = segments[segments.index("b") :] if "b" in segments else []
-        if segments[-1] == "compose":  # what is missing is one of the sources, not this object
+        if segments[-1] == "compose":  # here an error concerns a source, not this object
             return None
         return GcsUri(segments[1], segments[3] if len(segments) > 3 and segments[2] == "o" else "")
     return None

@@ -1,4 +1,4 @@
-"""Uploads in one request (simple and multipart), as sinks that take a body piece by piece."""
+"""Uploads in one request, simple and multipart, as sinks that receive the body piece by piece."""
 
 import re
 import zlib
@@ -24,33 +24,33 @@ _LONGEST_PREAMBLE = 1 << 20
 
 
 class Sink(Protocol):
-    """Takes a request's body. Every method may raise GcsError, StorageError and InvalidUri."""
+    """Receives a request's body. Every method may raise GcsError, StorageError and InvalidUri."""
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
 
     def finish(self) -> Response:
-        """Answer, after the last byte."""
+        """Return the response. Called after the last byte."""
 
     def abandon(self) -> None:
-        """Clean up: the client is gone, or something was raised."""
+        """Clean up. Called if the client is gone or a method has raised."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The object that an upload is to become."""
+    """The object that an upload creates."""
 
     uri: GcsUri
     attributes: Attributes
     conditions: Conditions
-    hashes: tuple[tuple[str, str], ...]  # what the client says they are: CRC32C or MD5, and the value
-    full: bool  # the answer has the access control list
+    hashes: tuple[tuple[str, str], ...]  # as the client gave them: CRC32C or MD5, value
+    full: bool  # the answer includes the access control list
 
     @classmethod
     def parse(
         cls, buckets: Buckets, request: Request, bucket: str, body: Mapping[str, Any], media_type: str
     ) -> "Target":
-        """Put together what the URL, the metadata and the headers say. Raises GcsError."""
+        """Build the target from URL, metadata and headers. Raises GcsError."""
         name = request.query.get("name") or body.get("name")
         if not isinstance(name, str) or not name:
             raise required("name")
@@ -73,7 +73,7 @@ class Target:
         return target.with_hashes(request.headers)
 
     def with_hashes(self, headers: Mapping[str, str]) -> "Target":
-        """Add the checksums that came in headers: all of them are compared, wherever they stood."""
+        """Return the target with the checksums from these headers added: all given checksums are compared."""
         pairs = (entry.strip().partition("=") for entry in headers.get("x-goog-hash", "").split(","))
         told = [(name.strip().upper(), value.strip()) for name, _, value in pairs]
         told += [("MD5", entry.strip()) for entry in headers.get("content-md5", "").split(",")]
@@ -81,14 +81,14 @@ class Target:
         return replace(self, hashes=(*self.hashes, *known))
 
     def check(self, buckets: Buckets) -> None:
-        """Refuse before the first byte what would be refused after the last one."""
+        """Refuse before the first byte what would be refused after the last one. Raises GcsError."""
         try:
             self.conditions.check_write(buckets.find(self.uri))
         except ObjectNotFound:
             self.conditions.check_write(None)
 
     def publish(self, buckets: Buckets, draft: Draft, base: str) -> Response:
-        """Compare the checksums, and make the draft the object."""
+        """Compare the checksums, publish the draft as the object, and return the response."""
         found = draft.checksums()
         computed = {"MD5": found.md5, "CRC32C": found.crc32c}
         for kind, told in self.hashes:
@@ -104,7 +104,7 @@ class Target:
 
 
 class MediaSink:
-    """A simple upload: the body is the object."""
+    """The sink of a simple upload: the body is the object."""
 
     def __init__(self, buckets: Buckets, target: Target, base: str) -> None:
         self._buckets = buckets
@@ -124,10 +124,10 @@ class MediaSink:
 
 
 class MultipartSink:
-    """A multipart upload: metadata as JSON, then the object, with a boundary between them."""
+    """The sink of a multipart upload: metadata as JSON, then the object, separated by a boundary."""
 
     def __init__(self, content_type: str, open_media: Callable[[bytes, Message], MediaSink]) -> None:
-        """`open_media` is called with the metadata and the headers of the second part."""
+        """Prepare to parse. `open_media` is called with the metadata and the second part's headers."""
         self._boundary = b"--" + boundary_of(content_type).encode("latin-1", "replace")
         self._open_media = open_media
         self._buffer = bytearray()
@@ -136,7 +136,7 @@ class MultipartSink:
         self._ended = False
 
     def feed(self, data: bytes) -> None:
-        if self._ended:  # an epilogue
+        if self._ended:  # ignore the epilogue
             return
         self._buffer += data
         if self._media is None:
@@ -154,9 +154,9 @@ class MultipartSink:
             self._media.abandon()
 
     def _read_preamble(self) -> None:
-        """Read up to the second part's content, once all of that is there."""
+        """Parse everything before the second part's content, once it has all arrived."""
         boundary = re.escape(self._boundary)
-        # Some clients end lines with a bare line feed. What the first line has, the others have.
+        # Some clients end lines with a bare line feed. All lines end as the first one does.
         line = rb"[ \t]*(\r?\n)"
         headers = rb"((?:[^\r\n]+\r?\n)*)\r?\n"
         pattern = rb"(?:\r?\n)*" + boundary + line + headers + rb"(.*?)\r?\n" + boundary + line + headers
@@ -172,7 +172,7 @@ class MultipartSink:
     def _pass_on(self, media: MediaSink) -> None:
         end = self._buffer.find(self._delimiter)
         self._ended = end >= 0
-        # The last bytes may be the beginning of the delimiter.
+        # Hold back the last bytes: they may be the beginning of the delimiter.
         count = end if self._ended else max(0, len(self._buffer) - len(self._delimiter) + 1)
         if count:
             media.feed(bytes(memoryview(self._buffer)[:count]))
@@ -200,7 +200,7 @@ class GunzipSink:
 
 
 def media_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
-    """Begin a simple upload."""
+    """Return the sink for a simple upload. Raises GcsError."""
     media_type = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding") or None
     target = Target.parse(
@@ -210,7 +210,7 @@ def media_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
 
 
 def multipart_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
-    """Begin a multipart upload."""
+    """Return the sink for a multipart upload. Raises GcsError."""
 
     def open_media(metadata: bytes, headers: Message) -> MediaSink:
         body = parse_json(metadata, {})
@@ -219,7 +219,7 @@ def multipart_sink(buckets: Buckets, request: Request, bucket: str) -> Sink:
 
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/related":
-        # A form of any web page can send multipart/form-data.
+        # multipart/form-data is refused, because a form on any web page can send it.
         raise invalid(f"A multipart upload must be multipart/related, it is {content_type[:100]!r}.")
     sink = MultipartSink(content_type, open_media)
     gzipped = request.headers.get("content-encoding", "").lower() == "gzip"

@@ -1,4 +1,4 @@
-"""The XML API's calls about buckets: the list of all, one bucket, and the lists of what it holds."""
+"""The XML API's calls on buckets: list all, get or change one, list its objects and uploads."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ _OWNER: Element = ("Owner", [("ID", "vertex-emulator"), ("DisplayName", "vertex-
 
 
 class XmlBuckets:
-    """Answers the calls about the service and about one bucket."""
+    """Answers the XML API's calls on the service and on one bucket."""
 
     def __init__(self, buckets: Buckets, objects: ObjectCalls, parts: PartsUploads) -> None:
         self._buckets = buckets
@@ -110,7 +110,7 @@ class XmlBuckets:
 
 
 class _Asked:
-    """What a listing asks for, in the first form (`marker`) or in the second (`list-type=2`)."""
+    """The parameters of a listing, version 1 (`marker`) or version 2 (`list-type=2`)."""
 
     def __init__(self, query: Query) -> None:
         self.encode = _encoder(query)
@@ -121,7 +121,7 @@ class _Asked:
         self._most = number_between(query, "max-keys", 0, _PAGE, _PAGE)
         after = query.get("start-after") if self._second else query.get("marker")
         delimiter = query.get("delimiter")
-        # A marker can be a prefix that the page before has shown: all that is in it is over.
+        # A marker may be a prefix from the previous page: then everything below it is skipped.
         skipped = after + (AFTER_ALL if delimiter and after.endswith(delimiter) else "\0") if after else ""
         token = query.get("continuation-token") if self._second else ""
         asked = {"prefix": query.get("prefix"), "delimiter": delimiter, "pageToken": token}
@@ -129,7 +129,7 @@ class _Asked:
         self.listing = replace(listing, limit=self._most, resume=max(listing.resume, skipped))
 
     def head(self, page: Page) -> list[Element]:
-        """What the answer says before its entries."""
+        """Return the elements of the answer before its entries."""
         query, truncated = self._query, bool(page.next_token and self._most)
         names = ("prefix", "start-after", "delimiter") if self._second else ("prefix", "marker", "delimiter")
         shown = {
@@ -156,7 +156,7 @@ class _Asked:
 
 
 def _encoder(query: Query) -> Callable[[str], str]:
-    """How names are written: XML cannot hold every character, so a client may ask for percent-encoding."""
+    """Return the encoder of names: clients may request percent-encoding, as XML lacks some characters."""
     kind = query.get("encoding-type")
     if kind not in ("", "url"):
         raise invalid(f"encoding-type must be url, it is {kind[:40]!r}.")
@@ -190,5 +190,5 @@ def _is_after(upload: PartsUpload, key: str, upload_id: str) -> bool:
 
 
 def time_of(when: datetime) -> str:
-    """Write a time as XML documents have it."""
+    """Return a time in the form of XML documents."""
     return time_text(int(when.timestamp() * 1_000_000))

@@ -1,7 +1,7 @@
-"""XML as Cloud Storage's XML API writes and reads it.
+"""Reads and writes the documents of Cloud Storage's XML API.
 
-Bodies are read by expat, piece by piece, and never grow in memory: whatever has a document type, unknown
-nesting or too many entries is refused where it begins.
+expat parses bodies piece by piece. A document type, unknown nesting or too many entries are refused as soon
+as they begin, so a body cannot expand in memory.
 """
 
 import re
@@ -14,17 +14,17 @@ from emulator.api.gcs.errors import XmlError
 
 LISTING_NAMESPACE = "http://doc.s3.amazonaws.com/2006-03-01"
 UPLOAD_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-#: A body that is longer is refused. A list of 10,000 parts takes about a megabyte.
+#: The maximum size of a body in bytes. A list of 10,000 parts takes about a megabyte.
 LONGEST_BODY = 4 << 20
 
-# An element's name and what it holds: text, or elements in their order.
+# An element: its name and its content, which is text or a sequence of elements.
 Element = tuple[str, "str | Sequence[Element]"]
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST_TEXT = 1024
 
 
 def document(name: str, content: "str | Sequence[Element]", namespace: str = "") -> bytes:
-    """Write a document; characters that XML cannot hold become U+FFFD."""
+    """Return a document. Characters that XML does not allow become U+FFFD."""
     attribute = f" xmlns='{namespace}'" if namespace else ""
     return f"<?xml version='1.0' encoding='UTF-8'?><{name}{attribute}>{_inside(content)}</{name}>".encode()
 
@@ -32,23 +32,23 @@ def document(name: str, content: "str | Sequence[Element]", namespace: str = "")
 def read_entries(
     body: bytes, root: str, entry: str, fields: Sequence[str], most: int
 ) -> list[dict[str, str]]:
-    """Read `<root><entry><field>text</field>…</entry>…</root>` as one dictionary per entry.
+    """Parse `<root><entry><field>text</field>…</entry>…</root>` into one dictionary per entry.
 
     Raises:
-        XmlError: the body is not that, or has more than `most` entries.
+        XmlError: the body has another shape or more than `most` entries.
     """
     return _Reader(root, entry, fields, most).read(body)
 
 
 def read_fields(body: bytes, root: str, fields: Sequence[str]) -> dict[str, str]:
-    """Read `<root><field>text</field>…</root>`; an empty body has no fields. Raises XmlError."""
+    """Parse `<root><field>text</field>…</root>`; an empty body gives {}. Raises XmlError."""
     if not body.strip():
         return {}
     return _Reader(root, "", fields, 1).read(body)[0]
 
 
 class _Reader:
-    """Reads one document of a known shape. With an `entry` its fields lie one level deeper."""
+    """Parses one document of a known shape. If `entry` is given, the fields are one level deeper."""
 
     def __init__(self, root: str, entry: str, fields: Sequence[str], most: int) -> None:
         self._path = [root, entry] if entry else [root]
@@ -68,7 +68,7 @@ class _Reader:
             self._refuse(f"It has {len(body)} bytes, the limit is {LONGEST_BODY}.")
         try:
             self._parser.Parse(body, True)
-        except (expat.ExpatError, ValueError, LookupError) as error:  # an unknown encoding is a LookupError
+        except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             self._refuse(f"It is not XML: {error}.")
         return self._entries
 

@@ -1,4 +1,4 @@
-"""The XML API's calls about one object: get, copy, delete."""
+"""The XML API's calls on one object: get, copy, delete."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ from emulator.storage import GcsUri, ObjectNotFound
 from emulator.storage.buckets import Buckets
 from emulator.storage.metadata import Attributes, StoredObject
 
-# A signed URL may say what its answer's headers are.
+# Parameters of a signed URL that set headers of the answer.
 _OVERRIDES = {
     f"response-{name}": name
     for name in (
@@ -30,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class XmlObjects:
-    """Answers the calls about one object, but those that bring its bytes."""
+    """Answers the calls on one object, except uploads."""
 
     def __init__(self, buckets: Buckets, objects: ObjectCalls) -> None:
         self._buckets = buckets
@@ -99,7 +99,7 @@ def _copy_source(header: str) -> GcsUri:
 
 
 def _md5_of(hashes: str) -> str:
-    """The ETag that follows from an x-goog-hash header."""
+    """Return the ETag for the MD5 in an x-goog-hash header."""
     md5 = next((entry[4:] for entry in hashes.split(",") if entry.startswith("md5=")), "")
     return base64.b64decode(md5).hex()
 

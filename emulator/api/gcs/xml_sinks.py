@@ -1,4 +1,4 @@
-"""What takes a body of the XML API: a small one as a whole, an object's bytes piece by piece."""
+"""Sinks for bodies of the XML API: small bodies as a whole, an object's bytes piece by piece."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_METADATA = 8192
 
 
 class BodySink:
-    """Keeps a small body and answers when it has ended."""
+    """Keeps a small body and answers at its end."""
 
     def __init__(self, call: Callable[[bytes], Response]) -> None:
         self._call = call
@@ -42,7 +42,7 @@ class BodySink:
 
     def feed(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size <= LONGEST_BODY:  # a longer one is read to its end all the same
+        if self._size <= LONGEST_BODY:  # a longer body is read to its end, but not kept
             self._body += data
 
     def finish(self) -> Response:
@@ -57,14 +57,14 @@ class BodySink:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many bytes an upload may have."""
+    """The least and the greatest size of an upload in bytes."""
 
     least: int = 0
     most: int = 5 << 40
 
     @classmethod
     def parse(cls, text: str) -> Sizes:
-        """Read a range as in `0,1000`; nothing is no limit. Raises XmlError."""
+        """Parse a range such as `0,1000`; an empty text sets no limit. Raises XmlError."""
         if not text:
             return cls()
         match = re.fullmatch(r"\s*(\d{1,18})\s*,\s*(\d{1,18})\s*", text, re.ASCII)
@@ -74,20 +74,20 @@ class Sizes:
         return cls(int(match[1]), int(match[2]))
 
     def check_most(self, size: int) -> None:
-        """Raise XmlError when an upload has grown too long."""
+        """Raise XmlError if an upload exceeds the greatest size."""
         if size > self.most:
             text = "Your proposed upload exceeds the maximum allowed object size."
             raise XmlError(400, "EntityTooLarge", text, f"The limit here is {self.most} bytes.")
 
     def check_least(self, size: int) -> None:
-        """Raise XmlError when an upload has ended too early."""
+        """Raise XmlError if a finished upload is below the least size."""
         if size < self.least:
             text = "Your proposed upload is smaller than the minimum allowed object size."
             raise XmlError(400, "EntityTooSmall", text, f"It has {size} bytes, {self.least} are needed.")
 
 
 class ObjectSink:
-    """Takes the bytes of an object or of a part, and compares their checksums with those in the headers."""
+    """Receives the bytes of an object or a part and compares their checksums with those in the headers."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class ObjectSink:
 
 
 def check_hashes(headers: Mapping[str, str], computed: Checksums) -> None:
-    """Compare every checksum that the headers hold. Raises XmlError."""
+    """Compare every checksum in the headers. Raises XmlError."""
     found = {"md5": computed.md5, "crc32c": computed.crc32c}
     for kind, told in told_hashes(headers):
         if told != found[kind]:
@@ -126,7 +126,7 @@ def check_hashes(headers: Mapping[str, str], computed: Checksums) -> None:
 
 
 def told_hashes(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Read the kinds and values of the checksums that a client sent. Raises XmlError."""
+    """Return kind and value of each checksum that a client sent. Raises XmlError."""
     pairs = [("md5", headers["content-md5"].strip())] if "content-md5" in headers else []
     for entry in headers.get("x-goog-hash", "").split(","):
         kind, equals, value = entry.strip().partition("=")
@@ -140,7 +140,7 @@ def told_hashes(headers: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def new_attributes(bucket: StoredBucket, headers: Mapping[str, str]) -> Attributes:
-    """Read from headers what an object is to be in that bucket. Raises GcsError."""
+    """Return a new object's attributes from the headers, checked for the bucket. Raises GcsError."""
     canned = re.sub("-(.)", lambda match: match[1].upper(), headers.get("x-goog-acl", ""))
     said = {"predefinedAcl": canned, "kmsKeyName": headers.get("x-goog-encryption-kms-key-name", "")}
     attributes = {
@@ -153,7 +153,7 @@ def new_attributes(bucket: StoredBucket, headers: Mapping[str, str]) -> Attribut
 
 
 def _described_by(headers: Mapping[str, str]) -> dict[str, Any]:
-    """An object's resource, as far as headers describe it."""
+    """Return the fields of an object's resource that the headers give."""
     fields: dict[str, Any] = {
         field: headers[name] for name, field in _ATTRIBUTE_HEADERS.items() if headers.get(name)
     }
@@ -167,7 +167,7 @@ def _described_by(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def object_headers(stored: StoredObject) -> dict[str, str]:
-    """Return the headers that describe an object that was written."""
+    """Return the response headers that describe a stored object."""
     checksums = stored.checksums
     hashes = {"crc32c": checksums.crc32c, "md5": checksums.md5} if checksums else {}
     return {
@@ -186,13 +186,13 @@ def xml_response(
     namespace: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an answer with a document as its body."""
+    """Return a response with an XML document as its body."""
     kind = {"content-type": "application/xml; charset=UTF-8"}
     return Response(200, document(name, content, namespace), {**kind, **(headers or {})})
 
 
 def number_between(query: Query, name: str, smallest: int, largest: int, default: int) -> int:
-    """Read a whole number of the query; larger ones are cut to the largest. Raises XmlError."""
+    """Return an integer parameter of at least `smallest`, capped at `largest`. Raises XmlError."""
     text = query.get(name)
     if not text:
         return default

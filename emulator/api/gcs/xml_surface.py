@@ -1,4 +1,4 @@
-"""The XML API: from a request to the sink that takes its body and answers, from errors to documents."""
+"""Routes requests of the XML API to sinks, which receive the body and answer, and writes errors as XML."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from emulator.storage.buckets import Buckets
 
 _log = logging.getLogger(__name__)
 
-#: Parameters that ask for what is not emulated: 501, with what to use instead.
+#: Parameters of features that are not emulated: they are answered with 501 and an alternative.
 NOT_EMULATED = {
     "acl": "Access control is not emulated",
     "billing": "Requester pays is not emulated",
@@ -52,7 +52,7 @@ NOT_EMULATED = {
 
 @dataclass(frozen=True)
 class _Route:
-    """`mark` tells calls of one method apart: a parameter as in `?uploads`, a header, or "" for no mark."""
+    """One call. `mark` distinguishes calls of the same method: a parameter (`?uploads`), a header, or ""."""
 
     level: str
     verb: str
@@ -68,7 +68,7 @@ class _Route:
 
 
 class XmlSurface:
-    """Answers the XML API's requests. Synchronous and without any socket."""
+    """Answers the XML API's requests. It is synchronous and uses no socket."""
 
     def __init__(self, buckets: Buckets, objects: ObjectCalls, sessions: Sessions) -> None:
         self._parts = PartsUploads(buckets)
@@ -81,7 +81,7 @@ class XmlSurface:
         self._routes = list(_routes(*calls))
 
     def open(self, request: Request) -> Sink:
-        """Begin to answer a request: its body goes to the sink. Raises what `guarded_xml` translates."""
+        """Return the sink that receives the body and answers. Raises what `guarded_xml` translates."""
         request.query.check()
         check_expiry(request.query, datetime.now(UTC))
         uri = address(request.path, request.headers.get("host", ""))
@@ -97,12 +97,12 @@ class XmlSurface:
         raise GcsError(405, "methodNotAllowed", details)
 
     def close(self) -> None:
-        """Drop unfinished uploads."""
+        """Delete open uploads."""
         self._parts.close()
 
 
 def continues_resumable(request: Request, target: GcsUri) -> bool:
-    """Whether a request can do nothing but go on with the resumable upload of that object, or cancel it."""
+    """Return whether a request can only continue or cancel the resumable upload of that object."""
     if request.method not in ("PUT", "DELETE") or set(request.query.names()) != {"upload_id"}:
         return False
     try:
@@ -112,7 +112,7 @@ def continues_resumable(request: Request, target: GcsUri) -> bool:
 
 
 def guarded_xml(request: Request, call: Callable[[], Response]) -> Response:
-    """Call, and turn whatever it raises into an error document."""
+    """Run `call` and turn any exception into an error document."""
     try:
         return call()
     except NotModified:
@@ -124,13 +124,13 @@ def guarded_xml(request: Request, call: Callable[[], Response]) -> Response:
         return error_document(xml_from_storage(error, uri, reading=request.verb in ("GET", "DELETE")))
     except Exception as error:
         _log.exception("%s %r failed", request.method, request.path)
-        # Emulator: it is a developer's tool, so the cause is told where the real service hides it.
+        # Emulator: the message names the cause, which the real service hides: this is a developer's tool.
         message = f"{type(error).__name__}: {error}. The log has the traceback."
         return error_document(XmlError.of(GcsError(500, "internalError", message)))
 
 
 def error_document(error: XmlError) -> Response:
-    """Write an error. Clients expect `Details` in each."""
+    """Return an error document. Clients expect `Details` in every one."""
     elements = [("Code", error.name), ("Message", error.text), ("Details", error.details)]
     headers = {"content-type": "application/xml; charset=UTF-8", **error.headers}
     return Response(error.code, document("Error", elements), headers)
@@ -143,7 +143,7 @@ def _not_implemented(details: str) -> XmlError:
 def _routes(
     buckets: XmlBuckets, objects: XmlObjects, uploads: XmlUploads, forms: FormUploads
 ) -> Iterator[_Route]:
-    # The first that fits is taken.
+    # The first matching route is used.
     yield _Route("service", "GET", "", buckets.list)
     yield _Route("bucket", "GET", "?uploads", buckets.list_uploads)
     yield _Route("bucket", "GET", "?location", buckets.location)

@@ -1,4 +1,4 @@
-"""The XML API's calls that bring an object's bytes: at once, in a resumable session, or in parts."""
+"""The XML API's uploads: in one request, in a resumable session, or in parts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ _EMPTY = {"content-type": "text/html; charset=UTF-8"}
 
 
 class XmlUploads:
-    """Answers the calls that bring bytes."""
+    """Answers the XML API's uploads."""
 
     def __init__(self, buckets: Buckets, sessions: Sessions, parts: PartsUploads) -> None:
         self._buckets = buckets
@@ -163,7 +163,7 @@ class XmlUploads:
         return self._parts.find(uri, request.query.get("uploadId"))
 
     def _check_target(self, request: Request, uri: GcsUri) -> None:
-        """Raise XmlError when the upload is of another object."""
+        """Raise XmlError if the upload belongs to another object."""
         upload_id = request.query.get("upload_id")
         if self._sessions.target(upload_id) not in (None, uri):
             raise _invalid(f"The upload {upload_id[:100]!r} is of another object than {uri}.")
@@ -173,7 +173,7 @@ class XmlUploads:
         return Response(200, b"", {**_EMPTY, **object_headers(stored)})
 
     def _check_now(self, conditions: Conditions, uri: GcsUri) -> None:
-        """Refuse before the first byte what would be refused after the last one."""
+        """Check the preconditions before the first byte, not only after the last one. Raises GcsError."""
         try:
             conditions.check_write(self._buckets.find(uri))
         except ObjectNotFound:
@@ -181,7 +181,7 @@ class XmlUploads:
 
 
 class _ResumableSink:
-    """A request of a resumable session, whose last answer has no body in the XML API."""
+    """One request of a resumable session. In the XML API the final answer has no body."""
 
     def __init__(self, inner: Sink, written: Callable[[], Response]) -> None:
         self._inner = inner

@@ -1,1 +1,1 @@
-"""What annotation tools and evaluation kits read and write: COCO, MOT, CVAT, Label Studio, a flat table."""
+"""Formats of annotation tools and evaluation kits: COCO, MOT, CVAT, Label Studio, a flat table."""

@@ -1,6 +1,7 @@
 """COCO for videos: one JSON file of videos, images, annotations with `instance_id`, and categories.
 
-Source: the layout of CocoVID, which pycocotools reads as plain COCO. Boxes are pixels, frames count from 0.
+Source: the layout of CocoVID, which pycocotools reads as plain COCO. Boxes are in pixels. Frames count
+from 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from emulator.vertex.predictions import duration_text
 
 
 def write(scenes: Mapping[str, Scene], footage: Lookup) -> str:
-    """The text of the file. Raises ValueError where a video is not at hand."""
+    """Return the text of the file. Raises ValueError if a video is missing."""
     labels = sorted({thing.label for scene in scenes.values() for thing in scene.things})
     categories = {label: number for number, label in enumerate(labels, start=1)}
     made: dict[str, list[dict[str, Any]]] = {
@@ -79,7 +80,7 @@ def _add(
 
 
 def read(document: Mapping[str, Any], footage: Lookup) -> Iterator[tuple[str, Annotated]]:
-    """The videos of a file with what is annotated in them. Raises ValueError."""
+    """Yield the videos of a file with their annotations. Raises ValueError."""
     videos = {_id(one, "id", "a video"): one for one in _list(document, "videos")}
     images = {_id(one, "id", "an image"): one for one in _list(document, "images")}
     labels = {_id(one, "id", "a category"): str(one.get("name")) for one in _list(document, "categories")}
@@ -115,7 +116,7 @@ def _points(image: Mapping[str, Any], videos: Mapping[Any, Mapping[str, Any]], f
     if not isinstance(frame, int):
         raise ValueError(f"image {image.get('id')} has no frame_id, so nobody knows when it is seen")
     name = str(video.get("name") or video.get("file_name"))
-    if footage(name) is None and "time_offset" in image:  # this project's own: near enough without the video
+    if footage(name) is None and "time_offset" in image:  # our own file: its times suffice
         return [round(seconds(image["time_offset"]) * 10) * 100_000]
     return frame_points(name, frame, footage)
 

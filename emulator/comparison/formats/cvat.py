@@ -1,6 +1,6 @@
 """CVAT for video 1.1: an XML file for each video, with a track for each object and boxes in pixels.
 
-Frames count from 0. Boxes marked outside are not there. Files without attributes of ours are read too.
+Frames count from 0. Boxes marked `outside` are ignored. Files without this project's attributes are read too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CONFIDENCE, _TIMES = "confidence", "time_offsets"
 
 
 def write(scenes: Mapping[str, Scene], footage: Lookup) -> dict[str, str]:
-    """The files by their names. Raises ValueError where a video is not at hand."""
+    """Return the files' contents by name. Raises ValueError if a video is missing."""
     files = {}
     for video, name in stems(list(scenes)).items():
         root = _document(video, scenes[video], required(video, footage))
@@ -83,7 +83,7 @@ def _add_track(
         one = _add_box(track, frame, box, known, outside=False)
         ET.SubElement(one, "attribute", name=_CONFIDENCE).text = repr(thing.confidence)
         ET.SubElement(one, "attribute", name=_TIMES).text = moments_text(moments)
-        # CVAT shows a box until the next one; so the frame behind it says that it is gone.
+        # CVAT shows a box until the next one, so the following frame must mark it as outside.
         place = looked.index(frame) + 1
         if place < len(looked) and looked[place] not in frames:
             _add_box(track, looked[place], box, known, outside=True)
@@ -99,7 +99,7 @@ def _add_box(track: ET.Element, frame: int, box: Box, known: Footage, *, outside
 
 
 def read(data: bytes, name: str, footage: Lookup) -> Iterator[tuple[str, Annotated]]:
-    """The video of a file, with what is annotated in it. Raises ValueError."""
+    """Yield the video of a file with its annotations. Raises ValueError."""
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise ValueError("it declares entities, which CVAT does not")
     try:
@@ -118,7 +118,7 @@ def read(data: bytes, name: str, footage: Lookup) -> Iterator[tuple[str, Annotat
 
 
 def _looked(root: ET.Element, known: Footage | None) -> list[float] | None:
-    """The moments of all frames but those whose boxes say the time themselves."""
+    """Return the times of all frames, except those whose boxes carry their own time."""
     if known is None:
         return None
     timed = {

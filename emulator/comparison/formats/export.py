@@ -1,4 +1,4 @@
-"""What a side says, in the format of another tool."""
+"""Writes a side in the format of another tool."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FORMATS = ("csv", "coco", "mot", "cvat", "label-studio")
 
 
 class NotExportable(ValueError):
-    """The format has no place for what there is, or a video is missing whose frames it counts."""
+    """The format cannot represent the predictions, or a video whose frames it counts is missing."""
 
 
 def export(side: Side, form: str, footage: Lookup) -> str | dict[str, str]:
-    """The text of the file, or the files of a folder by their paths.
+    """Return the text of the file, or the files of a folder by path.
 
     Raises:
-        NotExportable: the format has no place for it, or a video is not at hand.
+        NotExportable: the format cannot represent the predictions, or a video is missing.
     """
     objective = objective_of(side)
     lines = [(line, *_predictions(line, objective or TRACKING)) for line in side.lines]
@@ -63,7 +63,7 @@ def _predictions(line: Line, objective: str) -> tuple[Segment, Sequence[Predicti
 def _scenes(
     lines: Sequence[tuple[Line, Segment, Sequence[Prediction]]], footage: Lookup
 ) -> Mapping[str, Scene]:
-    """The objects of each video, of all its segments."""
+    """Return the objects of each video, from all its segments."""
     scenes: dict[str, Scene] = {}
     for line, (start, end), predictions in lines:
         known = required(line.video, footage)

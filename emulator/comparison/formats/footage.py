@@ -1,4 +1,4 @@
-"""Frames and their times: what formats need that count frames, where predictions count time."""
+"""Converts between times, which predictions use, and frame numbers, which some formats use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from emulator.comparison.matching import Box
 from emulator.vertex.predictions import duration_text
 
 GRID_US = 100_000
-"""Predictions lie on this grid of the video's time; the frame nearest to a point answers it."""
+"""The sampling grid of predictions in the video's time. Each point is answered by the nearest frame."""
 
 
 @dataclass(frozen=True)
 class Footage:
-    """The frames of a video: when each begins to be shown, in microseconds, and when the last one ends."""
+    """The frames of a video: the start of each and the end of the last in microseconds, and their size."""
 
     times_us: Sequence[int]
     end_us: int
@@ -24,14 +24,14 @@ class Footage:
     height: int
 
     def frame_at(self, time_us: int) -> int:
-        """The frame nearest to a moment, counted from 0; of two the earlier."""
+        """Return the number (from 0) of the frame nearest to a time; if two are equally near, the earlier."""
         after = min(bisect_left(self.times_us, time_us), len(self.times_us) - 1)
         before = max(after - 1, 0)
         earlier, later = self.times_us[before], self.times_us[after]
         return before if time_us - earlier <= later - time_us else after
 
     def points(self, frame: int) -> list[int]:
-        """The points of the grid that a frame answers, in microseconds; for many frames there is none."""
+        """Return the grid points that a frame answers, in microseconds; many frames answer none."""
         first = -1 if frame == 0 else (self.times_us[frame - 1] + self.times_us[frame]) // 2
         last = frame == len(self.times_us) - 1
         reach = self.end_us - 1 if last else (self.times_us[frame] + self.times_us[frame + 1]) // 2
@@ -39,12 +39,12 @@ class Footage:
 
 
 Lookup = Callable[[str], Footage | None]
-"""The frames of a video by its name, or by that of its file without the suffix; None if it is not there."""
+"""Returns the frames of a video by its name or its file name without suffix; None if it is missing."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a video: where it is at each moment in microseconds, in parts of the picture."""
+    """An object in a video: its box at each time in microseconds, in units of the frame."""
 
     label: str
     boxes: Mapping[int, Box]
@@ -53,14 +53,14 @@ class Thing:
 
 @dataclass
 class Scene:
-    """The objects of a video, and from when to when they were looked for, in microseconds."""
+    """The objects of a video, and the intervals in which they were searched for, in microseconds."""
 
     things: list[Thing] = field(default_factory=list)
     looked: list[tuple[int, int]] = field(default_factory=list)
 
 
 def required(video: str, footage: Lookup) -> Footage:
-    """The frames of a video. Raises ValueError where it is not at hand."""
+    """Return the frames of a video. Raises ValueError if it is missing."""
     found = footage(video)
     if found is None:
         raise ValueError(
@@ -71,7 +71,7 @@ def required(video: str, footage: Lookup) -> Footage:
 
 
 def frame_points(video: str, frame: int, footage: Lookup) -> list[int]:
-    """The points of the grid that a frame of a video answers. Raises ValueError."""
+    """Return the grid points that a frame of a video answers, in microseconds. Raises ValueError."""
     known = required(video, footage)
     if not 0 <= frame < len(known.times_us):
         raise ValueError(f"it has frame {frame} of {video}, which has frames 0 to {len(known.times_us) - 1}")
@@ -79,7 +79,7 @@ def frame_points(video: str, frame: int, footage: Lookup) -> list[int]:
 
 
 def frames_of(things: Sequence[Thing], known: Footage) -> list[dict[int, tuple[Box, list[int]]]]:
-    """For each object, by frame: its box, and the moments that the frame answers."""
+    """Return for each object, by frame number, its box and the times that the frame answers."""
     found = []
     for thing in things:
         frames: dict[int, tuple[Box, list[int]]] = {}
@@ -90,7 +90,7 @@ def frames_of(things: Sequence[Thing], known: Footage) -> list[dict[int, tuple[B
 
 
 def looked_at(scene: Scene, known: Footage) -> list[int]:
-    """The frames that answer a point of the grid within what was looked at, and those with an object."""
+    """Return the frames that answer a grid point in a searched interval, and all frames with an object."""
     frames = {frame for frames in frames_of(scene.things, known) for frame in frames}
     for frame in range(len(known.times_us)):
         if any(start <= point < end for point in known.points(frame) for start, end in scene.looked):
@@ -99,18 +99,18 @@ def looked_at(scene: Scene, known: Footage) -> list[int]:
 
 
 def moments_text(moments: Sequence[int]) -> str:
-    """Moments as one text, for formats without a place for time."""
+    """Return times as one text, for formats without a field for time."""
     return " ".join(duration_text(moment) for moment in moments)
 
 
 def stem(video: str) -> str:
-    """The last part of a video's name, without its suffix."""
+    """Return the last part of a video's name without its suffix."""
     name = video.rpartition("/")[2]
     return name.rpartition(".")[0] or name
 
 
 def stems(videos: Sequence[str]) -> dict[str, str]:
-    """A name for the file of each video. Raises ValueError where two would have the same."""
+    """Return a file name for each video. Raises ValueError if two videos would share one."""
     named: dict[str, str] = {}
     for video in videos:
         if (other := named.setdefault(stem(video), video)) != video:
@@ -119,5 +119,5 @@ def stems(videos: Sequence[str]) -> dict[str, str]:
 
 
 def json_text(value: object) -> str:
-    """JSON as it is written to files."""
+    """Return a value as JSON in the form of exported files."""
     return json.dumps(value, ensure_ascii=False, indent=1) + "\n"

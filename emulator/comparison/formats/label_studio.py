@@ -1,7 +1,7 @@
 """Label Studio: tasks with pre-annotations, `videorectangle` for tracks, `timelinelabels` for the rest.
 
-Frames count from 1, boxes are percent of the picture. The labelling configuration needs the tags `<Video
-name="video">`, `<VideoRectangle name="box">` or `<TimelineLabels name="time">` with the labels.
+Frames count from 1, boxes are in percent of the frame. The labelling configuration needs the tags `<Video
+name="video">`, and `<VideoRectangle name="box">` or `<TimelineLabels name="time">` with the labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from emulator.comparison.matching import Box, Found
 
 
 def write(scenes: Mapping[str, Scene], spans: Mapping[str, Sequence[Found]], footage: Lookup) -> str:
-    """The text of the file. `spans`: actions and classes. Raises ValueError where a video is not at hand."""
+    """Return the text of the file. `spans`: actions and classes. Raises ValueError if a video is missing."""
     tasks = []
     for video in dict.fromkeys([*scenes, *spans]):
         known = required(video, footage)
@@ -72,7 +72,7 @@ def _track(
             "width": (box[2] - box[0]) * 100,
             "height": (box[3] - box[1]) * 100,
             "rotation": 0,
-            # A box stands until the next one, unless it is the last before the object is gone.
+            # A box is shown until the next one, unless it is the last before the object disappears.
             "enabled": following.get(frame) in frames,
             "time": moments[0] / 1e6,
         }

@@ -1,7 +1,7 @@
 """MOT Challenge: a folder for each video with `gt/gt.txt`, `gt/labels.txt` and `seqinfo.ini`.
 
 A row is frame, id, left, top, width, height, confidence, class, visibility. Frames and classes count from 1,
-boxes are pixels. `labels.txt` names the classes, one a line, as CVAT writes it.
+boxes are in pixels. `labels.txt` names the classes, one per line, as CVAT writes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLUMNS = "frame, id, left, top, width, height"
 
 
 def write(scenes: Mapping[str, Scene], footage: Lookup) -> dict[str, str]:
-    """The files by their paths. Raises ValueError where a video is not at hand."""
+    """Return the files' contents by path. Raises ValueError if a video is missing."""
     labels = sorted({thing.label for scene in scenes.values() for thing in scene.things})
     files = {}
     for video, name in stems(list(scenes)).items():
@@ -60,7 +60,7 @@ def is_sequence(folder: Path) -> bool:
 
 
 def read(path: Path, footage: Lookup) -> Iterator[tuple[str, Annotated, str]]:
-    """The videos of a file or folder, what is annotated in them, and where. Raises ValueError, OSError."""
+    """Yield each video of a file or folder, its annotations, and its file. Raises ValueError, OSError."""
     if path.is_file():
         yield _sequence(path, path.parent, path.stem, footage)
     elif is_sequence(path):
@@ -101,7 +101,7 @@ def _row(cells: list[str], labels: list[str], size: tuple[int, int], name: str, 
     except ValueError:
         raise ValueError(f"it has a cell that is no number; MOT has {_COLUMNS} and more") from None
     confidence = numbers[6] if len(numbers) > 6 else 1.0
-    if confidence == 0:  # MOT: not to be considered
+    if confidence == 0:  # MOT: ignore this row
         return Annotated()
     kind = int(numbers[7]) if len(numbers) > 7 and labels else 0
     if kind > len(labels):

@@ -1,4 +1,4 @@
-"""A flat CSV table of predictions: a row for each box of a track, each action and each class."""
+"""A flat CSV table of predictions, with a row for each box of a track, each action and each class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = Mapping[str, str]
 
 
 def write(lines: Sequence[tuple[str, tuple[float, float], Sequence[Mapping[str, Any]]]]) -> str:
-    """The text of the table, of the predictions of segments of videos."""
+    """Return the text of the table. `lines`: video, segment in seconds, and predictions."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -39,7 +39,7 @@ def is_table(text: str) -> bool:
 
 
 def read(text: str) -> Iterator[tuple[str, tuple[float, float], list[dict[str, Any]]]]:
-    """The predictions of each segment of a video again. Raises ValueError, which names the row."""
+    """Yield video, segment and predictions from a table. Raises ValueError, which names the row."""
     lines: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for number, row in enumerate(_rows(text), start=2):
         if None in row.values() or None in row:

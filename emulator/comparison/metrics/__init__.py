@@ -1,1 +1,1 @@
-"""The field's metrics of a comparison. They need numpy, so the server never imports them."""
+"""The usual metrics of each objective. They need numpy, so the server never imports them."""

@@ -1,4 +1,4 @@
-"""Average precision and confusion of classes."""
+"""Average precision and confusion matrix of classes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOTHING = "(none)"
-"""In a confusion, the class of what is not expected or not found at all."""
+"""The class in a confusion matrix for a label without a counterpart on the other side."""
 
 
 def average_precision(true: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
-    """The mean precision over the steps of recall, as scikit-learn has it; None if nothing is true."""
+    """Return the average precision as scikit-learn defines it; None if nothing is true.
+
+    `true` says for each item whether it has the class; `scores` are its confidences. Both are (N,).
+    """
     if not true.any():
         return None
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(true[order])
-    # Equal scores are one step.
+    # Equal scores form one step.
     steps = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     precision = hits[steps] / (steps + 1)
     recall = hits[steps] / hits[-1]
@@ -25,7 +28,7 @@ def average_precision(true: NDArray[np.bool_], scores: NDArray[np.float64]) -> f
 
 
 def confusion(pairs: Sequence[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """How often a class (outer) was taken for another (inner), given expected and found ones."""
+    """Return the confusion matrix: counts by expected class (outer key) and found class (inner key)."""
     counted: dict[str, dict[str, int]] = {}
     for expected, found in sorted(pairs):
         row = counted.setdefault(expected, {})

@@ -1,6 +1,6 @@
-"""Average precision of boxes, as COCO defines it: 101 points of recall, each IoU threshold on its own.
+"""COCO's average precision of boxes: 101 points of recall, separately for each IoU threshold.
 
-Lin et al., ECCV 2014; pycocotools' `COCOeval` for areas of any size and any number of boxes.
+Sources: Lin et al., ECCV 2014; pycocotools' `COCOeval`, for areas of any size and any number of boxes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""The overlaps over which AP is averaged; AP50 is that of the first."""
+"""The IoU thresholds over which AP is averaged; the first gives AP50."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_SURE = 1 - 1e-10  # An overlap of 1 may be a little less in floating point.
+_SURE = 1 - 1e-10  # An IoU of 1 may be slightly less in floating point.
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The boxes of a label in a picture: confidences of those found (D,), overlaps with the true (D, T)."""
+    """The boxes of a label in a frame: confidences of found boxes (D,), their IoU with true boxes (D, T)."""
 
     scores: Floats
     overlap: Floats
 
 
 def average_precisions(pictures: Sequence[Picture]) -> Floats | None:
-    """The AP of a label at each threshold; None if no picture has it."""
+    """Return the AP of a label at each threshold; None if no frame has a true box of it."""
     true = sum(picture.overlap.shape[1] for picture in pictures)
     if not true:
         return None
@@ -39,7 +39,7 @@ def average_precisions(pictures: Sequence[Picture]) -> Floats | None:
 
 
 def _right(picture: Picture) -> NDArray[np.bool_]:
-    """Which boxes found are right at each threshold (T, D), the surest first."""
+    """Return which found boxes are right at each threshold (T, D). The most confident match first."""
     least = np.minimum(THRESHOLDS, _SURE)[:, None]
     right = np.zeros((len(THRESHOLDS), len(picture.scores)), bool)
     free = np.ones((len(THRESHOLDS), picture.overlap.shape[1]), bool)
@@ -48,7 +48,7 @@ def _right(picture: Picture) -> NDArray[np.bool_]:
     rows = np.arange(len(THRESHOLDS))
     for place in np.argsort(-picture.scores, kind="stable"):
         shares = np.where(free, picture.overlap[place], -1.0)
-        # Of equal overlaps the last one is taken.
+        # Of equal overlaps the last one is taken, as in COCOeval.
         best = shares.shape[1] - 1 - shares[:, ::-1].argmax(axis=1)
         met = shares[rows, best] >= least[:, 0]
         right[:, place] = met
@@ -57,7 +57,7 @@ def _right(picture: Picture) -> NDArray[np.bool_]:
 
 
 def _area(right: NDArray[np.bool_], true: int) -> float:
-    """The mean over the recalls of the best precision at that recall or a higher one."""
+    """Return the mean, over the points of recall, of the best precision at that recall or a higher one."""
     hits = np.cumsum(right)
     recall = hits / true
     precision = hits / np.maximum(np.arange(1, len(right) + 1), 1)
@@ -68,7 +68,7 @@ def _area(right: NDArray[np.bool_], true: int) -> float:
 
 
 def overlaps(left: ArrayLike, right: ArrayLike) -> Floats:
-    """Intersection over union of corners (N, 4) and (M, 4) -> (N, M)."""
+    """Return the IoU of boxes given as corners: (N, 4) and (M, 4) -> (N, M)."""
     one = np.asarray(left, np.float64).reshape(-1, 1, 4)
     other = np.asarray(right, np.float64).reshape(1, -1, 4)
     sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])

@@ -1,4 +1,4 @@
-"""The metrics of a report: what its segments come to, by objective."""
+"""Computes the metrics of a report, by objective."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _EPSILON = 1e-9
 
 Floats = NDArray[np.float64]
 Places = tuple[list[str], list[int], list[Box], list[float]]
-"""What is in a picture: labels, numbers of tracks, boxes and confidences."""
+"""The objects in a frame: labels, track numbers, boxes and confidences."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures by name, as --at-least takes them; those of each label; and what is no single figure.
+    """Figures by name, as --at-least takes them; figures of each label; and tables.
 
-    A figure without anything to judge is left out.
+    A figure is left out if there is nothing to compute it from.
     """
 
     figures: Mapping[str, float]
@@ -37,7 +37,7 @@ class Metrics:
 
 
 def measure(report: Report, within: float, least: float) -> Metrics:
-    """The metrics of a report that was made with this tolerance and least confidence."""
+    """Return a report's metrics. `within` (seconds) and `least` (confidence): as in its options."""
     measured = {
         TRACKING: lambda: _of_tracks(report, least),
         ACTIONS: lambda: _of_actions(report, within, least),
@@ -52,7 +52,7 @@ def measure(report: Report, within: float, least: float) -> Metrics:
 
 
 def thresholds(report: Report) -> list[dict[str, Any]]:
-    """The counts and figures at each confidence from which on predictions could count."""
+    """Return counts and figures for each confidence threshold."""
     rows = []
     for least in _steps(report):
         counts = sum((segment.outcome.counts_at(least) for segment in report.segments), Counts())
@@ -61,7 +61,7 @@ def thresholds(report: Report) -> list[dict[str, Any]]:
 
 
 def _steps(report: Report) -> list[float]:
-    """The confidences that occur, or so many of them."""
+    """Return the distinct confidences as thresholds, at most _MOST_THRESHOLDS of them."""
     there = sorted({one.confidence for segment in report.segments for one in segment.found if one.judged})
     if len(there) <= _MOST_THRESHOLDS:
         return there
@@ -83,7 +83,7 @@ def _of_tracks(report: Report, least: float) -> Metrics:
 
 
 def _boxes(report: Report, least: float) -> tuple[list[tracking.Moment], dict[str, list[detection.Picture]]]:
-    """Each moment for the metrics of tracks; and by label, the pictures for those of boxes."""
+    """Return the frames for the metrics of tracks, and by label the frames for those of boxes."""
     moments: list[tracking.Moment] = []
     pictures: dict[str, list[detection.Picture]] = {}
     first = 0
@@ -105,7 +105,7 @@ def _nothing() -> Places:
 
 
 def _by_time(tracks: Sequence[tuple[str, Mapping[float, Box], float]], first: int) -> dict[int, Places]:
-    """What is to be seen at each moment in microseconds; tracks are numbered from `first` on."""
+    """Return the objects at each time in microseconds. Tracks are numbered from `first`."""
     moments: dict[int, Places] = {}
     for number, (label, boxes, confidence) in enumerate(tracks, start=first):
         for time, box in boxes.items():
@@ -168,7 +168,7 @@ def _of_classes(report: Report, within: float, least: float) -> Metrics:
 
 @dataclass
 class _Stretch:
-    """What is expected of a stretch of a video, and how sure the other side is of each label."""
+    """The expected labels of an interval of a video, and the confidence of each label found there."""
 
     start: float
     end: float
@@ -176,7 +176,7 @@ class _Stretch:
     scores: dict[str, float] = field(default_factory=dict)
 
     def taken(self, least: float) -> Iterator[tuple[str, str]]:
-        """Each expected label, and the surest one."""
+        """Yield each expected label with the found label of the highest confidence."""
         sure = {label: score for label, score in self.scores.items() if score >= least - _EPSILON}
         best = max(sure, key=lambda label: (sure[label], label), default=classes.NOTHING)
         for label in sorted(self.expected) or [classes.NOTHING]:
@@ -185,7 +185,7 @@ class _Stretch:
 
 
 def _stretches(segment: Compared, within: float) -> list[_Stretch]:
-    """The stretches of a segment; two that are as near as a prediction may be off are one."""
+    """Return the intervals of a segment. Two whose starts and ends differ by at most `within` are merged."""
     known: dict[str, list[_Stretch]] = {}
     exact: dict[tuple[str, float, float], _Stretch] = {}
 

@@ -17,14 +17,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SAME = 0.5
-"""Least overlap at which IDF1 and MOTA call two boxes the same."""
+"""The least IoU at which IDF1 and MOTA match two boxes."""
 THRESHOLDS = np.arange(1, 20) / 20
-"""The overlaps over which HOTA is averaged."""
+"""The IoU thresholds over which HOTA is averaged."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame: ids of true objects (T,), of the tracked boxes (S,), and overlaps (T, S), 0 to 1."""
+    """One frame: ids of true objects (T,), ids of tracked boxes (S,), and their IoU (T, S), 0 to 1."""
 
     true: Ints
     seen: Ints
@@ -33,7 +33,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Figures:
-    """1 is perfect."""
+    """The three metrics; 1 is perfect."""
 
     hota: float
     idf1: float
@@ -41,15 +41,15 @@ class Figures:
 
 
 def figures(moments: Sequence[Moment]) -> Figures:
-    """All three of a sequence in which at least one object is to be seen."""
+    """Return the three metrics of a sequence with at least one true object."""
     moments = _renumbered(moments)
     return Figures(hota(moments), idf1(moments), mota(moments))
 
 
 def hota(moments: Sequence[Moment]) -> float:
-    """Mean over the thresholds of sqrt(DetA * AssA)."""
+    """Return HOTA: the mean over the thresholds of sqrt(DetA * AssA)."""
     true, seen = _presence(moments)
-    # How well a true and a tracked object fit each other over all frames decides whom a frame pairs.
+    # The similarity of a true and a tracked object over all frames decides the pairs of each frame.
     shared = np.zeros((len(true), len(seen)))
     for moment in moments:
         both = moment.overlap.sum(axis=1, keepdims=True) + moment.overlap.sum(axis=0) - moment.overlap
@@ -69,7 +69,7 @@ def hota(moments: Sequence[Moment]) -> float:
 
 
 def idf1(moments: Sequence[Moment]) -> float:
-    """Share of the boxes that are right when each true object may have only one tracked one."""
+    """Return IDF1: the share of right boxes if each true object may match only one tracked object."""
     true, seen = _presence(moments)
     together = np.zeros((len(true), len(seen)))
     for moment in moments:
@@ -79,12 +79,12 @@ def idf1(moments: Sequence[Moment]) -> float:
 
 
 def mota(moments: Sequence[Moment]) -> float:
-    """1 less the misses, false boxes and changes of identity for each true box."""
+    """Return MOTA: 1 minus (misses + false boxes + identity switches) per true box."""
     last: dict[int, int] = {}
     before: set[tuple[int, int]] = set()
     wrong = 0
     for moment in moments:
-        # Pairs of the frame before stay together while they overlap enough; then the closest are taken.
+        # Pairs of the previous frame stay while they overlap enough; the rest are matched by overlap.
         kept = [[(one, other) in before for other in moment.seen] for one in moment.true]
         weights = moment.overlap + 1000.0 * np.array(kept, bool).reshape(moment.overlap.shape)
         matched = [
@@ -94,13 +94,13 @@ def mota(moments: Sequence[Moment]) -> float:
         wrong += len(moment.true) + len(moment.seen) - 2 * len(matched)
         wrong += sum(last.get(one, other) != other for one, other in matched)
         last.update(matched)
-        # As in TrackEval: a frame in which one side has nothing does not part what was together before.
+        # As in TrackEval: a frame in which one side is empty does not separate the previous pairs.
         before = set(matched) if len(moment.true) and len(moment.seen) else before
     return 1.0 - wrong / sum(len(moment.true) for moment in moments)
 
 
 def pairs(weights: Floats) -> list[tuple[int, int]]:
-    """One-to-one pairs (row, column) of the greatest total weight; none of weight 0."""
+    """Return the one-to-one pairs (row, column) of greatest total weight, without pairs of weight 0."""
     if not weights.size:
         return []
     chosen, _ = lap.lapjv(weights.max() - weights, extend_cost=True, return_cost=False)
@@ -108,7 +108,7 @@ def pairs(weights: Floats) -> list[tuple[int, int]]:
 
 
 def _renumbered(moments: Sequence[Moment]) -> list[Moment]:
-    """The same with ids from 0 without holes."""
+    """Return the frames with ids renumbered from 0 without gaps."""
     true = np.unique(np.concatenate([moment.true for moment in moments]))
     seen = np.unique(np.concatenate([moment.seen for moment in moments]))
     return [
@@ -118,7 +118,7 @@ def _renumbered(moments: Sequence[Moment]) -> list[Moment]:
 
 
 def _presence(moments: Sequence[Moment]) -> tuple[Floats, Floats]:
-    """In how many frames each true and each tracked id is."""
+    """Return the number of frames that contain each true id and each tracked id."""
     true = np.bincount(np.concatenate([moment.true for moment in moments]))
     seen = np.bincount(np.concatenate([moment.seen for moment in moments]))
     return true.astype(np.float64), seen.astype(np.float64)
