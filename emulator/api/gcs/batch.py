@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from emulator.api.gcs.errors import GcsError, invalid
 from emulator.api.gcs.messages import Query, Request, Response, boundary_of
 
-# Vertex: Cloud Storage accepts 100 calls, but its Python client sends up to 1000.
+# Emulator: Cloud Storage accepts 100 calls, but its Python client sends up to 1000.
 _MOST_CALLS = 1000
 
 
