@@ -20,6 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,22 +187,28 @@ class Front:
         """Serve a connection. Its first bytes were peeked at and are still to be read."""
         raise NotImplementedError
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            # Not loop.sock_accept: if this task is cancelled, the connection it has accepted would be lost.
+            await _readable(self._listener)
             try:
-                connection, _ = await loop.sock_accept(self._listener)
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                continue  # the client is gone again
             except OSError as error:
                 # Usually the process is out of file descriptors: wait until some are closed.
                 _log.warning("A connection cannot be accepted: %s.", error.strerror or error)
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
-            self._spawn(self._serve(connection))
+            serving = self._spawn(self._serve(connection))
+            # Here, because a task that is cancelled before it has begun never runs.
+            serving.add_done_callback(partial(_close_if_cancelled, connection))
 
     async def _serve(self, connection: socket.socket) -> None:
         try:
@@ -213,9 +220,6 @@ class Front:
             # Expected and harmless: port scans, clients that give up, slow handshakes.
             _log.debug("A connection ended before it was served: %r", error)
             connection.close()
-        except asyncio.CancelledError:
-            connection.close()
-            raise
         except Exception:
             _log.exception("A connection could not be served.")
             connection.close()
@@ -507,6 +511,11 @@ def _reset(transport: Any) -> None:
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def _close_if_cancelled(connection: socket.socket, serving: asyncio.Task[None]) -> None:
+    if serving.cancelled():
+        connection.close()
 
 
 async def _first_bytes(connection: socket.socket) -> bytes:

@@ -1,6 +1,7 @@
 """The ports in front of the servers, over real sockets: who gets through, who is told what to change."""
 
 import asyncio
+import gc
 import json
 import logging
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -625,3 +627,29 @@ def test_server_that_cannot_be_reached_closes_the_connection(
 
     assert through_front(str(tmp_path / "nothing"), client, loop_factory) == b""
     assert "The gRPC server cannot be reached" in caplog.text
+
+
+@each_loop
+@pytest.mark.parametrize("steps", range(8))
+def test_connection_that_comes_as_the_front_closes_is_closed(loop_factory: Any, steps: int) -> None:
+    """However far the front has got with it: in `steps` rounds of the event loop."""
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            front = GrpcFront(listener, lambda: "", ADDRESSES)
+            front.start()
+            await asyncio.sleep(0.01)  # it waits for connections
+            client = socket.create_connection(listener.getsockname(), timeout=60)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            front.close()
+            await asyncio.sleep(0.01)
+        with client, suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(run())
+        gc.collect()
+    assert [str(one.message) for one in left] == []
