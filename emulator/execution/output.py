@@ -10,9 +10,9 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from emulator.storage import GcsUri, ObjectNotFound, ObjectStore, Staged, StorageError
+from emulator.vertex.moments import moment
 
 ERRORS_FILE = "errors_00001.jsonl"
 
@@ -29,8 +29,7 @@ def directory_name(model_display_name: str, create_time_us: int) -> str:
     folder. The name is cut to the 255 bytes that file systems allow.
     """
     # Vertex: microseconds and colons, "2021-02-28T22:47:21.701608Z" (recorded AutoML output).
-    time = datetime.fromtimestamp(create_time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    suffix = f"-{time}.{create_time_us % 1_000_000:06d}Z"
+    suffix = f"-{moment(create_time_us)}"
     room = _MAX_SEGMENT_BYTES - len("prediction-") - len(suffix)
     fitting = _UNFIT.sub("_", model_display_name).encode()[:room].decode(errors="ignore")
     return f"prediction-{fitting}{suffix}"

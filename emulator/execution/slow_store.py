@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emulator.storage import GcsUri, ObjectStore
-from emulator.storage.object_store import ObjectInfo, Staged
+from emulator.storage.object_store import ObjectInfo, Staged, go_on
 
 #: Interval at which a wait checks whether it should go on, in seconds.
 _LOOK_S = 0.1
-
-
-def _never() -> None:
-    """The default check: never interrupts."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class SlowStore(ObjectStore):
 
     store: ObjectStore
     delay_s: float
-    check: Callable[[], None] = _never
+    check: Callable[[], None] = go_on
 
     def interruptible(self, check: Callable[[], None]) -> ObjectStore:
         return replace(self, store=self.store.interruptible(check), check=check)

@@ -7,12 +7,12 @@ to judge the moments near its edges, but only moments inside it are predicted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from emulator.inference.batching import BatchPlan, callers
+from emulator.inference.batching import callers
 from emulator.inference.clips import (
     Clip,
     ClipCutter,
@@ -24,13 +24,13 @@ from emulator.inference.clips import (
     take_scores,
     wanted_clips,
 )
-from emulator.inference.footage import Answers, with_recall
+from emulator.inference.footage import Answers
 from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import LoadedModel, LoadOptions
+from emulator.inference.loaded import LoadOptions, ModelPredictor
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.peaks import PeakFinder, strongest
 from emulator.inference.pipeline import Pipeline
-from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.predictor import Prediction, Progress, Segment
 from emulator.inference.recall import ScoresCodec
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.streams import States, Streams, scored
@@ -51,31 +51,13 @@ class _Seen:
     states: States
 
 
-class ActionRecognition:
+class ActionRecognition(ModelPredictor[ClipHead]):
     """A clip classifier (a Predictor)."""
 
     def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the classifier. See `open_predictor`."""
-        self.manifest = manifest
-        self._model = LoadedModel(manifest, ClipHead, options)
-        self.provider = self._model.provider
+        super().__init__(manifest, ClipHead, options)
         self._grid = ClipGrid.of(manifest)
-
-    def batches(self, asked: int, _parameters: ModelParameters) -> BatchPlan:
-        """See Predictor."""
-        return self._model.batches.plan(asked)
-
-    def predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        batch_size: int = 0,
-    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-        """See Predictor."""
-        size = self._model.batches.plan(batch_size).size
-        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
 
     def _predict(
         self,

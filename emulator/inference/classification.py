@@ -28,10 +28,10 @@ from emulator.inference.clips import (
     take_scores,
     wanted_clips,
 )
-from emulator.inference.footage import Answers, Wanted, with_recall
+from emulator.inference.footage import Answers, Wanted
 from emulator.inference.frames import Frame
 from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import LoadedModel, LoadOptions
+from emulator.inference.loaded import LoadOptions, ModelPredictor
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.pipeline import Pipeline
 from emulator.inference.points import NO_END
@@ -64,35 +64,21 @@ class Seen:
     small: Thumbnail
 
 
-class Classification:
+class Classification(ModelPredictor[ClipHead]):
     """A classifier of pictures or clips (a Predictor)."""
 
     def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the classifier. See `open_predictor`."""
-        self.manifest = manifest
-        self._model = LoadedModel(manifest, ClipHead, options)
-        self.provider = self._model.provider
+        super().__init__(manifest, ClipHead, options)
         self._grid = ClipGrid.for_classification(manifest)
 
     def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""
-        plan = self._model.batches.plan(asked)
+        plan = super().batches(asked, parameters)
         if parameters.shot_classification and plan.size > 1:
             # Many frames then come between two clips, so a batch would hardly ever hold more than one.
             return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
         return plan
-
-    def predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        batch_size: int = 0,
-    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-        """See Predictor."""
-        size = self.batches(batch_size, parameters).size
-        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
 
     def _predict(
         self,

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emulator.inference.association import Ints
-from emulator.inference.batching import BatchPlan, callers
+from emulator.inference.batching import callers
 from emulator.inference.bytetrack import ByteTrack
-from emulator.inference.footage import Answers, Footage, Wanted, with_recall
-from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
+from emulator.inference.footage import Answers, Footage, Wanted
+from emulator.inference.heads import DETECTION_HEADS, DetectionHead, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
-from emulator.inference.loaded import LoadedModel, LoadOptions
+from emulator.inference.loaded import LoadOptions, ModelPredictor
 from emulator.inference.manifest import ModelManifest, TrackerSection
 from emulator.inference.pipeline import Pipeline
 from emulator.inference.points import NO_END
@@ -41,30 +41,12 @@ class Tracker(Protocol):
 TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": ByteTrack, "iou": IouTracker}
 
 
-class ObjectTracking:
+class ObjectTracking(ModelPredictor[DetectionHead]):
     """A detector and its tracker (a Predictor)."""
 
     def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the detector. See `open_predictor`."""
-        self.manifest = manifest
-        self._model = LoadedModel(manifest, DETECTION_HEADS[manifest.output.head], options)
-        self.provider = self._model.provider
-
-    def batches(self, asked: int, _parameters: ModelParameters) -> BatchPlan:
-        """See Predictor."""
-        return self._model.batches.plan(asked)
-
-    def predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        batch_size: int = 0,
-    ) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-        """See Predictor."""
-        size = self._model.batches.plan(batch_size).size
-        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
+        super().__init__(manifest, DETECTION_HEADS[manifest.output.head], options)
 
     def _predict(
         self,

@@ -26,7 +26,6 @@ from emulator.service.control import (
 )
 from emulator.service.control.faults import check_method
 from emulator.service.control.journal import SURFACES
-from emulator.service.control.moments import moment
 from emulator.service.control.state import Folders, State
 from emulator.service.identities import SeededClock, SeededIds
 from emulator.service.jobs import JobService, job_message
@@ -35,6 +34,7 @@ from emulator.service.model_registry import ModelRegistry
 from emulator.service.models import ModelService
 from emulator.service.operations import Operations, OperationService
 from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument
+from emulator.vertex.moments import moment
 from emulator.vertex.names import ModelName, project_number
 
 __all__ = ["Call", "Context", "HasToWait", "Method", "Place", "Service"]

@@ -26,6 +26,7 @@ from emulator.storage.object_store import (
     ObjectStore,
     Staged,
     StorageError,
+    go_on,
 )
 from emulator.storage.uri import GcsUri, InvalidUri, check_bucket
 
@@ -58,10 +59,6 @@ class _Found:
         return ObjectInfo(self.uri, self.size, self.updated_us)
 
 
-def _ignore() -> None:
-    """The default check: never interrupts."""
-
-
 @dataclass(frozen=True)
 class GcsStore(ObjectStore):
     """Objects at `endpoint`; objects that are needed as files go through `cache`.
@@ -72,7 +69,7 @@ class GcsStore(ObjectStore):
     endpoint: Endpoint
     client: GcsClient
     cache: FileCache
-    check: Callable[[], None] = _ignore
+    check: Callable[[], None] = go_on
 
     def interruptible(self, check: Callable[[], None]) -> ObjectStore:
         return replace(self, check=check)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Attributes = Mapping[str, Any]
 _BUCKET_RECORD = "bucket.json"
 _MOST_RECORD_BYTES = 4 << 20
-_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
+LAST_US = 253_402_300_799_999_999
+"""The end of the year 9999, the latest time that RFC 3339 can write."""
 # Attributes that are not texts.
 _FLAGS = ("temporaryHold", "eventBasedHold", "defaultEventBasedHold", "objectRetention")
 _LISTS = ("acl", "defaultObjectAcl", "cors")
@@ -278,7 +279,7 @@ def _check(fits: bool) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_US
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_US
 
 
 def _check_attributes(attributes: object) -> None:

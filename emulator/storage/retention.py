@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from emulator.storage.metadata import StoredBucket, StoredObject
+from emulator.storage.metadata import LAST_US, StoredBucket, StoredObject
 from emulator.storage.object_store import StorageError
-
-_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 
 
 class ObjectProtected(StorageError):
@@ -20,7 +18,7 @@ def retained_until_us(stored: StoredObject, bucket: StoredBucket) -> int | None:
     ends = [_own_retention_us(stored)]
     if bucket.retention_us and not stored.attributes.get("eventBasedHold"):
         start = stored.retained_from_us or stored.generation
-        ends.append(min(start + bucket.retention_us, _LAST_US))
+        ends.append(min(start + bucket.retention_us, LAST_US))
     return max(ends) or None
 
 

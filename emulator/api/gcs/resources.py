@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from emulator.api.gcs.acl import OWNER, entries_of, is_uniform
-from emulator.storage.metadata import Attributes, StoredBucket, StoredObject
+from emulator.storage.metadata import LAST_US, Attributes, StoredBucket, StoredObject
 from emulator.storage.retention import retained_until_us
 
 OCTET_STREAM = "application/octet-stream"
@@ -23,7 +23,6 @@ _BUCKET_DEFAULTS = {
     },
 }
 _NOT_SHOWN = ("acl", "defaultObjectAcl", "iamPolicy")
-_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 # Only the standard library's table, because the tables of operating systems differ.
 _TYPES = mimetypes.MimeTypes()
 
@@ -163,7 +162,7 @@ def bucket_etag(bucket: StoredBucket) -> str:
 
 def time_text(time_us: int) -> str:
     """Return a time in Cloud Storage's form: RFC 3339 with milliseconds."""
-    time_us = min(max(time_us, 0), _LAST_US)  # a file may have any time
+    time_us = min(max(time_us, 0), LAST_US)  # a file may have any time
     when = datetime.fromtimestamp(time_us // 1_000_000, UTC)
     return f"{when:%Y-%m-%dT%H:%M:%S}.{time_us // 1000 % 1000:03d}Z"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from emulator.database import UNKNOWN_TOTAL, JobRow, StepRow
 from emulator.service.context import Context
-from emulator.service.control.moments import moment
 from emulator.service.control.watch import Watch
 from emulator.service.fidelity import NOT_HONOURED
 from emulator.vertex.job_state import TERMINAL
 from emulator.vertex.messages import to_json
+from emulator.vertex.moments import moment
 
 CANNED = "canned"
 

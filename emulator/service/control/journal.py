@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.instructions.faults import method_matches
-from emulator.service.control.moments import moment
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import to_json
+from emulator.vertex.moments import moment
 
 #: At most this many calls of Vertex's API are kept, and as many of Cloud Storage.
 _KEPT = 1000
