@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emulator.factory import random_clip, render
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.recognise import named_labels, recognise, write_folder
+from emulator.onboarding import named_labels, recognise, write_folder
 from emulator.registry import bundled_models
 
 Picture = NDArray[np.uint8]

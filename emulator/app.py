@@ -20,8 +20,8 @@ from typing import Any, Self
 
 import uvicorn
 
-from emulator import __version__
-from emulator.api import admin, console, gcs, token
+from emulator import __version__, gcs
+from emulator.api import admin, console, token
 from emulator.api.access import AccessLog
 from emulator.api.auth import Auth
 from emulator.api.front import MAX_HEAD, Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
@@ -29,7 +29,6 @@ from emulator.api.guard import Guard
 from emulator.api.origin import OriginGuard
 from emulator.api.rest import create_app
 from emulator.api.results import Reading
-from emulator.certificates import CertificateError, ClientFiles, prepare, server_context
 from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.comparing import Comparing
@@ -49,6 +48,7 @@ from emulator.service.control.paces import check_pace
 from emulator.service.control.state import Folders, SeedError
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
+from emulator.trust import CertificateError, ClientFiles, prepare, server_context
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
 

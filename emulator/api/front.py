@@ -29,14 +29,13 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from emulator.api.auth import Auth
 from emulator.api.calls import ServiceMethods
+from emulator.http import RESET
 
 if TYPE_CHECKING:
     from emulator.api.grpc_server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
-#: The extension in the ASGI scope that resets the request's connection.
-RESET = "emulator.reset"
 _TLS_HELLO = b"\x16\x03"
 _HTTP_2 = b"PRI"
 _NO_HTTP_1 = (_TLS_HELLO, b"PRI * HTTP/2")
@@ -494,15 +493,6 @@ def _without_upgrade(data: bytes) -> bytes:
     if b"\r\nupgrade:" not in head.lower():
         return data
     return _UPGRADE.sub(b"", head) + data[len(head) :]
-
-
-async def reset_connection(scope: Any, receive: Any) -> None:
-    """Reset the connection of a request without an answer, as a broken network does."""
-    reset = scope.get("extensions", {}).get(RESET)
-    if reset is not None:
-        reset()
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
 
 def _reset(transport: Any) -> None:

@@ -24,8 +24,6 @@ from starlette.types import Receive, Scope, Send
 from emulator import __version__
 from emulator.api import leads, openapi
 from emulator.api.calls import Answer, Calls, ServiceMethods, not_emulated
-from emulator.api.front import reset_connection
-from emulator.api.gcs.addressing import bucket_of_host
 from emulator.api.routing import Match, Route, RouteTable
 from emulator.api.transcoding import (
     MAX_BODY,
@@ -41,6 +39,8 @@ from emulator.api.transcoding import (
     write_member,
 )
 from emulator.config import Settings
+from emulator.gcs.addressing import bucket_of_host
+from emulator.http import reset_connection
 from emulator.service import HasToWait
 from emulator.service.control import ConnectionReset, Incoming
 from emulator.vertex.errors import ApiError, Internal

@@ -17,7 +17,7 @@ from emulator.cli.terminal import fail
 from emulator.config import CLIENT_VARIABLE, STORAGE_VARIABLE, LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from emulator.certificates import ClientFiles
+    from emulator.trust import ClientFiles
 
 _JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -97,7 +97,7 @@ def env(
 
 
 def _write_token(files: "ClientFiles", token: str) -> None:
-    from emulator.certificates import write_private
+    from emulator.trust import write_private
 
     try:
         write_private(files.token, f"{token}\n".encode())
@@ -106,7 +106,7 @@ def _write_token(files: "ClientFiles", token: str) -> None:
 
 
 def _files(settings: Settings, copy_to: Path | None, *, alias: bool) -> "ClientFiles":
-    from emulator.certificates import CertificateError, prepare
+    from emulator.trust import CertificateError, prepare
 
     try:
         url = f"http://{settings.client_host}:{settings.port}"

@@ -17,10 +17,10 @@ from emulator.cli.terminal import Progress, fail, print_table, progress, warn
 from emulator.config import Settings
 
 if TYPE_CHECKING:
-    from emulator.inference.check import Report
     from emulator.inference.decoding import Decoding
     from emulator.inference.manifest import ModelManifest
-    from emulator.inference.recognise import Recognition
+    from emulator.onboarding import Recognition
+    from emulator.onboarding.check import Report
     from emulator.registry import ModelSource
 
 cli = Cli(help="Models: list what is served, add your own, try one on a clip.")
@@ -106,7 +106,7 @@ def add(
 ) -> None:
     """Recognise an ONNX file, write its model.toml, and put both where the server finds them."""
     from emulator.inference.manifest import ModelUnusable, read_model_id
-    from emulator.inference.recognise import recognise
+    from emulator.onboarding import recognise
 
     settings = read_settings({"data_dir": data_dir}).settings
     try:
@@ -134,7 +134,7 @@ def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -
     """Create the model's folder. One run proves that the model works before an old one is replaced."""
     from emulator.inference.manifest import ModelUnusable
     from emulator.inference.predictor import open_predictor
-    from emulator.inference.recognise import write_folder
+    from emulator.onboarding import write_folder
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The folder is hidden, so that the server ignores it, and on the same disk, so that one rename moves it.
@@ -220,9 +220,9 @@ def check(
 
     --set tries another value of a key of model.toml; the file stays as it is.
     """
-    from emulator.inference.check import check as run_check
     from emulator.inference.manifest import ModelUnusable
     from emulator.inference.video import VideoUnreadable
+    from emulator.onboarding.check import check as run_check
 
     settings = read_settings(
         {"data_dir": data_dir, "models_dirs": models_dirs, "provider": provider, "decoder": decoder}
@@ -323,7 +323,7 @@ def _id_of(file: Path) -> str:
 
 def _labels(name: str | None) -> Sequence[str] | None:
     """Return the labels in a file or of a known set; None if `name` is None."""
-    from emulator.inference.recognise import named_labels, read_labels
+    from emulator.onboarding import named_labels, read_labels
 
     if name is None:
         return None
@@ -376,7 +376,7 @@ def _histogram(report: "Report") -> Iterator[str]:
     """Yield lines of a histogram: the clip's first scores, and what the tracker does with each."""
     if not report.scores:
         return
-    from emulator.inference.check import LOOKED_AT_S
+    from emulator.onboarding.check import LOOKED_AT_S
 
     most = max(1, *(one.count for one in report.scores))
     yield f"Scores in the clip's first {LOOKED_AT_S} seconds, and what the tracker does with them:"

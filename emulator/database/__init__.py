@@ -5,11 +5,8 @@ No row object of SQLAlchemy leaves this package. Every change of a job's state i
 
 from emulator.database.cached import Cached
 from emulator.database.connection import DatabaseUnusable, now_us
-from emulator.database.control import Control
-from emulator.database.jobs import Jobs
+from emulator.database.database import Database
 from emulator.database.migrations import SCHEMA_VERSION
-from emulator.database.models import Models
-from emulator.database.operations import Operations
 from emulator.database.outages import DATABASE_OUTAGES
 from emulator.database.rows import (
     UNKNOWN_TOTAL,
@@ -49,13 +46,3 @@ __all__ = [
     "row_from_json",
     "row_to_json",
 ]
-
-
-class Database(Jobs, Models, Operations, Control):
-    """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
-
-    Times are integer microseconds since 1970.
-
-    Raises:
-        DatabaseUnusable: the database cannot be opened.
-    """

@@ -22,7 +22,7 @@ from emulator.inference.heads import DETECTION_HEADS
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.predictor import open_predictor
 from emulator.inference.preprocess import ModelInput
-from emulator.inference.recognise import read_labels, recognise, write_folder
+from emulator.onboarding import read_labels, recognise, write_folder
 
 SIZE = 256
 LABELS = ("person", "bicycle", "car")

@@ -31,7 +31,7 @@ from emulator.inference.manifest import ModelManifest, ModelUnusable
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.predictor import open_predictor
 from emulator.inference.preprocess import Geometry, ModelInput
-from emulator.inference.recognise import named_labels, recognise, write_folder
+from emulator.onboarding import named_labels, recognise, write_folder
 
 #: Detections that are compared in each frame, best first, and how far apart they may be.
 TOP = 20

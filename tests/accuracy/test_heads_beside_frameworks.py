@@ -18,8 +18,8 @@ import pytest
 from emulator.inference.heads import DETECTION_HEADS
 from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.recognise import recognise, write_folder
 from emulator.inference.video import FrameSource
+from emulator.onboarding import recognise, write_folder
 from tests.accuracy.heads_on_tensors import HEIGHT, LEAST, WIDTH, Outputs, assert_same, head_for, in_pixels
 
 torch = pytest.importorskip("torch", reason="`make test-accuracy` installs the frameworks")

@@ -27,8 +27,8 @@ from google.cloud.aiplatform_v1.services.job_service.transports import JobServic
 
 from emulator.api.front import Addresses, GrpcFront, TlsFront
 from emulator.app import CannotStart, Emulator
-from emulator.certificates import prepare, server_context
 from emulator.config import Settings
+from emulator.trust import prepare, server_context
 
 PARENT = "projects/my-project/locations/us-central1"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from emulator.cli import build
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.recognise import recognise, write_folder
+from emulator.onboarding import recognise, write_folder
 from tests.comparison.made import line, write
 from tests.conftest import TEST_CACHE, decodes
 from tests.inference.test_recall import CLIPS, damage, encode

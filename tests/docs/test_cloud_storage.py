@@ -13,11 +13,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.oauth2 import service_account
 
-from emulator.api.gcs.attributes import BUCKET_FIELDS, OBJECT_FIELDS, Fate, Field
-from emulator.api.gcs.xml_surface import NOT_EMULATED
 from emulator.app import Emulator
-from emulator.certificates import prepare
 from emulator.config import Settings, load_settings
+from emulator.gcs.attributes import BUCKET_FIELDS, OBJECT_FIELDS, Fate, Field
+from emulator.gcs.xml_surface import NOT_EMULATED
+from emulator.trust import prepare
 from tests.docs.options import serve_options
 from tests.docs.pages import blocks, read, runs
 

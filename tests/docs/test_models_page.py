@@ -12,8 +12,16 @@ from emulator.cli import build
 from emulator.factory import documentation_clip, render
 from tests.docs.options import serve_options
 from tests.docs.pages import blocks, runs
-from tests.inference.test_recognise_layouts import NAMES, SIZE, SSD_BOXES, SSD_CLASSES, SSD_SCORES, V8, rtdetr
 from tests.inference.tiny_models import recorded
+from tests.onboarding.test_recognise_layouts import (
+    NAMES,
+    SIZE,
+    SSD_BOXES,
+    SSD_CLASSES,
+    SSD_SCORES,
+    V8,
+    rtdetr,
+)
 
 FIRST, ADD, CHECK = blocks("docs/models.md", "sh")
 SCORES = np.array([[0.9, 0.1]], np.float32)

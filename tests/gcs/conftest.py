@@ -13,8 +13,8 @@ from google.cloud import storage
 from google.oauth2 import service_account
 
 from emulator.app import Emulator
-from emulator.certificates import prepare
 from emulator.config import Settings
+from emulator.trust import prepare
 
 
 @dataclass(frozen=True)

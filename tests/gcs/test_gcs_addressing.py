@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from emulator.api.gcs.addressing import bucket_of_host
+from emulator.gcs.addressing import bucket_of_host
 
 XML = "application/xml"
 JSON = "application/json"

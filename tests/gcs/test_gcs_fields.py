@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from emulator.api.gcs.attributes import BUCKET_FIELDS, OBJECT_FIELDS, Fate, Field
+from emulator.gcs.attributes import BUCKET_FIELDS, OBJECT_FIELDS, Fate, Field
 
 KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
 ENTRY = {"entity": "user-a@example.com", "role": "READER"}

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from emulator.gcs.bucket_store import Buckets
 from emulator.storage import GcsUri, LocalStore, StorageError
-from emulator.storage.buckets import Buckets
 
 TEXT = b'{"content": "gs://bucket/a.mp4"}\n' * 20_000
 PACKED = gzip.compress(TEXT)

@@ -4,7 +4,7 @@ import base64
 import json
 from datetime import UTC, datetime
 
-from emulator.api.gcs.policies import check_policy
+from emulator.gcs.policies import check_policy
 
 
 def test_every_range_of_sizes_holds() -> None:

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from google.api_core import exceptions
 
+from emulator.gcs.bucket_store import Buckets
+from emulator.gcs.retention import ObjectProtected
 from emulator.storage import GcsUri, LocalStore
-from emulator.storage.buckets import Buckets
 from emulator.storage.metadata import StoredObject
-from emulator.storage.retention import ObjectProtected
 
 
 def make(http: httpx.Client, name: str, query: str = "", **fields: Any) -> str:

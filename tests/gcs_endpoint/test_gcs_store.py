@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from emulator.certificates import prepare
 from emulator.config import Settings
 from emulator.inference.prediction_cache import CachePlace, VideoDigests
 from emulator.storage import (
@@ -27,6 +26,7 @@ from emulator.storage import (
 )
 from emulator.storage.gcs_client import ObjectChanged
 from emulator.storage.gcs_store import GcsStore
+from emulator.trust import prepare
 from tests.gcs_endpoint.servers import (
     Answer,
     Proxy,

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 
 from emulator.api.auth import Auth
 from emulator.app import Emulator
-from emulator.certificates import Certificates, prepare
 from emulator.cli import build
 from emulator.config import SettingError, Settings, load_settings, shown_settings
 from emulator.testing.grpc_token import with_token
 from emulator.testing.server import serve
+from emulator.trust import Certificates, prepare
 from emulator.vertex.errors import Unauthenticated
 from tests.guard.test_origin import SURFACES
 

@@ -16,8 +16,8 @@ from google.oauth2 import service_account
 
 from emulator.api.auth import Auth
 from emulator.app import Emulator
-from emulator.certificates import prepare
 from emulator.config import Settings
+from emulator.trust import prepare
 from emulator.vertex.errors import Unauthenticated
 
 TOKEN = "a-token-of-the-tests"

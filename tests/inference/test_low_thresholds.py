@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from emulator.inference.check import check
 from emulator.inference.manifest import load_manifest
 from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
-from emulator.inference.recognise import recognise
 from emulator.inference.tracks import settings_for
+from emulator.onboarding import recognise
+from emulator.onboarding.check import check
 from emulator.vertex.errors import Violations
 from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
 from emulator.vertex.predictions import ActionPrediction, ObjectTrack
-from tests.inference.test_recognise_layouts import LAYOUTS, SQUARE, TWO, rtdetr
 from tests.inference.tiny_models import (
     ACTIONS_TOML,
     TRACKING_TOML,
@@ -28,6 +27,7 @@ from tests.inference.tiny_models import (
     tracking_folder,
     write_clip,
 )
+from tests.onboarding.test_recognise_layouts import LAYOUTS, SQUARE, TWO, rtdetr
 
 #: Column of a square -> how red it is; the model's score is nearly that share of 255.
 SHADES = {1: 250, 3: 140, 5: 80}

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from emulator.inference.check import check
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.model_files import external_files
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.predictor import open_predictor
-from emulator.inference.recognise import recognise, write_folder
+from emulator.onboarding import recognise, write_folder
+from emulator.onboarding.check import check
 from emulator.vertex.predictions import ObjectTrack
 from tests.inference.tiny_models import (
     GREEN,

@@ -13,7 +13,7 @@ import pytest
 
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.predictor import InstanceFailure, Segment, open_predictor
-from emulator.inference.recognise import named_labels, recognise, write_folder
+from emulator.onboarding import named_labels, recognise, write_folder
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ObjectTrack
 from tests.inference.tiny_models import Watch

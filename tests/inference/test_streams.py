@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from emulator.inference.manifest import ManifestError, ModelUnusable, load_manifest, parse_manifest
 from emulator.inference.predictor import Predictor, Segment, open_predictor
-from emulator.inference.recognise import recognise, write_folder
+from emulator.onboarding import recognise, write_folder
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction
 from tests.inference.tiny_models import WHITE, Picture, Watch, f32, recorded, write_clip

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.gcs.bucket_store import Buckets
 from emulator.storage import GcsUri, InvalidUri, LocalStore, StorageError
-from emulator.storage.buckets import Buckets
 from emulator.storage.confined import ConfinedPath, LeadsOut
 
 TRIES = 300

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from emulator.gcs.bucket_store import Buckets
 from emulator.storage import GcsUri, LocalStore
-from emulator.storage.buckets import Buckets
 
 URI = GcsUri("bucket", "a.txt")
 WRONG: tuple[Any, ...] = ("x", -5, 1.5, 10**30, [], {"a": 1}, True)

@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from emulator.storage import GcsUri, LocalStore
-from emulator.storage.buckets import Buckets
+from emulator.gcs.bucket_store import Buckets
 
 store = LocalStore(Path(sys.argv[1]))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.gcs.bucket_store import Buckets
 from emulator.storage import GcsUri, LocalStore, ObjectNotFound
-from emulator.storage.buckets import Buckets
 
 
 @pytest.fixture

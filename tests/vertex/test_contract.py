@@ -117,7 +117,7 @@ def test_descriptors_are_those_of_the_installed_sdk(tmp_path: Path) -> None:
     except PackageNotFoundError:
         pytest.skip("google-cloud-aiplatform is not installed")
     exported = tmp_path / "descriptors.binpb"
-    command = [sys.executable, "-m", "emulator.vertex.export_descriptors", str(exported)]
+    command = [sys.executable, "-m", "tools.export_descriptors", str(exported)]
     subprocess.run(command, check=True, cwd=VERTEX_FOLDER.parents[1], timeout=120)
     ours = set(_facts((VERTEX_FOLDER / "descriptors.binpb").read_bytes()))
     theirs = set(_facts(exported.read_bytes()))

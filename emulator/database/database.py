@@ -1,0 +1,16 @@
+"""The database as one object: what `Jobs`, `Models`, `Operations` and `Control` can do, over one engine."""
+
+from emulator.database.control import Control
+from emulator.database.jobs import Jobs
+from emulator.database.models import Models
+from emulator.database.operations import Operations
+
+
+class Database(Jobs, Models, Operations, Control):
+    """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
+
+    Times are integer microseconds since 1970.
+
+    Raises:
+        DatabaseUnusable: the database cannot be opened.
+    """
