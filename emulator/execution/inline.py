@@ -148,8 +148,9 @@ class InlineExecutor:
             place = _Place(self._queues, self._models, assignment, self._timeout_s)
             try:
                 self._workbench.work(shard, place)
-            except _WorkerDied as death:
-                self._queues.deliver(assignment, Died(str(death)))
+            except BaseException as death:  # whatever it is, the job hears of it and the thread goes on
+                cause = str(death) if isinstance(death, _WorkerDied) else f"raised {type(death).__name__}"
+                self._queues.deliver(assignment, Died(cause))
 
 
 @dataclass(frozen=True)
