@@ -6,10 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from emulator.execution.executor import Ending, Event, Executor, JobQueue
 from emulator.execution.inline import InlineExecutor
@@ -26,15 +29,13 @@ PATIENCE_S = 60.0
 class Kind:
     """An executor under test. `make` takes a size, `timeout_s` and `warm`.
 
-    `kill` ends all workers from outside, where that is possible.
+    `kill` ends all workers from outside, where that is possible. `marks` are those of its tests.
     """
 
     name: str
     make: Callable[..., Executor]
     kill: Callable[[Executor], None] | None = None
-
-    def __str__(self) -> str:
-        return self.name
+    marks: Sequence[pytest.MarkDecorator] = ()
 
 
 def _kill_processes(executor: Executor) -> None:
@@ -45,6 +46,11 @@ def _kill_processes(executor: Executor) -> None:
 PROCESSES = Kind("processes", ProcessExecutor, _kill_processes)
 INLINE = Kind("inline", InlineExecutor)
 KINDS = (PROCESSES, INLINE)
+
+
+def as_parameters(kinds: Iterable[Kind]) -> list[Any]:
+    """The parameters of a test over these kinds."""
+    return [pytest.param(kind, marks=kind.marks, id=kind.name) for kind in kinds]
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
