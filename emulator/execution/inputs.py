@@ -22,12 +22,12 @@ from emulator.vertex.instances import MAX_LINE_BYTES, InstanceError, parse_insta
 log = logging.getLogger(__name__)
 
 _BOM = b"\xef\xbb\xbf"
-_SHOWN_OF_LONG_LINE = 1000
+_MAX_SHOWN_BYTES = 1000
 # Limit, because a file of 100,000 lines may have the same defect in each.
-_MOST_WARNINGS = 20
+_MAX_WARNINGS = 20
 _LINES_BETWEEN_CHECKS = 500
 _NO_END = -1
-_KEPT_IN_MEMORY = 1 << 20
+_MAX_BYTES_IN_MEMORY = 1 << 20
 
 
 class InputError(Exception):
@@ -51,7 +51,7 @@ class Spool:
     """Byte strings by number, in memory or, once they are large, in a temporary file. Thread-safe."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY)  # noqa: SIM115 - as long as the spool
+        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115 - as long as the spool
         self._ends = array("q")
         self._lock = threading.Lock()
 
@@ -182,8 +182,8 @@ class JobInput:
         """Mark the input complete. Raises InputError if it has no instance."""
         if not len(self):
             raise InputError(errors.InvalidArgument.code, _nothing_in(self.empty))
-        if self._warnings > _MOST_WARNINGS:
-            log.warning("%d warnings more like these of %s", self._warnings - _MOST_WARNINGS, self.summary)
+        if self._warnings > _MAX_WARNINGS:
+            log.warning("%d warnings more like these of %s", self._warnings - _MAX_WARNINGS, self.summary)
         self.complete = True
 
     def _add(self, number: int, line: bytes | _TooLong, strict: bool) -> None:
@@ -212,7 +212,7 @@ class JobInput:
 
     def _warn(self, text: str) -> None:
         self._warnings += 1
-        if self._warnings <= _MOST_WARNINGS:
+        if self._warnings <= _MAX_WARNINGS:
             log.warning("%s", text)
 
     def _group(self, content: str) -> array[int]:
@@ -271,7 +271,7 @@ def _lines(
         content = line.removesuffix(b"\n").removesuffix(b"\r")
         if len(content) > MAX_LINE_BYTES:
             hash_bytes(line)
-            yield number, _TooLong(content[:_SHOWN_OF_LONG_LINE])
+            yield number, _TooLong(content[:_MAX_SHOWN_BYTES])
             while line and not line.endswith(b"\n"):
                 check()
                 line = file.readline(1 << 16)
