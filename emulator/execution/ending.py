@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from emulator.execution.claim import Claim
-from emulator.execution.inputs import InputError, JobInput, Problem
+from emulator.execution.inputs import InputError, JobInput
 from emulator.execution.output import ERRORS_FILE
 from emulator.execution.publishing import Publisher
 from emulator.execution.shards import storage_code
 from emulator.storage import InvalidUri, StorageError
 from emulator.vertex import contract, errors
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.job_state import JobState
 
 log = logging.getLogger(__name__)
@@ -80,15 +82,16 @@ class Finalizer:
 
     def nothing_predicted(self) -> JobOutcome:
         """How a job ends if each of its instances has failed."""
-        problems = self._problems()
-        codes = {problem.code for problem in problems}
+        failures = self._failures()
+        codes = {failure.code for failure in failures.values()}
         file = f"{self._publisher.uri}/{ERRORS_FILE}"
-        first = f"{self._input.origin(problems[0].instance)}, failed with: {problems[0].message}"
-        if len(problems) == 1:
+        instance, failure = next(iter(failures.items()))
+        first = f"{self._input.origin(instance)}, failed with: {failure.message}"
+        if len(failures) == 1:
             message = f"The only instance, {first} It is in {file}."
         else:
             message = (
-                f"None of the {len(problems)} instances could be predicted. The first, {first}"
+                f"None of the {len(failures)} instances could be predicted. The first, {first}"
                 f" All of them are in {file}."
             )
         code = codes.pop() if len(codes) == 1 else errors.InvalidArgument.code
@@ -96,15 +99,15 @@ class Finalizer:
 
     def decide(self, outcome: JobOutcome) -> Ending | None:
         """Record in the job's row how it ends; None if the runner has lost the job."""
-        problems = self._problems()
+        failures = self._failures()
         staged = None
         try:
-            staged = self._stage_errors(problems)
+            staged = self._stage_errors(failures)
         except (StorageError, InvalidUri, OSError) as error:
             log.warning("%s: %s", self._claim.job.name, error)
             if outcome.code == 0:
                 outcome = failed_with(error)
-        ending = Ending(self._message(outcome, problems), staged)
+        ending = Ending(self._message(outcome, failures), staged)
         # If everything is done and published, no decision is needed: finishing the row is one update.
         if (staged is None and self._publisher.is_all_recorded()) or self._record_ending(ending):
             return ending
@@ -126,22 +129,22 @@ class Finalizer:
                 ending = self._without_output(ending, error)
         self._finish(ending.message)
 
-    def _stage_errors(self, problems: Sequence[Problem]) -> str | None:
-        if not self._publisher.has_directory or not problems or not self._input.complete:
+    def _stage_errors(self, failures: Mapping[int, InstanceFailure]) -> str | None:
+        if not self._publisher.has_directory or not failures or not self._input.complete:
             return None
-        return self._publisher.stage_errors(problems)
+        return self._publisher.stage_errors(failures)
 
-    def _message(self, outcome: JobOutcome, problems: Sequence[Problem]) -> Any:
+    def _message(self, outcome: JobOutcome, failures: Mapping[int, InstanceFailure]) -> Any:
         """The final fields of the job, where they differ from the request."""
         message = contract.load().v1.BatchPredictionJob(state=int(outcome.state))
         if outcome.code:
             message.error.MergeFrom(_status(outcome.code, outcome.message))
         if self._input.complete:
             successful = self._publisher.ledger.successful
-            message.partial_failures.extend(self._partial_failures(problems))
+            message.partial_failures.extend(self._partial_failures(failures))
             message.completion_stats.successful_count = successful
-            message.completion_stats.failed_count = len(problems)
-            message.completion_stats.incomplete_count = len(self._input) - successful - len(problems)
+            message.completion_stats.failed_count = len(failures)
+            message.completion_stats.incomplete_count = len(self._input) - successful - len(failures)
         return message
 
     def _record_ending(self, ending: Ending) -> bool:
@@ -189,21 +192,19 @@ class Finalizer:
     def _log_lost(self) -> None:
         log.warning("%s is no longer this server's; it is left alone.", self._claim.job.name)
 
-    def _problems(self) -> list[Problem]:
-        """All failed instances that are recorded, in input order."""
-        found = [*self._input.problems, *self._publisher.ledger.problems()]
-        return sorted(found, key=lambda problem: problem.instance)
+    def _failures(self) -> dict[int, InstanceFailure]:
+        """Why instances failed, as far as that is recorded, by instance in input order."""
+        return dict(sorted((self._input.failures | self._publisher.ledger.failures()).items()))
 
-    def _partial_failures(self, problems: Iterable[Problem]) -> list[Any]:
+    def _partial_failures(self, failures: Mapping[int, InstanceFailure]) -> list[Any]:
         statuses = [
             _status(errors.InvalidArgument.code, f"{name} holds no instance; it was passed over.")
             for name in self._input.empty
         ]
-        for problem in problems:
-            if len(statuses) >= _MAX_PARTIAL_FAILURES:
-                break
-            message = f"{self._input.origin(problem.instance)}: {problem.message}"
-            statuses.append(_status(problem.code, message))
+        statuses += [
+            _status(failure.code, f"{self._input.origin(instance)}: {failure.message}")
+            for instance, failure in islice(failures.items(), _MAX_PARTIAL_FAILURES)
+        ]
         return statuses[:_MAX_PARTIAL_FAILURES]
 
 

@@ -9,6 +9,7 @@ from emulator.execution.slow_store import SlowStore
 from emulator.instructions.faults import JobFault, load_faults
 from emulator.storage import ObjectStore
 from emulator.vertex import errors
+from emulator.vertex.instances import InstanceFailure
 
 
 class InjectedFaults:
@@ -43,19 +44,20 @@ class InjectedFaults:
             )
             raise JobFailed(fault.code or errors.PermissionDenied.code, fault.message or message)
 
-    def why_unreadable(self, content: str) -> str:
-        """The error message if a fault makes this video unreadable, or ""."""
+    def why_unreadable(self, content: str) -> InstanceFailure | None:
+        """The failure of all instances of this video if a fault makes the video unreadable."""
         for fault in self.all:
             if fault.hits_video(content):
                 self.count(fault.plan, f"unreadable-video {content}")
-                return f"{content}: it cannot be read as a video, because a fault was asked for."
-        return ""
+                message = f"{content}: it cannot be read as a video, because a fault was asked for."
+                return InstanceFailure(errors.InvalidArgument.code, message)
+        return None
 
     def with_injected_failure(self, outcome: Predicted | Failed) -> Predicted | Failed:
         """The outcome of an instance, or a failure in its place if a fault fails the instance."""
         for fault in self._fire("fail-instance", instance=outcome.instance):
             message = fault.message or "The instance fails because a fault was asked for."
-            return Failed(outcome.instance, fault.code or errors.Internal.code, message)
+            return Failed(outcome.instance, InstanceFailure(fault.code or errors.Internal.code, message))
         return outcome
 
     def count(self, plan: int | None, text: str) -> None:

@@ -1,6 +1,7 @@
 """Checks a job's input before the job is created."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from emulator.execution.inputs import InputError, JobInput
@@ -35,9 +36,10 @@ def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False
             "summary": found.summary,
             "instances": len(found),
             "videos": len(found.videos),
-            "problemCount": len(found.problems),
+            "problemCount": len(found.failures),
             "problems": [
-                _shown(found.origin(one.instance), one.message) for one in found.problems[:_MAX_SHOWN]
+                _shown(found.origin(instance), failure.message)
+                for instance, failure in islice(found.failures.items(), _MAX_SHOWN)
             ],
             "missingVideos": missing[:_MAX_SHOWN],
             "firstVideos": [uri for uri, _ in found.videos[:3]],

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from emulator.database import ShardRow
-from emulator.execution.inputs import Problem, Spool
+from emulator.execution.inputs import Spool
+from emulator.vertex.instances import InstanceFailure
 
 
 class VideoOutcomes:
@@ -19,7 +20,7 @@ class VideoOutcomes:
 
     def __init__(self, instances: Iterable[int]) -> None:
         self.waiting = set(instances)
-        self.problems: list[Problem] = []
+        self._failures: dict[int, InstanceFailure] = {}
         self._lines: dict[int, int] = {}
         self._spool = Spool()
 
@@ -37,14 +38,14 @@ class VideoOutcomes:
         self.waiting.remove(instance)
         self._lines[instance] = self._spool.add(line)
 
-    def failed(self, problem: Problem) -> None:
+    def failed(self, instance: int, failure: InstanceFailure) -> None:
         """Take the reason why an instance failed."""
-        self.waiting.discard(problem.instance)
-        self.problems.append(problem)
+        self.waiting.discard(instance)
+        self._failures[instance] = failure
 
     def row(self, index: int, staged: str | None) -> ShardRow:
         """The shard to record, without a file number."""
-        found = [[problem.instance, problem.code, problem.message] for problem in self.problems]
+        found = [[instance, failure.code, failure.message] for instance, failure in self._failures.items()]
         return ShardRow(index, None, self.successful, len(found), json.dumps(found), staged)
 
     def close(self) -> None:
@@ -79,9 +80,10 @@ class Ledger:
         """The number of failed instances."""
         return sum(shard.failed for shard in self)
 
-    def problems(self) -> list[Problem]:
-        """The failed instances, by video."""
-        return [Problem(*entry) for shard in self for entry in json.loads(shard.errors)]
+    def failures(self) -> dict[int, InstanceFailure]:
+        """Why instances failed, by instance."""
+        found = (entry for shard in self for entry in json.loads(shard.errors))
+        return {instance: InstanceFailure(code, message) for instance, code, message in found}
 
     def add(self, shard: ShardRow) -> tuple[ShardRow, list[ShardRow]]:
         """Add a finished shard.

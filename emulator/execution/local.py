@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emulator.execution.inputs import JobInput, Problem
-from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Predictors, Shard, ShardItem, run
+from emulator.execution.inputs import JobInput
+from emulator.execution.shards import ModelUse, Outcome, Predicted, Predictors, Shard, ShardItem, run
 from emulator.files import open_regular
 from emulator.inference.decoding import Decoding
 from emulator.storage import GcsUri, ObjectStore
 from emulator.storage.uri import SCHEME
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import duration_text, error_line
 
@@ -24,13 +25,12 @@ _INSTANCE_SUFFIXES = (".jsonl", ".json", ".ndjson")
 class LocalOutcome:
     """The result of one instance: its line of the predictions or errors file, without the line break.
 
-    `video` is the video's number, from 1; None for a line that is no valid instance. `problem` is the reason
-    of a failure, or empty.
+    `video` is the video's number, from 1; None for a line that is no valid instance.
     """
 
     video: int | None
     line: str
-    problem: str = ""
+    failure: InstanceFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class LocalRun:
             yield from self._predict_instances(job_input)
 
     def _predict_instances(self, job_input: JobInput) -> Iterator[LocalOutcome]:
-        for problem in job_input.problems:
-            yield _failure(None, job_input.raw(problem.instance), problem)
+        for instance, failure in job_input.failures.items():
+            yield _failed(None, job_input.raw(instance), failure)
         for number, (content, instances) in enumerate(job_input.videos, start=1):
             items = tuple(
                 ShardItem(instance, job_input.raw(instance), *job_input.segment(instance))
@@ -151,8 +151,8 @@ class _Progress:
 def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:
     if isinstance(outcome, Predicted):
         return LocalOutcome(number, outcome.line.decode().removesuffix("\n"))
-    return _failure(number, item.raw, outcome)
+    return _failed(number, item.raw, outcome.failure)
 
 
-def _failure(number: int | None, raw: str, problem: Problem | Failed) -> LocalOutcome:
-    return LocalOutcome(number, error_line(raw, problem.code, problem.message), problem.message)
+def _failed(number: int | None, raw: str, failure: InstanceFailure) -> LocalOutcome:
+    return LocalOutcome(number, error_line(raw, failure.code, failure.message), failure)

@@ -15,7 +15,7 @@ from emulator.execution.channel import Alive, Finished, Fired, Refused
 from emulator.execution.claim import Claim
 from emulator.execution.ending import JobFailed
 from emulator.execution.injected_faults import InjectedFaults
-from emulator.execution.inputs import JobInput, Problem
+from emulator.execution.inputs import JobInput
 from emulator.execution.ledger import VideoOutcomes
 from emulator.execution.progress import PUBLISH_INTERVAL_S, JobProgress, PredictionNotes
 from emulator.execution.publishing import Publisher
@@ -23,6 +23,7 @@ from emulator.execution.shards import Failed, Predicted, Shard, ShardItem
 from emulator.execution.workers import Died, Event, WorkerPool
 from emulator.storage import GcsUri
 from emulator.vertex import errors
+from emulator.vertex.instances import InstanceFailure
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +109,13 @@ class Predicting:
 
     def _is_made_unreadable(self, index: int, content: str) -> bool:
         """Whether a fault makes the video unreadable; if so, the video is recorded."""
-        message = self._faults.why_unreadable(content)
-        if not message:
+        failure = self._faults.why_unreadable(content)
+        if failure is None:
             return False
         video = self._video(index)
         video.tasks = 0
         for instance in sorted(video.outcomes.waiting):
-            self._fail(video, Problem(instance, errors.InvalidArgument.code, message))
+            self._fail(video, instance, failure)
         self._complete(index)
         return True
 
@@ -190,10 +191,10 @@ class Predicting:
             video.outcomes.predicted(outcome.instance, outcome.line)
             self._progress.successful += 1
         else:
-            self._fail(video, Problem(outcome.instance, outcome.code, outcome.message))
+            self._fail(video, outcome.instance, outcome.failure)
 
-    def _fail(self, video: _Video, problem: Problem) -> None:
-        video.outcomes.failed(problem)
+    def _fail(self, video: _Video, instance: int, failure: InstanceFailure) -> None:
+        video.outcomes.failed(instance, failure)
         self._progress.failed += 1
 
     def _after_death(self, task: Task, video: _Video, cause: str) -> Sequence[Task]:
@@ -212,7 +213,7 @@ class Predicting:
                 " this instance. Try the video with another decoder, or encode it anew."
             )
             for instance in waiting:
-                self._fail(video, Problem(instance, errors.Internal.code, message))
+                self._fail(video, instance, InstanceFailure(errors.Internal.code, message))
             return []
         middle = len(waiting) // 2
         return [Task(task.video, half, task.attempt + 1) for half in (waiting[:middle], waiting[middle:])]

@@ -11,15 +11,16 @@ Each file is
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from emulator.database import ShardRow
 from emulator.execution.claim import Claim
-from emulator.execution.inputs import JobInput, Problem
+from emulator.execution.inputs import JobInput
 from emulator.execution.ledger import Ledger, VideoOutcomes
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
 from emulator.storage import GcsUri, ObjectStore
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.predictions import error_line
 
 log = logging.getLogger(__name__)
@@ -116,11 +117,11 @@ class Publisher:
         """Whether every video of the input is recorded."""
         return self._input.complete and all(index in self.ledger for index in range(len(self._input.videos)))
 
-    def stage_errors(self, problems: Iterable[Problem]) -> str:
+    def stage_errors(self, failures: Mapping[int, InstanceFailure]) -> str:
         """Stage the errors file; returns its staged name. A cancelled job has one, too."""
         return self._uninterruptible.stage(
-            f"{error_line(self._input.raw(problem.instance), problem.code, problem.message)}\n".encode()
-            for problem in problems
+            f"{error_line(self._input.raw(instance), failure.code, failure.message)}\n".encode()
+            for instance, failure in failures.items()
         )
 
     def discard(self, staged: str | None) -> None:

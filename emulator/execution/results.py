@@ -210,7 +210,7 @@ class Results:
                 job_input.read(self._store, uris, strict=self._strict)
             except (InputError, StorageError, InvalidUri) as error:
                 return "", str(error)
-            problems = {problem.instance: problem.message for problem in job_input.problems}
+            problems = {instance: failure.message for instance, failure in job_input.failures.items()}
             index.executemany(
                 "INSERT INTO inputs VALUES (?, ?, ?)",
                 (

@@ -221,10 +221,8 @@ class Runner:
         )
 
     def _begin_counts(self) -> None:
-        ledger, unreadable = self._publisher.ledger, len(self._input.problems)
-        self._progress.begin(
-            len(self._input), successful=ledger.successful, failed=ledger.failed + unreadable
-        )
+        ledger, invalid = self._publisher.ledger, len(self._input.failures)
+        self._progress.begin(len(self._input), successful=ledger.successful, failed=ledger.failed + invalid)
 
     def _predict(self, request: _Request, digest: str) -> None:
         settings = self._settings
