@@ -252,9 +252,9 @@ class _Work:
         outcomes = run.predict(self._asked.source, self._asked.segment)
         for number, outcome in enumerate(outcomes, start=1):
             side.take_output(f"prediction {number}", json.loads(outcome.line))
-            if outcome.problem:
+            if outcome.failure is not None:
                 failed += 1
-                self._tell(outcome.problem)
+                self._tell(outcome.failure.message)
             else:
                 videos.add(outcome.video)
         self.failed = max(self.failed, failed)

@@ -50,7 +50,8 @@ def _is_step(step: str) -> Callable[[tuple[Any, ...]], bool]:
 _LOCAL, _REMOTE = "emulator.storage.local:LocalStore", "emulator.storage.gcs_store:GcsStore"
 _JOBS = "emulator.database.jobs:Jobs"
 _OUTPUT = "emulator.execution.output:OutputDirectory"
-_RUNNER = "emulator.execution.runner:Runner"
+_FINALIZER = "emulator.execution.ending:Finalizer"
+_PUBLISHER = "emulator.execution.publishing:Publisher"
 #: Every point at which something becomes visible to others, in the order in which a job passes them.
 POINTS = (
     Point("claimed", "emulator.execution.dispatcher:Dispatcher._run", "before"),
@@ -70,8 +71,8 @@ POINTS = (
     Point("publish done", f"{_LOCAL}.settle", "before"),
     Point("publish done", "emulator.storage.gcs_store:_rewrite", "after"),
     Point("publish after", f"{_OUTPUT}.publish", "after", _is_file("predictions")),
-    Point("errors before", f"{_RUNNER}._stage_errors", "before"),
-    Point("errors staged", f"{_RUNNER}._stage_errors", "after"),
+    Point("errors before", f"{_FINALIZER}._stage_errors", "before"),
+    Point("errors staged", f"{_FINALIZER}._stage_errors", "after"),
     Point("decide before", f"{_JOBS}.decide_ending", "before"),
     Point("decide after", f"{_JOBS}.decide_ending", "after"),
     Point("errors publish", f"{_OUTPUT}.publish", "before", _is_file("errors")),
@@ -80,8 +81,8 @@ POINTS = (
     Point("tidy after", f"{_OUTPUT}.remove_others", "after"),
     Point("finish before", f"{_JOBS}.finish_job", "before"),
     Point("finish after", f"{_JOBS}.finish_job", "after"),
-    Point("resume before", f"{_RUNNER}._find_files", "before"),
-    Point("resume after", f"{_RUNNER}._find_files", "after"),
+    Point("resume before", f"{_PUBLISHER}.find_files", "before"),
+    Point("resume after", f"{_PUBLISHER}.find_files", "after"),
     Point("discard", f"{_LOCAL}.discard_staged", "before"),
     Point("discard", f"{_REMOTE}.discard_staged", "before"),
 )
