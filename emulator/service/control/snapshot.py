@@ -4,19 +4,24 @@ Rows are written and read one at a time, so memory does not grow with their numb
 """
 
 import codecs
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from emulator.files import size_text
 from emulator.service.control.replacement import HIDDEN
+from emulator.storage.confined import ConfinedPath
+from emulator.vertex.errors import FailedPrecondition
 
 ROWS, HEAD = "rows.json", "snapshot.json"
 #: Limit of the unpacked size: this many bytes plus this multiple of the file's size.
@@ -69,6 +74,31 @@ class Writer:
                     out.write((b",\n" if index else b"\n") + text)
                 out.write(b"]")
             out.write(b"}\n")
+
+    def write_tree(self, name: str, folder: Path) -> None:
+        """Write the content of a folder, without symbolic links; a link swapped in meanwhile cannot lead out.
+
+        A folder is listed only after everything before it has been written, and hidden entries come first.
+        So a file that is renamed from a hidden folder to its place meanwhile is found in one of the two.
+
+        Raises:
+            FailedPrecondition: a file cannot be read.
+            SnapshotRefused: the snapshot would exceed a limit.
+        """
+        waiting = [ConfinedPath(folder)]
+        while waiting:
+            path = waiting.pop()
+            # Files may vanish while they are read; those of unfinished writes do.
+            with suppress(FileNotFoundError), _unreadable_is_said(path):
+                mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
+                entry = "/".join((name, *path.parts))
+                if stat.S_ISDIR(mode):
+                    if path.parts:
+                        self.write_folder(entry)
+                    waiting += _to_save(path)
+                elif stat.S_ISREG(mode):
+                    with _open_to_save(path) as file:
+                        self.write_file(file, entry)
 
     def write_folder(self, name: str) -> None:
         """Write an entry for a folder, which may be empty."""
@@ -151,6 +181,38 @@ class Reader:
         if set(times) != {info.filename for info in self._entries if not info.is_dir()}:
             raise SnapshotRefused(f"{HEAD} tells of other files than there are")
         return Head(value.get("format"), value.get("emulator"), value.get("schema"), times)
+
+
+def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
+    """The content of a folder, in reverse order."""
+    names = sorted(folder.names(), key=lambda name: (not name.startswith("."), name), reverse=True)
+    return [
+        ConfinedPath(folder.root, (*folder.parts, name))
+        for name in names
+        if folder.parts or not name.startswith(HIDDEN)
+    ]
+
+
+def _open_to_save(path: ConfinedPath) -> IO[bytes]:
+    file = path.open("rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another file has replaced it
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return file
+
+
+@contextmanager
+def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeEncodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
+        raise FailedPrecondition(
+            f"{os.fsencode(path.path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove"
+            " it."
+        ) from error
 
 
 def _is_time(value: object) -> bool:
