@@ -24,7 +24,7 @@ from emulator.inference.manifest import (
 )
 from emulator.inference.model_files import external_files
 from emulator.inference.onnx_model import OnnxModel
-from emulator.onboarding import classifiers, conventions, dense, sparse, told
+from emulator.onboarding import classifiers, conventions, dense, detr, suppressed, told
 from emulator.onboarding.graph import Graph, look, metadata_literal
 from emulator.onboarding.guess import Guess
 from emulator.onboarding.labels import LABEL_SETS, named_labels, own_labels, read_labels
@@ -38,8 +38,8 @@ KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
     "yolov5": dense.yolov5,
     "yolov8": dense.yolov8,
     "nanodet": dense.nanodet,
-    "detr": sparse.detr,
-    "detections": sparse.detections,
+    "detr": detr.detr,
+    "detections": suppressed.detections,
     "center": dense.center,
     "clip": classifiers.clip,
     "scores": classifiers.scores,
