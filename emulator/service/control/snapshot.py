@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from emulator.files import size_text
+from emulator.members import is_integer
 from emulator.service.control.replacement import HIDDEN
 from emulator.storage.confined import ConfinedPath
 from emulator.vertex.errors import FailedPrecondition
@@ -38,7 +39,7 @@ _STORED_FROM_BYTES = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PIECE = 1 << 16
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_LATEST_NS = 1 << 62
+_LATEST_NS = (1 << 62) - 1
 
 
 class SnapshotRefused(ValueError):
@@ -216,7 +217,7 @@ def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LATEST_NS
+    return is_integer(value, -_LATEST_NS, _LATEST_NS)
 
 
 def _check_size(infos: Iterable[zipfile.ZipInfo], packed: int) -> None:
