@@ -134,7 +134,7 @@ def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
 
 def _known(model: ModelSource) -> list[str]:
     """Return the names that can be swept: everything that applies after the model."""
-    from emulator.inference.manifest import SECTIONS
+    from emulator.inference.sections import SECTIONS
     from emulator.vertex.parameters import parameter_names
 
     objective = model.manifest.objective

@@ -14,16 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emulator.files import open_regular
-from emulator.inference.manifest import (
-    HEADS,
-    MANIFEST,
-    ModelManifest,
-    ModelUnusable,
-    check_key,
-    load_manifest,
-)
+from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, check_key, load_manifest
 from emulator.inference.model_files import external_files
 from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.sections import HEADS
 from emulator.onboarding import classifiers, conventions, dense, detr, suppressed, told
 from emulator.onboarding.graph import Graph, look, metadata_literal
 from emulator.onboarding.guess import Guess

@@ -23,7 +23,7 @@ from emulator.storage import aside
 from emulator.storage.confined import ConfinedPath, LeadsOut
 from emulator.storage.gzipped import unpacked
 from emulator.storage.local_errors import ABSENT, NAME_ERRORS, WRITE_CAUSES, refused, unwritable
-from emulator.storage.local_listing import Listing
+from emulator.storage.local_listing import FolderListing
 from emulator.storage.metadata import Metadata
 from emulator.storage.object_store import (
     BucketNotEmpty,
@@ -200,7 +200,7 @@ class LocalStore(ObjectStore):
         check_bucket(bucket, f"gs://{bucket}")
         if "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
             return
-        yield from Listing(self.top / bucket, self.stat, _HIDDEN, prefix, start, shallow).objects()
+        yield from FolderListing(self.top / bucket, self.stat, _HIDDEN, prefix, start, shallow).objects()
 
     def stage(self, bucket: str) -> ConfinedPath:
         """Create an empty file on the bucket's file system, which `publish` renames."""

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderListing:
     """A listing of one bucket.
 
     Attributes:

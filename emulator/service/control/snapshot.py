@@ -76,31 +76,6 @@ class Writer:
                 out.write(b"]")
             out.write(b"}\n")
 
-    def write_tree(self, name: str, folder: Path) -> None:
-        """Write the content of a folder, without symbolic links; a link swapped in meanwhile cannot lead out.
-
-        A folder is listed only after everything before it has been written, and hidden entries come first.
-        So a file that is renamed from a hidden folder to its place meanwhile is found in one of the two.
-
-        Raises:
-            FailedPrecondition: a file cannot be read.
-            SnapshotRefused: the snapshot would exceed a limit.
-        """
-        waiting = [ConfinedPath(folder)]
-        while waiting:
-            path = waiting.pop()
-            # Files may vanish while they are read; those of unfinished writes do.
-            with suppress(FileNotFoundError), _unreadable_is_said(path):
-                mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
-                entry = "/".join((name, *path.parts))
-                if stat.S_ISDIR(mode):
-                    if path.parts:
-                        self.write_folder(entry)
-                    waiting += _to_save(path)
-                elif stat.S_ISREG(mode):
-                    with _open_to_save(path) as file:
-                        self.write_file(file, entry)
-
     def write_folder(self, name: str) -> None:
         """Write an entry for a folder, which may be empty."""
         self._archive.writestr(f"{name}/", b"")
@@ -182,6 +157,32 @@ class Reader:
         if set(times) != {info.filename for info in self._entries if not info.is_dir()}:
             raise SnapshotRefused(f"{HEAD} tells of other files than there are")
         return Head(value.get("format"), value.get("emulator"), value.get("schema"), times)
+
+
+def save_folder(writer: Writer, name: str, folder: Path) -> None:
+    """Write the content of a folder, without symbolic links; a link swapped in meanwhile cannot lead out.
+
+    A folder is listed only after everything before it has been written, and hidden entries come first.
+    So a file that is renamed from a hidden folder to its place meanwhile is found in one of the two.
+
+    Raises:
+        FailedPrecondition: a file cannot be read.
+        SnapshotRefused: the snapshot would exceed a limit.
+    """
+    waiting = [ConfinedPath(folder)]
+    while waiting:
+        path = waiting.pop()
+        # Files may vanish while they are read; those of unfinished writes do.
+        with suppress(FileNotFoundError), _unreadable_is_said(path):
+            mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
+            entry = "/".join((name, *path.parts))
+            if stat.S_ISDIR(mode):
+                if path.parts:
+                    writer.write_folder(entry)
+                waiting += _to_save(path)
+            elif stat.S_ISREG(mode):
+                with _open_to_save(path) as file:
+                    writer.write_file(file, entry)
 
 
 def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:

@@ -26,7 +26,7 @@ from emulator.files import shown
 from emulator.service.context import Call, Context
 from emulator.service.control.replacement import Replacement, ReplacementBusy, Replacements, describe
 from emulator.service.control.seed import Seed
-from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer
+from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer, save_folder
 from emulator.service.control.snapshot_rows import SnapshotRows, follow_folder
 from emulator.service.control.watch import Watch
 from emulator.vertex.errors import (
@@ -203,7 +203,7 @@ class State:
                 with self._context.database.all_rows() as tables:
                     writer.write_rows({name: map(kept.out, rows) for name, rows in tables.items()})
                 for name, folder in self._saved_folders():
-                    writer.write_tree(name, folder)
+                    save_folder(writer, name, folder)
                 for endpoint in self._folders.elsewhere:
                     _log.warning("The snapshot does not hold the buckets at %s.", endpoint)
                 writer.finish(format=_FORMAT, emulator=__version__, schema=SCHEMA_VERSION)
