@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from emulator.cli.compare import HEADINGS, pairs, shown
+from emulator.cli.local_videos import Videos
 from emulator.cli.sources import located
 from emulator.cli.terminal import Progress, fail, print_table, progress, warn
-from emulator.cli.videos import Videos
 
 if TYPE_CHECKING:
     from emulator.comparison.axis import Axis, Value

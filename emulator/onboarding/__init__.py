@@ -19,9 +19,9 @@ from emulator.inference.model_files import external_files
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.sections import HEADS
 from emulator.onboarding import classifiers, conventions, dense, detr, suppressed, told
+from emulator.onboarding.class_names import LABEL_SETS, named_labels, own_labels, read_labels
 from emulator.onboarding.graph import Graph, look, metadata_literal
 from emulator.onboarding.guess import Guess
-from emulator.onboarding.labels import LABEL_SETS, named_labels, own_labels, read_labels
 from emulator.onboarding.writing import manifest_text
 
 __all__ = ["LABEL_SETS", "Recognition", "named_labels", "read_labels", "recognise", "write_folder"]

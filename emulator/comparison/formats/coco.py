@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.formats.footage import (
+from emulator.comparison.formats.frame_numbers import (
     Lookup,
     Scene,
     frame_points,
