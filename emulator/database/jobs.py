@@ -6,10 +6,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, bindparam, delete, func, or_, select, update
 
-from emulator.database import job_pages
-from emulator.database.job_pages import ListPosition
 from emulator.database.job_queries import (
     CHANGE_TIME,
     JOB_COLUMNS,
@@ -19,7 +17,7 @@ from emulator.database.job_queries import (
     inserting,
     read_job,
 )
-from emulator.database.prepared import spelled_out
+from emulator.database.prepared import Prepared, spelled_out
 from emulator.database.rows import FilterRow, JobRow, NewJob
 from emulator.database.schema import jobs, shards, steps
 from emulator.database.steps import Steps
@@ -27,6 +25,12 @@ from emulator.instructions.pace import parse_pace
 from emulator.vertex.job_state import TERMINAL, JobState, allowed
 
 _INSERT_JOB = inserting(jobs, (*JobRow.__dataclass_fields__, "labels"))
+
+ListPosition = tuple[int, int]
+"""Where a page ended: create time and id of its last job."""
+
+_FILTER_COLUMNS = [jobs.c[name] for name in FilterRow._fields]
+_SCAN_CHUNK = 1000
 
 
 class Jobs(Steps):
@@ -65,9 +69,13 @@ class Jobs(Steps):
         `matches` gets the small columns only, so a filter over many jobs reads no documents.
         """
         with self._read() as connection:
-            return job_pages.list_jobs(
-                connection, (project, location), limit=limit, matches=matches, after=after
-            )
+            parent = project, location
+            if matches is None:
+                return [JobRow(*row) for row in _page(connection, _JOB_PAGES, parent, after, limit)]
+            ids = _scan(connection, parent, after, limit, matches)
+            found = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id.in_(ids)))
+            by_id = {job.id: job for job in (JobRow(*row) for row in found)}
+            return [by_id[job_id] for job_id in ids if job_id in by_id]
 
     def delete_job(self, job_id: int) -> bool:
         """Remove a finished job; False if there is no such job or it has not finished."""
@@ -156,3 +164,57 @@ class Jobs(Steps):
         statement = select(jobs.c.model_folder).where(jobs.c.state.in_(UNFINISHED)).distinct()
         with self._read() as connection:
             return set(connection.scalars(statement))
+
+
+def _page_statements(columns: Sequence[Column[Any]]) -> tuple[Prepared, Prepared]:
+    """The first page of a parent's jobs, and a later page from behind a position."""
+    of_parent = jobs.c.project == bindparam("project"), jobs.c.location == bindparam("location")
+    after_time, after_id = bindparam("after_time", type_=BigInteger), bindparam("after_id", type_=BigInteger)
+    first = select(*columns).where(*of_parent)
+    # The first condition looks redundant. It lets the index skip to the position.
+    later = first.where(
+        jobs.c.create_time_us <= after_time,
+        or_(jobs.c.create_time_us < after_time, jobs.c.id < after_id),
+    )
+    newest_first = jobs.c.create_time_us.desc(), jobs.c.id.desc()
+    limit = bindparam("limit", type_=Integer)
+    pages = (page.order_by(*newest_first).limit(limit) for page in (first, later))
+    return Prepared(next(pages)), Prepared(next(pages))
+
+
+_JOB_PAGES = _page_statements(JOB_COLUMNS)
+_FILTER_PAGES = _page_statements(_FILTER_COLUMNS)
+
+
+def _page(
+    connection: Connection,
+    pages: tuple[Prepared, Prepared],
+    parent: tuple[str, str],
+    after: ListPosition | None,
+    limit: int,
+) -> Sequence[Any]:
+    parameters: dict[str, Any] = {"project": parent[0], "location": parent[1], "limit": limit}
+    if after is None:
+        return pages[0].all(connection, parameters)
+    return pages[1].all(connection, {**parameters, "after_time": after[0], "after_id": after[1]})
+
+
+def _scan(
+    connection: Connection,
+    parent: tuple[str, str],
+    after: ListPosition | None,
+    limit: int,
+    matches: Callable[[FilterRow], bool],
+) -> list[int]:
+    """Ids of the first `limit` matching jobs, read in chunks so that an early end reads little."""
+    ids: list[int] = []
+    while True:
+        rows = _page(connection, _FILTER_PAGES, parent, after, _SCAN_CHUNK)
+        for row in map(FilterRow._make, rows):
+            if matches(row):
+                ids.append(row.id)
+                if len(ids) == limit:
+                    return ids
+        if len(rows) < _SCAN_CHUNK:
+            return ids
+        after = row.create_time_us, row.id

@@ -43,7 +43,6 @@ MOST_MANIFEST_BYTES = 256 << 10
 #: The limit for files and folders below a model's folder, hidden ones aside.
 MOST_ENTRIES = 10_000
 
-
 S = TypeVar("S")
 
 
