@@ -61,10 +61,12 @@ def text(value: object) -> str:
 
 def one_of(choices: Collection[str], problem: str = "") -> Reader[str]:
     """Read one of some texts."""
+    # Compared, not looked up: a value such as a list has no hash.
+    known = tuple(choices)
 
     def read(value: object) -> str:
-        if value not in choices:
-            raise ValueError(problem or f"it must be one of {', '.join(choices)}")
+        if value not in known:
+            raise ValueError(problem or f"it must be one of {', '.join(known)}")
         return str(value)
 
     return read
