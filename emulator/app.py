@@ -47,7 +47,8 @@ from emulator.inference.prediction_cache import CachePlace
 from emulator.registry import ModelSource, open_registry
 from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
-from emulator.service.control.state import Folders, SeedError
+from emulator.service.control.seed import SeedError
+from emulator.service.control.state import Folders
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.trust import CertificateError, ClientFiles, prepare, server_context

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from emulator.cli.compare import HEADINGS, pairs, shown
+from emulator.cli.local_videos import Videos
 from emulator.cli.sources import located
 from emulator.cli.terminal import Progress, fail, print_table, progress, warn
-from emulator.cli.videos import Videos
 
 if TYPE_CHECKING:
     from emulator.comparison.axis import Axis, Value
@@ -134,7 +134,7 @@ def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
 
 def _known(model: ModelSource) -> list[str]:
     """Return the names that can be swept: everything that applies after the model."""
-    from emulator.inference.manifest import SECTIONS
+    from emulator.inference.sections import SECTIONS
     from emulator.vertex.parameters import parameter_names
 
     objective = model.manifest.objective
