@@ -6,6 +6,7 @@ No row object of SQLAlchemy leaves this package. Every change of a job's state i
 from emulator.database.cached import Cached
 from emulator.database.connection import DatabaseUnusable, now_us
 from emulator.database.control import Control
+from emulator.database.inspection import Inspection, JobFiles
 from emulator.database.jobs import Jobs
 from emulator.database.migrations import SCHEMA_VERSION
 from emulator.database.models import Models
@@ -25,6 +26,7 @@ from emulator.database.rows import (
     VersionRow,
 )
 from emulator.database.transfer import TABLES, RowRefused, row_from_json, row_to_json
+from emulator.database.upkeep import OldJob, Upkeep
 
 __all__ = [
     "Cached",
@@ -34,10 +36,13 @@ __all__ = [
     "DatabaseUnusable",
     "FaultRow",
     "FilterRow",
+    "Inspection",
+    "JobFiles",
     "JobRow",
     "ModelRow",
     "NewJob",
     "NewModel",
+    "OldJob",
     "OperationRow",
     "RowRefused",
     "ShardRow",
@@ -51,10 +56,11 @@ __all__ = [
 ]
 
 
-class Database(Jobs, Models, Operations, Control):
+class Database(Jobs, Models, Operations, Control, Upkeep):
     """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
 
-    Times are integer microseconds since 1970.
+    Times are integer microseconds since 1970. With `migrate=False` only a database of this version's schema
+    is opened.
 
     Raises:
         DatabaseUnusable: the database cannot be opened.

@@ -467,7 +467,13 @@ class Jobs(Connected):
             return connection.scalar(select(func.max(steps.c.number))) or 0
 
     def record_shard(
-        self, job_id: int, owner: str, shard: ShardRow, note: str = "", numbered: Sequence[ShardRow] = ()
+        self,
+        job_id: int,
+        owner: str,
+        shard: ShardRow,
+        note: str = "",
+        numbered: Sequence[ShardRow] = (),
+        seconds: float | None = None,
     ) -> bool:
         """Record a finished shard (it replaces a shard with the same index) and a step for it.
 
@@ -477,6 +483,7 @@ class Jobs(Connected):
             shard: the finished shard.
             note: text of the step.
             numbered: earlier shards that get their file number in the same transaction.
+            seconds: how long the shard took, if that is known.
 
         Returns:
             False if the owner lost the job.
@@ -494,7 +501,10 @@ class Jobs(Connected):
                 connection.info[CHANGED].add(row.id)
             if shard.index == MAX_VIDEO_STEPS:
                 self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
-            return True
+        if seconds is not None:
+            for listener in self.recorded:
+                listener(seconds)
+        return True
 
     def decide_ending(
         self,
@@ -554,8 +564,11 @@ class Jobs(Connected):
             if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
             _DELETE_SHARDS.run(connection, {"job_id": job_id})
-            self._note(connection, job_id, "state", state.proto_name)
-            return True
+            row = self._note(connection, job_id, "state", state.proto_name)
+        if row is not None:
+            for listener in self.ended:
+                listener(row)
+        return True
 
     def latest_job_us(self) -> int:
         """The create time of the newest job; 0 if there is none."""

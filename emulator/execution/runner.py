@@ -245,6 +245,7 @@ class Runner:
         self._kept = self._of = 0
         self._output: OutputDirectory | None = None
         self._videos: dict[int, _Video] = {}
+        self._began: dict[int, float] = {}  # when a worker first got each video
         self._ledger = Ledger()
         self._published: set[str] = set()
         self._counts = Counter[str]()
@@ -539,6 +540,7 @@ class Runner:
         return event
 
     def _build(self, task: _Task) -> Shard:
+        self._began.setdefault(task.video, time.monotonic())
         content, _ = self._input.videos[task.video]
         items = tuple(
             ShardItem(instance, self._input.raw(instance), *self._input.segment(instance))
@@ -680,7 +682,9 @@ class Runner:
         note = f"{self._input.videos[index][0]}: {shard.successful} predicted, {shard.failed} failed"
         if shard.file_number is not None:
             note += f", in {predictions_file(shard.file_number)}"
-        if not self._database.record_shard(self.job.id, self.owner, shard, note, numbered):
+        began = self._began.pop(index, None)
+        seconds = None if began is None else time.monotonic() - began
+        if not self._database.record_shard(self.job.id, self.owner, shard, note, numbered, seconds):
             self._discard(staged)
             self._must_own(False)
         self._publish_files([shard, *numbered])

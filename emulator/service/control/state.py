@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from emulator import __version__
 from emulator.comparison.sides import RECORDING_NOTE, check_format
@@ -245,7 +245,7 @@ class State:
                 with self._context.database.all_rows() as tables:
                     writer.write_rows({name: map(self._row_out, rows) for name, rows in tables.items()})
                 for name, folder in self._saved_folders():
-                    _save_folder(writer, name, folder)
+                    save_folder(writer, name, folder)
                 for endpoint in self._folders.elsewhere:
                     _log.warning("The snapshot does not hold the buckets at %s.", endpoint)
                 writer.finish(format=_FORMAT, emulator=__version__, schema=SCHEMA_VERSION)
@@ -514,9 +514,21 @@ def _damage_is_told() -> Iterator[None]:
         ) from error
 
 
-def _save_folder(writer: Writer, name: str, folder: Path) -> None:
-    """Write the content of a folder. Symbolic links are left out, and a link swapped in meanwhile cannot lead
-    out.
+class FolderWriter(Protocol):
+    """What `save_folder` writes to."""
+
+    def write_folder(self, name: str) -> None:
+        """Write an entry for a folder, which may be empty."""
+        ...
+
+    def write_file(self, file: IO[bytes], name: str) -> None:
+        """Write an open file under a name with slashes."""
+        ...
+
+
+def save_folder(writer: FolderWriter, name: str, folder: Path) -> None:
+    """Write the content of a folder, below `name`. Symbolic links are left out, and a link swapped in
+    meanwhile cannot lead out. Raises FailedPrecondition if a file cannot be read.
 
     A folder is listed only after everything before it has been written, and hidden entries come first. So a
     file that is renamed from a hidden folder to its final place meanwhile is found in one of the two.
