@@ -180,7 +180,7 @@ class _Check:
         for job in self._database.unfinished_jobs():
             if job.owner and (job.lease_expires_us or 0) < now_us and self._is_left(job):
                 remedy = "start a server: it resumes the job"
-                yield Problem("servers", job.name, f"{job.state.proto_name}, and its server is gone", remedy)
+                yield Problem("servers", job.name, f"{job.state.name}, and its server is gone", remedy)
 
     def _is_left(self, job: JobFiles) -> bool:
         again = self._database.job(job.id)
