@@ -1,5 +1,6 @@
 """GET /_emulator/metrics: histograms of calls, jobs, queues and videos, and the disk."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from emulator.app import Emulator
 from tests.control.project import Project, client_of, make_settings
 
+PAGE = (Path(__file__).parents[2] / "docs" / "observe.md").read_text(encoding="utf-8")
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -91,6 +93,20 @@ def test_times_of_deterministic_mode_are_not_counted(tmp_path: Path) -> None:
         samples = scraped(http)
     assert value(samples, "job_queue_seconds_count") == 0
     assert value(samples, "video_seconds_count") == 1
+
+
+def test_page_lists_every_metric(tmp_path: Path) -> None:
+    section = PAGE.partition("\n## Read the metrics\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?`) \| (?:info|histogram|gauge|counter) \|", section, re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    with Emulator(make_settings(tmp_path)) as emulator, client_of(emulator) as http:
+        text = http.get("/_emulator/metrics").text
+    told = {family.name: family.type for family in text_string_to_metric_families(text)}
+    suffixes = {"counter": "_total", "info": "_info"}
+    names = {
+        f"{name.removeprefix('vertex_emulator_')}{suffixes.get(kind, '')}" for name, kind in told.items()
+    }
+    assert listed == {"info" if "vertex_emulator" in name else name for name in names}
 
 
 def test_disk_and_database_are_measured(tmp_path: Path) -> None:
