@@ -467,13 +467,7 @@ class Jobs(Connected):
             return connection.scalar(select(func.max(steps.c.number))) or 0
 
     def record_shard(
-        self,
-        job_id: int,
-        owner: str,
-        shard: ShardRow,
-        note: str = "",
-        numbered: Sequence[ShardRow] = (),
-        seconds: float | None = None,
+        self, job_id: int, owner: str, shard: ShardRow, note: str = "", numbered: Sequence[ShardRow] = ()
     ) -> bool:
         """Record a finished shard (it replaces a shard with the same index) and a step for it.
 
@@ -483,7 +477,6 @@ class Jobs(Connected):
             shard: the finished shard.
             note: text of the step.
             numbered: earlier shards that get their file number in the same transaction.
-            seconds: how long the shard took, if that is known.
 
         Returns:
             False if the owner lost the job.
@@ -501,10 +494,12 @@ class Jobs(Connected):
                 connection.info[CHANGED].add(row.id)
             if shard.index == MAX_VIDEO_STEPS:
                 self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
-        if seconds is not None:
-            for listener in self.recorded:
-                listener(seconds)
-        return True
+            return True
+
+    def tell_recorded(self, seconds: float) -> None:
+        """Tell the listeners how long a shard took that this process has recorded."""
+        for listener in self.recorded:
+            listener(seconds)
 
     def decide_ending(
         self,

@@ -682,11 +682,11 @@ class Runner:
         note = f"{self._input.videos[index][0]}: {shard.successful} predicted, {shard.failed} failed"
         if shard.file_number is not None:
             note += f", in {predictions_file(shard.file_number)}"
-        began = self._began.pop(index, None)
-        seconds = None if began is None else time.monotonic() - began
-        if not self._database.record_shard(self.job.id, self.owner, shard, note, numbered, seconds):
+        if not self._database.record_shard(self.job.id, self.owner, shard, note, numbered):
             self._discard(staged)
             self._must_own(False)
+        if (began := self._began.pop(index, None)) is not None:
+            self._database.tell_recorded(time.monotonic() - began)
         self._publish_files([shard, *numbered])
         for later in numbered:
             file = predictions_file(later.file_number or 0)

@@ -22,7 +22,8 @@ def ran(settings: Settings) -> Any:
 
 
 def output_of(settings: Settings, job: Any) -> Path:
-    return settings.buckets / job["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://")
+    directory: str = job["outputInfo"]["gcsOutputDirectory"]
+    return settings.buckets / directory.removeprefix("gs://")
 
 
 def problems(settings: Settings) -> list[tuple[str, str, str]]:

@@ -29,7 +29,8 @@ def is_there(http: httpx.Client, name: str) -> bool:
 
 
 def output_of(project: Project, job: Any) -> Path:
-    return project.buckets / job["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://")
+    directory: str = job["outputInfo"]["gcsOutputDirectory"]
+    return project.buckets / directory.removeprefix("gs://")
 
 
 def test_old_jobs_go_while_the_server_runs(tmp_path: Path) -> None:

@@ -107,16 +107,14 @@ def test_turn_is_free_again_after_a_time_in_the_future(database: Database) -> No
     assert database.take_turn("sweep", DAY_US)
 
 
-def test_listeners_hear_of_ends_and_shards_once(database: Database, make_job: MakeJob) -> None:
+def test_listeners_hear_of_each_end_once(database: Database, make_job: MakeJob) -> None:
     ended: list[JobRow] = []
     recorded: list[float] = []
     database.ended.append(ended.append)
     database.recorded.append(recorded.append)
     job = make_job()
     assert database.claim_job("me", DAY_US)
-    assert database.record_shard(job, "me", ShardRow(0, 1, 1, 0, "[]"), "video", seconds=2.5)
-    assert database.record_shard(job, "me", ShardRow(1, 2, 1, 0, "[]"), "video")
-    assert not database.record_shard(job, "other", ShardRow(2, 3, 1, 0, "[]"), "video", seconds=1.0)
+    database.tell_recorded(2.5)
     assert database.finish_job(job, "me", JobState.FAILED)
     assert not database.finish_job(job, "me", JobState.SUCCEEDED)
     assert recorded == [2.5]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import uuid
@@ -50,6 +51,9 @@ def as_here(text: str, database: str) -> str:
 
 
 @pytest.mark.skipif(not on_postgresql(), reason=f"{POSTGRESQL_VARIABLE} names no server")
+@pytest.mark.skipif(
+    shutil.which("pg_dump") is None, reason="PostgreSQL's client programs are not on the path"
+)
 @runs(*BLOCKS)
 def test_page_leads_to_two_servers_and_back_from_a_backup(tmp_path: Path) -> None:
     script = BEFORE + "\n".join(block.text for block in BLOCKS) + AFTER
