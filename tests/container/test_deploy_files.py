@@ -19,6 +19,7 @@ import yaml
 
 from emulator.config import load_settings
 from tests.docs.options import serve_options
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "kubernetes"
@@ -197,6 +198,16 @@ def test_pods_run_as_nobody_in_particular_and_within_limits() -> None:
     assert "VERTEX_EMULATOR_DATA_DIR=/data" in DOCKERFILE
     assert " ".join(container["readinessProbe"]["exec"]["command"]) in re.sub('[",]', "", DOCKERFILE)
     assert one("Deployment")["spec"]["replicas"] == 2
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_reads_the_configuration_of_the_page(tmp_path: Path) -> None:
+    [block] = blocks("docs/deploy.md", "nginx")
+    logs = f"pid {tmp_path}/pid; error_log {tmp_path}/errors;"
+    (tmp_path / "nginx.conf").write_text(f"{logs} events {{}} http {{ access_log off; {block.text} }}")
+    command = ["nginx", "-t", "-q", "-c", str(tmp_path / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_systemd_reads_the_unit(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NOT_RUN: dict[tuple[str, ...], str] = {
     ("docs/observe.md", "text"): "a line of the log; tests/test_logs.py reads such lines",
     ("docs/deploy.md", "sh", "Run one server with systemd"): "needs systemd; tests/container reads the unit",
     ("docs/deploy.md", "sh", "Run it in Kubernetes"): "needs a cluster; tests/container reads the manifests",
-    ("docs/deploy.md", "nginx"): "a part of the configuration of a program that is not installed",
+    ("docs/deploy.md", "nginx"): "needs nginx; tests/container lets it read the block where it is installed",
     ("docs/docker.md", "sh"): "needs Docker; tests/container runs the images and reads the Compose file",
 }
 DATA_BLOCKS = [block for page in PAGES for block in blocks(page) if block.fence in DATA]
