@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,6 +54,7 @@ from emulator.service.control.state import Folders
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.trust import CertificateError, ClientFiles, prepare, server_context
+from emulator.upkeep.retention import Retention
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
 
@@ -211,6 +214,8 @@ class _Running:
             # Workers and dispatcher start once the sockets are open, so they do not delay the first answer.
             self._executor.start()
             self._dispatcher.start()
+            if self._retention is not None:
+                self._retention.start()
             # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
@@ -272,6 +277,9 @@ class _Running:
         parts.callback(self._service.close)
         self._service.recover()
         self._service.state.seed_if_new()
+        self._retention = _retention(settings, self._database)
+        if self._retention is not None:
+            parts.callback(self._retention.close)
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
@@ -382,6 +390,9 @@ class _Running:
             "workers_ready": status.ready,
             "prediction_cache_hits_total": status.points_recalled,
             "prediction_cache_misses_total": status.points_computed,
+            "database_bytes": self._database.size_bytes(),
+            **_disk("data", self._settings.data_dir),
+            **_disk("buckets", self._settings.buckets),
             "uptime_seconds": time.monotonic() - self._started_at,
         }
 
@@ -542,6 +553,26 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _disk(name: str, folder: Path) -> dict[str, float]:
+    """The gauges of the disk that holds a folder; none if the folder is gone."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return {}
+    return {f"{name}_disk_used_bytes": usage.used, f"{name}_disk_free_bytes": usage.free}
+
+
+def _retention(settings: Settings, database: Database) -> Retention | None:
+    if settings.retention_days is None:
+        return None
+    if settings.seed is not None:
+        raise SettingError(
+            "retention_days goes by the times of jobs, which are made up in deterministic mode. Leave out"
+            " retention_days or seed."
+        )
+    return Retention(database, settings.retention_days)
 
 
 def _is_loopback(host: str) -> bool:

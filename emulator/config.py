@@ -201,6 +201,12 @@ class Settings:
         minimum=1,
     )
     max_running_jobs: int = _setting(8, "Jobs that run at the same time; the others stay PENDING.", minimum=1)
+    retention_days: int | None = _setting(
+        None,
+        "Days after which finished jobs and operations are removed, with their history but not their output."
+        " Default: they stay.",
+        minimum=1,
+    )
     strict: bool = _setting(
         False,
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"

@@ -5,12 +5,14 @@ from emulator.database.jobs import Jobs
 from emulator.database.leases import Leases
 from emulator.database.models import Models
 from emulator.database.operations import Operations
+from emulator.database.upkeep import Upkeep
 
 
-class Database(Jobs, Leases, Models, Operations, Control):
+class Database(Jobs, Leases, Models, Operations, Control, Upkeep):
     """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
 
-    Times are integer microseconds since 1970.
+    Times are integer microseconds since 1970. With `migrate=False` only a database of this version's schema
+    is opened.
 
     Raises:
         DatabaseUnusable: the database cannot be opened.

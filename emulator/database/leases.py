@@ -268,6 +268,11 @@ class Leases(Holds):
                 self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
             return True
 
+    def tell_recorded(self, seconds: float) -> None:
+        """Tell the listeners how long a shard took that this process has recorded."""
+        for listener in self.recorded:
+            listener(seconds)
+
     def decide_ending(
         self,
         job_id: int,
@@ -326,8 +331,9 @@ class Leases(Holds):
             if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
             _DELETE_SHARDS.run(connection, {"job_id": job_id})
-            self._note(connection, job_id, "state", state.proto_name)
-            return True
+            row = self._note(connection, job_id, "state", state.proto_name)
+        self._tell_end(row)
+        return True
 
     def _change_own(
         self,

@@ -57,6 +57,12 @@ class Steps(Connected):
             self._add_step(connection, row, step, text)
         return row
 
+    def _tell_end(self, row: JobRow | None) -> None:
+        """Tell the listeners that this process has ended a job. After the commit."""
+        if row is not None:
+            for listener in self.end_listeners:
+                listener(row)
+
     def _add_step(self, connection: Connection, row: JobRow, step: str, text: str) -> None:
         time_us = self.clock() if self.tick_us is None else row.update_time_us
         values = {"job_id": row.id, "project": row.project, "time_us": time_us, "step": step, "text": text}

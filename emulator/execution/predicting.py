@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ class Predicting:
         self._progress = progress
         self._notes = PredictionNotes(claim)
         self._videos: dict[int, _Video] = {}
+        self._began_s: dict[int, float] = {}  # when a worker first got each video
 
     def run(self, executor: Executor) -> None:
         """Predict the videos that are not recorded yet.
@@ -164,6 +166,7 @@ class Predicting:
             job_queue.close()
 
     def _build(self, task: Task) -> Shard:
+        self._began_s.setdefault(task.video, time.monotonic())
         content, _ = self._input.videos[task.video]
         items = tuple(
             ShardItem(instance, self._input.raw(instance), *self._input.segment(instance))
@@ -254,6 +257,8 @@ class Predicting:
         if video.outcomes.successful:
             self._faults.refuse_output(self._publisher.uri)
         self._publisher.record(index, video.outcomes)
+        if (began_s := self._began_s.pop(index, None)) is not None:
+            self._claim.database.tell_recorded(time.monotonic() - began_s)
         self._videos.pop(index).outcomes.close()
         return True
 

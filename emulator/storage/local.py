@@ -54,6 +54,24 @@ _ATTEMPTS = 50  # other threads may prune folders
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """A file of a bucket that is not an object yet.
+
+    `group` and `name` are those of a staged file; both are "" for an upload or another write.
+    """
+
+    path: ConfinedPath
+    group: str
+    name: str
+    age_s: float
+
+    @property
+    def is_leftover(self) -> bool:
+        """Whether the file is so old that its writer must be gone; a server that starts removes it."""
+        return self.age_s > (_STAGED_AGE_S if self.group else _LEFTOVER_AGE_S)
+
+
+@dataclass(frozen=True)
 class LocalStore(ObjectStore):
     """Buckets as sub-folders of `root`. A file that is dropped in by hand is an object at once."""
 
@@ -294,14 +312,23 @@ class LocalStore(ObjectStore):
 
     def remove_leftovers(self) -> None:
         """Remove the files of killed writers. Files younger than an hour may still be in use."""
+        for file in self.unfinished():
+            if file.is_leftover:
+                with contextlib.suppress(OSError):
+                    file.path.unlink()
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """The files of all buckets that wait to become objects; those that cannot be read are left out."""
         now = time.time()
         for bucket in self.buckets():
             folder = self.top / bucket / _TEMPORARY
             with contextlib.suppress(OSError):
-                for leftover in map(folder.__truediv__, folder.names()):
-                    age_s = _STAGED_AGE_S if leftover.name.startswith(_STAGED) else _LEFTOVER_AGE_S
-                    if leftover.lstat().st_mtime < now - age_s:
-                        leftover.unlink()
+                for path in map(folder.__truediv__, folder.names()):
+                    group, _, name = path.name.removeprefix(_STAGED).partition(".")
+                    is_staged = path.name.startswith(_STAGED)
+                    with contextlib.suppress(FileNotFoundError):
+                        age_s = now - path.lstat().st_mtime
+                        yield Unfinished(path, *((group, name) if is_staged else ("", "")), age_s)
 
     def _staged_path(self, staged: Staged) -> ConfinedPath:
         check_bucket(staged.bucket, str(staged.prefix))
@@ -429,6 +456,11 @@ class LocalStore(ObjectStore):
             remedy = "upload it" if path == self._beside(uri) else f"put the file at {path}"
             return ObjectNotFound(f"{uri} does not exist; {remedy}.")
         return refused(uri, done, path.path, error)
+
+
+def is_unstaged_write(parts: Sequence[str]) -> bool:
+    """Whether a path below a bucket is a file that is being written, and that no job has staged."""
+    return len(parts) == 2 and parts[0] == _TEMPORARY and not parts[1].startswith(_STAGED)
 
 
 def _remove_empty(folder: ConfinedPath) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from emulator.files import size_text
 from emulator.members import is_integer
@@ -159,8 +159,22 @@ class Reader:
         return Head(value.get("format"), value.get("emulator"), value.get("schema"), times)
 
 
-def save_folder(writer: Writer, name: str, folder: Path) -> None:
-    """Write the content of a folder, without symbolic links; a link swapped in meanwhile cannot lead out.
+class FolderWriter(Protocol):
+    """What `save_folder` writes to."""
+
+    def write_folder(self, name: str) -> None:
+        """Write an entry for a folder, which may be empty."""
+        ...
+
+    def write_file(self, file: IO[bytes], name: str) -> None:
+        """Write an open file under a name with slashes."""
+        ...
+
+
+def save_folder(writer: FolderWriter, name: str, folder: Path) -> None:
+    """Write the content of a folder, below `name`, without symbolic links.
+
+    A link swapped in meanwhile cannot lead out.
 
     A folder is listed only after everything before it has been written, and hidden entries come first.
     So a file that is renamed from a hidden folder to its place meanwhile is found in one of the two.
