@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
@@ -51,6 +51,9 @@ from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
+
+if TYPE_CHECKING:
+    from emulator.service.notifications import Senders
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +211,8 @@ class _Running:
             # Workers and dispatcher start once the sockets are open, so they do not delay the first answer.
             self._pool.start()
             self._dispatcher.start()
+            if self._senders is not None:
+                self._senders.start()
             # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
@@ -274,6 +279,11 @@ class _Running:
         parts.callback(self._service.close)
         self._service.recover()
         self._service.state.seed_if_new()
+        self._senders: Senders | None = None
+        if settings.notify_url:
+            style, timeout_s = settings.notify_format, settings.notify_timeout
+            self._senders = self._service.notify(settings.notify_url, style, timeout_s)
+            parts.callback(self._senders.stop)
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack

@@ -6,9 +6,10 @@ No row object of SQLAlchemy leaves this package. Every change of a job's state i
 from emulator.database.cached import Cached
 from emulator.database.connection import DatabaseUnusable, now_us
 from emulator.database.control import Control
-from emulator.database.jobs import Jobs
+from emulator.database.jobs import Outbox
 from emulator.database.migrations import SCHEMA_VERSION
 from emulator.database.models import Models
+from emulator.database.notifications import Notifications
 from emulator.database.operations import Operations
 from emulator.database.outages import DATABASE_OUTAGES
 from emulator.database.rows import (
@@ -19,6 +20,7 @@ from emulator.database.rows import (
     ModelRow,
     NewJob,
     NewModel,
+    NotificationRow,
     OperationRow,
     ShardRow,
     StepRow,
@@ -38,7 +40,9 @@ __all__ = [
     "ModelRow",
     "NewJob",
     "NewModel",
+    "NotificationRow",
     "OperationRow",
+    "Outbox",
     "RowRefused",
     "ShardRow",
     "StepRow",
@@ -51,7 +55,7 @@ __all__ = [
 ]
 
 
-class Database(Jobs, Models, Operations, Control):
+class Database(Notifications, Models, Operations, Control):
     """All rows that the emulator keeps, in one SQLAlchemy database. Thread-safe.
 
     Times are integer microseconds since 1970.

@@ -5,6 +5,7 @@ lease (after a suspend, or in a debugger) can change nothing any more.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from sqlalchemy import (
 from emulator.database.connection import CHANGED, Connected, now_us
 from emulator.database.prepared import Prepared, spelled_out
 from emulator.database.rows import UNKNOWN_TOTAL, FilterRow, JobRow, NewJob, ShardRow, StepRow
-from emulator.database.schema import jobs, shards, steps
+from emulator.database.schema import jobs, notifications, shards, steps
 from emulator.instructions.pace import FOREVER_US, Pace, parse_pace
 from emulator.vertex.job_state import TERMINAL, JobState, allowed, sources
 
@@ -111,6 +112,10 @@ _SELECT_JOB = Prepared(select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_i
 _LOCK_JOB = Prepared(select(*_JOB_COLUMNS).where(jobs.c.id == bindparam("job_id")).with_for_update())
 _LOCK_OWN_JOB = Prepared(select(*_JOB_COLUMNS).where(_IS_ITS_OWNERS).with_for_update())
 _INSERT_JOB = _inserting(jobs, (*JobRow.__dataclass_fields__, "labels"))
+_INSERT_NOTIFICATION = _inserting(
+    notifications,
+    ("job_id", "project", "address", "time_us", "state", "document", "attempts", "due_us"),
+)
 _INSERT_STEP = _inserting(steps, ("job_id", "project", "time_us", "step", "text"))
 _OLDEST_ORPHAN, _OLDEST_PENDING = _oldest(_IS_ORPHANED), _oldest(_IS_PENDING)
 _CLAIM = Prepared(
@@ -176,14 +181,28 @@ _NEXT_RELEASE = Prepared(
 )
 
 
+@dataclass(frozen=True)
+class Outbox:
+    """What the end of a job leaves to be sent: `render(job)`, once for each of `addresses` addresses.
+
+    `wake` is called after the commit. An address is its position, from 0.
+    """
+
+    addresses: int
+    render: Callable[[JobRow], bytes]
+    wake: Callable[[], None]
+
+
 class Jobs(Connected):
     """Batch prediction jobs, their shards and their steps.
 
     If `tick_us` is set, each change of a job's state advances the job's visible times by that much, and
-    `clock` gives creation times only.
+    `clock` gives creation times only. If `outbox` is set, the transaction that ends a job adds the
+    notifications of it.
     """
 
     tick_us: int | None = None
+    outbox: Outbox | None = None
 
     def now(self) -> int:
         """The time for leases and holds, in microseconds since 1970: the real clock's if `tick_us` is set."""
@@ -265,9 +284,13 @@ class Jobs(Connected):
                 reads, until = parse_pace(row.pace).cancelling.hold(self.now())
                 changes |= {"hold_reads": reads, "hold_until_us": until}
             statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == row.state)
+            before = row.state
             if connection.execute(statement.values(changes), time).rowcount == 1:
-                self._note(connection, job_id, "state", to.proto_name)
-            return row.state
+                row = self._note(connection, job_id, "state", to.proto_name)
+                if to is JobState.CANCELLED:
+                    self._owe(connection, row)
+        self._wake_senders()
+        return before
 
     def leave_queue(self) -> None:
         """Move on the QUEUED jobs whose hold has ended."""
@@ -554,8 +577,9 @@ class Jobs(Connected):
             if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
             _DELETE_SHARDS.run(connection, {"job_id": job_id})
-            self._note(connection, job_id, "state", state.proto_name)
-            return True
+            self._owe(connection, self._note(connection, job_id, "state", state.proto_name))
+        self._wake_senders()
+        return True
 
     def latest_job_us(self) -> int:
         """The create time of the newest job; 0 if there is none."""
@@ -651,6 +675,26 @@ class Jobs(Connected):
         if row is not None:
             self._add_step(connection, row, step, text)
         return row
+
+    def _owe(self, connection: Connection, row: JobRow | None) -> None:
+        """Add the notifications of a job that has ended."""
+        if self.outbox is None or row is None:
+            return
+        values = {
+            "job_id": row.id,
+            "project": row.project,
+            "time_us": row.update_time_us,
+            "state": row.state,
+            "document": self.outbox.render(row),
+            "attempts": 0,
+            "due_us": self.now(),
+        }
+        for address in range(self.outbox.addresses):
+            _INSERT_NOTIFICATION.run(connection, {**values, "address": address})
+
+    def _wake_senders(self) -> None:
+        if self.outbox is not None:
+            self.outbox.wake()
 
     def _add_step(self, connection: Connection, row: JobRow, step: str, text: str) -> None:
         time_us = self.clock() if self.tick_us is None else row.update_time_us
