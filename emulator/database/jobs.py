@@ -185,12 +185,11 @@ _NEXT_RELEASE = Prepared(
 class Outbox:
     """What the end of a job leaves to be sent: `render(job)`, once for each of `addresses` addresses.
 
-    `wake` is called after the commit. An address is its position, from 0.
+    An address is its position, from 0.
     """
 
     addresses: int
     render: Callable[[JobRow], bytes]
-    wake: Callable[[], None]
 
 
 class Jobs(Connected):
@@ -198,11 +197,12 @@ class Jobs(Connected):
 
     If `tick_us` is set, each change of a job's state advances the job's visible times by that much, and
     `clock` gives creation times only. If `outbox` is set, the transaction that ends a job adds the
-    notifications of it.
+    notifications of it. After its commit, each of `end_listeners` is called with the job.
     """
 
     tick_us: int | None = None
     outbox: Outbox | None = None
+    end_listeners: tuple[Callable[[JobRow], None], ...] = ()
 
     def now(self) -> int:
         """The time for leases and holds, in microseconds since 1970: the real clock's if `tick_us` is set."""
@@ -284,12 +284,12 @@ class Jobs(Connected):
                 reads, until = parse_pace(row.pace).cancelling.hold(self.now())
                 changes |= {"hold_reads": reads, "hold_until_us": until}
             statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == row.state)
-            before = row.state
+            before, ended = row.state, None
             if connection.execute(statement.values(changes), time).rowcount == 1:
-                row = self._note(connection, job_id, "state", to.proto_name)
+                moved = self._note(connection, job_id, "state", to.proto_name)
                 if to is JobState.CANCELLED:
-                    self._owe(connection, row)
-        self._wake_senders()
+                    ended = self._owe(connection, moved)
+        self._tell_end(ended)
         return before
 
     def leave_queue(self) -> None:
@@ -577,8 +577,8 @@ class Jobs(Connected):
             if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
             _DELETE_SHARDS.run(connection, {"job_id": job_id})
-            self._owe(connection, self._note(connection, job_id, "state", state.proto_name))
-        self._wake_senders()
+            ended = self._owe(connection, self._note(connection, job_id, "state", state.proto_name))
+        self._tell_end(ended)
         return True
 
     def latest_job_us(self) -> int:
@@ -676,10 +676,10 @@ class Jobs(Connected):
             self._add_step(connection, row, step, text)
         return row
 
-    def _owe(self, connection: Connection, row: JobRow | None) -> None:
-        """Add the notifications of a job that has ended."""
+    def _owe(self, connection: Connection, row: JobRow | None) -> JobRow | None:
+        """Add the notifications of a job that has ended; returns the job."""
         if self.outbox is None or row is None:
-            return
+            return row
         values = {
             "job_id": row.id,
             "project": row.project,
@@ -691,10 +691,12 @@ class Jobs(Connected):
         }
         for address in range(self.outbox.addresses):
             _INSERT_NOTIFICATION.run(connection, {**values, "address": address})
+        return row
 
-    def _wake_senders(self) -> None:
-        if self.outbox is not None:
-            self.outbox.wake()
+    def _tell_end(self, row: JobRow | None) -> None:
+        if row is not None:
+            for listener in self.end_listeners:
+                listener(row)
 
     def _add_step(self, connection: Connection, row: JobRow, step: str, text: str) -> None:
         time_us = self.clock() if self.tick_us is None else row.update_time_us

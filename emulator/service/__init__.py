@@ -224,9 +224,8 @@ class Service:
 
         context = self._context
         senders = Senders(context.database, urls, style, timeout_s)
-        context.database.outbox = Outbox(
-            len(urls), lambda row: render(job_message(context, row), row), senders.wake
-        )
+        context.database.outbox = Outbox(len(urls), lambda row: render(job_message(context, row), row))
+        context.database.end_listeners += (lambda _: senders.wake(),)
         return senders
 
     def rest_extras(self, message: Any) -> dict[str, str]:

@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from emulator.app import Emulator
+from tests.control.project import Project, client_of, make_settings
+from tests.execution.servers import wait_for
 
 PATIENCE_S = 60
 
@@ -102,3 +107,20 @@ def receiving(*answers: Answer, port: int = 0) -> Iterator[Receiver]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def notifying(folder: Path, *urls: str, **changes: Any) -> Iterator[Project]:
+    """A project on an emulator that notifies these URLs."""
+    with (
+        Emulator(make_settings(folder, notify_url=list(urls), **changes)) as emulator,
+        client_of(emulator) as http,
+    ):
+        yield Project(emulator, http, emulator.settings.buckets)
+
+
+def notes(project: Project, job: str) -> list[str]:
+    """The steps of a job that tell of notifications, once none is due any more."""
+    url = f"{project.emulator.url}/_emulator/jobs/{job}/explain"
+    explained = wait_for(url, lambda told: "notificationsWaiting" not in told)
+    return [step["text"] for step in explained["steps"] if step["step"] == "notification"]

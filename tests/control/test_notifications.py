@@ -7,36 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from emulator.app import Emulator
 from emulator.config import SettingError, load_settings, shown_settings
-from tests.control.project import Project, client_of, make_settings
-from tests.control.receiver import Receiver, receiving, status
+from emulator.database import Database
+from emulator.service.notifications import MOST_ATTEMPTS
+from tests.control.receiver import PATIENCE_S, Receiver, notes, notifying, receiving, status
 from tests.execution.servers import call, job_body, options, wait_for
 from tests.execution.workplace import line, write_tiny_model, write_video
-
-
-@contextmanager
-def notifying(folder: Path, *urls: str, **changes: Any) -> Iterator[Project]:
-    """A project on an emulator that notifies these URLs."""
-    with (
-        Emulator(make_settings(folder, notify_url=list(urls), **changes)) as emulator,
-        client_of(emulator) as http,
-    ):
-        yield Project(emulator, http, emulator.settings.buckets)
-
-
-def notes(project: Project, job: str) -> list[str]:
-    """The steps of a job that tell of notifications, once none is due any more."""
-    url = f"{project.emulator.url}/_emulator/jobs/{job}/explain"
-    explained = wait_for(url, lambda told: "notificationsWaiting" not in told)
-    return [step["text"] for step in explained["steps"] if step["step"] == "notification"]
 
 
 def test_webhook(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -188,8 +171,9 @@ def test_a_reset_leaves_nothing_to_send(tmp_path: Path) -> None:
 def test_nothing_is_sent_by_default(tmp_path: Path) -> None:
     program = f"""
 import sys
+import time
 from pathlib import Path
-from tests.control.test_notifications import notifying
+from tests.control.receiver import notifying
 with notifying(Path({str(tmp_path)!r})) as project:
     project.finish(project.create())
     assert project.emulator._running._database.outbox is None
@@ -213,6 +197,32 @@ def test_what_a_stopped_server_owes_is_sent_by_the_next_start(tmp_path: Path) ->
     with receiving(port=port) as receiver, notifying(tmp_path, url):
         (received,) = receiver.wait()
         assert (received.path, received.body["job"]) == ("/corrected", job)
+
+
+def test_the_last_attempt_gives_up(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with notifying(tmp_path, url) as project:
+        job = project.finish(project.create())["name"]
+        database = project.emulator.settings.database
+    with closing(Database(database)) as rows:
+        use_attempts(rows, MOST_ATTEMPTS - 1)
+    with receiving(status(500), port=port) as receiver, notifying(tmp_path, url) as project:
+        last = f"given up: attempt {MOST_ATTEMPTS} to {url} failed: HTTP 500 Internal Server Error"
+        assert notes(project, job)[-1] == last
+        assert len(receiver.received) == 1
+
+
+def use_attempts(rows: Database, count: int) -> None:
+    """Claim the notification as a sender does, and let the attempts fail, until so many were made."""
+    made, deadline = 0, time.monotonic() + PATIENCE_S
+    while made < count:
+        assert time.monotonic() < deadline
+        if row := rows.claim_notification(0, 0):
+            rows.retry_notification(row, 0, "failed")
+            made = row.attempts
 
 
 def test_a_server_that_is_killed_before_it_delivers_loses_nothing(tmp_path: Path) -> None:

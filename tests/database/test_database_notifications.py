@@ -20,7 +20,8 @@ def woken(database: Database) -> list[int]:
     def render(row: JobRow) -> bytes:
         return f"{row.id} {row.state.proto_name}".encode()
 
-    database.outbox = Outbox(2, render, lambda: calls.append(len(database.notifications(1))))
+    database.outbox = Outbox(2, render)
+    database.end_listeners += (lambda row: calls.append(len(database.notifications(row.id))),)
     return calls
 
 
