@@ -54,6 +54,7 @@ from emulator.vertex.names import console_path
 
 if TYPE_CHECKING:
     from emulator.service.notifications import Senders
+    from emulator.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +239,11 @@ class _Running:
             log_level=settings.log_level,
         )
         parts.callback(self._pool.stop)
+        tracing = _tracing(self._database) if settings.otel else None
+        if tracing is not None:
+            parts.callback(tracing.close)
+            self._database.shard_listeners += (tracing.shard_ended,)
+            self._database.end_listeners += (tracing.job_ended,)
         owners = settings.data_dir / "owners"
         if not self._database.is_shared:
             _warn_of_others(living_servers(owners), settings)
@@ -253,6 +259,7 @@ class _Running:
                 settings.strict,
                 settings.decoder,
                 CachePlace.below(settings.data_dir, settings.prediction_cache_mb),
+                **({"on_shard": tracing.shard_began} if tracing else {}),
             ),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
@@ -273,6 +280,7 @@ class _Running:
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,
+                tracing=tracing,
             ),
             _folders(settings),
         )
@@ -541,6 +549,16 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _tracing(database: Database) -> Tracing:
+    try:
+        from emulator.tracing import Tracing
+    except ImportError as error:
+        raise CannotStart(
+            f"otel is on, but {error.name} is not installed. Install the extra `otel`, or leave --otel out."
+        ) from error
+    return Tracing(database)
 
 
 def _is_loopback(host: str) -> bool:

@@ -197,12 +197,14 @@ class Jobs(Connected):
 
     If `tick_us` is set, each change of a job's state advances the job's visible times by that much, and
     `clock` gives creation times only. If `outbox` is set, the transaction that ends a job adds the
-    notifications of it. After its commit, each of `end_listeners` is called with the job.
+    notifications of it. After its commit, each of `end_listeners` is called with the job, and after that of a
+    recorded shard each of `shard_listeners` with the job and the shard.
     """
 
     tick_us: int | None = None
     outbox: Outbox | None = None
     end_listeners: tuple[Callable[[JobRow], None], ...] = ()
+    shard_listeners: tuple[Callable[[JobRow, ShardRow], None], ...] = ()
 
     def now(self) -> int:
         """The time for leases and holds, in microseconds since 1970: the real clock's if `tick_us` is set."""
@@ -517,7 +519,9 @@ class Jobs(Connected):
                 connection.info[CHANGED].add(row.id)
             if shard.index == MAX_VIDEO_STEPS:
                 self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
-            return True
+        for listener in self.shard_listeners:
+            listener(row, shard)
+        return True
 
     def decide_ending(
         self,

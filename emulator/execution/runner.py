@@ -61,13 +61,14 @@ _MAX_DEATHS_PER_VIDEO = 40
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """Settings that all jobs share."""
+    """Settings that all jobs share. `on_shard` gets each video that a worker begins with: job, index, URI."""
 
     provider: str = "auto"
     threads: int = 0
     strict: bool = False
     decoder: DecoderChoice = "auto"
     cache: CachePlace | None = None
+    on_shard: Callable[[JobRow, int, str], None] = lambda _job, _index, _video: None
 
 
 @dataclass(frozen=True)
@@ -540,6 +541,7 @@ class Runner:
 
     def _build(self, task: _Task) -> Shard:
         content, _ = self._input.videos[task.video]
+        self._settings.on_shard(self.job, task.video, content)
         items = tuple(
             ShardItem(instance, self._input.raw(instance), *self._input.segment(instance))
             for instance in task.instances
