@@ -257,12 +257,12 @@ class Settings:
     notify_timeout: int = _setting(
         10, "Seconds after which a POST to a `notify_url` counts as failed.", minimum=1, maximum=600
     )
-    console: bool = _setting(True, "Serve the web console at `/console`.")
     otel: bool = _setting(
         False,
         "Export OpenTelemetry spans of calls, jobs and shards over OTLP, as the OTEL_* variables say. The"
         " extra `otel` installs what this needs.",
     )
+    console: bool = _setting(True, "Serve the web console at `/console`.")
     log_level: LogLevel = _setting(
         "info", "How much to log: debug (also why a call was refused), info (each call), warning or error."
     )
