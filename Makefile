@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-clients test-accuracy test-openvino test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
+.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-neighbours test-clients test-accuracy test-openvino test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
 
 ##@ Use
 
@@ -84,6 +84,9 @@ test-fuzz: $(VENV)/installed-dev ## Hostile input, new each time; EXAMPLES=1000 
 
 test-namespaces: $(VENV)/installed-dev ## Alias mode between network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-neighbours: $(VENV)/installed-dev ## Airflow and Kubeflow in alias mode (Linux, root); 1.7 GB
+	.ci/with-namespaces $(BIN)/python -m pytest -m neighbours tests/neighbours
 
 test-accuracy: $(VENV)-peers/installed ## Heads, tracker, metrics next to other people's; gigabytes
 	$(VENV)-peers/bin/python -m pytest -rP -m accuracy tests/accuracy

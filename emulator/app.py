@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
@@ -57,6 +57,10 @@ from emulator.trust import CertificateError, ClientFiles, prepare, server_contex
 from emulator.upkeep.retention import Retention
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
+
+if TYPE_CHECKING:
+    from emulator.service.notifications import Senders
+    from emulator.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +220,8 @@ class _Running:
             self._dispatcher.start()
             if self._retention is not None:
                 self._retention.start()
+            if self._senders is not None:
+                self._senders.start()
             # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
@@ -236,6 +242,11 @@ class _Running:
         self._loaded = {source.folder: source.digest for source in first}
         self._executor = _executor_of(settings, [self._use_of(source) for source in first])
         parts.callback(self._executor.stop)
+        tracing = _tracing(self._database) if settings.otel else None
+        if tracing is not None:
+            parts.callback(tracing.close)
+            self._database.shard_listeners.append(tracing.shard_ended)
+            self._database.end_listeners.append(tracing.job_ended)
         owners = settings.data_dir / "owners"
         if not self._database.is_shared:
             _warn_of_others(living_servers(owners), settings)
@@ -251,6 +262,7 @@ class _Running:
                 settings.strict,
                 settings.decoder,
                 CachePlace.below(settings.data_dir, settings.prediction_cache_mb),
+                **({"on_shard": tracing.shard_began} if tracing else {}),
             ),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
@@ -271,6 +283,7 @@ class _Running:
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,
+                tracing=tracing,
             ),
             _folders(settings),
         )
@@ -280,6 +293,11 @@ class _Running:
         self._retention = _retention(settings, self._database)
         if self._retention is not None:
             parts.callback(self._retention.close)
+        self._senders: Senders | None = None
+        if settings.notify_url:
+            style, timeout_s = settings.notify_format, settings.notify_timeout
+            self._senders = self._service.notify(settings.notify_url, style, timeout_s)
+            parts.callback(self._senders.stop)
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
@@ -573,6 +591,16 @@ def _retention(settings: Settings, database: Database) -> Retention | None:
             " retention_days or seed."
         )
     return Retention(database, settings.retention_days)
+
+
+def _tracing(database: Database) -> Tracing:
+    try:
+        from emulator.tracing import Tracing
+    except ImportError as error:
+        raise CannotStart(
+            f"otel is on, but {error.name} is not installed. Install the extra `otel`, or leave --otel out."
+        ) from error
+    return Tracing(database)
 
 
 def _is_loopback(host: str) -> bool:

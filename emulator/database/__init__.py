@@ -17,11 +17,13 @@ from emulator.database.rows import (
     ModelRow,
     NewJob,
     NewModel,
+    NotificationRow,
     OperationRow,
     ShardRow,
     StepRow,
     VersionRow,
 )
+from emulator.database.steps import Outbox
 from emulator.database.transfer import TABLES, RowRefused, row_from_json, row_to_json
 from emulator.database.upkeep import OldJob
 
@@ -39,8 +41,10 @@ __all__ = [
     "ModelRow",
     "NewJob",
     "NewModel",
+    "NotificationRow",
     "OldJob",
     "OperationRow",
+    "Outbox",
     "RowRefused",
     "ShardRow",
     "StepRow",

@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 
 from emulator.database import migrations
 from emulator.database.outages import DATABASE_OUTAGES, WAIT_S, DatabaseUnavailable, Outages
-from emulator.database.rows import JobRow
+from emulator.database.rows import JobRow, ShardRow
 from emulator.database.schema import schema_versions
 from emulator.database.watchdog import Watchdog
 
@@ -51,8 +51,10 @@ class Connected:
         self.clock = clock
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
-        #: Called with each job that this process has ended, and the seconds of each shard it has recorded.
+        #: Called after the commit, with each job that this process has ended, each shard that it has
+        #: recorded, and the seconds which that shard took.
         self.end_listeners: list[Callable[[JobRow], None]] = []
+        self.shard_listeners: list[Callable[[JobRow, ShardRow], None]] = []
         self.recorded: list[Callable[[float], None]] = []
         self._writer: Connection | None = None
         self._probe: Any = None

@@ -112,9 +112,13 @@ class Jobs(Steps):
                 reads, until = parse_pace(row.pace).cancelling.hold(self.now())
                 changes |= {"hold_reads": reads, "hold_until_us": until}
             statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state == row.state)
+            before, ended = row.state, None
             if connection.execute(statement.values(changes), time).rowcount == 1:
-                self._note(connection, job_id, "state", to.proto_name)
-            return row.state
+                moved = self._note(connection, job_id, "state", to.proto_name)
+                if to is JobState.CANCELLED:
+                    ended = self._owe(connection, moved)
+        self._tell_end(ended)
+        return before
 
     def latest_job_us(self) -> int:
         """The create time of the newest job; 0 if there is none."""

@@ -266,7 +266,9 @@ class Leases(Holds):
                 connection.info[CHANGED].add(row.id)
             if shard.index == MAX_VIDEO_STEPS:
                 self._add_step(connection, row, "videos", f"no steps from video {MAX_VIDEO_STEPS + 1} on")
-            return True
+        for listener in self.shard_listeners:
+            listener(row, shard)
+        return True
 
     def tell_recorded(self, seconds: float) -> None:
         """Tell the listeners how long a shard took that this process has recorded."""
@@ -331,7 +333,7 @@ class Leases(Holds):
             if _FINISH[state].run(connection, {"job_id": job_id, "its_owner": owner, **values}) != 1:
                 return False
             _DELETE_SHARDS.run(connection, {"job_id": job_id})
-            row = self._note(connection, job_id, "state", state.proto_name)
+            row = self._owe(connection, self._note(connection, job_id, "state", state.proto_name))
         self._tell_end(row)
         return True
 

@@ -234,11 +234,34 @@ def _frames_of_running_jobs(connection: Connection) -> None:
     )
 
 
+def _notifications(connection: Connection) -> None:
+    """Version 6: the notifications that are due."""
+    new = MetaData()
+    due = Table(
+        "notifications",
+        new,
+        Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        Column("job_id", BigInteger, nullable=False),
+        Column("project", Text, nullable=False),
+        Column("address", Integer, nullable=False),
+        Column("time_us", BigInteger, nullable=False),
+        Column("state", Integer, nullable=False),
+        Column("document", LargeBinary, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("due_us", BigInteger, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    Index("notifications_by_due", due.c.address, due.c.due_us)
+    Index("notifications_by_job", due.c.job_id)
+    new.create_all(connection, checkfirst=False)
+
+
 #: The migrations from version 1 to 2, from 2 to 3, and so on.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _paces_faults_and_steps,
     _texts_of_any_length,
     _digests_endings_and_staged_files,
     _frames_of_running_jobs,
+    _notifications,
 )
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -1,26 +1,44 @@
 """The steps of jobs, which the changes of jobs add in their own transactions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from emulator.database.connection import CHANGED, Connected, now_us
 from emulator.database.job_queries import inserting, read_job
 from emulator.database.rows import JobRow, StepRow
-from emulator.database.schema import steps
+from emulator.database.schema import notifications, steps
 
 _STEP_COLUMNS = [steps.c[name] for name in StepRow.__dataclass_fields__]
 _INSERT_STEP = inserting(steps, ("job_id", "project", "time_us", "step", "text"))
+_INSERT_NOTIFICATION = inserting(
+    notifications,
+    ("job_id", "project", "address", "time_us", "state", "document", "attempts", "due_us"),
+)
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What the end of a job leaves to be sent: `render(job)`, once for each of `addresses` addresses.
+
+    An address is its position, from 0.
+    """
+
+    addresses: int
+    render: Callable[[JobRow], bytes]
 
 
 class Steps(Connected):
     """The history of jobs, and the times that changes of jobs get.
 
     If `tick_us` is set, each change of a job's state advances the job's visible times by that much, and
-    `clock` gives creation times only.
+    `clock` gives creation times only. If `outbox` is set, the transaction that ends a job adds the
+    notifications of it.
     """
 
     tick_us: int | None = None
+    outbox: Outbox | None = None
 
     def now(self) -> int:
         """The time for leases and holds, in microseconds since 1970: the real clock's if `tick_us` is set."""
@@ -55,6 +73,23 @@ class Steps(Connected):
         row = read_job(connection, job_id)
         if row is not None:
             self._add_step(connection, row, step, text)
+        return row
+
+    def _owe(self, connection: Connection, row: JobRow | None) -> JobRow | None:
+        """Add the notifications of a job that has ended; returns the job."""
+        if self.outbox is None or row is None:
+            return row
+        values = {
+            "job_id": row.id,
+            "project": row.project,
+            "time_us": row.update_time_us,
+            "state": row.state,
+            "document": self.outbox.render(row),
+            "attempts": 0,
+            "due_us": self.now(),
+        }
+        for address in range(self.outbox.addresses):
+            _INSERT_NOTIFICATION.run(connection, {**values, "address": address})
         return row
 
     def _tell_end(self, row: JobRow | None) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Integer, Larg
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeDecorator
 
-from emulator.database.schema import Frames, metadata, schema_versions
+from emulator.database.schema import Frames, metadata, notifications, schema_versions
 from emulator.members import integer
 
-#: The tables of a snapshot, by name; each table before those that refer to it.
+#: The tables of a snapshot, by name; each table before those that refer to it. What is due to be sent stays
+#: with the server that owes it.
 TABLES: Mapping[str, Table] = {
-    table.name: table for table in metadata.sorted_tables if table is not schema_versions
+    table.name: table for table in metadata.sorted_tables if table not in (schema_versions, notifications)
 }
 _DIALECT: Dialect = sqlite.dialect()
 

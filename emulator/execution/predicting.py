@@ -92,7 +92,7 @@ class Predicting:
     """The prediction of one job's videos. `run` blocks until every video is recorded.
 
     `events` gets what the executor's threads report. `shard` makes a shard from `video`, `items` and
-    `attempt`.
+    `attempt`. `on_begin` gets each video that a worker begins with: its index and URI.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Predicting:
         publisher: Publisher,
         faults: InjectedFaults,
         progress: JobProgress,
+        on_begin: Callable[[int, str], None] = lambda _index, _video: None,
     ) -> None:
         self._claim = claim
         self._events = events
@@ -113,6 +114,7 @@ class Predicting:
         self._publisher = publisher
         self._faults = faults
         self._progress = progress
+        self._on_begin = on_begin
         self._notes = PredictionNotes(claim)
         self._videos: dict[int, _Video] = {}
         self._began_s: dict[int, float] = {}  # when a worker first got each video
@@ -168,6 +170,7 @@ class Predicting:
     def _build(self, task: Task) -> Shard:
         self._began_s.setdefault(task.video, time.monotonic())
         content, _ = self._input.videos[task.video]
+        self._on_begin(task.video, content)
         items = tuple(
             ShardItem(instance, self._input.raw(instance), *self._input.segment(instance))
             for instance in task.instances

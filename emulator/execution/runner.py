@@ -38,13 +38,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """Settings that all jobs share."""
+    """Settings that all jobs share. `on_shard` gets each video that a worker begins with: job, index, URI."""
 
     provider: str = "auto"
     threads: int = 0
     strict: bool = False
     decoder: DecoderChoice = "auto"
     cache: CachePlace | None = None
+    on_shard: Callable[[JobRow, int, str], None] = lambda _job, _index, _video: None
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,7 @@ class Runner:
             publisher=self._publisher,
             faults=self._faults,
             progress=self._progress,
+            on_begin=partial(settings.on_shard, self.job),
         ).run(self._executor)
 
     def _sleep(self, timeout_s: float) -> None:

@@ -17,8 +17,6 @@ NO_CODE = ""
 DATA = ("json", "toml", "yaml")
 # By page, language and, where only one section is meant, its heading.
 NOT_RUN: dict[tuple[str, ...], str] = {
-    ("docs/clients/data-tools.md", "python", "Airflow"): "Airflow is too large to install for a test",
-    ("docs/clients/data-tools.md", "sh", "Airflow"): "Airflow is too large to install for a test",
     ("docs/clients/command-line.md", "powershell"): "PowerShell is not installed, as the page says",
     ("docs/models/export.md", "python"): "needs PyTorch or Transformers; tests/accuracy reads such graphs",
     ("docs/models/export.md", "sh"): "needs files that the frameworks export; tests/cli runs the commands",

@@ -82,3 +82,6 @@ class StorageGate:
             faults=[fault] if fault else [],
         )
         self._journal.add(entry)
+        if self._context.tracing is not None:
+            named = {f"emulator.{name}": request[name] for name in ("bucket", "object") if request[name]}
+            self._context.tracing.storage_call(call.method, call.headers, status, seconds, named)
