@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from emulator.database import DATABASE_OUTAGES, Database, JobRow
+from emulator.execution.executor import Executor
 from emulator.execution.owner import Lease, Owner, steady_s
 from emulator.execution.runner import Runner, RunnerSettings, Stop
-from emulator.execution.workers import WorkerPool
 from emulator.inference.model_files import ModelDigests
 from emulator.storage import ObjectStore
 from emulator.vertex.job_state import JobState
@@ -37,7 +37,7 @@ class Dispatcher:
         self,
         database: Database,
         store: ObjectStore,
-        pool: WorkerPool,
+        executor: Executor,
         *,
         owners: Path,
         max_running_jobs: int = 8,
@@ -45,7 +45,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._store = store
-        self._pool = pool
+        self._executor = executor
         self._owner = Owner(owners)
         self._max_running_jobs = max_running_jobs
         self._settings = settings or RunnerSettings()
@@ -182,7 +182,7 @@ class Dispatcher:
                 job,
                 database=self._database,
                 store=self._store,
-                pool=self._pool,
+                executor=self._executor,
                 settings=self._settings,
                 lease=lease,
                 digests=self._digests,

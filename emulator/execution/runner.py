@@ -29,14 +29,13 @@ from typing import Any
 
 from emulator.config import DecoderChoice
 from emulator.database import DATABASE_OUTAGES, UNKNOWN_TOTAL, Database, JobRow, ShardRow
-from emulator.execution.channel import Alive, Finished, Fired, Refused
+from emulator.execution.executor import Alive, Died, Event, Executor, Finished, Fired, Refused
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.ledger import Ledger
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
 from emulator.execution.owner import Lease, steady_s
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem, storage_code
 from emulator.execution.slow_store import SlowStore
-from emulator.execution.workers import Died, Event, WorkerPool
 from emulator.inference.decoding import Decoding, VideoOptions
 from emulator.inference.model_files import ModelDigests
 from emulator.inference.prediction_cache import CachePlace
@@ -209,7 +208,7 @@ class Runner:
         *,
         database: Database,
         store: ObjectStore,
-        pool: WorkerPool,
+        executor: Executor,
         settings: RunnerSettings,
         lease: Lease,
         digests: ModelDigests,
@@ -224,7 +223,7 @@ class Runner:
         self._faults = load_faults(job.faults)
         delay_s = sum(fault.delay_s for fault in self._faults if fault.kind == "slow-storage")
         self._store = SlowStore(store, delay_s) if delay_s else store
-        self._pool = pool
+        self._executor = executor
         self._settings = settings
         self._model = ModelUse(
             Path(job.model_folder),
@@ -500,19 +499,21 @@ class Runner:
             if index not in self._ledger and not self._is_made_unreadable(index, content)
         ]
         self._videos_left = len(tasks)
-        lane = self._pool.lane(self._build, lambda task, event: self._events.put((task, event)))
+        job_queue = self._executor.open_queue(
+            self._build, lambda task, event: self._events.put((task, event))
+        )
         try:
-            lane.add(tasks)
+            job_queue.add(tasks)
             while self._videos_left:
                 event = self._next_event()
                 if event is not None:
                     task, happened = event
                     retries = self._handle(task, happened)
-                    lane.add(retries)
+                    job_queue.add(retries)
                     self._videos_left -= task is not None and self._complete(task.video)
             self._note_cache()
         finally:
-            lane.close()
+            job_queue.close()
 
     def _is_made_unreadable(self, index: int, content: str) -> bool:
         fault = next((fault for fault in self._faults if fault.hits_video(content)), None)

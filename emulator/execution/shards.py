@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,9 +116,10 @@ class _Cancelled(Exception):
 
 
 class Predictors:
-    """An LRU cache of loaded models; it keeps a handful."""
+    """An LRU cache of loaded models; it keeps a handful. Thread-safe: a model is loaded once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._open: OrderedDict[tuple[ModelUse, object], Model] = OrderedDict()
         self._digests = ModelDigests()
         self._caches: dict[CachePlace, PredictionCache] = {}
@@ -128,7 +130,8 @@ class Predictors:
         Raises:
             ModelUnusable: the model cannot be run, or its digest differs from `digest`.
         """
-        predictor = self._load(model)
+        with self._lock:
+            predictor = self._load(model)
         # Checked after loading: the same files were there before, or the stamp differs next time.
         if digest and self._digests.get(model.folder) != digest:
             raise ModelUnusable(model_changed(model.folder))
@@ -162,7 +165,7 @@ class Predictors:
         return self._caches.setdefault(place, PredictionCache(place))
 
 
-def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]:
+def run(shard: Shard, predictor: Model, progress: Progress) -> Generator[Outcome]:
     """Predict a shard; yields each instance's outcome as soon as it is known.
 
     A defect of the video becomes the outcome of each instance that has none yet. Ends early once
