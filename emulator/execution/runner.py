@@ -29,7 +29,7 @@ from typing import Any
 
 from emulator.config import DecoderChoice
 from emulator.database import DATABASE_OUTAGES, UNKNOWN_TOTAL, Database, JobRow, ShardRow
-from emulator.execution.executor import Alive, Died, Event, Executor, Finished, Fired, Refused
+from emulator.execution.executor import Alive, Died, Event, Executor, Finished, Fired, Refused, Waiting
 from emulator.execution.inputs import InputError, JobInput, Problem, Spool
 from emulator.execution.ledger import Ledger
 from emulator.execution.output import ERRORS_FILE, OutputDirectory, output_directory, predictions_file
@@ -562,6 +562,8 @@ class Runner:
         """Process an event; returns the tasks to run again."""
         if isinstance(event, Refused):
             raise _JobFailed(event.code, event.message)
+        if isinstance(event, Waiting):
+            self._note("worker", f"the job waits: {event.why}")
         if task is None:
             return []
         video = self._video(task.video)

@@ -6,6 +6,7 @@ import pytest
 from emulator.database import Database
 from emulator.execution.executor import Executor
 from emulator.storage import LocalStore
+from tests.execution.ray_cluster import cluster, has_ray
 from tests.execution.workplace import Workplace, warm_pool, write_tiny_model
 from tests.postgresql import database_url
 
@@ -32,3 +33,13 @@ def workplace(tmp_path: Path, tiny_model: Path, pool: Executor) -> Iterator[Work
     for dispatcher in workplace.dispatchers:
         dispatcher.stop()
     workplace.database.close()  # a test may have put another in its place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A Ray cluster of one node for the tests of executors, if one of them is to run."""
+    if not has_ray or not any(item.get_closest_marker("ray") for item in request.session.items):
+        yield
+        return
+    with cluster():
+        yield

@@ -14,7 +14,7 @@ from emulator.inference.prediction_cache import CachePlace
 from emulator.inference.predictor import Unwatched
 from emulator.instructions.faults import JobFault
 from emulator.storage import LocalStore
-from tests.execution.executors import KINDS, Bench, GoneStore, Job, Kind, wait_until
+from tests.execution.executors import Bench, GoneStore, Job, Kind, kinds, wait_until
 from tests.execution.workplace import write_tiny_model, write_video
 
 SEGMENTS = [(0, 300_000), (300_000, None), (0, None)]
@@ -23,7 +23,7 @@ CANNED = '[model]\nobjective = "object_tracking"\ncanned = "canned.jsonl"\n'
 Make = Callable[..., Executor]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=str)
+@pytest.fixture(scope="module", params=kinds())
 def kind(request: pytest.FixtureRequest) -> Kind:
     found: Kind = request.param
     return found
@@ -280,7 +280,7 @@ def test_a_worker_that_an_injected_fault_kills(one: Executor, bench: Bench) -> N
     job.queue.close()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.kill], ids=str, indirect=True)
+@pytest.mark.parametrize("kind", kinds(lambda kind: kind.kill), indirect=True)
 def test_a_worker_that_is_killed_from_outside(kind: Kind, make: Make, bench: Bench) -> None:
     executor = make(1, timeout_s=600)
     executor.start()
