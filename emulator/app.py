@@ -435,7 +435,9 @@ def _executor_of(settings: Settings, warm: Sequence[ModelUse]) -> Executor:
             timeout_s=settings.worker_timeout,
             warm=warm,
             log_level=settings.log_level,
-            ray=RaySettings(settings.ray_address, settings.ray_cpus, settings.ray_gpus, _local_buckets(settings)),
+            ray=RaySettings(
+                settings.ray_address, settings.ray_cpus, settings.ray_gpus, _local_buckets(settings)
+            ),
         )
     return ProcessExecutor(
         settings.workers, timeout_s=settings.worker_timeout, warm=warm, log_level=settings.log_level

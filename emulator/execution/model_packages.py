@@ -92,7 +92,9 @@ class NodeModels:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 archive.extractall(part, filter="data")
             if ModelDigests().get(part) != kept.name:
-                raise ModelUnusable("The model has changed while it was sent to a node. Create the job again.")
+                raise ModelUnusable(
+                    "The model has changed while it was sent to a node. Create the job again."
+                )
             part.rename(kept)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -72,7 +72,9 @@ class Cluster:
         try:
             import ray
         except ImportError as error:
-            raise _Unusable(_INSTALL if error.name == "ray" else f"Ray cannot be imported: {error}") from error
+            raise _Unusable(
+                _INSTALL if error.name == "ray" else f"Ray cannot be imported: {error}"
+            ) from error
         self._connect = connect
         self._ray = ray
         self._packing = threading.Lock()
@@ -106,9 +108,11 @@ class Cluster:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 answer = asking.options(scheduling_strategy=there).remote(self._connect.probe)
                 answers[answer] = node["NodeManagerAddress"]
-        done, silent = self._ray.wait(
-            list(answers), num_returns=max(1, len(answers)), timeout=_NODES_TIMEOUT_S
-        ) if answers else ([], [])
+        done, silent = (
+            self._ray.wait(list(answers), num_returns=max(1, len(answers)), timeout=_NODES_TIMEOUT_S)
+            if answers
+            else ([], [])
+        )
         problems = [f"Node {answers[answer]} does not answer." for answer in silent]
         for answer in done:
             if problem := self._problem_of(answer):

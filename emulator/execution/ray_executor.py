@@ -122,7 +122,9 @@ class _Link:
     """The driver process and the server's end of its channel."""
 
     def __init__(self, log_level: str) -> None:
-        started = start_process(log_level, module=_DRIVER_MODULE, environment={"RAY_USAGE_STATS_ENABLED": "0"})
+        started = start_process(
+            log_level, module=_DRIVER_MODULE, environment={"RAY_USAGE_STATS_ENABLED": "0"}
+        )
         self.process: subprocess.Popen[bytes] = started[0]
         self._socket: socket.socket = started[1]
         self._connection: Connection = started[2]
@@ -471,7 +473,9 @@ class RayExecutor:
             slot.failures = 0 if came_up else slot.failures + 1
             back_off_s = 0.0 if came_up else min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2**slot.failures)
             slot.hire_at = time.monotonic() + back_off_s
-            give_up = slot.failures >= _STARTS_BEFORE_GIVING_UP and not any(each.is_up for each in self._slots)
+            give_up = slot.failures >= _STARTS_BEFORE_GIVING_UP and not any(
+                each.is_up for each in self._slots
+            )
             self._changed.notify_all()
         log.warning("Worker %d %s; it is replaced.", slot.number, cause)
         if assignment is not None:

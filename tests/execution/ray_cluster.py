@@ -40,9 +40,7 @@ class RayCluster:
 
     def add(self, cpus: int = 1, **resources: Any) -> Any:
         """Add a node; returns it once it is registered."""
-        node = self.cluster.add_node(
-            num_cpus=cpus, object_store_memory=_STORE_BYTES, **resources
-        )
+        node = self.cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES, **resources)
         self.cluster.wait_for_nodes()
         return node
 
@@ -58,7 +56,6 @@ class RayCluster:
         for process in found:
             found += [pid for pid, parent in parents.items() if parent == process]
         return found
-
 
 
 @contextmanager

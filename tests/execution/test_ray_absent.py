@@ -13,10 +13,14 @@ from tests.execution.ray_cluster import has_ray
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", ["emulator", "emulator.app", "emulator.cli", "emulator.execution.ray_executor"])
+@pytest.mark.parametrize(
+    "module", ["emulator", "emulator.app", "emulator.cli", "emulator.execution.ray_executor"]
+)
 def test_no_module_of_the_server_imports_ray(module: str) -> None:
     script = f"import sys, {module}; print([name for name in sys.modules if name.partition('.')[0] == 'ray'])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.strip() == "[]"
 
 
