@@ -192,8 +192,8 @@ class Settings:
     )
     ray_address: str = _setting(
         "auto",
-        "Ray cluster of `executor = ray`: auto for the one that this machine is a node of, or host:port of its"
-        " head.",
+        "Ray cluster of the executor `ray`: auto for the one that this machine is a node of, or host:port of"
+        " its head.",
     )
     ray_cpus: int = _setting(1, "CPUs that each worker on Ray asks for.", minimum=0, maximum=1024)
     ray_gpus: int = _setting(0, "GPUs that each worker on Ray asks for.", minimum=0, maximum=64)

@@ -184,9 +184,9 @@ class Executor(Protocol):
           and does not try the task again.
         - then nothing more, even if a worker that counts as lost still speaks.
 
-        The slot is free again before the ending is delivered. With None for the task comes a `Refused` that
-        concerns the whole job: no worker can be started at present; or a `Waiting`, which says why its tasks
-        are not begun. It comes once for each reason.
+        A task no longer counts as running when its ending is delivered. With None for the task comes a
+        `Refused` that concerns the whole job: no worker can be started at present; or a `Waiting`, which says
+        why its tasks are not begun. It comes once for each reason.
 
         Both are called from threads of the executor. Events of one queue are delivered one at a time. Both
         must return soon: a worker waits for them. `deliver` must not raise.

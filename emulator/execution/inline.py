@@ -145,16 +145,17 @@ class InlineExecutor:
             shard = self._queues.build(assignment)
             if shard is None:
                 continue
-            place = _Place(self._queues, self._models, assignment, self._timeout_s)
+            station = _Station(self._queues, self._models, assignment, self._timeout_s)
             try:
-                self._workbench.work(shard, place)
-            except _WorkerDied as death:
-                self._queues.deliver(assignment, Died(str(death)))
+                self._workbench.work(shard, station)
+            except BaseException as death:  # whatever it is, the job hears of it and the thread goes on
+                cause = str(death) if isinstance(death, _WorkerDied) else f"raised {type(death).__name__}"
+                self._queues.deliver(assignment, Died(cause))
 
 
 @dataclass(frozen=True)
-class _Place:
-    """See workbench.Place: one shard in a thread."""
+class _Station:
+    """See workbench.Station: one shard in a thread."""
 
     queues: Queues
     models: ModelStates

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from emulator.execution.executor import Alive, Event, Finished, JobQueue, Refused
+from emulator.execution.executor import Alive, Died, Event, Finished, JobQueue, Refused
 from emulator.execution.inline import InlineExecutor
 from emulator.execution.inputs import JobInput, Problem
 from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Shard, ShardItem
@@ -170,6 +170,7 @@ class _Session:
 
         Raises:
             ModelUnusable, StorageUnavailable: it cannot be run.
+            RuntimeError: the thread that runs it was ended.
         """
         self._shards.add([shard])
         event: Event = Alive()
@@ -178,6 +179,8 @@ class _Session:
             if isinstance(event, Refused):
                 is_storage = event.code == errors.Unavailable.code
                 raise (StorageUnavailable if is_storage else ModelUnusable)(event.message)
+            if isinstance(event, Died):
+                raise RuntimeError(f"{shard.video}: the worker {event.cause}")
             yield event
 
 

@@ -64,11 +64,14 @@ class NodeModels:
         """
         if not digest or self._digests.get(folder) == digest:
             return folder
-        kept = self.root / digest
-        if not kept.is_dir():
+        if not (self.root / digest).is_dir():
             return None
-        os.utime(kept)
-        return kept
+        os.utime(self.root / digest)
+        return self.kept(digest)
+
+    def kept(self, digest: str) -> Path:
+        """The folder of a model in the cache. Its name has to be one that a model may have."""
+        return self.root / digest / "model"
 
     def keep(self, digest: str, fetch: Callable[[], bytes]) -> Path:
         """Unpack a model into the cache. Of several processes, one calls `fetch`, and the others wait for it.
@@ -84,14 +87,14 @@ class NodeModels:
             if not kept.is_dir():
                 self._unpack(kept, fetch())
         self._make_room()
-        return kept
+        return self.kept(digest)
 
     def _unpack(self, kept: Path, content: bytes) -> None:
         part = self.root / f"{kept.name}.{secrets.token_hex(8)}.part"
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                archive.extractall(part, filter="data")
-            if ModelDigests().get(part) != kept.name:
+                archive.extractall(part / "model", filter="data")
+            if ModelDigests().get(part / "model") != kept.name:
                 raise ModelUnusable(
                     "The model has changed while it was sent to a node. Create the job again."
                 )

@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -63,14 +63,14 @@ class NodeFacts:
                 return f"It has {name} {theirs}, the server {ours}. Run the same image everywhere."
         if self.probe != here.probe:
             return (
-                f"It does not see the server's folder of buckets ({self.probe}). Mount the folder under the same"
-                " path on each node, or keep the buckets at an endpoint with --gcs-endpoint."
+                f"It does not see the server's folder of buckets ({self.probe}). Mount the folder under the"
+                " same path on each node, or keep the buckets at an endpoint with --gcs-endpoint."
             )
         return ""
 
 
 def node_facts(probe: Path | None) -> NodeFacts:
-    """The facts of this machine. `probe` is the server's file in its folder of buckets, if nodes need that."""
+    """The facts of this machine. `probe` is the server's file in its folder of buckets, or None."""
     content = ""
     if probe is not None:
         try:
@@ -127,13 +127,13 @@ class Worker:
 
     def run(self, ticket: int, shard: bytes, digest: str) -> Iterator[bytes]:
         """Predict a pickled shard; yields pickled lists of Said, and b"" where half a second brought none."""
-        place = _Place(self, ticket)
-        threading.Thread(target=self._work, args=(shard, digest, place), name="shard", daemon=True).start()
+        station = _Station(self, ticket)
+        threading.Thread(target=self._work, args=(shard, digest, station), name="shard", daemon=True).start()
         try:
-            while not place.is_over:
-                said = place.take()
+            while not station.is_over:
+                said = station.take()
                 yield pickle.dumps(said) if said else b""
-                if place.crashes:
+                if station.crashes:
                     # The driver has taken all but the last AHEAD messages.
                     yield from [b""] * AHEAD
                     os.kill(os.getpid(), signal.SIGSEGV)
@@ -145,17 +145,17 @@ class Worker:
         """Whether the shard with this ticket is to end."""
         return self._cancelled_ticket >= ticket
 
-    def _work(self, pickled: bytes, digest: str, place: _Place) -> None:
+    def _work(self, pickled: bytes, digest: str, station: _Station) -> None:
         try:
             shard: Shard = pickle.loads(pickled)
             model = shard.model
-            place.named = lambda text: self._named(text, model, digest)
-            place.model = model
+            station.named = lambda text: self._named(text, model, digest)
+            station.model = model
             here = replace(shard, model=self._here(model, digest))
         except Exception as error:
-            place.say(Refused(errors.Internal.code, f"{type(error).__name__}: {error}"))
+            station.say(Refused(errors.Internal.code, f"{type(error).__name__}: {error}"))
             return
-        self._workbench.work(here, place)
+        self._workbench.work(here, station)
 
     def _here(self, model: ModelUse, digest: str) -> ModelUse:
         """The model with its folder on this node. If it has none, loading fails with a reason."""
@@ -163,18 +163,18 @@ class Worker:
 
     def _named(self, text: str, model: ModelUse, digest: str) -> str:
         """A message about the model, with its folder's name on the server."""
-        return text.replace(str(self._models.root / digest), str(model.folder)) if digest else text
+        return text.replace(str(self._models.kept(digest)), str(model.folder)) if digest else text
 
 
-class _Place:
-    """See workbench.Place: one shard in an actor."""
+class _Station:
+    """See workbench.Station: one shard in an actor."""
 
     def __init__(self, worker: Worker, ticket: int) -> None:
         self._worker, self._ticket = worker, ticket
         self._said: queue.Queue[Said | None] = queue.Queue(_MOST_WAITING)
         self.is_over = self.crashes = False
         self.model: ModelUse | None = None
-        self.named = str
+        self.named: Callable[[str], str] = str
 
     def say(self, said: Said) -> None:
         if isinstance(said, Finished) and self.model is not None:

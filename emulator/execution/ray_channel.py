@@ -1,7 +1,8 @@
 """The messages between the server and its Ray driver, for `ray_executor.py` and `ray_driver.py`.
 
-They are pickled and go over a socket pair, as in `channel.py`. A *seat* is one actor from the wish to have it to
-its end. Seats and tickets are numbers that are never used twice, so what a dead actor still says hits nobody.
+They are pickled and go over a socket pair, as in `channel.py`. A *seat* is one actor, from the wish to have it
+to its end. Seats and tickets are numbers that are never used twice, so late messages of a dead actor are told
+apart.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a model once there is no shard to work on; answer Loaded. `digest` is that of the model's content."""
+    """Load a model once there is no shard to work on; answer Loaded. `digest` is that of its content."""
 
     seat: int
     model: ModelUse

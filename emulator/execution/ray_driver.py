@@ -1,7 +1,7 @@
 """The Ray driver: `python -m emulator.execution.ray_driver FD LOG_LEVEL LOG_FORMAT`.
 
-`ray_executor.py` starts it. A process of its own, because a process that is connected to Ray ends with the
-cluster's head. It does what the server says: it starts actors, hands them shards, and passes on what they say.
+`ray_executor.py` starts it. It is a process of its own, because Ray aborts a process that loses the cluster's
+head. It does what the server says: it starts actors, hands them shards, and passes on what they say.
 One thread receives messages, and each seat has one more.
 """
 
@@ -103,22 +103,30 @@ class Cluster:
 
         asking = self._ray.remote(num_cpus=0, max_retries=0)(node_facts)
         answers = {}
-        for node in self._ray.nodes():
-            if node["Alive"] and node["Resources"].get("CPU", 0) >= self._connect.cpus:
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                answer = asking.options(scheduling_strategy=there).remote(self._connect.probe)
-                answers[answer] = node["NodeManagerAddress"]
-        done, silent = (
-            self._ray.wait(list(answers), num_returns=max(1, len(answers)), timeout=_NODES_TIMEOUT_S)
-            if answers
-            else ([], [])
+        for node, address in self._nodes().items():
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            answers[asking.options(scheduling_strategy=there).remote(self._connect.probe)] = node, address
+        waited = list(answers)
+        silent = (
+            self._ray.wait(waited, num_returns=len(waited), timeout=_NODES_TIMEOUT_S)[1] if waited else []
         )
-        problems = [f"Node {answers[answer]} does not answer." for answer in silent]
-        for answer in done:
-            if problem := self._problem_of(answer):
-                problems.append(f"Node {answers[answer]}: {problem}")
-        if problems:
-            raise _Unusable(" ".join(sorted(problems)))
+        problems = {
+            node: f"Node {address}: {problem}"
+            for answer, (node, address) in answers.items()
+            if (problem := "it does not answer." if answer in silent else self._problem_of(answer))
+        }
+        # A node that has gone meanwhile is nobody's problem.
+        if found := sorted(problems[node] for node in self._nodes() if node in problems):
+            raise _Unusable(" ".join(found))
+
+    def _nodes(self) -> dict[str, str]:
+        """The addresses of the nodes on which an actor may be placed, by their ids."""
+        nodes = (node for node in self._ray.nodes() if node["Alive"])
+        return {
+            node["NodeID"]: node["NodeManagerAddress"]
+            for node in nodes
+            if node["Resources"].get("CPU", 0) >= self._connect.cpus
+        }
 
     def _problem_of(self, answer: Any) -> str:
         try:

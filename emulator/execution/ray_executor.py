@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import pickle
 import secrets
 import socket
@@ -32,7 +31,6 @@ from emulator.execution.executor import (
     Said,
     Status,
     Waiting,
-    Warmed,
 )
 from emulator.execution.processes import ending, start_process
 from emulator.execution.queues import Assignment, Queues
@@ -83,10 +81,10 @@ class RaySettings:
     """Where the actors run and what each asks for.
 
     Attributes:
-        address: of the cluster: `auto` for the one that this machine is a node of, or `host:port` of its head.
+        address: `auto` for the cluster that this machine is a node of, or `host:port` of its head.
         cpus: CPUs that each actor asks for.
         gpus: GPUs that each actor asks for.
-        shared: the folder of buckets, which each node must see under the same path; None if no bucket is local.
+        shared: the folder of buckets, which each node must see under the same path; None if none is local.
         idle_s: an actor without work for this long is ended, all but one.
     """
 
@@ -164,8 +162,8 @@ class _Link:
 class RayExecutor:
     """Runs shards in actors of a Ray cluster, see Executor. `size` is the most actors at once.
 
-    An actor that is silent for 30 s (or `timeout_s`, if that is shorter) is ended: its node may be frozen or cut
-    off. So is one whose shard says nothing for `timeout_s`, and one that does not stop two seconds after its
+    An actor that is silent for 30 s (or `timeout_s`, if that is shorter) is ended: its node may be frozen or
+    cut off. So is one whose shard says nothing for `timeout_s`, and one that does not stop two seconds after its
     shard was cancelled. If no node has a place for an actor, jobs wait, and their queues hear `Waiting`.
     """
 

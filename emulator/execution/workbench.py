@@ -38,7 +38,7 @@ class PackagesUnusable(Exception):
     """The packages that models need are installed, but cannot be imported."""
 
 
-class Place(Protocol):
+class Station(Protocol):
     """Where one shard is worked on: what the workbench needs of the worker around it."""
 
     def say(self, said: Said) -> None:
@@ -90,32 +90,32 @@ class Workbench:
             log.debug("Not warmed up: %s", error)
             return Warmed(model, problem=str(error))
 
-    def work(self, shard: Shard, place: Place) -> None:
+    def work(self, shard: Shard, station: Station) -> None:
         """Predict a shard and say what happens; the last word is `Finished` or `Refused`.
 
-        Raises only what `place` raises and is no Exception.
+        Raises only what `station` raises and is no Exception.
         """
         try:
-            place.say(self._predict(shard, place))
+            station.say(self._predict(shard, station))
         except PackagesUnusable as error:
-            place.say(Refused(errors.Internal.code, str(error)))
+            station.say(Refused(errors.Internal.code, str(error)))
         except ModelUnusable as error:
-            place.say(Refused(errors.FailedPrecondition.code, str(error)))
+            station.say(Refused(errors.FailedPrecondition.code, str(error)))
         except StorageUnavailable as error:
-            place.say(Refused(storage_code(error), str(error)))
+            station.say(Refused(storage_code(error), str(error)))
         except Exception as error:
             log.exception("%s: the worker failed.", shard.job)
             cause = f"{type(error).__name__}: {error}"
             message = f"The worker failed with {cause}. This is a defect; see the server's log."
-            place.say(Refused(errors.Internal.code, message))
+            station.say(Refused(errors.Internal.code, message))
 
-    def _predict(self, shard: Shard, place: Place) -> Finished:
+    def _predict(self, shard: Shard, station: Station) -> Finished:
         predictor = self.open(shard.model, shard.model_digest)
-        progress = _Progress(shard, place, self._alive_interval_s)
+        progress = _Progress(shard, station, self._alive_interval_s)
         with contextlib.closing(run(shard, predictor, progress)) as outcomes:
             for outcome in outcomes:
-                _misbehave(shard, outcome, place)
-                place.say(outcome)
+                _misbehave(shard, outcome, station)
+                station.say(outcome)
         frames, _ = progress.frames
         return Finished(
             predictor.provider, shard.model, batches_of(shard, predictor), frames, progress.decoding
@@ -125,8 +125,8 @@ class Workbench:
 class _Progress:
     """The progress of one shard: reports it, and checks for cancellation."""
 
-    def __init__(self, shard: Shard, place: Place, alive_interval_s: float) -> None:
-        self._place = place
+    def __init__(self, shard: Shard, station: Station, alive_interval_s: float) -> None:
+        self._station = station
         self._slow = [fault for fault in shard.faults if fault.kind == "slow-model"]
         self._interval_s = alive_interval_s
         #: Sampled frames, and the number to sample (None if unknown).
@@ -137,7 +137,7 @@ class _Progress:
         self.decoding: Decoding | None = None
 
     def cancelled(self) -> bool:
-        return self._place.is_cancelled()
+        return self._station.is_cancelled()
 
     def advance(self, time_us: int) -> None:  # noqa: ARG002
         for fault in self._slow:
@@ -154,13 +154,13 @@ class _Progress:
             if now - self._said_at < self._interval_s:
                 return
             self._said_at = now
-        self._place.say(Alive(*self.frames))
+        self._station.say(Alive(*self.frames))
 
     def decoded(self, decoding: Decoding) -> None:
         self.decoding = decoding
 
 
-def _misbehave(shard: Shard, outcome: Outcome, place: Place) -> None:
+def _misbehave(shard: Shard, outcome: Outcome, station: Station) -> None:
     """Crash or hang just before this instance's outcome, if an injected fault says so."""
     for fault in shard.faults:
         if outcome.instance != fault.instance - 1 or shard.attempt > fault.attempts:
@@ -168,11 +168,11 @@ def _misbehave(shard: Shard, outcome: Outcome, place: Place) -> None:
         if fault.kind not in ("kill-worker", "hang-worker"):
             continue
         if fault.plan is not None:
-            place.say(Fired(fault.plan))
+            station.say(Fired(fault.plan))
         if fault.kind == "kill-worker":
-            place.crash()
+            station.crash()
         else:
-            place.hang()
+            station.hang()
 
 
 def _import_everything() -> None:

@@ -45,7 +45,7 @@ class Worker:
         self.say(Ready())
         while True:
             work = self._next()
-            self._workbench.work(work.shard, _Place(self, work.ticket))
+            self._workbench.work(work.shard, _Station(self, work.ticket))
 
     def say(self, message: FromWorker) -> None:
         """Send a message, from any thread; if the server is gone, the process exits."""
@@ -80,8 +80,8 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """See workbench.Place: one shard in this process."""
+class _Station:
+    """See workbench.Station: one shard in this process."""
 
     worker: Worker
     ticket: int

@@ -6,6 +6,7 @@ import pytest
 from emulator.database import Database
 from emulator.execution.executor import Executor
 from emulator.storage import LocalStore
+from tests.execution.executors import RAY
 from tests.execution.ray_cluster import cluster, has_ray
 from tests.execution.workplace import Workplace, warm_pool, write_tiny_model
 from tests.postgresql import database_url
@@ -37,8 +38,9 @@ def workplace(tmp_path: Path, tiny_model: Path, pool: Executor) -> Iterator[Work
 
 @pytest.fixture(scope="session", autouse=True)
 def _ray_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A Ray cluster of one node for the tests of executors, if one of them is to run."""
-    if not has_ray or not any(item.get_closest_marker("ray") for item in request.session.items):
+    """A Ray cluster of one node for the contract suite, if that runs over it."""
+    kinds = {item.callspec.params.get("kind") for item in request.session.items if hasattr(item, "callspec")}
+    if not has_ray or RAY not in kinds:
         yield
         return
     with cluster():

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,15 +31,13 @@ PATIENCE_S = 60.0
 class Kind:
     """An executor under test. `make` takes a size, `timeout_s` and `warm`.
 
-    `kill` ends all workers from outside, where that is possible.
+    `kill` ends all workers from outside, where that is possible. `marks` are those of its tests.
     """
 
     name: str
     make: Callable[..., Executor]
     kill: Callable[[Executor], None] | None = None
-
-    def __str__(self) -> str:
-        return self.name
+    marks: Sequence[pytest.MarkDecorator] = ()
 
 
 def _kill_processes(executor: Executor) -> None:
@@ -54,14 +52,13 @@ def _ray(size: int, **options: Any) -> Executor:
 
 PROCESSES = Kind("processes", ProcessExecutor, _kill_processes)
 INLINE = Kind("inline", InlineExecutor)
-RAY = Kind("ray", _ray, _kill_processes)
+RAY = Kind("ray", _ray, _kill_processes, needs_ray)
 KINDS = (PROCESSES, INLINE, RAY)
 
 
-def kinds(holds: Callable[[Kind], object] = lambda _: True) -> list[Any]:
-    """The parameters of a test over executors; `ray` is marked, because it needs a cluster."""
-    marks = {RAY.name: needs_ray}
-    return [pytest.param(kind, marks=marks.get(kind.name, ()), id=kind.name) for kind in KINDS if holds(kind)]
+def as_parameters(kinds: Iterable[Kind]) -> list[Any]:
+    """The parameters of a test over these kinds."""
+    return [pytest.param(kind, marks=kind.marks, id=kind.name) for kind in kinds]
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -52,7 +52,7 @@ class RayCluster:
     def processes(node: Any) -> list[int]:
         """Process ids of a node: its raylet, and the workers and agents below it."""
         found = [node.all_processes["raylet"][0].process.pid]
-        parents = {pid: _parent_of(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
+        parents = {int(path.name): _parent_of(path) for path in Path("/proc").glob("[0-9]*")}
         for process in found:
             found += [pid for pid, parent in parents.items() if parent == process]
         return found
@@ -90,8 +90,8 @@ def cluster(cpus: int = 4) -> Iterator[RayCluster]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parent_of(pid: int) -> int:
+def _parent_of(process: Path) -> int:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0

@@ -29,7 +29,7 @@ def test_a_packed_model_is_the_same_model(tmp_path: Path, model: Path) -> None:
     models = NodeModels(tmp_path / "cache")
     assert models.find(ELSEWHERE, digest(model)) is None
     kept = models.keep(digest(model), lambda: pack(model))
-    assert kept == models.find(ELSEWHERE, digest(model)) == tmp_path / "cache" / digest(model)
+    assert kept == models.find(ELSEWHERE, digest(model)) == tmp_path / "cache" / digest(model) / "model"
     assert digest(kept) == digest(model)
     assert sorted(path.name for path in kept.iterdir()) == ["labels.txt", "model.onnx", "model.toml"]
 
@@ -76,7 +76,7 @@ def test_the_cache_keeps_the_models_that_were_used_last(tmp_path: Path) -> None:
         folder = write_tiny_model(tmp_path / f"model-{number}", label=f"{number}")
         digests.append(digest(folder))
         kept = models.keep(digests[-1], lambda folder=folder: pack(folder))  # type: ignore[misc]
-        os.utime(kept, (number, number) if number else None)
+        os.utime(kept.parent, (number, number) if number else None)
     found = [number for number in range(18) if models.find(ELSEWHERE, digests[number])]
     assert found == [0, *range(3, 18)]
 

@@ -26,7 +26,8 @@ def test_no_module_of_the_server_imports_ray(module: str) -> None:
 
 def test_a_server_with_another_executor_imports_no_ray(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom emulator.app import Emulator\nfrom emulator.config import Settings\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from emulator.app import Emulator\nfrom emulator.config import Settings\n"
         "with Emulator(Settings(port=0, data_dir=Path(sys.argv[1]))) as emulator:\n"
         "    emulator.wait_until_ready()\n"
         "    print([name for name in sys.modules if name.partition('.')[0] == 'ray'])\n"

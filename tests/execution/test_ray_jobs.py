@@ -5,6 +5,7 @@ EMULATOR_RAY_FREEZE_S says for how long a node is frozen: 10 s, 90 for the whole
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -58,10 +59,8 @@ def ray(head: RayCluster, workplace: Workplace) -> Iterator[Executor]:
 
 
 def try_to_signal(process: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process, number)
-    except ProcessLookupError:
-        pass
 
 
 def descendants(process: int) -> list[int]:
