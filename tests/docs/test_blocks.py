@@ -24,6 +24,7 @@ NOT_RUN: dict[tuple[str, ...], str] = {
     ("docs/models/export.md", "sh"): "needs files that the frameworks export; tests/cli runs the commands",
     ("docs/models/providers.md", "sh"): "replaces a library of this environment; `make test-openvino` does",
     ("docs/observe.md", "text"): "a line of the log; tests/test_logs.py reads such lines",
+    ("docs/ray.md", "sh", ""): "installs Ray; `make test-ray` does",
     ("docs/docker.md", "sh"): "needs Docker; tests/container runs the images and reads the Compose file",
 }
 DATA_BLOCKS = [block for page in PAGES for block in blocks(page) if block.fence in DATA]
