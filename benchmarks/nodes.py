@@ -106,7 +106,8 @@ def seconds_of(process: int) -> float:
 @contextmanager
 def cluster() -> Iterator[Any]:
     """A cluster whose head has no slot. It ends with the block."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 -- as Ray spells it
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="vbe-ray-", dir="/tmp")

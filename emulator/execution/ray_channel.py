@@ -1,8 +1,7 @@
 """The messages between the server and its Ray driver, for `ray_executor.py` and `ray_driver.py`.
 
-They are pickled and go over a socket pair, as in `channel.py`. A *seat* is one actor, from the wish to have it
-to its end. Seats and tickets are numbers that are never used twice, so late messages of a dead actor are told
-apart.
+They are pickled and go over a socket pair, as in `channel.py`. A *seat* is one actor, from the wish to have
+it to its end. Seats and tickets are never used twice, so late messages of a dead actor are told apart.
 """
 
 from __future__ import annotations

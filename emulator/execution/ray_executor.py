@@ -7,6 +7,7 @@ nothing, so there is never a doubt where a shard is.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import pickle
@@ -159,12 +160,35 @@ class _Link:
         return ending(self.process.returncode)
 
 
+class _Probe:
+    """A file of this server in the folder of buckets, which each node must be able to read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write it, and remove those of servers that were killed. Raises OSError."""
+        for left in folder.glob(f"{_PROBE}-*"):
+            with contextlib.suppress(OSError), left.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+        self.token = secrets.token_hex(16)
+        self.path = (folder / f"{_PROBE}-{self.token}").absolute()
+        self._file = self.path.open("w", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.write(self.token)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
 class RayExecutor:
     """Runs shards in actors of a Ray cluster, see Executor. `size` is the most actors at once.
 
     An actor that is silent for 30 s (or `timeout_s`, if that is shorter) is ended: its node may be frozen or
-    cut off. So is one whose shard says nothing for `timeout_s`, and one that does not stop two seconds after its
-    shard was cancelled. If no node has a place for an actor, jobs wait, and their queues hear `Waiting`.
+    cut off. So is one whose shard says nothing for `timeout_s`, and one that does not stop two seconds after
+    its shard was cancelled. If no node has a place for an actor, jobs wait, and their queues hear `Waiting`.
     """
 
     def __init__(
@@ -194,7 +218,7 @@ class RayExecutor:
         self._seats = itertools.count(1)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._probe: Path | None = None
+        self._probe: _Probe | None = None
 
     def connect(self) -> None:
         """Connect to the cluster before `start`, and check its nodes.
@@ -204,7 +228,7 @@ class RayExecutor:
         """
         link, problem = self._call()
         if link is None:
-            self._remove_probe()
+            self._close_probe()
             raise RayUnusable(problem)
         self._link = link
 
@@ -230,7 +254,7 @@ class RayExecutor:
             thread.join()
         if link is not None and not self._threads:
             link.end()
-        self._remove_probe()
+        self._close_probe()
 
     def open_queue(
         self, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]
@@ -342,11 +366,13 @@ class RayExecutor:
         """Start a driver that connects; returns it, or None and why the cluster cannot be used."""
         settings = self._settings
         try:
-            token = self._put_probe()
+            if self._settings.shared is not None and self._probe is None:
+                self._probe = _Probe(self._settings.shared)
             link = _Link(self._log_level)
         except OSError as error:
             return None, f"Ray's driver cannot be started: {error}."
-        link.send(Connect(settings.address, settings.cpus, settings.gpus, self._probe, token))
+        probe = (self._probe.path, self._probe.token) if self._probe is not None else (None, "")
+        link.send(Connect(settings.address, settings.cpus, settings.gpus, *probe))
         answer: FromDriver | None = None
         until_s = time.monotonic() + _CONNECT_TIMEOUT_S
         with contextlib.suppress(EOFError, OSError):
@@ -360,20 +386,9 @@ class RayExecutor:
         problem = answer.problem if isinstance(answer, Connected) else ""
         return None, problem or f"The Ray cluster {settings.address} cannot be used: its driver {how}."
 
-    def _put_probe(self) -> str:
-        """Write the file that each node must be able to read; returns its content."""
-        if self._settings.shared is None:
-            return ""
-        token = secrets.token_hex(16)
-        if self._probe is None:
-            self._probe = (self._settings.shared / f"{_PROBE}-{token}").absolute()
-        self._probe.write_text(token, encoding="utf-8")
-        return token
-
-    def _remove_probe(self) -> None:
+    def _close_probe(self) -> None:
         if self._probe is not None:
-            with contextlib.suppress(OSError):
-                self._probe.unlink(missing_ok=True)
+            self._probe.close()
 
     def _serve(self, link: _Link) -> None:
         """Handle the driver's messages until it ends; then all its actors are lost."""
@@ -413,7 +428,7 @@ class RayExecutor:
                 return
             slot.is_up, slot.process_id, slot.waits, slot.failures = True, hired.process_id, "", 0
             slot.idle_since = time.monotonic()
-            # Only the slot's first worker warms up: a model that kills its worker must not kill its successor.
+            # Only the slot's first worker warms up: a model that kills it must not kill its successor.
             models = () if slot.has_warmed else self._warm
             slot.has_warmed, slot.loading = True, set(models)
             self._changed.notify_all()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import re
 import shlex
 import signal
 import socket
@@ -36,13 +36,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command of the page with the programs of this environment, ended as Ctrl-C does."""
-    *variables, program = re.split(r" (?=ray |vertex-emulator )", f" {command.strip()}")
-    given = dict(text.strip().split("=", 1) for text in variables if text.strip())
-    name, *arguments = shlex.split(program)
+    """A command of the page with the programs of this environment, ended as Ctrl-C does.
+
+    Ray keeps a token in the home folder.
+    """
+    words = shlex.split(command)
+    given = dict(word.split("=", 1) for word in itertools.takewhile(lambda word: "=" in word, words))
+    name, *arguments = words[len(given) :]
     process = subprocess.Popen(
         [BIN / name, *arguments],
-        env={**os.environ, **given, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env={**os.environ, **given, "HOME": str(folder), "PATH": f"{BIN}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder,

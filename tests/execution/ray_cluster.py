@@ -64,6 +64,8 @@ def cluster(cpus: int = 4) -> Iterator[RayCluster]:
     folder = tempfile.mkdtemp(prefix="vbe-ray-", dir="/tmp")  # pytest's own are too long for sockets
     variables = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Else it writes a token into the home folder.
+        "RAY_AUTH_MODE": "disabled",
         "RAY_raylet_start_wait_time_s": "120",
         # Stores of tests are in modules of theirs.
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),

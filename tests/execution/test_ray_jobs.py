@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.execution.executor import Executor, Finished
+from emulator.execution.executor import Died, Executor, Finished, Waiting
 from emulator.execution.ray_executor import RayExecutor, RaySettings
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
@@ -159,6 +159,25 @@ def test_idle_actors_go_and_come_back(
     executor.stop()
 
 
+def test_a_server_outlives_its_cluster(workplace: Workplace, tiny_model: Path) -> None:
+    """What ran is lost, what waits goes on waiting, and says for what."""
+    workplace.video("a.mp4")
+    with cluster(cpus=1) as started:
+        settings = RaySettings(started.address, shared=workplace.store.root)
+        executor = RayExecutor(1, log_level="warning", ray=settings)
+        executor.start()
+        bench = Bench(workplace.store, tiny_model)
+        job = Job(executor, {"endless": bench.endless(), "a": bench.shard()})
+        job.queue.add(["endless", "a"])
+        job.wait_for(lambda: bool(job.built))
+    died = job.ending("endless")
+    assert isinstance(died, Died)
+    assert died.cause.startswith(("was lost with", "ended unexpectedly"))
+    job.wait_for(lambda: any(isinstance(event, Waiting) for _, event in job.heard))
+    assert (job.ended(), executor.status().ready) == (["endless"], 0)
+    executor.stop()
+
+
 def test_jobs_survive_their_server_and_its_driver(
     head: RayCluster, node: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +197,8 @@ def test_jobs_survive_their_server_and_its_driver(
         expected = wait_for(f"{url}/v1/{other}", lambda job: "endTime" in job)
     assert job["state"] == expected["state"] == "JOB_STATE_SUCCEEDED"
     assert output(tmp_path, job) == output(tmp_path, expected)
-    assert not list((tmp_path / "data" / "buckets").glob(".vertex-emulator-probe-*"))
+    # Of the server that was killed first nothing is left; the second was killed just now.
+    assert len(list((tmp_path / "data" / "buckets").glob(".vertex-emulator-probe-*"))) == 1
 
 
 def output(folder: Path, job: dict[str, dict[str, str]]) -> dict[str, bytes]:
