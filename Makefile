@@ -100,7 +100,7 @@ test-wheel: $(VENV)/installed-dev ## The built wheel in fresh environments, the 
 test-image: $(VENV)/installed-dev ## The container images, built and run (Linux, root)
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image test-ray ## Every tier but those for fuzz, lowest, newest and peers
+test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Every tier but those for fuzz, lowest, newest, Ray, peers
 
 ##@ Maintain
 
