@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-clients test-accuracy test-openvino test-ray test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
+.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-neighbours test-clients test-accuracy test-openvino test-ray test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
 
 ##@ Use
 
@@ -84,6 +84,9 @@ test-fuzz: $(VENV)/installed-dev ## Hostile input, new each time; EXAMPLES=1000 
 
 test-namespaces: $(VENV)/installed-dev ## Alias mode between network namespaces (Linux, root)
 	.ci/with-namespaces $(BIN)/python -m pytest tests/alias
+
+test-neighbours: $(VENV)/installed-dev ## Airflow and Kubeflow in alias mode (Linux, root); 1.7 GB
+	.ci/with-namespaces $(BIN)/python -m pytest -m neighbours tests/neighbours
 
 test-accuracy: $(VENV)-peers/installed ## Heads, tracker, metrics next to other people's; gigabytes
 	$(VENV)-peers/bin/python -m pytest -rP -m accuracy tests/accuracy
@@ -166,7 +169,6 @@ $(VENV)-peers/installed: pyproject.toml
 	$(VENV)-peers/bin/python -m pip install --quiet opencv-python-headless
 	@touch $@
 
-# onnxruntime and onnxruntime-openvino are the same package to Python, so one of them has to go first.
 # The versions of the other tiers, with Ray besides.
 $(VENV)-ray/installed: pyproject.toml $(VENV)/installed-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-ray
@@ -174,6 +176,7 @@ $(VENV)-ray/installed: pyproject.toml $(VENV)/installed-dev
 	$(BIN)/uv pip install --quiet --python $(VENV)-ray/bin/python --constraint $(VENV)-ray/versions.txt --editable ".[ray]" --group test
 	@touch $@
 
+# onnxruntime and onnxruntime-openvino are the same package to Python, so one of them has to go first.
 $(VENV)-openvino/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-openvino
 	$(VENV)-openvino/bin/python -m pip install --quiet --upgrade "pip>=25.1"

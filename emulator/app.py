@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import ssl
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
@@ -49,12 +50,18 @@ from emulator.inference.prediction_cache import CachePlace
 from emulator.registry import ModelSource, open_registry
 from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
-from emulator.service.control.state import Folders, SeedError
+from emulator.service.control.seed import SeedError
+from emulator.service.control.state import Folders
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.trust import CertificateError, ClientFiles, prepare, server_context
+from emulator.upkeep.retention import Retention
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
+
+if TYPE_CHECKING:
+    from emulator.service.notifications import Senders
+    from emulator.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +219,10 @@ class _Running:
             # Workers and dispatcher start once the sockets are open, so they do not delay the first answer.
             self._executor.start()
             self._dispatcher.start()
+            if self._retention is not None:
+                self._retention.start()
+            if self._senders is not None:
+                self._senders.start()
             # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
@@ -234,6 +245,11 @@ class _Running:
         parts.callback(self._executor.stop)
         if isinstance(self._executor, RayExecutor):
             self._executor.connect()
+        tracing = _tracing(self._database) if settings.otel else None
+        if tracing is not None:
+            parts.callback(tracing.close)
+            self._database.shard_listeners.append(tracing.shard_ended)
+            self._database.end_listeners.append(tracing.job_ended)
         owners = settings.data_dir / "owners"
         if not self._database.is_shared:
             _warn_of_others(living_servers(owners), settings)
@@ -249,6 +265,7 @@ class _Running:
                 settings.strict,
                 settings.decoder,
                 CachePlace.below(settings.data_dir, settings.prediction_cache_mb),
+                **({"on_shard": tracing.shard_began} if tracing else {}),
             ),
         )
         parts.callback(self._dispatcher.stop, _RUNNING_JOBS_GRACE_S)
@@ -269,12 +286,21 @@ class _Running:
                 pace=check_pace(settings.pace),
                 hold_timeout_s=settings.hold_timeout,
                 new_id=ids,
+                tracing=tracing,
             ),
             _folders(settings),
         )
         parts.callback(self._service.close)
         self._service.recover()
         self._service.state.seed_if_new()
+        self._retention = _retention(settings, self._database)
+        if self._retention is not None:
+            parts.callback(self._retention.close)
+        self._senders: Senders | None = None
+        if settings.notify_url:
+            style, timeout_s = settings.notify_format, settings.notify_timeout
+            self._senders = self._service.notify(settings.notify_url, style, timeout_s)
+            parts.callback(self._senders.stop)
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
@@ -385,6 +411,9 @@ class _Running:
             "workers_ready": status.ready,
             "prediction_cache_hits_total": status.points_recalled,
             "prediction_cache_misses_total": status.points_computed,
+            "database_bytes": self._database.size_bytes(),
+            **_disk("data", self._settings.data_dir),
+            **_disk("buckets", self._settings.buckets),
             "uptime_seconds": time.monotonic() - self._started_at,
         }
 
@@ -561,6 +590,36 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _disk(name: str, folder: Path) -> dict[str, float]:
+    """The gauges of the disk that holds a folder; none if the folder is gone."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return {}
+    return {f"{name}_disk_used_bytes": usage.used, f"{name}_disk_free_bytes": usage.free}
+
+
+def _retention(settings: Settings, database: Database) -> Retention | None:
+    if settings.retention_days is None:
+        return None
+    if settings.seed is not None:
+        raise SettingError(
+            "retention_days goes by the times of jobs, which are made up in deterministic mode. Leave out"
+            " retention_days or seed."
+        )
+    return Retention(database, settings.retention_days)
+
+
+def _tracing(database: Database) -> Tracing:
+    try:
+        from emulator.tracing import Tracing
+    except ImportError as error:
+        raise CannotStart(
+            f"otel is on, but {error.name} is not installed. Install the extra `otel`, or leave --otel out."
+        ) from error
+    return Tracing(database)
 
 
 def _is_loopback(host: str) -> bool:

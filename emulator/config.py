@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from emulator.files import cause, read_toml
+from emulator.redaction import origin_only
 
 ENVIRONMENT_PREFIX = "VERTEX_EMULATOR_"
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
@@ -34,6 +35,7 @@ ExecutorChoice = Literal["processes", "inline", "ray"]
 DecoderChoice = Literal["auto", "opencv", "av"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+NotifyFormat = Literal["webhook", "pubsub-push"]
 
 
 class SettingError(ValueError):
@@ -97,6 +99,17 @@ def _check_origins(origins: Sequence[str]) -> None:
 def _check_token(token: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]{8,}", token):
         raise ValueError("a token has 8 or more letters, digits and -._~+/=, as RFC 6750 has it.")
+
+
+def _check_urls(urls: Sequence[str]) -> None:
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in _USUAL_PORTS and parts.hostname and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid or re.search(r"[\x00-\x20\x7f]", url):
+            raise ValueError("a URL begins with http:// or https:// and a host, and has no blanks.")
 
 
 @dataclass(frozen=True)
@@ -209,6 +222,12 @@ class Settings:
         minimum=1,
     )
     max_running_jobs: int = _setting(8, "Jobs that run at the same time; the others stay PENDING.", minimum=1)
+    retention_days: int | None = _setting(
+        None,
+        "Days after which finished jobs and operations are removed, with their history but not their output."
+        " Default: they stay.",
+        minimum=1,
+    )
     strict: bool = _setting(
         False,
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"
@@ -244,6 +263,26 @@ class Settings:
         "Bearer token that every surface but `/_emulator/health` then asks for. Default: none is needed.",
         check=_check_token,
         secret=True,
+    )
+    notify_url: list[str] = _setting(
+        [],
+        "URLs that get a POST when a job ends, at least once each. Separate several with commas. Only the"
+        " scheme, the host and the port are ever shown.",
+        check=_check_urls,
+        secret=True,
+    )
+    notify_format: NotifyFormat = _setting(
+        "webhook",
+        "What is POSTed: webhook for a JSON document with the job, or pubsub-push for the envelope of a"
+        " Pub/Sub push subscription around the job.",
+    )
+    notify_timeout: int = _setting(
+        10, "Seconds after which a POST to a `notify_url` counts as failed.", minimum=1, maximum=600
+    )
+    otel: bool = _setting(
+        False,
+        "Export OpenTelemetry spans of calls, jobs and shards over OTLP, as the OTEL_* variables say. The"
+        " extra `otel` installs what this needs.",
     )
     console: bool = _setting(True, "Serve the web console at `/console`.")
     log_level: LogLevel = _setting(
@@ -333,7 +372,9 @@ def shown_settings(settings: Settings) -> dict[str, object]:
     shown: dict[str, object] = {}
     for setting in dataclasses.fields(Settings):
         value = getattr(settings, setting.name)
-        if setting.metadata["secret"] and value is not None:
+        if setting.name == "notify_url":
+            value = [origin_only(url) for url in value]
+        elif setting.metadata["secret"] and value is not None:
             value = "***"
         elif setting.name == "database_url" and value:
             value = re.sub(r"//([^:@/]+):[^@/]+@", r"//\1:***@", value)

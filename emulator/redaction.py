@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 # `gs://bucket/…`, also with slashes escaped as JSON allows.
 _GCS = re.compile(r"gs:(?P<slashes>(?:\\?/){2})(?P<bucket>[a-z0-9][a-z0-9._-]*)")
@@ -77,6 +78,15 @@ def secrets_in(text: str) -> Sequence[str]:
         for what, pattern in _SECRETS.items()
         if (found := pattern.search(text))
     ]
+
+
+def origin_only(url: str) -> str:
+    """A URL with `…` in place of everything behind its host and port, and of a user's name and password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" + (
+        "/…" if (parts.path, parts.query) not in (("", ""), ("/", "")) else ""
+    )
 
 
 def _escaped(text: str) -> str:

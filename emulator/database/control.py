@@ -29,6 +29,7 @@ from emulator.database.schema import (
     jobs,
     models,
     notes,
+    notifications,
     operations,
     seeded,
     shards,
@@ -40,7 +41,7 @@ from emulator.database.transfer import TABLES, RowRefused
 _FAULT_COLUMNS = [faults.c[name] for name in FaultRow.__dataclass_fields__]
 _BATCH = 500
 # Versions before the models that they refer to.
-_OF_PROJECTS = (jobs, versions, models, seeded, operations, steps, faults)
+_OF_PROJECTS = (jobs, versions, models, seeded, operations, steps, notifications, faults)
 _CREATED = (jobs, models, operations)
 
 
@@ -155,7 +156,7 @@ class Control(Connected):
             touched = projects(new)
             gone = select(jobs.c.id).where(*new(jobs))
             _lock(connection, gone)
-            for of_jobs in (shards, steps):
+            for of_jobs in (shards, steps, notifications):
                 connection.execute(delete(of_jobs).where(of_jobs.c.job_id.in_(gone)))
             of_model = and_(
                 *(versions.c[name] == models.c[name] for name in ("project", "location", "model_id"))
@@ -202,7 +203,7 @@ class Control(Connected):
     def restore(self, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
         """Replace all rows by these."""
         with self._write_all() as connection:
-            for table in reversed(list(TABLES.values())):
+            for table in (*reversed(list(TABLES.values())), notifications):
                 connection.execute(delete(table))
             for name, table in TABLES.items():
                 remaining = iter(rows.get(name, ()))

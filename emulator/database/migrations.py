@@ -27,6 +27,10 @@ from emulator.database.schema import metadata, schema_versions
 
 # PostgreSQL: the key of the advisory lock by which only one of several starting servers changes the tables.
 _LOCK = 0x76626574
+# The key of the lock that every connection of a server shares. A server that migrates has to have it alone.
+_IN_USE = f"{0x76626575}, hashtext(current_schema())"
+#: PostgreSQL: marks the tables as in use, until the connection ends.
+MARK = text(f"SELECT pg_advisory_lock_shared({_IN_USE})")
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +62,34 @@ def prepare(connection: Connection) -> None:
             " start the emulator that made it"
         )
     if found < SCHEMA_VERSION:
+        _require_nobody(connection, found)
         _migrate(connection, found)
     # A write, so that a read-only file is found now and not by the first client that creates something.
     connection.execute(schema_versions.update().values(version=SCHEMA_VERSION))
+
+
+def require(connection: Connection) -> None:
+    """Change nothing. Raises SchemaMismatch unless the tables are of this version."""
+    present = set(inspect(connection).get_table_names())
+    found = connection.scalar(schema_versions.select()) if schema_versions.name in present else None
+    if found != SCHEMA_VERSION:
+        what = "no tables of the emulator" if found is None else f"schema version {found}"
+        raise SchemaMismatch(
+            f"it has {what}, and this emulator needs version {SCHEMA_VERSION}; start a server of this version"
+            " on it, or use the emulator that made it"
+        )
+
+
+def _require_nobody(connection: Connection, found: int) -> None:
+    """Refuse to migrate under the hands of servers of the older version, which do not know the new tables."""
+    if connection.dialect.name != "postgresql":
+        return
+    if not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_IN_USE})")):
+        raise SchemaMismatch(
+            f"servers of an older version are using it with schema version {found}, and this emulator would"
+            f" bring it to {SCHEMA_VERSION}; stop them first, and end what a lost machine has left open with"
+            " pg_terminate_backend"
+        )
 
 
 def _create(connection: Connection, present: set[str]) -> None:
@@ -205,11 +234,34 @@ def _frames_of_running_jobs(connection: Connection) -> None:
     )
 
 
+def _notifications(connection: Connection) -> None:
+    """Version 6: the notifications that are due."""
+    new = MetaData()
+    due = Table(
+        "notifications",
+        new,
+        Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        Column("job_id", BigInteger, nullable=False),
+        Column("project", Text, nullable=False),
+        Column("address", Integer, nullable=False),
+        Column("time_us", BigInteger, nullable=False),
+        Column("state", Integer, nullable=False),
+        Column("document", LargeBinary, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("due_us", BigInteger, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    Index("notifications_by_due", due.c.address, due.c.due_us)
+    Index("notifications_by_job", due.c.job_id)
+    new.create_all(connection, checkfirst=False)
+
+
 #: The migrations from version 1 to 2, from 2 to 3, and so on.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _paces_faults_and_steps,
     _texts_of_any_length,
     _digests_endings_and_staged_files,
     _frames_of_running_jobs,
+    _notifications,
 )
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

@@ -142,6 +142,30 @@ class NewJob:
         )
 
 
+@dataclass(frozen=True)
+class NotificationRow:
+    """A notification that is due.
+
+    Attributes:
+        number: its id, the same in every attempt.
+        address: position of the address among the server's.
+        time_us: when the job ended.
+        state: of the job.
+        document: the job as JSON.
+        attempts: how many have begun.
+        due_us: when the next attempt may begin.
+    """
+
+    number: int
+    job_id: int
+    address: int
+    time_us: int
+    state: JobState
+    document: bytes
+    attempts: int
+    due_us: int
+
+
 class FilterRow(NamedTuple):
     """The columns that a list filter may use."""
 

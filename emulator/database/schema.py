@@ -149,6 +149,25 @@ steps = Table(
 )
 Index("steps_by_job", steps.c.job_id, steps.c.number)
 
+# Notifications that are due: one per ended job and address. `address` is the address's position among the
+# server's, so that no URL with a secret is kept here. `due_us` is when the next attempt may begin.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("job_id", BigInteger, nullable=False),
+    Column("project", Words, nullable=False),
+    Column("address", Integer, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("state", State, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("notifications_by_due", notifications.c.address, notifications.c.due_us)
+Index("notifications_by_job", notifications.c.job_id)
+
 # Injected faults. `plan` is JSON; `used` counts the matches to which the fault applied.
 faults = Table(
     "faults",

@@ -12,7 +12,7 @@ from typing import Self
 
 from emulator.execution.executor import Alive, Died, Event, Finished, JobQueue, Refused
 from emulator.execution.inline import InlineExecutor
-from emulator.execution.inputs import JobInput, Problem
+from emulator.execution.inputs import JobInput
 from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Shard, ShardItem
 from emulator.execution.workbench import Workbench
 from emulator.files import open_regular
@@ -20,6 +20,7 @@ from emulator.inference.manifest import ModelUnusable
 from emulator.storage import GcsUri, ObjectStore, StorageUnavailable
 from emulator.storage.uri import SCHEME
 from emulator.vertex import errors
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import duration_text, error_line
 
@@ -30,13 +31,12 @@ _INSTANCE_SUFFIXES = (".jsonl", ".json", ".ndjson")
 class LocalOutcome:
     """The result of one instance: its line of the predictions or errors file, without the line break.
 
-    `video` is the video's number, from 1; None for a line that is no valid instance. `problem` is the reason
-    of a failure, or empty.
+    `video` is the video's number, from 1; None for a line that is no valid instance.
     """
 
     video: int | None
     line: str
-    problem: str = ""
+    failure: InstanceFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class LocalRun:
             job_input.require_instances()
 
     def _predict_instances(self, session: _Session, job_input: JobInput) -> Iterator[LocalOutcome]:
-        for problem in job_input.problems:
-            yield _failure(None, job_input.raw(problem.instance), problem)
+        for instance, failure in job_input.failures.items():
+            yield _failed(None, job_input.raw(instance), failure)
         for number, (content, instances) in enumerate(job_input.videos, start=1):
             items = tuple(
                 ShardItem(instance, job_input.raw(instance), *job_input.segment(instance))
@@ -187,8 +187,8 @@ class _Session:
 def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:
     if isinstance(outcome, Predicted):
         return LocalOutcome(number, outcome.line.decode().removesuffix("\n"))
-    return _failure(number, item.raw, outcome)
+    return _failed(number, item.raw, outcome.failure)
 
 
-def _failure(number: int | None, raw: str, problem: Problem | Failed) -> LocalOutcome:
-    return LocalOutcome(number, error_line(raw, problem.code, problem.message), problem.message)
+def _failed(number: int | None, raw: str, failure: InstanceFailure) -> LocalOutcome:
+    return LocalOutcome(number, error_line(raw, failure.code, failure.message), failure)

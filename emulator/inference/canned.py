@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from emulator.files import FileTooLarge, cause, is_regular, open_regular, read_bounded, size_text
 from emulator.inference.manifest import ManifestError, ModelManifest
 from emulator.vertex import errors
-from emulator.vertex.instances import InstanceError, parse_instance_line
+from emulator.vertex.instances import InstanceError, InstanceFailure, parse_instance_line
 from emulator.vertex.parameters import Objective
 from emulator.vertex.predictions import (
     ActionPrediction,
@@ -41,14 +41,6 @@ _DURATION = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
 _SEGMENT = ("timeSegmentStart", "timeSegmentEnd")
 _TYPES = ("segment-classification", "shot-classification", "one-sec-interval-classification")
 _MAX_FLOAT32 = 3.4028235e38
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An instance's failure as the file states it: a google.rpc code and a message."""
-
-    code: int
-    message: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Recorded:
         return f"{self.before}{instance_raw}{self.after}"
 
 
-Result = tuple[Prediction, ...] | Recorded | Failure
+Result = tuple[Prediction, ...] | Recorded | InstanceFailure
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ class CannedModel:
         for answer in self._answers:
             if answer.fits(content, segment, digest):
                 return answer.result
-        return Failure(
+        return InstanceFailure(
             errors.NotFound.code,
             f"{content}: no line of {self._source} fits this video and segment. Add one, or one for any:"
             ' {"video": "*", "prediction": []}.',
@@ -291,12 +283,12 @@ def _segment(instance: Mapping[str, Any]) -> tuple[int, int | None] | None:
     return parsed.start_us, parsed.end_us
 
 
-def _failure(value: Any) -> Failure:
+def _failure(value: Any) -> InstanceFailure:
     error = _object(value, "error")
     code, message = error.get("code"), error.get("message", "")
     if isinstance(code, bool) or not isinstance(code, int) or code not in errors.CATALOGUE:
         raise ValueError(f"error.code is {code!r}; it must be a google.rpc code from 1 to 16")
-    return Failure(code, str(message))
+    return InstanceFailure(code, str(message))
 
 
 def _predictions(value: Any, objective: Objective) -> tuple[Prediction, ...]:

@@ -20,12 +20,13 @@ from emulator.inference.footage import Answers, Footage, Wanted
 from emulator.inference.heads import DETECTION_HEADS, DetectionHead, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
 from emulator.inference.loaded import LoadOptions, ModelPredictor
-from emulator.inference.manifest import ModelManifest, TrackerSection
+from emulator.inference.manifest import ModelManifest
 from emulator.inference.pipeline import Pipeline
 from emulator.inference.points import NO_END
 from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
 from emulator.inference.preprocess import Picture
 from emulator.inference.recall import DetectionsCodec
+from emulator.inference.sections import TrackerSection
 from emulator.inference.segments import Group, Groups, grid_points, past_end
 from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
 from emulator.inference.video import GridPoints, Sample, spans_of

@@ -17,6 +17,7 @@ from emulator.inference.batching import BatchPlan
 from emulator.inference.decoding import EXTRA, USUAL, Decoding, VideoOptions, av_is_installed
 from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
 from emulator.inference.prediction_cache import PredictionCache
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters, Objective
 from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
 
@@ -49,14 +50,6 @@ class Segment:
 
     start_us: int
     end_us: int | None
-
-
-@dataclass(frozen=True)
-class InstanceFailure:
-    """Why one segment has no predictions: a google.rpc code and a message for the errors file."""
-
-    code: int
-    message: str
 
 
 class Progress(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.database import Database
 from emulator.instructions.header import Instructions
@@ -18,6 +18,9 @@ from emulator.vertex.names import (
     OperationName,
     project_number,
 )
+
+if TYPE_CHECKING:
+    from emulator.tracing import Tracing
 
 _PROJECT_IDS = 10_000
 
@@ -82,6 +85,7 @@ class Context:
         pace: of jobs that get no other pace.
         hold_timeout_s: the longest time that a call is held.
         project_ids: the project ids that callers use, by number.
+        tracing: makes spans; None without the setting `otel`.
         contract: the messages.
     """
 
@@ -98,6 +102,7 @@ class Context:
     hold_timeout_s: float = 4.0
     project_ids: dict[str, str] = field(default_factory=dict)
     contract: Contract = field(default_factory=load_contract)
+    tracing: "Tracing | None" = None
 
     @property
     def v1(self) -> Package:

@@ -55,6 +55,8 @@ class JobService:
         preparation = JobRequest(self._context, self._models, place, call)
         job = preparation.prepare(request.batch_prediction_job)
         job = replace(job, pace=self._paces.of_new_job(job.project, call.instructions.pace))
+        if self._context.tracing is not None:
+            job = replace(job, notes=(*job.notes, *self._context.tracing.of_new_job()))
         row = self._context.database.insert_job(self._faults.equip(job, call.instructions.job_faults))
         if row.pace:
             self._paces.expect_holds()

@@ -1,12 +1,13 @@
 """Builds the use cases over one database, and finds the method of an RPC."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emulator.database import JobRow
+from emulator.database import JobRow, Outbox
 from emulator.instructions.faults import STORAGE_METHODS
+from emulator.members import is_objects
 from emulator.service.context import Call, Context
 from emulator.service.control import (
     Canned,
@@ -33,6 +34,9 @@ from emulator.service.operations import Operations, OperationService
 from emulator.vertex.errors import CATALOGUE, ApiError, InvalidArgument
 from emulator.vertex.moments import moment
 from emulator.vertex.names import ModelName, project_number
+
+if TYPE_CHECKING:
+    from emulator.service.notifications import Senders
 
 Method = Callable[[Any, Call], Any]
 
@@ -90,7 +94,7 @@ class Service:
             raise InvalidArgument(
                 '"projects" must be an object such as {"my-project": {"pace": "immediate"}}.'
             )
-        if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
+        if not is_objects(faults):
             raise InvalidArgument('"faults" must be a list of objects.')
         if "pace" in value:
             self.paces.set(str(value["pace"]))
@@ -205,6 +209,20 @@ class Service:
         clock = self._context.database.clock
         time_us = clock.time_us if isinstance(clock, SeededClock) else clock()
         return {"time": moment(time_us), "request": self.journal.last}
+
+    def notify(self, urls: Sequence[str], style: str, timeout_s: int) -> "Senders":
+        """Let the end of each job leave notifications for these URLs; returns what sends them.
+
+        `style` is a value of the setting `notify_format`.
+        """
+        # Only servers that notify need it.
+        from emulator.service.notifications import Senders, render
+
+        context = self._context
+        senders = Senders(context.database, urls, style, timeout_s)
+        context.database.outbox = Outbox(len(urls), lambda row: render(job_message(context, row), row))
+        context.database.end_listeners.append(lambda _: senders.wake())
+        return senders
 
     def rest_extras(self, message: Any) -> dict[str, str]:
         """The extra members of REST responses; see JobService.rest_extras."""

@@ -163,7 +163,7 @@ def locked(name: str) -> dict[str, tuple[str, str]]:
     return {canonicalize_name(name): (version, rest) for name, version, rest in found}
 
 
-LOCKS = ("runtime", "gcs", "av", "postgresql", "image", "dev")
+LOCKS = ("runtime", "gcs", "av", "postgresql", "otel", "image", "dev")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -182,12 +182,14 @@ def test_locks_meet_what_pyproject_asks_for() -> None:
         "gcs": [*direct, *extras["gcs"]],
         "postgresql": [*direct, *extras["postgresql"]],
         "av": [*direct, *extras["av"]],
+        "otel": [*direct, *extras["otel"]],
         "image": groups["image"],
         "dev": [
             *direct,
             *extras["gcs"],
             *extras["postgresql"],
             *extras["av"],
+            *extras["otel"],
             *groups["test"],
             *groups["check"],
         ],

@@ -17,14 +17,15 @@ NO_CODE = ""
 DATA = ("json", "toml", "yaml")
 # By page, language and, where only one section is meant, its heading.
 NOT_RUN: dict[tuple[str, ...], str] = {
-    ("docs/clients/data-tools.md", "python", "Airflow"): "Airflow is too large to install for a test",
-    ("docs/clients/data-tools.md", "sh", "Airflow"): "Airflow is too large to install for a test",
     ("docs/clients/command-line.md", "powershell"): "PowerShell is not installed, as the page says",
     ("docs/models/export.md", "python"): "needs PyTorch or Transformers; tests/accuracy reads such graphs",
     ("docs/models/export.md", "sh"): "needs files that the frameworks export; tests/cli runs the commands",
     ("docs/models/providers.md", "sh"): "replaces a library of this environment; `make test-openvino` does",
     ("docs/observe.md", "text"): "a line of the log; tests/test_logs.py reads such lines",
     ("docs/ray.md", "sh", ""): "installs Ray; `make test-ray` does",
+    ("docs/deploy.md", "sh", "Run one server with systemd"): "needs systemd; tests/container reads the unit",
+    ("docs/deploy.md", "sh", "Run it in Kubernetes"): "needs a cluster; tests/container reads the manifests",
+    ("docs/deploy.md", "nginx"): "needs nginx; tests/container lets it read the block where it is installed",
     ("docs/docker.md", "sh"): "needs Docker; tests/container runs the images and reads the Compose file",
 }
 DATA_BLOCKS = [block for page in PAGES for block in blocks(page) if block.fence in DATA]

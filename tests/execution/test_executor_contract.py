@@ -100,7 +100,7 @@ def test_a_video_that_is_missing_fails_its_instances_and_nothing_else(one: Execu
     assert [(type(failed), failed.instance) for failed in job.outcomes("gone")] == [
         (Failed, number) for number in range(3)
     ]
-    assert all(isinstance(failed, Failed) and failed.code == 5 for failed in job.outcomes("gone"))
+    assert all(isinstance(failed, Failed) and failed.failure.code == 5 for failed in job.outcomes("gone"))
     job.queue.close()
 
 

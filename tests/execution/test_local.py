@@ -53,7 +53,7 @@ def test_instances_file_gives_what_a_job_gives(local: LocalRun, tmp_path: Path) 
     instances.write_text("\n".join([line("a.mp4", "0.5s"), "{", line("missing.mp4"), line("a.mp4")]))
     outcomes = list(local.predict(str(instances)))
     assert [outcome.video for outcome in outcomes] == [None, 1, 1, 2]
-    assert [bool(outcome.problem) for outcome in outcomes] == [True, False, False, True]
+    assert [outcome.failure is not None for outcome in outcomes] == [True, False, False, True]
     starts = [json.loads(outcome.line)["instance"]["timeSegmentStart"] for outcome in outcomes[1:3]]
     assert starts == ["0.5s", "0s"]
     assert json.loads(outcomes[3].line)["error"]["code"] == 5
@@ -78,7 +78,8 @@ def test_progress_is_told(local: LocalRun, tmp_path: Path) -> None:
 
 def test_missing_video_is_a_failed_outcome(local: LocalRun, tmp_path: Path) -> None:
     [outcome] = local.predict(str(tmp_path / "missing.mp4"))
-    assert "does not exist" in outcome.problem
+    assert outcome.failure is not None
+    assert "does not exist" in outcome.failure.message
 
 
 def test_empty_instances_file_is_refused(local: LocalRun, tmp_path: Path) -> None:

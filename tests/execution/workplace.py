@@ -192,7 +192,7 @@ class Workplace:
         assert row is not None
         return row
 
-    def wait_until(self, job_id: int, holds: Callable[[JobRow], bool], timeout_s: float = 30) -> JobRow:
+    def wait_until(self, job_id: int, holds: Callable[[JobRow], bool], timeout_s: float = 60) -> JobRow:
         deadline = time.monotonic() + timeout_s
         while not holds(row := self.job(job_id)):
             assert time.monotonic() < deadline, (
@@ -201,7 +201,7 @@ class Workplace:
             time.sleep(0.01)
         return row
 
-    def finish(self, job_id: int, timeout_s: float = 30) -> JobRow:
+    def finish(self, job_id: int, timeout_s: float = 60) -> JobRow:
         """Wait for the job's end."""
         return self.wait_until(job_id, lambda row: row.state in TERMINAL, timeout_s)
 

@@ -110,5 +110,5 @@ def test_damaged_videos(bench: Bench, name: str, data: Any) -> None:
     ]
     for outcome in outcomes:
         if isinstance(outcome, Failed):
-            assert outcome.message
-            assert outcome.code != errors.Internal.code, outcome
+            assert outcome.failure.message
+            assert outcome.failure.code != errors.Internal.code, outcome

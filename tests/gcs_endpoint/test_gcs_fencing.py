@@ -12,7 +12,7 @@ from emulator.execution.dispatcher import Dispatcher
 from emulator.execution.processes import ProcessExecutor
 from emulator.execution.runner import RunnerSettings
 from emulator.storage import LocalStore
-from emulator.storage.routing import RoutingStore
+from emulator.storage.routing_store import RoutingStore
 from emulator.vertex.job_state import JobState
 from tests.execution.stopping import POINTS, Stopper, StoppingDatabase, StoppingStore
 from tests.execution.workplace import Workplace, line

@@ -43,7 +43,17 @@ class History:
             "canned": canned,
             "attempts": row.attempts,
             **({} if row.state in TERMINAL else {"progress": self._progress(row)}),
+            **self._notifications(row),
         }
+
+    def _notifications(self, row: JobRow) -> dict[str, Any]:
+        """The notifications of an ended job that are not delivered yet."""
+        waiting = self._context.database.notifications(row.id) if row.state in TERMINAL else []
+        shown = [
+            {"id": str(one.number), "attempts": one.attempts, "nextAttempt": moment(one.due_us)}
+            for one in waiting
+        ]
+        return {"notificationsWaiting": shown} if shown else {}
 
     def _progress(self, row: JobRow) -> dict[str, Any]:
         """The progress of an unfinished job, in frames of its videos.

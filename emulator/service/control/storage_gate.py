@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from emulator.instructions.faults import RpcFault
 from emulator.service.context import Context
-from emulator.service.control.calls import OBSERVER
 from emulator.service.control.faults import Faults
+from emulator.service.control.gate import OBSERVER
 from emulator.service.control.journal import STORAGE, Entry, Journal, shown_headers
 from emulator.service.control.watch import Watch
 
@@ -82,3 +82,6 @@ class StorageGate:
             faults=[fault] if fault else [],
         )
         self._journal.add(entry)
+        if self._context.tracing is not None:
+            named = {f"emulator.{name}": request[name] for name in ("bucket", "object") if request[name]}
+            self._context.tracing.storage_call(call.method, call.headers, status, seconds, named)

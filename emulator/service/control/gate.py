@@ -95,7 +95,8 @@ class Gate:
         headers = shown_headers(incoming.headers or {})
         entry = Entry(key, version, incoming.surface, self._context.database.now(), headers)
         observes = OBSERVER in (incoming.headers or {}) and key.rpartition("/")[2].startswith(_READS)
-        began = time.perf_counter()
+        tracing, began = self._context.tracing, time.perf_counter()
+        span = tracing.begin_call(key, incoming.surface, incoming.headers or {}) if tracing else None
         try:
             self._paces.look()
             yield CallRecord(self, entry, observes)
@@ -109,6 +110,8 @@ class Gate:
             entry.seconds = time.perf_counter() - began
             if not observes:
                 self._journal.add(entry)
+            if tracing and span:
+                tracing.end_call(span, None if observes else entry.status, entry.project)
 
     def project_of(self, request: Any) -> str:
         """The number of the project that a request names, or ""."""
