@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAKE_GCS_VERSION := v1.56.1
 FAKE_GCS_SERVER := $(CURDIR)/.cache/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
 
-.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-neighbours test-clients test-accuracy test-openvino test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
+.PHONY: help demo serve test check test-newest test-lowest test-fast test-slow test-postgresql test-browser test-gcs test-chaos test-fuzz test-namespaces test-neighbours test-clients test-accuracy test-openvino test-ray test-wheel test-image test-all format models screenshots bench bench-page image sbom lock clean
 
 ##@ Use
 
@@ -94,13 +94,16 @@ test-accuracy: $(VENV)-peers/installed ## Heads, tracker, metrics next to other 
 test-openvino: $(VENV)-openvino/installed ## The models on OpenVINO
 	$(VENV)-openvino/bin/python -m pytest tests/inference/test_providers.py tests/inference/test_object_tracking.py
 
+test-ray: $(VENV)-ray/installed ## Executor and jobs on a Ray cluster on this machine
+	$(VENV)-ray/bin/python -m pytest -m ray tests/execution tests/docs
+
 test-wheel: $(VENV)/installed-dev ## The built wheel in fresh environments, the README's way
 	EMULATOR_TEST_WHEEL=1 $(BIN)/python -m pytest tests/wheel
 
 test-image: $(VENV)/installed-dev ## The container images, built and run (Linux, root)
 	.ci/with-images $(BIN)/python -m pytest tests/container
 
-test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Every tier but those for fuzz, lowest, newest and peers
+test-all: test test-slow test-postgresql test-browser test-gcs test-chaos test-namespaces test-clients test-wheel test-image ## Every tier but those for fuzz, lowest, newest, Ray, peers
 
 ##@ Maintain
 
@@ -126,7 +129,7 @@ lock: $(VENV)/installed-dev ## Renew the locks of requirements/ (versions and ha
 	.ci/lock $(BIN)/uv
 
 clean: ## Remove the environments and caches
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto $(VENV)-newest $(VENV)-lowest .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-peers-bench $(VENV)-moto $(VENV)-ray $(VENV)-newest $(VENV)-lowest .cache .clients-cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -164,6 +167,13 @@ $(VENV)-peers/installed: pyproject.toml
 	$(VENV)-peers/bin/python -m pip install --quiet --editable . --group accuracy
 	$(VENV)-peers/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
 	$(VENV)-peers/bin/python -m pip install --quiet opencv-python-headless
+	@touch $@
+
+# The versions of the other tiers, with Ray besides.
+$(VENV)-ray/installed: pyproject.toml $(VENV)/installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-ray
+	$(BIN)/uv pip freeze --quiet --python $(BIN)/python --exclude-editable >$(VENV)-ray/versions.txt
+	$(BIN)/uv pip install --quiet --python $(VENV)-ray/bin/python --constraint $(VENV)-ray/versions.txt --editable ".[ray]" --group test
 	@touch $@
 
 # onnxruntime and onnxruntime-openvino are the same package to Python, so one of them has to go first.

@@ -3,7 +3,7 @@
 All ratios are taken inside one run. Goals: a frame of a video of 9,000 frames costs at most 1.05 times one of
 900; an instance of a job with 1,000 of them at most 1.05 times one of 10; 30 overlapping segments cost at
 most 1.2 times the video as one segment; tracking takes at most 1.20 times its hard limit, which is that of
-`bench_pipeline.py`, at every size of the picture.
+`bench_pipeline.py`, at every size of the picture. Where Ray is installed, `nodes.py` adds a table of its own.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 from bench_fixture import ended
 from bench_pipeline import WHOLE, Cost, Tracking, cost
 from measure import arguments, interleaved, median, own_seconds, paired, report
+from nodes import by_nodes
 
 from emulator.factory import random_clip, render
 from emulator.inference.manifest import ModelManifest
@@ -171,6 +172,9 @@ def main() -> None:
         for measure in (by_length, by_overlap, by_size, by_instances):
             rows += measure(options, manifest, Path(name))
     report("Cost in proportion", rows, options.json)
+    with tempfile.TemporaryDirectory() as name:
+        if nodes := list(by_nodes(Path(name))):
+            report("Throughput by nodes", nodes)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from emulator.execution.input_check import check_input
 from emulator.execution.looker import Looker
 from emulator.execution.owner import living_servers
 from emulator.execution.processes import ProcessExecutor
+from emulator.execution.ray_executor import RayExecutor, RaySettings, RayUnusable
 from emulator.execution.results import Results
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
@@ -206,7 +207,7 @@ class _Running:
             try:
                 self._build(settings, parts)
                 context = _tls_context(settings) if ports.tls else None
-            except (CertificateError, SettingError) as error:
+            except (CertificateError, SettingError, RayUnusable) as error:
                 raise CannotStart(str(error)) from error
             except ApiError as error:
                 raise CannotStart(error.message) from error
@@ -242,6 +243,8 @@ class _Running:
         self._loaded = {source.folder: source.digest for source in first}
         self._executor = _executor_of(settings, [self._use_of(source) for source in first])
         parts.callback(self._executor.stop)
+        if isinstance(self._executor, RayExecutor):
+            self._executor.connect()
         tracing = _tracing(self._database) if settings.otel else None
         if tracing is not None:
             parts.callback(tracing.close)
@@ -455,9 +458,25 @@ def _executor_of(settings: Settings, warm: Sequence[ModelUse]) -> Executor:
     """Return the executor that the settings name, not started. `warm`: the models to load first."""
     if settings.executor == "inline":
         return InlineExecutor(settings.workers, timeout_s=settings.worker_timeout, warm=warm)
+    if settings.executor == "ray":
+        return RayExecutor(
+            settings.workers,
+            timeout_s=settings.worker_timeout,
+            warm=warm,
+            log_level=settings.log_level,
+            ray=RaySettings(
+                settings.ray_address, settings.ray_cpus, settings.ray_gpus, _local_buckets(settings)
+            ),
+        )
     return ProcessExecutor(
         settings.workers, timeout_s=settings.worker_timeout, warm=warm, log_level=settings.log_level
     )
+
+
+def _local_buckets(settings: Settings) -> Path | None:
+    """Return the folder of buckets; None if every bucket of jobs lies at an endpoint."""
+    named = (settings.gcs_endpoint, *settings.gcs_buckets.values())
+    return settings.buckets.absolute() if LOCAL in named else None
 
 
 def _no_model(models: Sequence[Mapping[str, Any]]) -> str:

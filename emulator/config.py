@@ -31,7 +31,7 @@ LOCAL = "local"
 """The value of `gcs_endpoint` and `gcs_buckets` for buckets in the local folder."""
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
-ExecutorChoice = Literal["processes", "inline"]
+ExecutorChoice = Literal["processes", "inline", "ray"]
 DecoderChoice = Literal["auto", "opencv", "av"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -199,9 +199,17 @@ class Settings:
     )
     executor: ExecutorChoice = _setting(
         "processes",
-        "Where models run: processes for worker processes; or inline for threads of the server itself, for"
-        " debugging: breakpoints work, and a crash of native code ends the server.",
+        "Where models run: processes for worker processes; inline for threads of the server itself, for"
+        " debugging: breakpoints work, and a crash of native code ends the server; or ray for actors of a Ray"
+        " cluster, with the extra `ray`.",
     )
+    ray_address: str = _setting(
+        "auto",
+        "Ray cluster of the executor `ray`: auto for the one that this machine is a node of, or host:port of"
+        " its head.",
+    )
+    ray_cpus: int = _setting(1, "CPUs that each worker on Ray asks for.", minimum=0, maximum=1024)
+    ray_gpus: int = _setting(0, "GPUs that each worker on Ray asks for.", minimum=0, maximum=64)
     workers: int = _setting(
         2, "Workers that run models; one video runs in one worker.", minimum=1, maximum=256
     )

@@ -76,7 +76,14 @@ class Died:
     cause: str
 
 
-Event = Predicted | Failed | Fired | Alive | Finished | Refused | Died
+@dataclass(frozen=True)
+class Waiting:
+    """No worker is up, and none can be before something else happens; `why` is a sentence without its dot."""
+
+    why: str
+
+
+Event = Predicted | Failed | Fired | Alive | Finished | Refused | Died | Waiting
 Ending = Finished | Refused | Died
 Said = Outcome | Fired | Alive | Finished | Refused
 """What a worker itself says of a shard; only the executor can tell that it has died."""
@@ -178,7 +185,8 @@ class Executor(Protocol):
         - then nothing more, even if a worker that counts as lost still speaks.
 
         A task no longer counts as running when its ending is delivered. With None for the task comes a
-        `Refused` that concerns the whole job: no worker can be started at present.
+        `Refused` that concerns the whole job: no worker can be started at present; or a `Waiting`, which says
+        why its tasks are not begun. It comes once for each reason.
 
         Both are called from threads of the executor. Events of one queue are delivered one at a time. Both
         must return soon: a worker waits for them. `deliver` must not raise.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from emulator.execution.claim import Claim
 from emulator.execution.ending import JobFailed
-from emulator.execution.executor import Alive, Died, Event, Executor, Finished, Fired, Refused
+from emulator.execution.executor import Alive, Died, Event, Executor, Finished, Fired, Refused, Waiting
 from emulator.execution.injected_faults import InjectedFaults
 from emulator.execution.inputs import JobInput
 from emulator.execution.ledger import VideoOutcomes
@@ -188,6 +188,8 @@ class Predicting:
         """Process an event; returns the tasks to run again."""
         if isinstance(event, Refused):
             raise JobFailed(event.code, event.message)
+        if isinstance(event, Waiting):
+            self._claim.note("worker", f"the job waits: {event.why}")
         if task is None:
             return []
         video = self._video(task.video)

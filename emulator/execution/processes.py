@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -316,9 +316,12 @@ class ProcessExecutor:
 
 
 def start_process(
-    log_level: str, *arguments: str
+    log_level: str,
+    *arguments: str,
+    module: str = _WORKER_MODULE,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[subprocess.Popen[bytes], socket.socket, Connection]:
-    """Start a process of the worker module.
+    """Start a process of a module that takes a channel, the worker by default. `environment` adds variables.
 
     Returns:
         The process, and the server's end of its channel as socket and connection.
@@ -335,12 +338,12 @@ def start_process(
         process = subprocess.Popen(
             # -P: a file cv2.py in the current folder must not be taken for OpenCV.
             [
-                *(sys.executable, "-P", "-m", _WORKER_MODULE),
+                *(sys.executable, "-P", "-m", module),
                 *(str(theirs.fileno()), log_level, logs.form_in_use(), *arguments),
             ],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **(environment or {}), "PYTHONPATH": path},
         )
         undone.pop_all()
     return process, ours, connection

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from emulator.execution.executor import Ending, Event, Refused
+from emulator.execution.executor import Ending, Event, Refused, Waiting
 from emulator.execution.shards import Shard
 from emulator.vertex import errors
 
@@ -39,6 +39,7 @@ class Queue(Generic[T]):
         self.waiting: deque[T] = deque()
         self.running: list[Assignment] = []
         self.served_at = 0
+        self.told: Waiting | None = None
 
     def add(self, tasks: Sequence[T]) -> None:
         """See JobQueue."""
@@ -196,6 +197,22 @@ class Queues:
             assignment.is_over = True
             assignment.queue.running.remove(assignment)
             return True
+
+    def waiting(self) -> int:
+        """The number of tasks that no slot has taken yet."""
+        with self._changed:
+            return sum(len(queue.waiting) for queue in self._queues)
+
+    def tell(self, event: Waiting) -> None:
+        """Tell each job whose tasks wait why they do, unless that was the last it was told."""
+        with self._changed:
+            queues = [queue for queue in self._queues if queue.waiting and queue.told != event]
+            for queue in queues:
+                queue.told = event
+        for queue in queues:
+            with queue.delivering:
+                if queue.is_open:
+                    queue.deliver(None, event)
 
     def deliver_to_all(self, event: Refused) -> None:
         """Deliver an event that concerns every job, as when no worker can be started."""

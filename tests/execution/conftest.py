@@ -6,6 +6,8 @@ import pytest
 from emulator.database import Database
 from emulator.execution.executor import Executor
 from emulator.storage import LocalStore
+from tests.execution.executors import RAY
+from tests.execution.ray_cluster import cluster, has_ray
 from tests.execution.workplace import Workplace, warm_pool, write_tiny_model
 from tests.postgresql import database_url
 
@@ -32,3 +34,14 @@ def workplace(tmp_path: Path, tiny_model: Path, pool: Executor) -> Iterator[Work
     for dispatcher in workplace.dispatchers:
         dispatcher.stop()
     workplace.database.close()  # a test may have put another in its place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A Ray cluster of one node for the contract suite, if that runs over it."""
+    specs = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
+    if not has_ray or not any(spec.params.get("kind") is RAY for spec in specs):
+        yield
+        return
+    with cluster():
+        yield

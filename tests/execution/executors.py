@@ -17,10 +17,12 @@ import pytest
 from emulator.execution.executor import Ending, Event, Executor, JobQueue
 from emulator.execution.inline import InlineExecutor
 from emulator.execution.processes import ProcessExecutor
+from emulator.execution.ray_executor import RayExecutor, RaySettings
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem
 from emulator.instructions.faults import JobFault
 from emulator.storage import GcsUri, LocalStore, StorageUnavailable
 from emulator.vertex.parameters import ModelParameters
+from tests.execution.ray_cluster import ADDRESS, needs_ray
 
 PATIENCE_S = 60.0
 
@@ -43,9 +45,15 @@ def _kill_processes(executor: Executor) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+def _ray(size: int, **options: Any) -> Executor:
+    """On the cluster that the fixture `_ray_cluster` has started."""
+    return RayExecutor(size, ray=RaySettings(os.environ[ADDRESS]), log_level="warning", **options)
+
+
 PROCESSES = Kind("processes", ProcessExecutor, _kill_processes)
 INLINE = Kind("inline", InlineExecutor)
-KINDS = (PROCESSES, INLINE)
+RAY = Kind("ray", _ray, _kill_processes, needs_ray)
+KINDS = (PROCESSES, INLINE, RAY)
 
 
 def as_parameters(kinds: Iterable[Kind]) -> list[Any]:
