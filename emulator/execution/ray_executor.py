@@ -215,6 +215,7 @@ class RayExecutor:
         self._changed = threading.Condition()
         self._link: _Link | None = None
         self._is_connected = False
+        self._delivering_since: float | None = None
         self._seats = itertools.count(1)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -468,9 +469,23 @@ class RayExecutor:
                 self._models.note(event)
             if isinstance(event, Finished | Refused):
                 self._free(slot, assignment)
-            self._queues.deliver(assignment, event)
+            self._deliver(assignment, event)
         if said and isinstance(said[-1], Finished | Refused):
             self._assign()
+
+    def _deliver(self, assignment: Assignment, event: Event) -> None:
+        """Deliver an event. The time that a job takes for it is no silence of the actors."""
+        with self._changed:
+            self._delivering_since = since = time.monotonic()
+        self._queues.deliver(assignment, event)
+        with self._changed:
+            taken_s = time.monotonic() - since
+            self._delivering_since = None
+            for slot in self._slots:
+                slot.heard_at += taken_s
+                slot.spoke_at += taken_s
+                if slot.cancelled_at is not None:
+                    slot.cancelled_at += taken_s
 
     # The actors
 
@@ -502,7 +517,11 @@ class RayExecutor:
         while not self._stopping.is_set():
             with self._changed:
                 now = time.monotonic()
-                overdue = [(slot.seat, cause) for slot in self._slots if (cause := self._overdue(slot, now))]
+                # While a job takes an event, what actors have said waits unread.
+                heard_until = now if self._delivering_since is None else self._delivering_since
+                overdue = [
+                    (slot.seat, cause) for slot in self._slots if (cause := self._overdue(slot, heard_until))
+                ]
                 for seat, _ in overdue:
                     self._send(Dismiss(seat))
                 if self._is_connected:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from emulator.execution.executor import Executor
+from emulator.execution.executor import Event, Executor, JobQueue, Waiting
 from emulator.execution.processes import ProcessExecutor
-from emulator.execution.shards import ModelUse
+from emulator.execution.shards import ModelUse, Shard
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line
@@ -51,6 +52,22 @@ def impatient(tiny_model: Path) -> Iterator[Executor]:
     wait_until(lambda: pool.status().ready == 1)
     yield pool
     pool.stop()
+
+
+def test_the_steps_say_what_a_job_waits_for(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_queue = workplace.pool.open_queue
+
+    def waits_first(build: Callable[[Any], Shard], deliver: Callable[[Any, Event], None]) -> JobQueue[Any]:
+        deliver(None, Waiting("no node has a free CPU"))
+        return open_queue(build, deliver)
+
+    monkeypatch.setattr(workplace.pool, "open_queue", waits_first)
+    workplace.video("a.mp4")
+    workplace.start()
+    row = workplace.run([line("a.mp4")])
+    assert row.state is JobState.SUCCEEDED
+    said = [step.text for step in workplace.database.steps(job_id=row.id) if step.step == "worker"]
+    assert said == ["the job waits: no node has a free CPU"]
 
 
 def test_native_crash_costs_nothing(workplace: Workplace) -> None:
