@@ -29,14 +29,12 @@ from emulator.api.transcoding import (
     MAX_BODY,
     Query,
     ResponseOptions,
-    Written,
     bind_query,
     dump_json,
     parse_body,
     parse_query,
     too_large,
     unknown_parameter,
-    write_member,
 )
 from emulator.config import Settings
 from emulator.gcs.addressing import bucket_of_host
@@ -59,8 +57,6 @@ OWN_ROUTES = (
     "pace", "projects", "ready", "requests", "reset", "scopes", "session", "snapshot",
 )  # fmt: skip
 _THREADS = 16
-# The number of cached JSON texts of listed jobs, about 2 KB each.
-_REMEMBERED = 1000
 # About four times the size of a usual request for a job. Parsing a longer body takes too long for the loop.
 _BRIEF_BODY = 8 * 1024
 _COLLECTION = re.compile(r"/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/([A-Za-z]+)(?![^/:])")
@@ -122,7 +118,6 @@ class RestSurface:
         self._service = service
         self._strict = strict
         self._collections = {route.segments[5] for route in self.table.routes if len(route.segments) > 5}
-        self._listed: dict[tuple[object, ...], Written] = {}
         self._job_type = contract.v1.BatchPredictionJob
         self._job_list_type = contract.v1.ListBatchPredictionJobsResponse
 
@@ -210,25 +205,13 @@ class RestSurface:
     def _job_list(self, answer: Answer, options: ResponseOptions) -> dict[str, Any]:
         message: Any = answer.message
         twins = zip(answer.v1.batch_prediction_jobs, message.batch_prediction_jobs, strict=True)
-        jobs = [self._listed_job(v1, job, options) for v1, job in twins]
+        jobs = [
+            to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1) for v1, job in twins
+        ]
         value: dict[str, Any] = {"batchPredictionJobs": jobs} if jobs else {}
         if message.next_page_token:
             value["nextPageToken"] = message.next_page_token
         return value
-
-    def _listed_job(self, v1: Any, job: Any, options: ResponseOptions) -> Any:
-        if not options.pretty:
-            return to_json(job, int_enums=options.int_enums) | self._service.rest_extras(v1)
-        # Clients poll lists that have mostly not changed: cache each job's JSON by the bytes of its message.
-        extras = self._service.rest_extras(v1)
-        key = type(job), job.SerializeToString(), options.int_enums, *extras.values()
-        text = self._listed.get(key)
-        if text is None:
-            text = write_member(to_json(job, int_enums=options.int_enums) | extras)
-            if len(self._listed) >= _REMEMBERED:
-                self._listed.clear()
-            self._listed[key] = text
-        return text
 
     def _other_collection(self, path: str) -> str:
         """Return the path's collection, such as `endpoints`, if no emulated one resembles it; else ""."""

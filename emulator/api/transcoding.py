@@ -10,9 +10,10 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from json.encoder import encode_basestring
 from typing import Any
 from urllib.parse import parse_qsl
+
+import orjson
 
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import is_repeated
@@ -37,6 +38,9 @@ _SYSTEM_PARAMETERS = frozenset(
         "userIp",
     }
 )
+# What the text of a number contains that orjson may write otherwise than `json`: 1e-05 as 0.00001, 1e-07 as 1e-7, NaN
+# as null.
+_WRITTEN_OTHERWISE = (b"0.0000", b"null", *(b"%de" % digit for digit in range(10)))
 _FIELD_MASK = "google.protobuf.FieldMask"
 # The types of a query parameter: a scalar (""), or a message whose JSON is a string.
 _TEXT_KINDS = frozenset({"", _FIELD_MASK, "google.protobuf.Duration", "google.protobuf.Timestamp"})
@@ -268,33 +272,18 @@ def _decode(body: bytes, content_type_parameters: str) -> str:
     return text
 
 
-class Written(str):
-    """JSON text, already indented for its place: `dump_json` with `pretty` inserts it unchanged."""
-
-    __slots__ = ()
-
-
-def write_member(value: object) -> Written:
-    """Return an item of a list that is a member of the answer, written as `dump_json` with `pretty` does."""
-    return Written(_pretty(value, "    "))
-
-
 def dump_json(value: object, *, pretty: bool) -> bytes:
     """Return a JSON answer; with `pretty`, indented by two spaces as Vertex does."""
+    try:
+        written = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else 0)
+    except orjson.JSONEncodeError:
+        written = b""  # an integer of more than 64 bits
+    if not written or any(part in written for part in _WRITTEN_OTHERWISE):
+        return _dump_slowly(value, pretty)
+    return written
+
+
+def _dump_slowly(value: object, pretty: bool) -> bytes:
     if pretty:
-        return f"{_pretty(value, '')}\n".encode()
+        return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _pretty(value: Any, indentation: str) -> str:
-    """Return the same text as `json.dumps(indent=2)`, in a third of the time: that has no C code for it."""
-    if isinstance(value, str):
-        return value if type(value) is Written else encode_basestring(value)
-    inner = f"{indentation}  "
-    if isinstance(value, dict) and value:
-        lines = [f"{inner}{encode_basestring(key)}: {_pretty(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(lines) + f"\n{indentation}}}"
-    if isinstance(value, list) and value:
-        lines = [f"{inner}{_pretty(item, inner)}" for item in value]
-        return "[\n" + ",\n".join(lines) + f"\n{indentation}]"
-    return json.dumps(value)
