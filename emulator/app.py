@@ -23,11 +23,11 @@ import uvicorn
 from emulator import __version__, gcs
 from emulator.api import admin, console, token
 from emulator.api.access import AccessLog
+from emulator.api.application import create_app
 from emulator.api.auth import Auth
 from emulator.api.front import MAX_HEAD, Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
 from emulator.api.guard import Guard
 from emulator.api.origin import OriginGuard
-from emulator.api.rest import create_app
 from emulator.api.results import Reading
 from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable

@@ -7,24 +7,24 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from emulator.service import Call, HasToWait
+from emulator.service import Call, HasToWait, Reply
 from emulator.service.control import CallRecord, Gate, Incoming
 from emulator.vertex.errors import ApiError, Internal, Unimplemented
 from emulator.vertex.messages import Contract, Rpc, convert, only_in
 
 _log = logging.getLogger(__name__)
 
-Method = Callable[[Any, Call], Message]
+Method = Callable[[Any, Call], Message | Reply]
 
 
 class ServiceMethods(Protocol):
     """The part of the service that a surface needs."""
 
     def methods(self) -> Mapping[str, Method]:
-        """Return the emulated methods by `Service/Method`; they take and return v1 messages."""
+        """Return the emulated methods by `Service/Method`.
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        """Return the JSON members that REST adds to a job's message."""
+        They take v1 messages and return them, some with the extra members of REST (a Reply).
+        """
 
     def is_brief(self, key: str, query: str, body: bytes) -> bool:
         """Return whether a call of `Service/Method` is faster than handing it to a thread; see Service."""
@@ -36,10 +36,10 @@ class ServiceMethods(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, as the service returned it (v1) and converted to the version of the call."""
+    """A response in the version of the call, and the members that REST adds to its JSON; see Reply."""
 
-    v1: Message
     message: Message
+    extras: Mapping[str, Any]
 
 
 class Calls:
@@ -96,9 +96,10 @@ class Calls:
             if v1_input is not rpc.input:
                 v1_request = convert(request, v1_input)
                 call = replace(call, beta_only_fields=tuple(only_in(request, v1_input)))
-            response = self._methods[_key(rpc)](v1_request, call)
+            reply = self._methods[_key(rpc)](v1_request, call)
+            message, extras = reply if isinstance(reply, Reply) else (reply, {})
             return Answer(
-                response, response if isinstance(response, rpc.output) else convert(response, rpc.output)
+                message if isinstance(message, rpc.output) else convert(message, rpc.output), extras
             )
         except (ApiError, HasToWait):
             raise

@@ -11,15 +11,16 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 
+from emulator.http import MAX_BODY
+from emulator.http import parse_query as parse_parameters
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import is_repeated
 
-MAX_BODY = 10 * 1024 * 1024
 _MAX_PARAMETERS = 1000
+_PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 # Vertex: every Google API accepts these parameters, each also with a leading `$`.
 _SYSTEM_PARAMETERS = frozenset(
@@ -38,9 +39,9 @@ _SYSTEM_PARAMETERS = frozenset(
         "userIp",
     }
 )
-# What the text of a number contains that orjson may write otherwise than `json`: 1e-05 as 0.00001, 1e-07 as 1e-7, NaN
-# as null.
-_WRITTEN_OTHERWISE = (b"0.0000", b"null", *(b"%de" % digit for digit in range(10)))
+# What a text contains if orjson writes a number in it otherwise than `json`: 1e-05 as 0.00001, 1e-07 as 1e-7,
+# NaN as null.
+_WRITTEN_OTHERWISE = (b"0.0000", b"e-", b"null")
 _FIELD_MASK = "google.protobuf.FieldMask"
 # The types of a query parameter: a scalar (""), or a message whose JSON is a string.
 _TEXT_KINDS = frozenset({"", _FIELD_MASK, "google.protobuf.Duration", "google.protobuf.Timestamp"})
@@ -69,19 +70,19 @@ def parse_query(text: str) -> Query:
         InvalidArgument: too many parameters, or an `alt` that is not JSON.
     """
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+        found = parse_parameters(text, most=_MAX_PARAMETERS)
     except ValueError:
         raise InvalidArgument(f"The URL has more than {_MAX_PARAMETERS} query parameters.") from None
     parameters: dict[str, list[str]] = {}
     pretty, int_enums = True, False
-    for name, value in pairs:
+    for name, values in found.items():
         system_name = name.removeprefix("$")
         if system_name not in _SYSTEM_PARAMETERS:
-            parameters.setdefault(name, []).append(value)
+            parameters[name] = values
         elif system_name == "prettyPrint":
-            pretty = value.lower() not in ("false", "0")
+            pretty = values[-1].lower() not in ("false", "0")
         elif system_name == "alt":
-            int_enums = _int_enums(value)
+            int_enums = [_int_enums(value) for value in values][-1]
     return Query(parameters, ResponseOptions(pretty, int_enums))
 
 
@@ -275,10 +276,10 @@ def _decode(body: bytes, content_type_parameters: str) -> str:
 def dump_json(value: object, *, pretty: bool) -> bytes:
     """Return a JSON answer; with `pretty`, indented by two spaces as Vertex does."""
     try:
-        written = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else 0)
-    except orjson.JSONEncodeError:
-        written = b""  # an integer of more than 64 bits
-    if not written or any(part in written for part in _WRITTEN_OTHERWISE):
+        written = orjson.dumps(value, option=_PRETTY if pretty else None)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits
+        return _dump_slowly(value, pretty)
+    if any(part in written for part in _WRITTEN_OTHERWISE):
         return _dump_slowly(value, pretty)
     return written
 
@@ -287,3 +288,13 @@ def _dump_slowly(value: object, pretty: bool) -> bytes:
     if pretty:
         return f"{json.dumps(value, indent=2, ensure_ascii=False)}\n".encode()
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def write_item(value: object) -> orjson.Fragment:
+    """Return an item of a list that is a member of the answer, written as `dump_json` with `pretty` does."""
+    return orjson.Fragment(dump_json(value, pretty=True).rstrip(b"\n").replace(b"\n", b"\n    "))
+
+
+def dump_items(value: object) -> bytes:
+    """Return a JSON answer as `dump_json` with `pretty` does. Its numbers are in written items only."""
+    return orjson.dumps(value, option=_PRETTY)

@@ -206,10 +206,6 @@ class Service:
         time_us = clock.time_us if isinstance(clock, SeededClock) else clock()
         return {"time": moment(time_us), "request": self.journal.last}
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        """The extra members of REST responses; see JobService.rest_extras."""
-        return self.jobs.rest_extras(message)
-
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

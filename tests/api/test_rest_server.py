@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from emulator.api.transcoding import MAX_BODY
+from emulator.http import MAX_BODY
 
 JOBS = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
 
