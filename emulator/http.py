@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, TypeVarTuple
+from typing import Self, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -16,11 +16,12 @@ Ts = TypeVarTuple("Ts")
 
 #: Extension of a request's ASGI scope: a function that resets the connection.
 RESET = "emulator.reset"
+_FORM = "application/x-www-form-urlencoded"
 #: The most bytes of a body that is kept in memory.
 MAX_BODY = 10 * 1024 * 1024
 _PIECE = 1 << 20
-_FORM = "application/x-www-form-urlencoded"
-_OVERRIDE = "x-http-method-override"
+#: The header that names the method which a POST means.
+METHOD_OVERRIDE = "x-http-method-override"
 
 
 class ClientGone(Exception):
@@ -35,19 +36,23 @@ class HttpRequest:
     path: str
     query: str
     headers: Mapping[str, str]
-    body: bytes | None  # None if it exceeds MAX_BODY
+    body: bytes | None = b""  # None if it exceeds MAX_BODY
 
     def as_meant(self) -> "HttpRequest":
         """Apply X-HTTP-Method-Override. Google's API clients POST with this header if their HTTP library does
         not support the method, or if the URL of a GET would be too long: its parameters are then a form."""
-        override = self.headers.get(_OVERRIDE)
+        override = self.headers.get(METHOD_OVERRIDE)
         if override is None or self.method != "POST":
             return self
         meant = replace(self, method=override.strip().upper())
         if meant.method != "GET" or not is_form(self.headers) or self.body is None:
             return meant
-        query = "&".join(filter(None, (self.query, self.body.decode(errors="replace"))))
-        return replace(meant, query=query, body=b"")
+        return meant.with_form("replace")
+
+    def with_form(self, errors: str) -> Self:
+        """Return the request with its form's fields as query parameters. `errors`: as of `bytes.decode`."""
+        form = (self.body or b"").decode(errors=errors)
+        return replace(self, query="&".join(filter(None, (self.query, form))), body=b"")
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ class HttpResponse:
     """A response whose body is in memory."""
 
     status: int
-    body: bytes
+    body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def overridden_method(method: str, headers: Mapping[str, str]) -> str:
     """Return the method that a request means: X-HTTP-Method-Override of a POST, else its own."""
-    return headers.get(_OVERRIDE, "").strip().upper() or method if method == "POST" else method
+    return headers.get(METHOD_OVERRIDE, "").strip().upper() or method if method == "POST" else method
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
