@@ -10,7 +10,6 @@ from starlette.types import Receive, Scope, Send
 from emulator.api.rest import RestSurface
 from emulator.http import (
     HttpRequest,
-    HttpResponse,
     Threads,
     headers_of,
     in_own_thread,
@@ -45,28 +44,30 @@ class VertexRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer in a thread or, if that is faster, in the event loop, and send."""
-        request = HttpRequest(
-            method=scope["method"],
-            path=raw_path(scope, "replace"),
-            query=scope["query_string"].decode(errors="replace"),
-            headers=headers_of(scope),
-            body=await read_body(receive),
-        ).as_meant()
-        response = await self._answer(request)
+        routed = self._surface.route(await _request(scope, receive))
+        waits = self._may_wait(routed.request)
+        try:
+            if not waits and self._surface.is_brief(routed):
+                response = self._surface.answer(routed, may_wait=False)
+            else:
+                hand_off = in_own_thread if waits else self._threads.run
+                response = await hand_off(self._surface.answer, routed)
+        except HasToWait:
+            response = await in_own_thread(self._surface.answer, routed)
         if response is None:
             await reset_connection(scope, receive)
         else:
             await send_response(send, response, head=scope["method"] == "HEAD")
 
-    async def _answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer in the event loop, in a thread of the pool, or, if the call may wait, in its own thread."""
-        surface = self._surface
-        routed = surface.route(request)
-        if request.path.endswith(_WAIT) or surface.calls.gate.may_hold(request.headers):
-            return await in_own_thread(surface.answer, routed)
-        if not surface.is_brief(routed):
-            return await self._threads.run(surface.answer, routed)
-        try:
-            return surface.answer(routed, may_wait=False)
-        except HasToWait:
-            return await in_own_thread(surface.answer, routed)
+    def _may_wait(self, request: HttpRequest) -> bool:
+        return request.path.endswith(_WAIT) or self._surface.calls.gate.may_hold(request.headers)
+
+
+async def _request(scope: Scope, receive: Receive) -> HttpRequest:
+    return HttpRequest(
+        method=scope["method"],
+        path=raw_path(scope, "replace"),
+        query=scope["query_string"].decode(errors="replace"),
+        headers=headers_of(scope),
+        body=await read_body(receive),
+    ).as_meant()
