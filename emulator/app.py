@@ -26,7 +26,7 @@ from emulator.api.guard import Guard
 from emulator.api.listener import GrpcListener, LazyGrpc, TlsListener
 from emulator.api.origin import OriginGuard
 from emulator.api.results import Reading
-from emulator.api.server import OPEN_REQUESTS_GRACE_S, Ports, PortUnusable, Server
+from emulator.api.server import Ports, PortUnusable, Server
 from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.comparing import Comparing
@@ -311,7 +311,7 @@ class _Running:
         thread.start()
         parts.callback(server.end, thread)
         # gRPC stops before the HTTP server: its connections run in that server's loop.
-        parts.callback(grpc.stop, OPEN_REQUESTS_GRACE_S)
+        parts.callback(grpc.stop, server.grace_s)
         # Held calls and event streams end first: they would keep the servers from ending.
         parts.callback(self._service.watch.close)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():

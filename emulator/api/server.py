@@ -13,10 +13,9 @@ from emulator.api.http_protocol import http_protocol_of
 from emulator.api.listener import Listener
 from emulator.config import Settings
 
-#: How long open requests may still take when the server stops, in seconds.
-OPEN_REQUESTS_GRACE_S = 3
 # Clients reuse idle connections: Node's client reports ECONNRESET if the server closes one after 5 s.
 _KEEP_ALIVE_S = 75
+_OPEN_REQUESTS_GRACE_S = 3
 _TLS_GOODBYE_S = 0.3
 _BACKLOG = 2048
 _TLS_PORT = 8443
@@ -82,6 +81,8 @@ class Server(uvicorn.Server):
     """uvicorn with the listeners in its loop. `is_up` is set once its socket is open."""
 
     def __init__(self, app: object, addresses: Addresses) -> None:
+        #: How long open requests may still take when the server stops, in seconds.
+        self.grace_s = _OPEN_REQUESTS_GRACE_S
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=OPEN_REQUESTS_GRACE_S,
+                timeout_graceful_shutdown=self.grace_s,
                 server_header=False,
             )
         )

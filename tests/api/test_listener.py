@@ -207,7 +207,7 @@ def test_grpc_on_the_rest_port_is_logged_with_what_to_change(
         channel.unary_unary(GET_JOB)(b"", timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Trying to connect an http1.x server (HTTP status 400)" in caught.value.details()
-    record = next(record for record in caplog.records if record.name == "emulator.api.listener")
+    record = next(record for record in caplog.records if record.name == "emulator.api.http_protocol")
     assert f"with gRPC (HTTP/2), which is in plain text at {emulator.grpc_address}, over" in record.message
     assert "Invalid HTTP request" not in caplog.text
     assert record.message in exchange(emulator, "http", PREFACE)
@@ -374,7 +374,7 @@ def test_name_that_no_certificate_can_hold_is_one_clear_line(tmp_path: Path) -> 
 
 def test_idle_connections_do_not_delay_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a server waits for requests under way must pass for none of these.
-    monkeypatch.setattr("emulator.app._OPEN_REQUESTS_GRACE_S", 120)
+    monkeypatch.setattr("emulator.api.server._OPEN_REQUESTS_GRACE_S", 120)
     emulator = Emulator(Settings(port=0, tls=True, data_dir=tmp_path, bundled_models=False, workers=1))
     emulator.start()
     ca = emulator.settings.tls_folder / "ca.pem"
