@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import os
@@ -20,17 +19,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import uvicorn
-
 from emulator import __version__, gcs
 from emulator.api import admin, console, token
 from emulator.api.access import AccessLog
+from emulator.api.application import create_app
 from emulator.api.auth import Auth
-from emulator.api.front import MAX_HEAD, Addresses, Front, GrpcFront, LazyGrpc, TlsFront, http_protocol_of
 from emulator.api.guard import Guard
+from emulator.api.listener import GrpcListener, LazyGrpc, TlsListener
 from emulator.api.origin import OriginGuard
-from emulator.api.rest import create_app
 from emulator.api.results import Reading
+from emulator.api.server import Ports, PortUnusable, Server
 from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.comparing import Comparing
@@ -65,14 +63,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Clients reuse idle connections: Node's client reports ECONNRESET if the server closes one after 5 s.
-_KEEP_ALIVE_S = 75
-_OPEN_REQUESTS_GRACE_S = 3
-_TLS_GOODBYE_S = 0.3
 _RUNNING_JOBS_GRACE_S = 1.0
 _START_TIMEOUT_S = 30
-_BACKLOG = 2048
-_TLS_PORT = 8443
 
 
 class CannotStart(Exception):
@@ -202,12 +194,12 @@ class _Running:
         self._sources = sources
         self._started_at = time.monotonic()
         with ExitStack() as parts:
-            ports = _Ports(settings, parts)
-            self.addresses = ports.addresses
             try:
+                ports = Ports(settings, parts)
+                self.addresses = ports.addresses
                 self._build(settings, parts)
                 context = _tls_context(settings) if ports.tls else None
-            except (CertificateError, SettingError, RayUnusable) as error:
+            except (CertificateError, PortUnusable, SettingError, RayUnusable) as error:
                 raise CannotStart(str(error)) from error
             except ApiError as error:
                 raise CannotStart(error.message) from error
@@ -303,7 +295,7 @@ class _Running:
             parts.callback(self._senders.stop)
 
     def _start_surfaces(
-        self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
+        self, settings: Settings, ports: Ports, context: ssl.SSLContext | None, parts: ExitStack
     ) -> None:
         app = create_app(self._service, settings)
         probe = admin.Probe(
@@ -332,19 +324,21 @@ class _Running:
             grants=storage.cors.grants,
             is_open_to=lambda scope: storage.continues_upload(scope) or signatures.is_signed(scope),
         )
-        server = _Server(AccessLog(guard), ports.addresses)
+        server = Server(AccessLog(guard), ports.addresses)
         grpc = LazyGrpc(self._service, auth)
         if ports.grpc:
-            server.fronts.append(GrpcFront(ports.grpc, grpc.path, ports.addresses))
+            server.listeners.append(GrpcListener(ports.grpc, grpc.path, ports.addresses))
         if ports.tls and context:
-            server.fronts.append(TlsFront(ports.tls, grpc.path, ports.addresses, context, server.protocol))
+            server.listeners.append(
+                TlsListener(ports.tls, grpc.path, ports.addresses, context, server.protocol)
+            )
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [ports.http]}, name="http", daemon=True
         )
         thread.start()
         parts.callback(server.end, thread)
         # gRPC stops before the HTTP server: its connections run in that server's loop.
-        parts.callback(grpc.stop, _OPEN_REQUESTS_GRACE_S)
+        parts.callback(grpc.stop, server.grace_s)
         # Held calls and event streams end first: they would keep the servers from ending.
         parts.callback(self._service.watch.close)
         if not server.is_up.wait(_START_TIMEOUT_S) or not thread.is_alive():
@@ -488,108 +482,6 @@ def _no_model(models: Sequence[Mapping[str, Any]]) -> str:
         return ""
     told = ". ".join(f"{', '.join(ids)}: {problem.rstrip('.')}" for problem, ids in reasons.items())
     return f"No model can be run. {told}."
-
-
-class _Ports:
-    """Opens every port, before any other part starts."""
-
-    def __init__(self, settings: Settings, parts: ExitStack) -> None:
-        self._settings = settings
-        self._parts = parts
-        self.grpc: socket.socket | None = None
-        self.tls: socket.socket | None = None
-        _refuse_ports_without_use(settings)
-        self.http = self._listen("Port", settings.port, "choose another with --port (0 takes a free one)")
-        if settings.grpc:
-            next_port = self.http.getsockname()[1] + 1 if settings.port else 0
-            port = next_port if settings.grpc_port is None else settings.grpc_port
-            self.grpc = self._listen("gRPC port", port, "choose another with --grpc-port, or use --no-grpc")
-        if settings.tls:
-            usual = _TLS_PORT if settings.port else 0
-            port = usual if settings.tls_port is None else settings.tls_port
-            self.tls = self._listen("TLS port", port, "choose another with --tls-port")
-        self.addresses = Addresses(
-            self._address(self.http),
-            self._address(self.grpc) if self.grpc else None,
-            self._address(self.tls) if self.tls else None,
-        )
-
-    def _listen(self, what: str, port: int, remedy: str) -> socket.socket:
-        host = self._settings.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        self._parts.callback(listener.close)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(_BACKLOG)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CannotStart(
-                f"{what} {port} of {host} cannot be had ({reason}). Stop what uses it, {remedy}, or"
-                " listen on another address with --host."
-            ) from error
-        return listener
-
-    def _address(self, listener: socket.socket) -> str:
-        return f"{self._settings.client_host}:{listener.getsockname()[1]}"
-
-
-def _refuse_ports_without_use(settings: Settings) -> None:
-    if settings.tls_port is not None and not settings.tls:
-        raise CannotStart(f"tls_port is {settings.tls_port}, but TLS is off. Add --tls, or leave it out.")
-    if settings.grpc_port is not None and not settings.grpc:
-        raise CannotStart(f"grpc_port is {settings.grpc_port}, but gRPC is off. Leave one of the two out.")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with an event `is_up` that is set once its socket is open, and with the fronts in its loop."""
-
-    def __init__(self, app: object, addresses: Addresses) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]
-                http=http_protocol_of(addresses),
-                h11_max_incomplete_event_size=MAX_HEAD,
-                log_config=None,
-                access_log=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_OPEN_REQUESTS_GRACE_S,
-                server_header=False,
-            )
-        )
-        self.fronts: list[Front] = []
-        self.is_up = threading.Event()
-
-    def protocol(self) -> asyncio.Protocol:
-        """Return a new protocol for one HTTP connection. Call it once the server is up."""
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-
-    def end(self, thread: threading.Thread) -> None:
-        """Finish open requests and wait for the thread that runs the server."""
-        self.should_exit = True
-        thread.join()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        for front in self.fronts:
-            front.start()
-        self.is_up.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for front in self.fronts:
-            front.close()
-        asyncio.get_running_loop().call_later(_TLS_GOODBYE_S, self._drop_silent)
-        await super().shutdown(sockets=sockets)
-
-    def _drop_silent(self) -> None:
-        """Abort closing connections that have sent everything: an idle TLS client may never confirm."""
-        for connection in list(self.server_state.connections):
-            transport: Any = connection.transport
-            if transport.is_closing() and not transport.get_write_buffer_size():
-                transport.abort()
 
 
 def _disk(name: str, folder: Path) -> dict[str, float]:

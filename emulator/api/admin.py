@@ -1,11 +1,9 @@
 """The control surface, `/_emulator/`: JSON in, JSON out. docs/control.md describes it."""
 
-import asyncio
 import json
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from emulator.api.rest import HttpResponse, error_response, in_own_thread, read_body
+from emulator.api.errors import error_response, json_response
 from emulator.api.results import Reading, ResultRoutes
-from emulator.api.transcoding import dump_json, parse_body, too_large
+from emulator.api.transcoding import parse_body, too_large
 from emulator.database import DATABASE_OUTAGES, JobRow, StepRow
+from emulator.http import HttpResponse, Threads, in_own_thread, read_body
 from emulator.service import Service
 from emulator.service.context import id_number
 from emulator.service.control.seed import SeedError
@@ -62,17 +61,6 @@ class AdminRequest:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A response with an HTTP status of its own."""
-
-    value: Any
-    status: int = 200
-
-
-_EMPTY = AdminRequest({}, {}, {})
-
-
 class AdminSurface:
     """Answers requests to the control surface. It is synchronous and uses no socket."""
 
@@ -87,7 +75,7 @@ class AdminSurface:
     def ready(self, _request: AdminRequest) -> Any:
         """Whether a job can run now."""
         ready, details = self._probe.ready()
-        return Answer({"ready": ready, **details}, 200 if ready else 503)
+        return json_response({"ready": ready, **details}, 200 if ready else 503)
 
     def info(self, _request: AdminRequest) -> Any:
         """Version, addresses, models, workers and settings of this server."""
@@ -212,7 +200,7 @@ class AdminSurface:
         text, content_type = self._service.metrics.text(self._probe.gauges())
         return HttpResponse(200, text, {"content-type": content_type})
 
-    def save(self, _request: AdminRequest) -> Path:
+    def save(self) -> Path:
         """Write a snapshot of everything to a temporary file and return its path."""
         with tempfile.NamedTemporaryFile(prefix="vertex-emulator-", suffix=".zip", delete=False) as file:
             try:
@@ -233,7 +221,7 @@ class AdminSurface:
         events = [{"id": step.number, "project": step.project, **self._event(step)} for step in steps]
         return events, steps[-1].number if steps else number, not self._service.watch.closed
 
-    def last_step(self, _request: object = None) -> int:
+    def last_step(self) -> int:
         """The number of the newest event."""
         return self._service.history.last()
 
@@ -259,7 +247,7 @@ class AdminSurface:
 def mount(app: Any, service: Service, probe: Probe, reading: Reading) -> "Admin":
     """Add the surface to an application. The caller closes the returned object."""
     admin = Admin(AdminSurface(service, probe), reading)
-    app.router.routes.insert(0, Mount(PREFIX, routes=admin.routes))
+    app.router.routes.append(Mount(PREFIX, routes=admin.routes))
     return admin
 
 
@@ -267,7 +255,7 @@ class Admin:
     """The surface on its routes: reads bodies, works in threads."""
 
     def __init__(self, surface: AdminSurface, reading: Reading) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="admin")
+        self._threads = Threads(_THREADS, "admin")
         table: list[tuple[str, str, Callable[[AdminRequest], Any]]] = [
             ("GET", "/health", surface.health),
             ("GET", "/ready", surface.ready),
@@ -313,12 +301,12 @@ class Admin:
 
     def close(self) -> None:
         """End the threads."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _save(self, _request: Request) -> Response:
         """A snapshot of everything, as a file."""
         try:
-            path = await in_own_thread(self._surface.save, _EMPTY)
+            path = await in_own_thread(self._surface.save)
         except Exception as error:
             return _response(_failure(error))
         return FileResponse(
@@ -330,10 +318,9 @@ class Admin:
 
     async def _load(self, request: Request) -> Response:
         """Put a saved file in place of everything."""
-        loop = asyncio.get_running_loop()
         with tempfile.TemporaryFile() as file:
             async for piece in request.stream():
-                await loop.run_in_executor(self._executor, file.write, piece)
+                await self._threads.run(file.write, piece)
             file.seek(0)
             return _response(await in_own_thread(_answered, lambda: self._surface.load(file)))
 
@@ -348,7 +335,7 @@ class Admin:
         wanted = {"project": project, "job": query.get("job", "").rpartition("/")[2]}
         if number is None:
             try:
-                number = await in_own_thread(self._surface.last_step, None)
+                number = await in_own_thread(self._surface.last_step)
             except DATABASE_OUTAGES as error:
                 return _response(error_response(error))
         stream = self._stream(number, wanted)
@@ -376,35 +363,19 @@ class Admin:
     def _endpoint(self, handler: Callable[[AdminRequest], Any], waits: bool) -> Any:
         async def endpoint(request: Request) -> Response:
             body = await read_body(request.receive)
-            call = _Call(handler, request, body)
-            if waits:
-                answer = await in_own_thread(_Call.answer, call)
-            else:
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._executor, call.answer)
-            return _response(answer)
+            hand_off = in_own_thread if waits else self._threads.run
+            return _response(await hand_off(_answered, lambda: handler(_read(request, body))))
 
         endpoint.__doc__ = handler.__doc__
         return endpoint
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One request on its way to its handler."""
-
-    handler: Callable[[AdminRequest], Any]
-    request: Request
-    body: bytes | None
-
-    def answer(self) -> HttpResponse:
-        return _answered(self._handle)
-
-    def _handle(self) -> Any:
-        if self.body is None:
-            raise too_large()
-        # Whatever the content type says it is: curl calls it a form.
-        value = parse_body(self.body, self.request.headers, strict=False)
-        return self.handler(AdminRequest(self.request.path_params, self.request.query_params, value))
+def _read(request: Request, body: bytes | None) -> AdminRequest:
+    if body is None:
+        raise too_large()
+    # Whatever the content type says it is: curl calls it a form.
+    value = parse_body(body, request.headers, strict=False)
+    return AdminRequest(request.path_params, request.query_params, value)
 
 
 def _answered(handle: Callable[[], Any]) -> HttpResponse:
@@ -413,10 +384,7 @@ def _answered(handle: Callable[[], Any]) -> HttpResponse:
         value = handle()
     except Exception as error:
         return _failure(error)
-    if isinstance(value, HttpResponse):
-        return value
-    answer = value if isinstance(value, Answer) else Answer(value)
-    return HttpResponse(answer.status, dump_json(answer.value, pretty=True))
+    return value if isinstance(value, HttpResponse) else json_response(value)
 
 
 def _failure(error: Exception) -> HttpResponse:

@@ -2,29 +2,29 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from emulator.service import Call, HasToWait
+from emulator.service import Call, HasToWait, Reply
 from emulator.service.control import CallRecord, Gate, Incoming
 from emulator.vertex.errors import ApiError, Internal, Unimplemented
 from emulator.vertex.messages import Contract, Rpc, convert, only_in
 
 _log = logging.getLogger(__name__)
 
-Method = Callable[[Any, Call], Message]
+Method = Callable[[Any, Call], Message | Reply]
 
 
 class ServiceMethods(Protocol):
     """The part of the service that a surface needs."""
 
     def methods(self) -> Mapping[str, Method]:
-        """Return the emulated methods by `Service/Method`; they take and return v1 messages."""
+        """Return the emulated methods by `Service/Method`.
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        """Return the JSON members that REST adds to a job's message."""
+        They take v1 messages and return them, some with the extra members of REST (a Reply).
+        """
 
     def is_brief(self, key: str, query: str, body: bytes) -> bool:
         """Return whether a call of `Service/Method` is faster than handing it to a thread; see Service."""
@@ -36,10 +36,10 @@ class ServiceMethods(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, as the service returned it (v1) and converted to the version of the call."""
+    """A response in the version of the call, and the members that REST adds to its JSON; see Reply."""
 
-    v1: Message
     message: Message
+    extras: Mapping[str, Any]
 
 
 class Calls:
@@ -74,40 +74,33 @@ class Calls:
         """
         with self.gate.call(_key(rpc), version, incoming) as record:
             self.check(rpc)
-            return self._answer(rpc, read, version, record, incoming)
+            try:
+                request, call = self._read(rpc, read, version, record, incoming)
+                return _answer(rpc, self._methods[_key(rpc)](request, call))
+            except (ApiError, HasToWait):
+                raise
+            except Exception as error:
+                _log.exception("%s failed", rpc.full_name)
+                # Emulator: the message names the cause, which the real service hides: this is a developer's
+                # tool.
+                text = f"{type(error).__name__} in {rpc.name}: {error}. The log has the traceback."
+                raise Internal(text) from error
 
-    def _answer(
-        self,
-        rpc: Rpc,
-        read: Callable[[], Message],
-        version: str,
-        record: CallRecord,
-        incoming: Incoming,
-    ) -> Answer:
-        try:
-            request = read()
-            call = Call(
-                version,
-                instructions=record.admit(request),
-                time_left_s=incoming.time_left_s,
-                may_wait=incoming.may_wait,
-            )
-            v1_request, v1_input = request, self._v1_twin(rpc.input)
-            if v1_input is not rpc.input:
-                v1_request = convert(request, v1_input)
-                call = replace(call, beta_only_fields=tuple(only_in(request, v1_input)))
-            response = self._methods[_key(rpc)](v1_request, call)
-            return Answer(
-                response, response if isinstance(response, rpc.output) else convert(response, rpc.output)
-            )
-        except (ApiError, HasToWait):
-            raise
-        except Exception as error:
-            _log.exception("%s failed", rpc.full_name)
-            # Emulator: the message names the cause, which the real service hides: this is a developer's tool.
-            raise Internal(
-                f"{type(error).__name__} in {rpc.name}: {error}. The log has the traceback."
-            ) from error
+    def _read(
+        self, rpc: Rpc, read: Callable[[], Message], version: str, record: CallRecord, incoming: Incoming
+    ) -> tuple[Message, Call]:
+        """Return the request as a v1 message, with the call."""
+        request, v1_input = read(), self._v1_twin(rpc.input)
+        instructions = record.admit(request)
+        is_v1 = v1_input is rpc.input
+        call = Call(
+            version,
+            beta_only_fields=() if is_v1 else tuple(only_in(request, v1_input)),
+            instructions=instructions,
+            time_left_s=incoming.time_left_s,
+            may_wait=incoming.may_wait,
+        )
+        return (request if is_v1 else convert(request, v1_input)), call
 
     def _v1_twin(self, message_type: type[Message]) -> type[Message]:
         name: str = message_type.DESCRIPTOR.full_name
@@ -121,6 +114,11 @@ def not_emulated(what: str) -> Unimplemented:
         f"{what} is not emulated. This emulator serves batch prediction for video models: jobs, models,"
         " their operations and locations."
     )
+
+
+def _answer(rpc: Rpc, reply: Message | Reply) -> Answer:
+    message, extras = reply if isinstance(reply, Reply) else (reply, {})
+    return Answer(message if isinstance(message, rpc.output) else convert(message, rpc.output), extras)
 
 
 def _key(rpc: Rpc) -> str:

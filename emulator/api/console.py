@@ -57,7 +57,7 @@ _FILE_CACHING = {"cache-control": "public, max-age=31536000, immutable"}
 
 def mount(app: Any) -> None:
     """Add the console to an application."""
-    app.router.routes[:0] = _routes()
+    app.router.routes.extend(_routes())
 
 
 def _routes() -> list[BaseRoute]:

@@ -13,11 +13,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.api.auth import SESSION_S, Auth
-from emulator.api.front import MAX_HEAD, head_too_large, not_ascii
+from emulator.api.errors import error_response, plain_error
 from emulator.api.guard_pages import link_page, sign_in_page
+from emulator.api.hints import MAX_HEAD, head_too_large, not_ascii
 from emulator.api.origin import ForeignPage, OriginGuard
-from emulator.api.rest import error_response, plain_error, read_body
 from emulator.gcs.addressing import is_virtual_host
+from emulator.http import read_body
 from emulator.vertex.errors import ApiError, InvalidArgument, Unauthenticated
 
 Grants = Callable[[Scope, str], Mapping[str, str] | None]

@@ -21,12 +21,13 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from emulator.api.rest import error_response, in_own_thread
+from emulator.api.errors import error_response
 from emulator.api.transcoding import dump_json
 from emulator.comparison.axis import MOST_ROWS, Axis, AxisUnusable
 from emulator.comparison.lines import TRUTH
 from emulator.comparison.matching import IOU, WITHIN_S
 from emulator.database import JobRow
+from emulator.http import in_own_thread
 from emulator.service.context import id_number
 from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, StorageError
 from emulator.storage.uri import SCHEME

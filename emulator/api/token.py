@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from emulator.api.rest import read_body
+from emulator.http import read_body
 from emulator.vertex.errors import ApiError
 
 PATH = "/token"
@@ -36,7 +36,7 @@ def mount(app: Starlette, exchange: Exchange) -> None:
         body = await read_body(request.receive) or b""
         return await asyncio.to_thread(_answer, body, exchange)
 
-    app.router.routes.insert(0, Route(PATH, endpoint, methods=["POST"]))
+    app.router.routes.append(Route(PATH, endpoint, methods=["POST"]))
 
 
 def _answer(body: bytes, exchange: Exchange) -> Response:

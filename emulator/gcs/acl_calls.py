@@ -79,7 +79,7 @@ class AclCalls:
         return self._of_object(request, GcsUri(*names))
 
     def _of_bucket(self, request: Request, bucket: str) -> _Place:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         write_entry = bucket_acl_json if self._field == "acl" else default_acl_json
 
         def shown(stored: StoredBucket) -> tuple[Entries, Render]:
@@ -99,7 +99,7 @@ class AclCalls:
         return _Place(kind, lambda: shown(self._buckets.bucket(bucket)), write)
 
     def _of_object(self, request: Request, uri: GcsUri) -> _Place:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         generation = conditions.generation
 
         def shown(stored: StoredObject) -> tuple[Entries, Render]:

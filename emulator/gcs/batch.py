@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from emulator.gcs.errors import GcsError, invalid
-from emulator.gcs.requests import Query, Request, Response, boundary_of
+from emulator.gcs.requests import Request, Response, boundary_of
 
 # Emulator: Cloud Storage accepts 100 calls, but its Python client sends up to 1000.
 _MOST_CALLS = 1000
@@ -55,7 +55,7 @@ def _request(batch: Request, part: Message) -> Request:
     return Request(
         method=words[0],
         path=url.path,
-        query=Query(url.query),
+        query=url.query,
         headers={name.lower(): str(value) for name, value in inner.items()},
         base=batch.base,
         body=body.strip() if isinstance(body, bytes) else b"",
@@ -63,9 +63,8 @@ def _request(batch: Request, part: Message) -> Request:
 
 
 def _part(boundary: str, content_id: str, response: Response) -> bytes:
-    body = response.body
-    if not isinstance(body, bytes):
-        body.file.close()
+    if response.media is not None:
+        response.media.file.close()
         response = Response(400, b"A batch cannot hold downloads.", {"content-type": "text/plain"})
         return _part(boundary, content_id, response)
     reply = content_id[1:] if content_id.startswith("<") else content_id
@@ -75,9 +74,9 @@ def _part(boundary: str, content_id: str, response: Response) -> bytes:
     head = (
         f"--{boundary}\r\ncontent-type: application/http\r\ncontent-id: {identity}\r\n\r\n"
         f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n{headers}"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"content-length: {len(response.body)}\r\n\r\n"
     )
-    return head.encode(errors="surrogateescape") + body + b"\r\n"
+    return head.encode(errors="surrogateescape") + response.body + b"\r\n"
 
 
 def _content_id(part: Message) -> str:

@@ -26,20 +26,20 @@ class BucketCalls:
 
     def list(self, request: Request) -> Response:
         # Emulator: buckets belong to no project, so every project sees all of them.
-        prefix, after = request.query.get("prefix"), request.query.get("pageToken")
+        prefix, after = request.parameters.get("prefix"), request.parameters.get("pageToken")
         wanted = (
             bucket
             for bucket in self._buckets.buckets()
             if bucket.name.startswith(prefix) and bucket.name > after
         )
-        page = [*itertools.islice(wanted, page_size(request.query))]
+        page = [*itertools.islice(wanted, page_size(request.parameters))]
         value: dict[str, Any] = {"kind": "storage#buckets"}
         if page:
-            full = request.query.get("projection") == "full"
+            full = request.parameters.get("projection") == "full"
             value["items"] = [bucket_json(bucket, request.base, full=full) for bucket in page]
         if next(wanted, None) is not None:
             value["nextPageToken"] = page[-1].name
-        return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
+        return json_response(apply_mask(parse_mask(request.parameters.get("fields")), value))
 
     def insert(self, request: Request) -> Response:
         body = request.json()
@@ -56,10 +56,10 @@ class BucketCalls:
         return self._resource(request, bucket, full="acl" in body or "defaultObjectAcl" in body)
 
     def get(self, request: Request, bucket: str) -> Response:
-        if request.query.flag("softDeleted") or request.query.get("generation"):
+        if request.parameters.flag("softDeleted") or request.parameters.get("generation"):
             raise not_implemented("Soft delete of buckets")
         stored = self._buckets.bucket(bucket)
-        Conditions.parse(request.query, request.headers).check_bucket(stored, reading=True)
+        Conditions.parse(request.parameters, request.headers).check_bucket(stored, reading=True)
         return self._resource(request, stored)
 
     def update(self, request: Request, bucket: str) -> Response:
@@ -71,12 +71,14 @@ class BucketCalls:
         return self._change(request, bucket, lambda old: patched_bucket(old, body, _now()))
 
     def lock_retention_policy(self, request: Request, bucket: str) -> Response:
-        if not request.query.get("ifMetagenerationMatch"):
+        if not request.parameters.get("ifMetagenerationMatch"):
             raise required("ifMetagenerationMatch")
         return self._change(request, bucket, locked)
 
     def delete(self, request: Request, bucket: str) -> Response:
-        self._buckets.delete_bucket(bucket, Conditions.parse(request.query, request.headers).check_bucket)
+        self._buckets.delete_bucket(
+            bucket, Conditions.parse(request.parameters, request.headers).check_bucket
+        )
         return Response(204)
 
     def storage_layout(self, request: Request, bucket: str) -> Response:
@@ -94,7 +96,7 @@ class BucketCalls:
     def get_policy(self, request: Request, bucket: str) -> Response:
         stored = self._buckets.bucket(bucket)
         policy = policy_of(bucket, stored.attributes, stored.metageneration)
-        return json_response(apply_mask(parse_mask(request.query.get("fields")), policy))
+        return json_response(apply_mask(parse_mask(request.parameters.get("fields")), policy))
 
     def set_policy(self, request: Request, bucket: str) -> Response:
         body = request.json()
@@ -113,7 +115,7 @@ class BucketCalls:
     def test_permissions(self, request: Request, bucket: str) -> Response:
         self._buckets.bucket(bucket)
         # Emulator: there is no access control, so every caller has every permission.
-        permissions = request.query.all("permissions")
+        permissions = request.parameters.all("permissions")
         return json_response(
             {"kind": "storage#testIamPermissionsResponse", "permissions": permissions}
             if permissions
@@ -131,7 +133,7 @@ class BucketCalls:
         return answer
 
     def _change(self, request: Request, name: str, change: Callable[[Attributes], Attributes]) -> Response:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
 
         def checked(bucket: StoredBucket) -> Attributes:
             conditions.check_bucket(bucket)
@@ -140,14 +142,14 @@ class BucketCalls:
         return self._resource(request, self._buckets.update_bucket(name, checked), full=True)
 
     def _resource(self, request: Request, bucket: StoredBucket, *, full: bool = False) -> Response:
-        projection = request.query.get("projection", "full" if full else "noAcl")
+        projection = request.parameters.get("projection", "full" if full else "noAcl")
         value = bucket_json(bucket, request.base, full=projection == "full")
-        return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
+        return json_response(apply_mask(parse_mask(request.parameters.get("fields")), value))
 
 
 def _new_bucket(request: Request, body: Mapping[str, Any]) -> Attributes:
     attributes = bucket_attributes(body, {}, _now())
-    if request.query.flag("enableObjectRetention"):
+    if request.parameters.flag("enableObjectRetention"):
         attributes["objectRetention"] = {"mode": "Enabled"}
     return _with_lists(request, attributes)
 
@@ -156,7 +158,7 @@ def _with_lists(request: Request, attributes: Attributes) -> Attributes:
     """Add the lists that `predefinedAcl` and `predefinedDefaultObjectAcl` name. Raises GcsError."""
     lists = {}
     for parameter, field in (("predefinedAcl", "acl"), ("predefinedDefaultObjectAcl", "defaultObjectAcl")):
-        if name := request.query.get(parameter):
+        if name := request.parameters.get(parameter):
             check_lists_allowed(attributes)
             lists[field] = predefined(name, parameter, of_bucket=field == "acl")
             check_public(lists[field], attributes)

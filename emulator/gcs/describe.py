@@ -58,8 +58,8 @@ class Describe:
         at = segments.index("b") if "b" in segments else len(segments)
         below = [*segments[at + 1 :], "", "", ""]
         if "upload" in segments[:at]:
-            uri = self._sessions.target(request.query.get("upload_id"))
-            uri = uri or GcsUri(below[0], request.query.get("name") or _name_in(head))
+            uri = self._sessions.target(request.parameters.get("upload_id"))
+            uri = uri or GcsUri(below[0], request.parameters.get("name") or _name_in(head))
             return _call(_INSERT, uri.bucket, uri.object, "json", request)
         method = self._surface.name(request) if segments else ""
         bucket = below[0] or _name_in(head)
@@ -73,7 +73,7 @@ class Describe:
             uri = address(request.path, request.headers.get("host", ""))
         level = "object" if uri.object else "bucket" if uri.bucket else "service"
         method = _XML_METHODS.get((level, request.verb), UNKNOWN_STORAGE_METHOD)
-        if level == "object" and any(request.query.all(name) for name in _XML_UPLOADS):
+        if level == "object" and any(request.parameters.all(name) for name in _XML_UPLOADS):
             method = _INSERT
         elif method == _INSERT and "x-goog-copy-source" in request.headers:
             method = "storage.objects.copy"
@@ -99,7 +99,7 @@ def faulty(request: Request, fault: RpcFault, number: int, *, is_json: bool) -> 
 
 
 def _call(method: str, bucket: str, name: str, api: str, request: Request) -> StorageCall:
-    return StorageCall(method, bucket, name, api, _parameters(request.query), request.headers)
+    return StorageCall(method, bucket, name, api, _parameters(request.parameters), request.headers)
 
 
 def _parameters(query: Query) -> dict[str, str]:

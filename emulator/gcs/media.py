@@ -26,7 +26,7 @@ def media_response(stored: StoredObject, file: BinaryIO, request_headers: Mappin
     span = _parse_range(range_header, stored.size)
     if span is None:
         headers["content-length"] = str(stored.size)
-        return Response(200, Media(file, 0, stored.size), headers)
+        return Response(200, headers=headers, media=Media(file, 0, stored.size))
     start, end = span
     if start >= end:
         file.close()
@@ -37,7 +37,7 @@ def media_response(stored: StoredObject, file: BinaryIO, request_headers: Mappin
         return Response(416, message.encode(), refused)
     headers["content-length"] = str(end - start)
     headers["content-range"] = f"bytes {start}-{end - 1}/{stored.size}"
-    return Response(206, Media(file, start, end - start), headers)
+    return Response(206, headers=headers, media=Media(file, start, end - start))
 
 
 def _takes_gzip(headers: Mapping[str, str]) -> bool:
@@ -59,7 +59,11 @@ def _unpacked_response(stored: StoredObject, file: BinaryIO, headers: Mapping[st
     unzipped = unpacked(stored.uri, file, stored.size)
     left_out = ("content-encoding", "accept-ranges")
     shown = {name: value for name, value in headers.items() if name not in left_out}
-    return Response(200, Media(unzipped, 0, None), {**shown, "warning": "214 UploadServer gunzipped"})
+    return Response(
+        200,
+        headers={**shown, "warning": "214 UploadServer gunzipped"},
+        media=Media(unzipped, 0, None),
+    )
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:

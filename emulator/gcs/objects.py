@@ -36,10 +36,10 @@ class ObjectCalls:
         self._buckets = buckets
 
     def list(self, request: Request, bucket: str) -> Response:
-        mask = parse_mask(request.query.get("fields"))
-        if request.query.get("filter"):
+        mask = parse_mask(request.parameters.get("fields"))
+        if request.parameters.get("filter"):
             raise not_implemented("Filtering a list by contexts")
-        page = Listing.parse(request.query).page(self._buckets, bucket)
+        page = Listing.parse(request.parameters).page(self._buckets, bucket)
         value: dict[str, Any] = {"kind": "storage#objects"}
         if page.next_token:
             value["nextPageToken"] = page.next_token
@@ -54,11 +54,11 @@ class ObjectCalls:
         return json_response(apply_mask(mask, value))
 
     def get(self, request: Request, bucket: str, name: str) -> Response:
-        conditions = Conditions.parse(request.query, request.headers)
-        if request.query.get("alt") == "media":
+        conditions = Conditions.parse(request.parameters, request.headers)
+        if request.parameters.get("alt") == "media":
             return self.download(request, GcsUri(bucket, name), conditions)
         stored = self._buckets.find(
-            GcsUri(bucket, name), conditions.generation, soft_deleted=request.query.flag("softDeleted")
+            GcsUri(bucket, name), conditions.generation, soft_deleted=request.parameters.flag("softDeleted")
         )
         conditions.check_read(stored)
         return self._resource(request, self._buckets.with_checksums(stored))
@@ -85,12 +85,12 @@ class ObjectCalls:
         return self._change(request, GcsUri(bucket, name), is_patch=True)
 
     def delete(self, request: Request, bucket: str, name: str) -> Response:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         self._buckets.delete(GcsUri(bucket, name), conditions.check_change, conditions.generation)
         return Response(204)
 
     def restore(self, request: Request, bucket: str, name: str) -> Response:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         if conditions.generation is None:
             raise required("generation")
         check = replace(conditions, generation=None).check_write
@@ -110,7 +110,7 @@ class ObjectCalls:
             "done": True,  # every copy is done in one call, whatever its size
             "resource": self._json(request, stored),
         }
-        return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
+        return json_response(apply_mask(parse_mask(request.parameters.get("fields")), value))
 
     def move(self, request: Request, bucket: str, name: str, to_name: str) -> Response:
         return self._resource(request, self._copy(request, bucket, name, bucket, to_name, self._buckets.move))
@@ -131,7 +131,7 @@ class ObjectCalls:
             [(uri, conditions.generation, source_check(conditions, key)) for uri, conditions in parts],
             GcsUri(bucket, name),
             self._new_attributes(request, bucket, {**attributes, **encryption_attributes(key)}),
-            Conditions.parse(request.query, request.headers).check_write,
+            Conditions.parse(request.parameters, request.headers).check_write,
         )
         return self._resource(request, stored)
 
@@ -146,7 +146,7 @@ class ObjectCalls:
     ) -> StoredObject:
         """Copy an object, or move it if `way` is the function that moves."""
         body = request.json()
-        source_conditions = Conditions.parse_source(request.query)
+        source_conditions = Conditions.parse_source(request.parameters)
         key, source_key = key_digest(request.headers), key_digest(request.headers, of_source=True)
         if way:  # a move keeps everything, the key included
             source_key = key
@@ -159,7 +159,7 @@ class ObjectCalls:
             GcsUri(bucket, name),
             GcsUri(to_bucket, to_name),
             source_check(source_conditions, source_key),
-            replace(Conditions.parse(request.query, request.headers), generation=None).check_write,
+            replace(Conditions.parse(request.parameters, request.headers), generation=None).check_write,
             change,
             source_conditions.generation,
         )
@@ -167,21 +167,21 @@ class ObjectCalls:
     def _new_attributes(self, request: Request, bucket: str, attributes: Attributes) -> Attributes:
         """Add the attributes from the request's parameters and check them. Raises GcsError."""
         stored = self._buckets.bucket(bucket)
-        attributes = {**attributes, **parameters(request.query, stored.attributes)}
+        attributes = {**attributes, **parameters(request.parameters, stored.attributes)}
         check_bucket_allows(attributes, stored)
         return attributes
 
     def _change(self, request: Request, uri: GcsUri, *, is_patch: bool) -> Response:
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         body, bucket = request.json(), self._buckets.bucket(uri.bucket)
-        may_shorten = request.query.flag("overrideUnlockedRetention")
-        if "acl" in body or request.query.get("predefinedAcl"):
+        may_shorten = request.parameters.flag("overrideUnlockedRetention")
+        if "acl" in body or request.parameters.get("predefinedAcl"):
             check_lists_allowed(bucket.attributes)
 
         def change(stored: StoredObject) -> Attributes:
             conditions.check_change(stored)
             new = replaced_object(stored, body, may_shorten=may_shorten, is_patch=is_patch)
-            new |= parameters(request.query, bucket.attributes)
+            new |= parameters(request.parameters, bucket.attributes)
             check_bucket_allows(new, bucket)
             return new
 
@@ -190,7 +190,7 @@ class ObjectCalls:
 
     def _resource(self, request: Request, stored: StoredObject, *, full: bool = False) -> Response:
         value = self._json(request, stored, full=full)
-        return json_response(apply_mask(parse_mask(request.query.get("fields")), value))
+        return json_response(apply_mask(parse_mask(request.parameters.get("fields")), value))
 
     def _json(self, request: Request, stored: StoredObject, *, full: bool = False) -> dict[str, Any]:
         bucket = self._buckets.bucket(stored.uri.bucket)
@@ -213,7 +213,7 @@ class ObjectCalls:
 
 def _shown(request: Request, *, full: bool = False) -> dict[str, bool]:
     """Return the argument `full` of `object_json` for a request's `projection`."""
-    return {"full": request.query.get("projection", "full" if full else "noAcl") == "full"}
+    return {"full": request.parameters.get("projection", "full" if full else "noAcl") == "full"}
 
 
 def source_check(conditions: Conditions, key: str) -> Callable[[StoredObject | None], None]:

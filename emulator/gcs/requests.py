@@ -4,34 +4,32 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from email.message import Message
+from functools import cached_property
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from emulator.gcs.errors import invalid
+from emulator.http import (
+    MAX_BODY,
+    METHOD_OVERRIDE,
+    HttpRequest,
+    HttpResponse,
+    is_form,
+    overridden_method,
+    parse_query,
+)
 
-MAX_JSON = 10 << 20
 _JSON = "application/json; charset=UTF-8"
 _LONE_BYTE = re.compile("[\udc80-\udcff]")  # surrogateescape: Python's form of a byte that is not UTF-8
-_FORM = "application/x-www-form-urlencoded"
-_METHOD_OVERRIDE = "x-http-method-override"
 
 
 class Query:
     """The parameters of a URL."""
 
     def __init__(self, text: str) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
-            self._values.setdefault(name, []).append(value)
-
-    def joined(self, text: str) -> "Query":
-        """Return these parameters and those of another query string."""
-        joined = Query(text)
-        for name, values in self._values.items():
-            joined._values[name] = values + joined._values.get(name, [])
-        return joined
+        self._values = parse_query(text, errors="surrogateescape")
 
     def check(self) -> None:
         """Raise GcsError if a value is not UTF-8: the name that it means is unknown."""
@@ -68,31 +66,29 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request. `path` is percent-encoded, `headers` are by lower-case name, `base` is the server's URL
-    as the client sees it, `http://host:port`."""
+class Request(HttpRequest):
+    """A request. `base` is the server's URL as the client sees it, `http://host:port`."""
 
-    method: str
-    path: str
-    query: Query
-    headers: Mapping[str, str]
-    base: str
     body: bytes = b""
+    base: str = ""
+
+    @cached_property
+    def parameters(self) -> Query:
+        """The parameters of the URL."""
+        return Query(self.query)
 
     @property
     def verb(self) -> str:
         """The method, after X-HTTP-Method-Override: Java's HTTP client cannot send PATCH itself."""
-        override = self.headers.get(_METHOD_OVERRIDE, "") if self.method == "POST" else ""
-        method = override.strip().upper() or self.method
+        method = overridden_method(self.method, self.headers)
         return "GET" if method == "HEAD" else method
 
     def with_form_as_query(self) -> "Request":
         """Return the request with its form's fields as query parameters: Google's Python API client POSTs
         parameters as a form if the URL would be too long."""
-        is_form = self.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
-        if not is_form or _METHOD_OVERRIDE not in self.headers or self.verb != "GET":
+        if not is_form(self.headers) or METHOD_OVERRIDE not in self.headers or self.verb != "GET":
             return self
-        return replace(self, query=self.query.joined(self.body.decode(errors="surrogateescape")), body=b"")
+        return self.with_form("surrogateescape")
 
     def segments(self) -> list[str]:
         """Return the decoded segments of the path. An object's name, with its slashes, is one segment."""
@@ -131,7 +127,7 @@ def boundary_of(content_type: str) -> str:
     return boundary[1:-1] if len(boundary) > 2 and boundary[0] == boundary[-1] == "'" else boundary
 
 
-def gunzip(decompressor: Any, data: bytes, limit: int | None = MAX_JSON) -> Iterator[bytes]:
+def gunzip(decompressor: Any, data: bytes, limit: int | None = MAX_BODY) -> Iterator[bytes]:
     """Decompress in pieces of at most a megabyte, so that a small body cannot exhaust memory."""
     total = 0
     try:
@@ -156,12 +152,10 @@ class Media:
 
 
 @dataclass(frozen=True)
-class Response:
-    """A response; `body` is bytes or part of a file."""
+class Response(HttpResponse):
+    """A response. Its body is in memory or, if there is `media`, part of a file."""
 
-    status: int
-    body: bytes | Media = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    media: Media | None = None
 
 
 def json_response(value: Mapping[str, Any], status: int = 200) -> Response:

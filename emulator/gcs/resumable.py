@@ -144,7 +144,7 @@ class Sessions:
             self.forget(session)
 
     def _find(self, request: Request) -> Session:
-        upload_id = request.query.get("upload_id")
+        upload_id = request.parameters.get("upload_id")
         with self._lock:
             session = self._sessions.get(upload_id)
         if session is None:

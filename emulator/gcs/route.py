@@ -4,12 +4,11 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -22,18 +21,26 @@ from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.cors import BucketCors
 from emulator.gcs.describe import Describe, faulty, status_of
 from emulator.gcs.errors import GcsError, invalid, required
-from emulator.gcs.requests import MAX_JSON, Media, Query, Request, Response
+from emulator.gcs.requests import Media, Request, Response
 from emulator.gcs.resumable import Sessions
 from emulator.gcs.surface import DOWNLOAD_PREFIX, JSON_PREFIX, GcsSurface, guarded
 from emulator.gcs.uploads import Sink, media_sink, multipart_sink
 from emulator.gcs.xml_surface import XmlSurface, continues_resumable, guarded_xml
-from emulator.http import reset_connection
+from emulator.http import (
+    MAX_BODY,
+    ClientGone,
+    Threads,
+    body_pieces,
+    disconnected,
+    joined_headers_of,
+    raw_path,
+    reset_connection,
+)
 from emulator.instructions.faults import RpcFault
 from emulator.service.control import StorageCall, StorageGate
 from emulator.storage import GcsUri, LocalStore, StorageError
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _UPLOAD_PREFIXES = ("/upload/storage/v1/", "/resumable/upload/storage/v1/")
 _BATCH_PREFIX = "/batch/storage/v1"
@@ -48,7 +55,6 @@ _THREADS = 16
 # An upload's first request names the object within this many bytes of its body.
 _HEAD = 16 << 10
 _NONE = (RpcFault(), 0)
-_PIECE = 1 << 20
 _SENT_PIECE = 256 << 10
 # Objects are untrusted content on the emulator's own origin: their scripts must not run there.
 _SANDBOX = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
@@ -56,10 +62,6 @@ _SANDBOX = {"content-security-policy": "sandbox", "x-content-type-options": "nos
 
 # Runs a call and turns an exception into an error response.
 _Guard = Callable[[Callable[[], Response]], Awaitable[Response]]
-
-
-class ClientGone(Exception):
-    """The connection ended before the body did."""
 
 
 class GcsRoute(BaseRoute):
@@ -74,18 +76,18 @@ class GcsRoute(BaseRoute):
         self._xml = XmlSurface(self._buckets, self._surface.objects, self._sessions)
         self._describe = Describe(self._surface, self._sessions)
         self.cors = BucketCors(self._buckets)
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="gcs")
+        self._threads = Threads(_THREADS, "gcs")
 
     def close(self) -> None:
         """Delete open uploads and end the threads. Call it after the server has stopped."""
-        self._executor.shutdown(cancel_futures=True)
+        self._threads.close(wait=True)
         self._sessions.close()
         self._xml.close()
 
     def continues_upload(self, scope: Scope) -> bool:
         """Return whether a request continues a resumable upload. Vertex: its URL needs no other proof."""
         request = _request(scope)
-        target = self._sessions.target(request.query.get("upload_id"))
+        target = self._sessions.target(request.parameters.get("upload_id"))
         if target is None:
             return False
         if not is_virtual_host(scope) and _is_json(scope):
@@ -121,7 +123,9 @@ class GcsRoute(BaseRoute):
     ) -> Response | None:
         """Answer a call, or fail it as an injected fault says. None: reset the connection."""
         began, status = time.perf_counter(), "CANCELLED"
-        fault, number = await self._run(lambda: self._gate.fault(call)) if self._gate.may_act(call) else _NONE
+        fault, number = (
+            await self._threads.run(lambda: self._gate.fault(call)) if self._gate.may_act(call) else _NONE
+        )
         try:
             if fault.delay_s:
                 await asyncio.sleep(fault.delay_s)
@@ -129,7 +133,7 @@ class GcsRoute(BaseRoute):
                 status = "UNAVAILABLE"
                 return None
             if fault.code:
-                async for _ in _pieces(receive):  # clients read the answer only after sending everything
+                async for _ in body_pieces(receive):  # clients read the answer only after sending everything
                     pass
                 response: Response | None = faulty(request, fault, number, is_json=is_json)
             else:
@@ -154,21 +158,21 @@ class GcsRoute(BaseRoute):
 
     async def _answer_xml(self, request: Request, receive: Receive) -> Response:
         def guard(call: Callable[[], Response]) -> Awaitable[Response]:
-            return self._run(lambda: guarded_xml(request, call))
+            return self._threads.run(lambda: guarded_xml(request, call))
 
         return await self._stream(lambda: self._xml.open(request), receive, guard)
 
     async def _call(self, request: Request, receive: Receive) -> Response:
         body = bytearray()
-        async for piece in _pieces(receive):
-            if len(body) <= MAX_JSON:  # read a longer body to its end, but do not keep it
+        async for piece in body_pieces(receive):
+            if len(body) <= MAX_BODY:  # read a longer body to its end, but do not keep it
                 body += piece
         whole = replace(request, body=bytes(body)).with_form_as_query()
-        return await self._run(lambda: self._answer(whole))
+        return await self._threads.run(lambda: self._answer(whole))
 
     def _answer(self, request: Request) -> Response:
-        if len(request.body) > MAX_JSON:
-            return guarded(request, lambda: _raise(invalid(f"The body exceeds {MAX_JSON} bytes.")), None)
+        if len(request.body) > MAX_BODY:
+            return guarded(request, lambda: _raise(invalid(f"The body exceeds {MAX_BODY} bytes.")), None)
         if request.path.startswith(_BATCH_PREFIX):
             return guarded(request, lambda: answer_batch(request, self._answer_part), None)
         return self._surface.answer(request)
@@ -188,10 +192,10 @@ class GcsRoute(BaseRoute):
         return response
 
     async def _upload(self, request: Request, receive: Receive) -> Response:
-        uri = GcsUri(_bucket_of(request), request.query.get("name"))
-        if request.query.get("uploadType") == "resumable" and not request.query.get("upload_id"):
-            body = b"".join([piece async for piece in _pieces(receive, limit=MAX_JSON)])
-            begin = Request(request.method, request.path, request.query, request.headers, request.base, body)
+        uri = GcsUri(_bucket_of(request), request.parameters.get("name"))
+        if request.parameters.get("uploadType") == "resumable" and not request.parameters.get("upload_id"):
+            body = b"".join([piece async for piece in body_pieces(receive, limit=MAX_BODY)])
+            begin = replace(request, body=body)
             return await self._guarded(request, lambda: self._sessions.begin(begin, uri.bucket), uri)
         if request.verb == "DELETE":
             return await self._guarded(request, lambda: self._sessions.cancel(request), uri)
@@ -202,8 +206,8 @@ class GcsRoute(BaseRoute):
         return await self._stream(lambda: self._sink(request, uri.bucket), receive, guard)
 
     def _sink(self, request: Request, bucket: str) -> Sink:
-        kind = request.query.get("uploadType")
-        if request.query.get("upload_id"):
+        kind = request.parameters.get("uploadType")
+        if request.parameters.get("upload_id"):
             return self._sessions.sink(request)
         if request.verb not in ("POST", "PUT"):
             raise GcsError(405, "methodNotAllowed", f"{request.verb} is not possible here; use POST or PUT.")
@@ -228,7 +232,7 @@ class GcsRoute(BaseRoute):
     async def _receive(self, sink: Sink, receive: Receive, guard: _Guard) -> Response:
         ended = False
         try:
-            async for piece in _pieces(receive):
+            async for piece in body_pieces(receive):
                 failure = await guard(partial(_fed, sink, piece))
                 if failure.status != 200:
                     return failure
@@ -241,38 +245,38 @@ class GcsRoute(BaseRoute):
 
     async def _send(self, request: Request, response: Response, receive: Receive, send: Send) -> None:
         headers = {"vary": "Origin, X-Origin", **response.headers, **_SANDBOX}
-        body = response.body
-        if isinstance(body, bytes) and response.status not in (204, 304):
-            headers["content-length"] = str(len(body))
+        media = response.media
+        if media is None and response.status not in (204, 304):
+            headers["content-length"] = str(len(response.body))
         start: Message = {
             "type": "http.response.start",
             "status": response.status,
             "headers": [(name.encode(), value.encode(errors="replace")) for name, value in headers.items()],
         }
-        if isinstance(body, bytes) or request.method == "HEAD":
-            if isinstance(body, Media):
-                body.file.close()
-            shown = body if isinstance(body, bytes) and request.method != "HEAD" else b""
+        if media is None or request.method == "HEAD":
+            if media is not None:
+                media.file.close()
             await send(start)
+            shown = b"" if request.method == "HEAD" else response.body
             await send({"type": "http.response.body", "body": shown})
             return
         try:
             await send(start)
-            await self._send_media(body, receive, send)
+            await self._send_media(media, receive, send)
         finally:
-            body.file.close()
+            media.file.close()
 
     async def _send_media(self, media: Media, receive: Receive, send: Send) -> None:
         # ASGI reports a lost client only on receive, not on send.
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             if media.length is None:
                 await self._send_all(media.file, gone, send)
                 return
             left = media.length
-            await self._run(partial(media.file.seek, media.start))
+            await self._threads.run(partial(media.file.seek, media.start))
             while left and not gone.done():
-                data = await self._run(partial(media.file.read, min(left, _SENT_PIECE)))
+                data = await self._threads.run(partial(media.file.read, min(left, _SENT_PIECE)))
                 if not data:
                     _log.error("A file became shorter while it was downloaded; the connection is closed.")
                     return
@@ -290,7 +294,7 @@ class GcsRoute(BaseRoute):
         more = True
         while more and not gone.done():
             try:
-                data = await self._run(partial(file.read, _SENT_PIECE))
+                data = await self._threads.run(partial(file.read, _SENT_PIECE))
             except StorageError as error:
                 _log.error("A download is cut off: %s", error)
                 return
@@ -298,10 +302,7 @@ class GcsRoute(BaseRoute):
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _guarded(self, request: Request, call: Callable[[], Response], uri: GcsUri) -> Response:
-        return await self._run(lambda: guarded(request, call, uri, reading=False))
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return await self._threads.run(lambda: guarded(request, call, uri, reading=False))
 
 
 def mount(app: Starlette, store: LocalStore, gate: StorageGate) -> GcsRoute:
@@ -333,7 +334,7 @@ async def _head(request: Request, is_json: bool, receive: Receive) -> tuple[byte
     The bytes are read only if the name of a new object or bucket is in the body and not in the URL, else b"".
     """
     names_in_body = request.path.startswith(_UPLOAD_PREFIXES) or request.path == f"{JSON_PREFIX}/b"
-    if not is_json or request.method != "POST" or not names_in_body or request.query.get("name"):
+    if not is_json or request.method != "POST" or not names_in_body or request.parameters.get("name"):
         return b"", receive
     events: list[Message] = []
     head = b""
@@ -353,22 +354,12 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _request(scope: Scope) -> Request:
-    headers: dict[str, str] = {}
-    for name, value in (
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-    ):
-        # Some headers may be repeated, such as X-Goog-Hash.
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
-    path = (scope.get("raw_path") or scope["path"].encode()).decode(errors="surrogateescape")
+    headers = joined_headers_of(scope)  # some may be repeated, such as X-Goog-Hash
+    path = raw_path(scope, "surrogateescape")
     if f"{path}/".startswith(_BARE_PREFIX) and not is_virtual_host(scope):
         path = JSON_PREFIX + path
-    return Request(
-        method=scope["method"],
-        path=path,
-        query=Query(scope["query_string"].decode(errors="surrogateescape")),
-        headers=headers,
-        base=_base(scope, headers),
-    )
+    query = scope["query_string"].decode(errors="surrogateescape")
+    return Request(scope["method"], path, query, headers, base=_base(scope, headers))
 
 
 def _base(scope: Scope, headers: Mapping[str, str]) -> str:
@@ -403,32 +394,3 @@ def _fed(sink: Sink, piece: bytes) -> Response:
 
 def _raise(error: Exception) -> Response:
     raise error
-
-
-async def _pieces(receive: Receive, *, limit: int | None = None) -> AsyncIterator[bytes]:
-    """Yield the body in pieces of about a megabyte: handing smaller ones to a thread would be wasteful.
-
-    Raises:
-        ClientGone: the connection ended early; the bytes received until then have been yielded.
-    """
-    buffer = bytearray()
-    total = 0
-    while True:
-        event = await receive()
-        gone = event["type"] == "http.disconnect"
-        buffer += event.get("body", b"")
-        more = event.get("more_body", False) and not gone
-        if buffer and (len(buffer) >= _PIECE or not more):
-            total += len(buffer)
-            if limit is None or total <= limit:
-                yield bytes(buffer)
-            buffer.clear()
-        if gone:
-            raise ClientGone
-        if not more:
-            return
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -107,7 +107,7 @@ def guarded(
         reading: answer 404, not 400, for a name that no object can have; None derives it from the method.
     """
     try:
-        request.query.check()
+        request.parameters.check()
         return call()
     except NotModified:
         return Response(304)
@@ -126,7 +126,7 @@ def guarded(
 
 def error_response(request: Request, error: GcsError) -> Response:
     """Return an error response: JSON, or plain text for a download."""
-    if request.query.get("alt") == "media":
+    if request.parameters.get("alt") == "media":
         return Response(error.code, error.message.encode(), {"content-type": "text/html; charset=UTF-8"})
     return json_response(error.to_json(), error.code)
 

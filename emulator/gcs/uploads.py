@@ -51,24 +51,24 @@ class Target:
         cls, buckets: Buckets, request: Request, bucket: str, body: Mapping[str, Any], media_type: str
     ) -> "Target":
         """Build the target from URL, metadata and headers. Raises GcsError."""
-        name = request.query.get("name") or body.get("name")
+        name = request.parameters.get("name") or body.get("name")
         if not isinstance(name, str) or not name:
             raise required("name")
         stored_bucket = buckets.bucket(bucket)
         if "acl" in body:
             check_lists_allowed(stored_bucket.attributes)
-        named = {"contentEncoding": request.query.get("contentEncoding") or None, **body}
+        named = {"contentEncoding": request.parameters.get("contentEncoding") or None, **body}
         attributes = {
             "contentType": media_type or OCTET_STREAM,
             **object_attributes(named),
-            **parameters(request.query, stored_bucket.attributes),
+            **parameters(request.parameters, stored_bucket.attributes),
             **encryption_attributes(key_digest(request.headers)),
         }
         check_bucket_allows(attributes, stored_bucket)
-        conditions = Conditions.parse(request.query, request.headers)
+        conditions = Conditions.parse(request.parameters, request.headers)
         told = [("CRC32C", _text(body, "crc32c")), ("MD5", _text(body, "md5Hash"))]
         hashes = tuple((kind, value) for kind, value in told if value)
-        projection = request.query.get("projection", "full" if "acl" in body else "noAcl")
+        projection = request.parameters.get("projection", "full" if "acl" in body else "noAcl")
         target = cls(GcsUri(bucket, name), attributes, conditions, hashes, projection == "full")
         return target.with_hashes(request.headers)
 

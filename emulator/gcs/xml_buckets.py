@@ -50,7 +50,7 @@ class XmlBuckets:
         return BodySink(lambda _: self._list_objects(request, uri.bucket))
 
     def list_uploads(self, request: Request, uri: GcsUri) -> Sink:
-        return BodySink(lambda _: self._list_uploads(request.query, uri.bucket))
+        return BodySink(lambda _: self._list_uploads(request.parameters, uri.bucket))
 
     def _list(self) -> Response:
         entries: list[Element] = [
@@ -70,7 +70,7 @@ class XmlBuckets:
         return Response(200)
 
     def _delete(self, request: Request, bucket: str) -> Response:
-        conditions = Conditions.parse_xml(request.query, request.headers)
+        conditions = Conditions.parse_xml(request.parameters, request.headers)
         self._buckets.delete_bucket(bucket, conditions.check_bucket)
         return Response(204)
 
@@ -79,7 +79,7 @@ class XmlBuckets:
         return xml_response("LocationConstraint", location)
 
     def _list_objects(self, request: Request, bucket: str) -> Response:
-        asked = _Asked(request.query)
+        asked = _Asked(request.parameters)
         page = asked.listing.page(self._buckets, bucket)
         described = [self._objects.described(info) for info in page.items]
         found: list[Element] = [("Contents", _contents(asked.encode, stored)) for stored in described]

@@ -46,7 +46,7 @@ class XmlObjects:
         return BodySink(lambda _: self._delete(request, uri))
 
     def _get(self, request: Request, uri: GcsUri) -> Response:
-        conditions = Conditions.parse_xml(request.query, request.headers)
+        conditions = Conditions.parse_xml(request.parameters, request.headers)
         response = self._objects.download(request, uri, conditions)
         if response.status == 416:
             text, asked = "The requested range cannot be satisfied.", request.headers.get("range", "")
@@ -55,9 +55,9 @@ class XmlObjects:
         headers = dict(response.headers)
         headers["etag"] = f'"{_md5_of(headers.get("x-goog-hash", "")) or headers["etag"]}"'
         for parameter, name in _OVERRIDES.items():
-            if value := request.query.get(parameter):
+            if value := request.parameters.get(parameter):
                 headers[name] = _CONTROL.sub(" ", value)
-        return Response(response.status, response.body, headers)
+        return replace(response, headers=headers)
 
     def _copy(self, request: Request, uri: GcsUri) -> Response:
         source = _copy_source(request.headers["x-goog-copy-source"])
@@ -73,7 +73,9 @@ class XmlObjects:
 
         conditions = Conditions.parse_xml_source(request.headers)
         check_source = source_check(conditions, key_digest(request.headers, of_source=True))
-        check = replace(Conditions.parse_xml(request.query, request.headers), generation=None).check_write
+        check = replace(
+            Conditions.parse_xml(request.parameters, request.headers), generation=None
+        ).check_write
         try:
             stored = self._buckets.copy(source, uri, check_source, check, change, conditions.generation)
         except ObjectNotFound as error:
@@ -82,7 +84,7 @@ class XmlObjects:
         return xml_response("CopyObjectResult", times, headers=object_headers(stored))
 
     def _delete(self, request: Request, uri: GcsUri) -> Response:
-        conditions = Conditions.parse_xml(request.query, request.headers)
+        conditions = Conditions.parse_xml(request.parameters, request.headers)
         self._buckets.delete(uri, conditions.check_change, conditions.generation)
         return Response(204)
 

@@ -63,7 +63,7 @@ class _Route:
         if (self.level, self.verb) != (level, request.verb):
             return False
         if self.mark.startswith("?"):
-            return bool(request.query.all(self.mark[1:]))
+            return bool(request.parameters.all(self.mark[1:]))
         return not self.mark or self.mark in request.headers
 
 
@@ -82,10 +82,10 @@ class XmlSurface:
 
     def open(self, request: Request) -> Sink:
         """Return the sink that receives the body and answers. Raises what `guarded_xml` translates."""
-        request.query.check()
-        check_expiry(request.query, datetime.now(UTC))
+        request.parameters.check()
+        check_expiry(request.parameters, datetime.now(UTC))
         uri = address(request.path, request.headers.get("host", ""))
-        for name in request.query.names():
+        for name in request.parameters.names():
             if name in NOT_EMULATED:
                 raise _not_implemented(f"{NOT_EMULATED[name]} (?{name}).")
         level = "object" if uri.object else "bucket" if uri.bucket else "service"
@@ -103,7 +103,7 @@ class XmlSurface:
 
 def continues_resumable(request: Request, target: GcsUri) -> bool:
     """Return whether a request can only continue or cancel the resumable upload of that object."""
-    if request.method not in ("PUT", "DELETE") or set(request.query.names()) != {"upload_id"}:
+    if request.method not in ("PUT", "DELETE") or set(request.parameters.names()) != {"upload_id"}:
         return False
     try:
         return address(request.path, request.headers.get("host", "")) == target

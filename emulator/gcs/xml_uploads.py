@@ -42,7 +42,7 @@ class XmlUploads:
 
     def put(self, request: Request, uri: GcsUri) -> Sink:
         attributes = new_attributes(self._buckets.bucket(uri.bucket), request.headers)
-        conditions = Conditions.parse_xml(request.query, request.headers)
+        conditions = Conditions.parse_xml(request.parameters, request.headers)
         told_hashes(request.headers)
         self._check_now(conditions, uri)
 
@@ -63,7 +63,7 @@ class XmlUploads:
         target = Target(
             uri,
             new_attributes(self._buckets.bucket(uri.bucket), request.headers),
-            Conditions.parse_xml(request.query, request.headers),
+            Conditions.parse_xml(request.parameters, request.headers),
             tuple((kind.upper(), value) for kind, value in told_hashes(request.headers)),
             full=False,
         )
@@ -100,9 +100,9 @@ class XmlUploads:
         if "x-goog-copy-source" in request.headers:
             text = "A header or query you provided requested a function that is not implemented."
             raise XmlError(501, "NotImplemented", text, "A part cannot be copied; send its bytes.")
-        if not request.query.get("uploadId"):
+        if not request.parameters.get("uploadId"):
             raise _invalid("uploadId is missing; POST to the object with ?uploads gives one.")
-        number = part_number(request.query.get("partNumber"))
+        number = part_number(request.parameters.get("partNumber"))
         upload = self._upload(request, uri)
 
         def add(draft: Draft) -> Response:
@@ -114,7 +114,7 @@ class XmlUploads:
 
     def complete_parts(self, request: Request, uri: GcsUri) -> Sink:
         upload = self._upload(request, uri)
-        conditions = Conditions.parse_xml(request.query, request.headers)
+        conditions = Conditions.parse_xml(request.parameters, request.headers)
 
         def complete(body: bytes) -> Response:
             stored = self._parts.complete(upload, body, conditions)
@@ -130,7 +130,7 @@ class XmlUploads:
 
     def list_parts(self, request: Request, uri: GcsUri) -> Sink:
         upload = self._upload(request, uri)
-        query = request.query
+        query = request.parameters
         after = number_between(query, "part-number-marker", 0, MOST_PARTS, 0)
         most = number_between(query, "max-parts", 1, 1000, 1000)
 
@@ -160,11 +160,11 @@ class XmlUploads:
 
     def _upload(self, request: Request, uri: GcsUri) -> PartsUpload:
         self._buckets.bucket(uri.bucket)
-        return self._parts.find(uri, request.query.get("uploadId"))
+        return self._parts.find(uri, request.parameters.get("uploadId"))
 
     def _check_target(self, request: Request, uri: GcsUri) -> None:
         """Raise XmlError if the upload belongs to another object."""
-        upload_id = request.query.get("upload_id")
+        upload_id = request.parameters.get("upload_id")
         if self._sessions.target(upload_id) not in (None, uri):
             raise _invalid(f"The upload {upload_id[:100]!r} is of another object than {uri}.")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emulator.database import Database
 from emulator.instructions.header import Instructions
@@ -55,6 +55,17 @@ class Call:
 
 class HasToWait(Exception):
     """The call has to wait, but its thread may not block. The call has only read so far."""
+
+
+class Reply(NamedTuple):
+    """A v1 message, and the members that REST adds to its JSON.
+
+    `extras` is an object of JSON members. A list in it holds the extra members of each item of the message's
+    list of that name.
+    """
+
+    message: Any
+    extras: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

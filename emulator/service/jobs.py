@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from emulator.database import FilterRow, JobRow, NewJob
-from emulator.service.context import Call, Context, id_number, timestamp
+from emulator.service.context import Call, Context, Reply, id_number, timestamp
 from emulator.service.control import Faults, Paces
 from emulator.service.fields import without_output_only
 from emulator.service.job_request import JobRequest
@@ -24,7 +24,6 @@ from emulator.vertex.names import BatchPredictionJobName, LocationName, ModelNam
 _log = logging.getLogger(__name__)
 
 _CANCELLED_CODE = 1
-_REMEMBERED = 10_000
 # The largest version number that the database column holds.
 _LAST_VERSION = 2**31 - 1
 
@@ -47,9 +46,8 @@ class JobService:
         self._paces = paces
         self._faults = faults
         self._on_created = on_created
-        self._extras: dict[str, dict[str, str]] = {}
 
-    def create_batch_prediction_job(self, request: Any, call: Call) -> Any:
+    def create_batch_prediction_job(self, request: Any, call: Call) -> Reply:
         """Check a job, store it as PENDING (or QUEUED, by its pace), and wake the dispatcher."""
         place = self._context.place(LocationName.parse(request.parent))
         preparation = JobRequest(self._context, self._models, place, call)
@@ -64,7 +62,7 @@ class JobService:
         self._on_created(row)
         # The pace may hold the job for a time, which starts now.
         (self._context.on_change if row.pace else self._context.on_work)()
-        return self._message(row)
+        return self._reply(row)
 
     def keep(self, parent: str, job: Any) -> JobRow:
         """Add a job that has ended elsewhere, unchanged, with the id of its name; nothing is run."""
@@ -106,11 +104,11 @@ class JobService:
         )
         return self._context.database.insert_job_as(row, new.labels)
 
-    def get_batch_prediction_job(self, request: Any, call: Call) -> Any:
+    def get_batch_prediction_job(self, request: Any, call: Call) -> Reply:
         """Read one job. Depending on its pace, the call waits until the job has moved on."""
-        return self._message(self._paces.read(self._named(request.name), call))
+        return self._reply(self._paces.read(self._named(request.name), call))
 
-    def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Any:
+    def list_batch_prediction_jobs(self, request: Any, _call: Call) -> Reply:
         """List a page of jobs, newest first."""
         place = self._context.place(LocationName.parse(request.parent))
         paging = Paging.of(request, str(place), request.filter)
@@ -125,8 +123,12 @@ class JobService:
         )
         page = paging.cut(rows, lambda row: (row.create_time_us, row.id))
         response = self._context.v1.ListBatchPredictionJobsResponse(next_page_token=page.next_page_token)
-        response.batch_prediction_jobs.extend(masked((self._message(row) for row in page.rows), request))
-        return response
+        messages = (job_message(self._context, row) for row in page.rows)
+        response.batch_prediction_jobs.extend(masked(messages, request))
+        is_masked = any(path != "*" for path in request.read_mask.paths)
+        return Reply(
+            response, {} if is_masked else {"batchPredictionJobs": [_extras(row) for row in page.rows]}
+        )
 
     def cancel_batch_prediction_job(self, request: Any, _call: Call) -> Any:
         """Cancel a job: a PENDING job at once, a running job when its runner notices."""
@@ -155,20 +157,6 @@ class JobService:
         _log.info("%s is deleted.", row.name)
         return self._operations.deleted(self._context.place(LocationName(row.project, row.location)), call)
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        """The members of the documentation's REST responses that the message lacks.
-
-        These are modelDisplayName and modelObjective. Empty for other messages, and for a job without its
-        name (a read mask removed it).
-        """
-        if message.DESCRIPTOR.full_name.rpartition(".")[2] != "BatchPredictionJob" or not message.name:
-            return {}
-        known = self._extras.get(message.name)
-        if known is not None:
-            return known
-        row = self._context.database.get_job(int(message.name.rpartition("/")[2]))
-        return {} if row is None else _extras(row)
-
     def _named(self, text: str) -> JobRow:
         name = BatchPredictionJobName.parse(text)
         place = self._context.place(name)
@@ -184,12 +172,8 @@ class JobService:
             raise _not_found(f"batchPredictionJobs/{job_id}")
         return row
 
-    def _message(self, row: JobRow) -> Any:
-        # They never change, and every REST response needs them.
-        if len(self._extras) >= _REMEMBERED:
-            self._extras.clear()
-        self._extras[row.name] = _extras(row)
-        return job_message(self._context, row)
+    def _reply(self, row: JobRow) -> Reply:
+        return Reply(job_message(self._context, row), _extras(row))
 
 
 def _version(text: str) -> int:
@@ -201,6 +185,7 @@ def _version(text: str) -> int:
 
 
 def _extras(row: JobRow) -> dict[str, str]:
+    # Vertex: members of the documentation's REST responses that the message lacks.
     return {"modelDisplayName": row.model_display_name, "modelObjective": row.model_objective}
 
 

@@ -224,10 +224,6 @@ class Service:
         context.database.end_listeners.append(lambda _: senders.wake())
         return senders
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        """The extra members of REST responses; see JobService.rest_extras."""
-        return self.jobs.rest_extras(message)
-
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

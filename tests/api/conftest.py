@@ -13,12 +13,14 @@ import httpx
 import pytest
 import uvicorn
 
+from emulator.api.application import create_app
 from emulator.api.calls import ServiceMethods
-from emulator.api.rest import HttpRequest, HttpResponse, RestSurface, create_app
+from emulator.api.rest import RestSurface
 from emulator.config import Settings
 from emulator.database import Database
+from emulator.http import HttpRequest, HttpResponse
 from emulator.registry import Registry
-from emulator.service import Call, Context, Service
+from emulator.service import Call, Context, Reply, Service
 from emulator.storage import LocalStore
 from emulator.vertex.errors import NotFound
 from emulator.vertex.messages import load
@@ -56,9 +58,6 @@ class RecordingService:
         }
         return {name: self._recording(answer) for name, answer in answers.items()}
 
-    def rest_extras(self, message: Any) -> dict[str, str]:
-        return {"modelDisplayName": f"model of {message.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
-
     def is_brief(self, key: str, query: str, body: bytes) -> bool:  # noqa: ARG002
         return key == "JobService/CreateBatchPredictionJob"
 
@@ -76,17 +75,23 @@ class RecordingService:
         job.state = 2
         job.completion_stats.incomplete_count = -1
         job.create_time.FromJsonString("2026-01-02T03:04:05.123456Z")
-        return job
+        return Reply(job, self._extras(job))
 
     def _get(self, request: Any) -> Any:
         if request.name.endswith("/404"):
             raise NotFound("The BatchPredictionJob does not exist.")
-        return self._v1.BatchPredictionJob(name=request.name, state=4)
+        job = self._v1.BatchPredictionJob(name=request.name, state=4)
+        return Reply(job, self._extras(job))
+
+    def _extras(self, job: Any) -> dict[str, str]:
+        return {"modelDisplayName": f"model of {job.name[-1:]}", "modelObjective": "OBJECT_TRACKING"}
 
     def _list(self, request: Any) -> Any:
         names = [f"{request.parent}/batchPredictionJobs/{number}" for number in (1, 2)]
         jobs = [self._v1.BatchPredictionJob(name=name, state=self.listed_state) for name in names]
-        return self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
+        page = self._v1.ListBatchPredictionJobsResponse(batch_prediction_jobs=jobs, next_page_token="more")
+        extras = [] if request.read_mask.paths else [self._extras(job) for job in jobs]
+        return Reply(page, {"batchPredictionJobs": extras} if extras else {})
 
     def _broken(self, _: Any) -> Any:
         raise KeyError("no such key")
@@ -120,7 +125,7 @@ class Surface:
     ) -> HttpResponse:
         path, _, query = url.partition("?")
         content = body if value is None else json.dumps(value).encode()
-        response = self.rest.answer(HttpRequest(method, path, query, headers or {}, content))
+        response = self.rest.answer(self.rest.route(HttpRequest(method, path, query, headers or {}, content)))
         assert response is not None
         return response
 

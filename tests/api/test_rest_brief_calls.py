@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from emulator.api.rest import HttpRequest
 from emulator.app import Emulator
 from emulator.config import Settings
+from emulator.http import HttpRequest
 from emulator.registry import Registry
 from tests.api.conftest import Surface
 from tests.service.service_client import PARENT, write_model
@@ -97,10 +97,10 @@ def test_others_are_answered_while_a_call_waits_for_the_database(
 def test_only_a_short_request_is_answered_in_the_event_loop(surface: Surface) -> None:
     path = f"/v1/{PARENT}/batchPredictionJobs"
     short, long = (json.dumps(JOB | {"labels": {"a": "b" * length}}).encode() for length in (10, 10_000))
-    assert surface.rest.is_brief(HttpRequest("POST", path, "", {}, short))
-    assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, long))
-    assert not surface.rest.is_brief(HttpRequest("POST", path, "", {}, None))
-    assert not surface.rest.is_brief(HttpRequest("GET", f"{path}/1", "", {}, b""))
+    assert surface.rest.is_brief(surface.rest.route(HttpRequest("POST", path, "", {}, short)))
+    assert not surface.rest.is_brief(surface.rest.route(HttpRequest("POST", path, "", {}, long)))
+    assert not surface.rest.is_brief(surface.rest.route(HttpRequest("POST", path, "", {}, None)))
+    assert not surface.rest.is_brief(surface.rest.route(HttpRequest("GET", f"{path}/1", "", {}, b"")))
 
 
 def test_folders_are_not_looked_at_in_the_event_loop(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emulator.api.transcoding import MAX_BODY
+from emulator.http import MAX_BODY
 from emulator.vertex.messages import load
 
 PARENT = "projects/p/locations/us-central1"

@@ -52,6 +52,34 @@ def test_pretty_json_is_that_of_the_standard_library(value: object) -> None:
     assert dump_json(value, pretty=True).decode() == expected
 
 
+@pytest.mark.parametrize("pretty", [True, False])
+@pytest.mark.parametrize(
+    "number",
+    [1e-5, 1.5e-7, 9.9e-5, 1e-4, 1e-10, 5e-324, 1e15, 1e16, 1.5e300, -0.0, 0.1, 2**63, 10**30, float("nan")],
+)
+def test_numbers_are_those_of_the_standard_library(number: float, pretty: bool) -> None:
+    value = {"a": [number], "é": "e-1 0.00001 null"}
+    expected = (
+        json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        if pretty
+        else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    )
+    assert dump_json(value, pretty=pretty).decode() == expected
+
+
+def test_lone_surrogates_are_never_written() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        dump_json({"a": "\ud800"}, pretty=True)
+
+
+@pytest.mark.parametrize("query", ["", "?alt=json;enum-encoding=int"])
+def test_list_is_indented_as_every_answer(surface: Any, query: str) -> None:
+    for _ in range(2):
+        text = surface.send("GET", f"{JOBS}{query}").body.decode()
+        assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+        assert [job["modelDisplayName"][-1] for job in json.loads(text)["batchPredictionJobs"]] == ["1", "2"]
+
+
 @pytest.mark.parametrize("query", ["prettyPrint=false", "$prettyPrint=False", "prettyPrint=0"])
 def test_compact_json_on_request(surface: Any, query: str) -> None:
     body = surface.send("GET", f"{JOBS}/1?{query}").body

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from emulator.api.rest import HttpRequest
 from emulator.api.routing import RouteTable
+from emulator.http import HttpRequest
 from emulator.vertex.contract import HttpBinding, Rpc
 from emulator.vertex.messages import load
 
@@ -129,7 +129,7 @@ def test_other_parts_of_vertex_are_unimplemented_by_name(surface: Any, path: str
 
 def test_path_that_is_no_utf8_is_an_invalid_argument(surface: Any) -> None:
     request = HttpRequest("GET", f"/v1/{PARENT}/batchPredictionJobs/%ff", "", {}, b"")
-    assert not surface.rest.is_brief(request)
+    assert not surface.rest.is_brief(surface.rest.route(request))
     assert surface.error("GET", request.path)["status"] == "INVALID_ARGUMENT"
 
 

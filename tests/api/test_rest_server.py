@@ -1,13 +1,17 @@
 """The application behind a real socket: connections, long bodies, HEAD, paths outside Vertex's."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request, Response
 
-from emulator.api.transcoding import MAX_BODY
+from emulator.api.application import create_app
+from emulator.config import Settings
+from emulator.http import MAX_BODY
 
 JOBS = "/v1/projects/p/locations/us-central1/batchPredictionJobs"
 
@@ -76,3 +80,21 @@ def test_paths_outside_vertex_get_the_same_error_shape(
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (status, status)
     assert response.headers["content-type"] == "application/json; charset=UTF-8"
+
+
+def test_middleware_of_the_application_sees_calls_of_vertex(recording: Any) -> None:
+    app = create_app(recording, Settings())
+    seen = []
+
+    @app.middleware("http")
+    async def watch(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        seen.append(request.url.path)
+        return await call_next(request)
+
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get(f"{JOBS}/1")
+
+    assert asyncio.run(call()).json()["name"].endswith("/1")
+    assert seen == [f"{JOBS}/1"]

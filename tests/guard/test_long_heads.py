@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from emulator.api import front
+from emulator.api import http_protocol
 from emulator.app import Emulator
 from emulator.config import Settings
 
@@ -24,7 +24,7 @@ def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         port=0, tls=True, data_dir=tmp_path_factory.mktemp("heads"), bundled_models=False, workers=1
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front, "AutoHTTPProtocol", request.param)
+        patch.setattr(http_protocol, "AutoHTTPProtocol", request.param)
         with Emulator(settings) as emulator:
             yield emulator
 

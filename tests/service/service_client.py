@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.database import Database
 from emulator.registry import Registry
-from emulator.service import Call, Context, Method, Service
+from emulator.service import Call, Context, Method, Reply, Service
 from emulator.vertex.contract import load
 from emulator.vertex.messages import from_json, to_json
 
@@ -56,7 +56,15 @@ class Client:
         return to_json(self.raw(rpc, request, version, *beta_only))
 
     def raw(self, rpc: str, request: Mapping[str, Any], version: str = "v1", *beta_only: str) -> Any:
-        return self._methods[rpc](from_json(request_types()[rpc], request), Call(version, tuple(beta_only)))
+        reply = self._reply(rpc, request, Call(version, tuple(beta_only)))
+        return reply.message if isinstance(reply, Reply) else reply
+
+    def extras(self, rpc: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        reply = self._reply(rpc, request, Call())
+        return reply.extras if isinstance(reply, Reply) else {}
+
+    def _reply(self, rpc: str, request: Mapping[str, Any], call: Call) -> Any:
+        return self._methods[rpc](from_json(request_types()[rpc], request), call)
 
     @cached_property
     def _methods(self) -> Mapping[str, Method]:

@@ -262,7 +262,7 @@ def test_parameters_may_be_a_value_without_content(client: Client, kind: str) ->
         request.batch_prediction_job.model_parameters.null_value = 0
     elif kind == "no kind":
         request.batch_prediction_job.model_parameters.SetInParent()
-    job = client.service.methods()[CREATE](request, Call())
+    job = client.service.methods()[CREATE](request, Call()).message
     assert job.HasField("model_parameters") == (kind != "absent")
 
 
@@ -580,15 +580,13 @@ def test_list_obeys_its_read_mask(client: Client, mask: str) -> None:
 
 def test_rest_extras_are_those_of_the_documentation(client: Client) -> None:
     job = client.create(model=f"{PARENT}/models/swings")
-    message = client.raw("JobService/GetBatchPredictionJob", {"name": job["name"]})
     extras = {"modelDisplayName": "Swings", "modelObjective": "ACTION_RECOGNITION"}
-    assert client.service.rest_extras(message) == extras
-    response = client.raw(LIST, {"parent": PARENT})
-    assert client.service.rest_extras(response) == {}
-    assert client.service.rest_extras(response.batch_prediction_jobs[0]) == extras
+    assert client.extras("JobService/GetBatchPredictionJob", {"name": job["name"]}) == extras
+    assert client.extras(LIST, {"parent": PARENT}) == {"batchPredictionJobs": [extras]}
+    assert client.extras(LIST, {"parent": PARENT, "readMask": "name"}) == {}
     client.database.request_cancel(int(job["name"].rpartition("/")[2]))
-    client.call(DELETE, {"name": job["name"]})
-    assert client.service.rest_extras(message) == extras
+    assert client.extras("JobService/GetBatchPredictionJob", {"name": job["name"]}) == extras
+    assert client.extras(DELETE, {"name": job["name"]}) == {}
 
 
 def test_every_error_is_an_api_error(client: Client) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emulator.service.context import Call, Context
+from emulator.service.context import Call, Context, Reply
 from emulator.storage import GcsUri, ObjectNotFound
 from emulator.vertex.errors import FailedPrecondition, Internal
 from emulator.vertex.messages import from_json
@@ -28,7 +28,7 @@ class Examples:
     """Renders the example clips once, in processes of their own, and creates a job for each."""
 
     def __init__(
-        self, context: Context, create: Callable[[Any, Call], Any], find_model: Callable[[ModelName], Any]
+        self, context: Context, create: Callable[[Any, Call], Reply], find_model: Callable[[ModelName], Any]
     ) -> None:
         self._context = context
         self._create = create
@@ -104,7 +104,7 @@ class Examples:
                 },
             },
         }
-        return self._create(from_json(self._context.v1.CreateBatchPredictionJobRequest, body), Call())
+        return self._create(from_json(self._context.v1.CreateBatchPredictionJobRequest, body), Call()).message
 
     def _is_there(self, uri: GcsUri) -> bool:
         try:

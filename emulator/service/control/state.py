@@ -23,7 +23,7 @@ from emulator.database import (
     JobRow,
 )
 from emulator.files import shown
-from emulator.service.context import Call, Context
+from emulator.service.context import Call, Context, Reply
 from emulator.service.control.replacement import Replacement, ReplacementBusy, Replacements, describe
 from emulator.service.control.seed import Seed
 from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer, save_folder
@@ -99,7 +99,7 @@ class State:
         *,
         forget: Callable[[str | None], None],
         forget_rows: Callable[[str | None], None],
-        create_job: Callable[[Any, Call], Any],
+        create_job: Callable[[Any, Call], Reply],
         keep_job: Callable[[str, Any], JobRow],
         control: Callable[[Mapping[str, Any]], None],
         sweep: Callable[[], None],
@@ -362,7 +362,7 @@ class State:
         request = from_json(self._context.v1.CreateBatchPredictionJobRequest, dict(value))
         if JobState(request.batch_prediction_job.state) in TERMINAL:
             return self._keep_job(request.parent, request.batch_prediction_job).id
-        return int(self._create_job(request, Call()).name.rpartition("/")[2])
+        return int(self._create_job(request, Call()).message.name.rpartition("/")[2])
 
     def _saved_folders(self) -> Iterator[tuple[str, Path]]:
         if self._folders.buckets is not None:

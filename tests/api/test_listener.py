@@ -25,7 +25,8 @@ import requests
 from google.cloud import aiplatform_v1
 from google.cloud.aiplatform_v1.services.job_service.transports import JobServiceGrpcTransport
 
-from emulator.api.front import Addresses, GrpcFront, TlsFront
+from emulator.api.hints import Addresses
+from emulator.api.listener import GrpcListener, TlsListener
 from emulator.app import CannotStart, Emulator
 from emulator.config import Settings
 from emulator.trust import prepare, server_context
@@ -206,7 +207,7 @@ def test_grpc_on_the_rest_port_is_logged_with_what_to_change(
         channel.unary_unary(GET_JOB)(b"", timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Trying to connect an http1.x server (HTTP status 400)" in caught.value.details()
-    record = next(record for record in caplog.records if record.name == "emulator.api.front")
+    record = next(record for record in caplog.records if record.name == "emulator.api.http_protocol")
     assert f"with gRPC (HTTP/2), which is in plain text at {emulator.grpc_address}, over" in record.message
     assert "Invalid HTTP request" not in caplog.text
     assert record.message in exchange(emulator, "http", PREFACE)
@@ -373,7 +374,7 @@ def test_name_that_no_certificate_can_hold_is_one_clear_line(tmp_path: Path) -> 
 
 def test_idle_connections_do_not_delay_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a server waits for requests under way must pass for none of these.
-    monkeypatch.setattr("emulator.app._OPEN_REQUESTS_GRACE_S", 120)
+    monkeypatch.setattr("emulator.api.server._OPEN_REQUESTS_GRACE_S", 120)
     emulator = Emulator(Settings(port=0, tls=True, data_dir=tmp_path, bundled_models=False, workers=1))
     emulator.start()
     ca = emulator.settings.tls_folder / "ca.pem"
@@ -453,7 +454,7 @@ def through_front(
 
     async def run() -> Any:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            front = GrpcFront(listener, grpc_path, ADDRESSES, patience_s)
+            front = GrpcListener(listener, grpc_path, ADDRESSES, patience_s)
             front.start()
             result: Awaitable[Any] = asyncio.to_thread(client, listener.getsockname())
             try:
@@ -598,7 +599,7 @@ def test_handshake_that_does_not_go_on_is_given_up(loop_factory: Any, tmp_path: 
 
     async def run() -> bytes:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            front = TlsFront(listener, str, ADDRESSES, context, asyncio.Protocol, patience_s=0.1)
+            front = TlsListener(listener, str, ADDRESSES, context, asyncio.Protocol, patience_s=0.1)
             front.start()
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(hello()[:50])
@@ -636,7 +637,7 @@ def test_connection_that_comes_as_the_front_closes_is_closed(loop_factory: Any, 
 
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            front = GrpcFront(listener, lambda: "", ADDRESSES)
+            front = GrpcListener(listener, lambda: "", ADDRESSES)
             front.start()
             await asyncio.sleep(0.01)  # it waits for connections
             client = socket.create_connection(listener.getsockname(), timeout=60)
