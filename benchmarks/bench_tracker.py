@@ -15,7 +15,7 @@ from measure import arguments, interleaved, median, paired, report
 
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import TrackerSection
-from emulator.inference.object_tracking import TRACKERS
+from emulator.inference.objectives.object_tracking import TRACKERS
 
 FRAMES = 200
 COUNTS = (5, 20, 100)

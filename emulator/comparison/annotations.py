@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from emulator.comparison.matching import SEGMENT, Box
+from emulator.comparison.matching import Box
 from emulator.comparison.truth import seconds, snake_too
+from emulator.vertex.objectives.classification import SEGMENT
 from emulator.vertex.predictions import duration_text
 
 REACH_S = 0.05

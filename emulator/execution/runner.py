@@ -45,7 +45,8 @@ from emulator.instructions.pace import parse_pace
 from emulator.storage import GcsUri, InvalidUri, ObjectStore, StorageError
 from emulator.vertex import contract, errors
 from emulator.vertex.job_state import JobState
-from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
+from emulator.vertex.objectives import Objective, parse_parameters
+from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import error_line
 
 log = logging.getLogger(__name__)

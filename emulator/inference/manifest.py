@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from emulator.files import cause, read_toml, shown
 from emulator.inference.label_files import LabelsUnreadable, read_label_file
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
@@ -57,6 +57,12 @@ LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC", "NCHW", "NHWC"),
     Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC"),
+}
+#: The section of each objective: what becomes of the graph's results.
+SECTION_OF: Mapping[Objective, str] = {
+    Objective.OBJECT_TRACKING: "tracker",
+    Objective.ACTION_RECOGNITION: "actions",
+    Objective.CLASSIFICATION: "classification",
 }
 #: The values for an input other than the picture.
 OTHERS = ("width-height", "height-width", "ones", "zeros")
@@ -756,11 +762,8 @@ def _check_stream(path: Path, manifest: ModelManifest) -> None:
         return
     if manifest.objective is Objective.OBJECT_TRACKING:
         raise ManifestError(f"{path}: [input] states is for classifiers, not for {manifest.model.objective}")
-    sections = {
-        Objective.ACTION_RECOGNITION: ("actions", manifest.actions.step),
-        Objective.CLASSIFICATION: ("classification", manifest.classification.step),
-    }
-    section, step = sections[manifest.objective]
+    section = SECTION_OF[manifest.objective]
+    step = getattr(manifest, section).step
     if step != spec.frames:
         raise ManifestError(
             f"{path}: [{section}] step is {step}, but a stream ([input] states) goes on where its last "

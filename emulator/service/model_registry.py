@@ -10,7 +10,7 @@ from emulator.registry import Catalogue, ModelSource
 from emulator.service.context import Context, Place
 from emulator.vertex.errors import NotFound
 from emulator.vertex.names import ModelName
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 
 DEFAULT_ALIAS = "default"
 # Scanning the folders takes longer than the rest of a call. For a model that is not found they are scanned

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emulator.inference.manifest import SECTIONS, ManifestError, ModelUnusable, load_manifest
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 from emulator.vertex.predictions import Label
 from tests.inference.tiny_models import CLASSIFICATION_TOML
 

@@ -1,0 +1,136 @@
+"""Action recognition: a clip classifier slides along the video; its score peaks are the actions' moments.
+
+Clips lie on the grid of the video, whatever the segments. A segment's clips reach beyond it as far as needed
+to judge the moments near its edges, but only moments inside it are predicted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.inference.clips import (
+    Clip,
+    ClipCutter,
+    ClipFootage,
+    ClipGrid,
+    Scored,
+    clips_of,
+    spans,
+    wanted_clips,
+)
+from emulator.inference.footage import Outcome
+from emulator.inference.heads import ClipHead
+from emulator.inference.loaded import LoadOptions
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.peaks import PeakFinder, strongest
+from emulator.inference.predictor import Mark
+from emulator.inference.segments import Group, Groups, past_end
+from emulator.inference.streams import States
+from emulator.inference.sweep import Asked, ClipSweep, ModelPredictor, Sweep
+from emulator.vertex.objectives.action_recognition import ActionPrediction
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
+
+#: Predicted moments are rounded to this: finer than a video's frames, and short as text.
+ROUND_US = 1_000
+#: Peaks below this score are never predicted, however low the job's threshold.
+FAINTEST = 0.05
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The state of one segment: its peaks so far, and a stream's states."""
+
+    finder: PeakFinder
+    states: States
+
+
+class ActionRecognition(ModelPredictor[ClipHead]):
+    """A clip classifier (a Predictor)."""
+
+    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
+        """Load the classifier. See `open_predictor`."""
+        super().__init__(manifest, ClipHead, options)
+
+    def sweep(self, asked: Asked[ClipHead]) -> Sweep[ClipHead, Any, Any]:
+        """See ModelPredictor."""
+        return _Recognition(asked, ClipGrid.of(self.manifest))
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ActionPrediction)
+        return [Mark(prediction.time_us)]
+
+
+class _Recognition(ClipSweep[_Seen]):
+    """One pass: scores each wanted clip once."""
+
+    def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
+        super().__init__(asked, grid)
+        self.groups = Groups(
+            asked.segments, points=grid.clips, state=lambda _: _Seen(self._new_finder(asked.parameters), {})
+        )
+        self.wanted = wanted_clips(grid, map(grid.clips, asked.segments))
+
+    def items(self, footage: ClipFootage) -> Generator[Clip | Scored, None, None]:
+        """See Sweep."""
+        grid, fit = self.grid, self.asked.model.input.fit_frame
+        self._cutter = cutter = ClipCutter(grid, footage.to_make.ranges)
+        looked_at = spans(grid, footage.to_make.ranges)
+        return clips_of(
+            footage, lambda source: cutter.cut(source.sample_frames(grid.interval_us, looked_at, fit))
+        )
+
+    def take(self, item: Clip | Scored, footage: ClipFootage) -> tuple[int, int]:
+        """See Sweep."""
+        touched = self.touched(item, item.number, footage)
+        found = self.streams.scores(item, [seen.states for seen in touched])
+        for seen, scores in zip(touched, found, strict=True):
+            seen.finder.add(scores)
+        return max(0, round(self.grid.moment_us(item.number))), item.number + 1
+
+    def finish(self, group: Group[_Seen], footage: ClipFootage, *, at_end: bool) -> Outcome:
+        """See Sweep."""
+        if at_end:
+            end_us = (footage.last_point(self._cutter.end_point) + 1) * self.grid.interval_us
+            if group.segment.start_us >= end_us:
+                return past_end(group.segment, footage)
+        return self._predictions(group, self.asked.parameters)
+
+    def _new_finder(self, parameters: ModelParameters) -> PeakFinder:
+        actions = self.asked.manifest.actions
+        least = actions.min_confidence
+        if parameters.asks_threshold:
+            # Lower peaks are noise: every class has some at every moment, too many to keep.
+            least = min(least, max(parameters.confidence_threshold, FAINTEST))
+        return PeakFinder(len(self.asked.manifest.labels), least, actions.smooth)
+
+    def _predictions(self, group: Group[_Seen], parameters: ModelParameters) -> list[Prediction]:
+        if group.state is None:
+            return []
+        manifest, segment = self.asked.manifest, group.segment
+        apart = manifest.actions.window * 1e6 / self.grid.spacing_us
+        found: list[ActionPrediction] = []
+        for peak in strongest(group.state.finder.finish(), apart):
+            moment_us = self.grid.moment_us(group.first + peak.position)
+            time_us = max(0, round(moment_us / ROUND_US) * ROUND_US)
+            inside = segment.start_us <= time_us and (segment.end_us is None or time_us < segment.end_us)
+            enough = peak.height >= parameters.confidence_threshold
+            if inside and enough and peak.class_index != manifest.background:
+                found.append(ActionPrediction(manifest.labels[peak.class_index], peak.height, time_us))
+        return self._limited(found, parameters.max_predictions)
+
+    def _limited(self, found: list[ActionPrediction], limit: int) -> list[Prediction]:
+        """Sort by confidence, the highest first, and keep at most `limit` at one frame."""
+        found.sort(key=lambda action: (-action.confidence, action.time_us, int(action.label.id)))
+        at_frame: Counter[int] = Counter()
+        kept: list[Prediction] = []
+        for action in found:
+            frame = round(action.time_us / self.asked.manifest.interval_us)
+            at_frame[frame] += 1
+            if at_frame[frame] <= limit:
+                kept.append(action)
+        return kept

@@ -1,0 +1,178 @@
+"""One pass over a video for all its segments: the part that all predictors have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from emulator.inference.batching import BatchPlan, callers
+from emulator.inference.clips import Clip, ClipFootage, ClipGrid, Scored, take_scores
+from emulator.inference.footage import Answers, Footage, Outcome, Wanted, with_recall
+from emulator.inference.heads import ClipHead
+from emulator.inference.loaded import Head, LoadedModel, LoadOptions
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.onnx_model import OnnxModel
+from emulator.inference.pipeline import Pipeline
+from emulator.inference.predictor import Mark, Progress, Segment
+from emulator.inference.recall import Codec, ScoresCodec
+from emulator.inference.segments import Group, Groups
+from emulator.inference.streams import Streams, scored
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
+
+H = TypeVar("H", bound=Head)
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Asked(Generic[H]):
+    """What to predict, and with which model.
+
+    size: how many items each call of the model has. recalls: whether known results may be used.
+    """
+
+    manifest: ModelManifest
+    model: LoadedModel[H]
+    segments: Sequence[Segment]
+    parameters: ModelParameters
+    progress: Progress
+    size: int
+    recalls: bool
+
+
+class Sweep(ABC, Generic[H, S, R]):
+    """One pass: S is the state of a segment, R a raw result of the model.
+
+    wanted: what is needed of the video. look: see `LoadedModel.footage`. codec: of cached results, None to
+    use none. depth: see Pipeline.
+    """
+
+    groups: Groups[S]
+    wanted: Wanted
+    look: str
+    codec: Codec[R] | None
+    depth: int | None = None
+
+    def __init__(self, asked: Asked[H]) -> None:
+        self.asked = asked
+
+    @abstractmethod
+    def items(self, footage: Footage[R]) -> Generator[Any, None, None]:
+        """The inputs of the model, and results that are known already, in order. Runs in a thread."""
+
+    @abstractmethod
+    def infer(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Replace the inputs among the items by results. Runs in several threads."""
+
+    @abstractmethod
+    def take(self, item: Any, footage: Footage[R]) -> tuple[int, int]:
+        """Add a result to the segments that need it.
+
+        Returns:
+            The time before which everything is done, in microseconds, and the point before which segments are
+            finished.
+        """
+
+    @abstractmethod
+    def finish(self, group: Group[S], footage: Footage[R], *, at_end: bool) -> Outcome:
+        """The outcome of a segment. `at_end`: whether the video ended before its last point."""
+
+    def close(self) -> None:
+        """Release what the pass holds."""
+
+    def run(self, video: Path) -> Answers:
+        """Predict. See Predictor.predict."""
+        asked, model, progress = self.asked, self.asked.model, self.asked.progress
+        with (
+            closing(self),
+            model.footage(video, self.wanted, progress, self.codec, look=self.look) as footage,
+            Pipeline(
+                self.items(footage),
+                self.infer,
+                threads=callers(asked.size, model.threads),
+                batch=asked.size,
+                depth=self.depth,
+                cancelled=progress.cancelled,
+                interrupt=footage.interrupt,
+            ) as results,
+        ):
+            for result in results:
+                time_us, next_point = self.take(result, footage)
+                progress.advance(time_us)
+                for group in self.groups.finished(next_point):
+                    yield from self._answers(group, footage, at_end=False)
+            if not progress.cancelled():
+                footage.check()
+                for group in self.groups.rest():
+                    yield from self._answers(group, footage, at_end=True)
+
+    def _answers(self, group: Group[S], footage: Footage[R], *, at_end: bool) -> Answers:
+        outcome = self.finish(group, footage, at_end=at_end)
+        yield from ((index, outcome) for index in group.indices)
+
+
+class ClipSweep(Sweep[ClipHead, S, Any]):
+    """A pass of a classifier over clips or pictures."""
+
+    def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
+        super().__init__(asked)
+        self.grid = grid
+        self.look = grid.look(asked.size)
+        self.codec = ScoresCodec() if asked.recalls else None
+        self.streams = Streams(asked.model)
+
+    def infer(self, items: Sequence[Any]) -> Sequence[Any]:
+        """See Sweep."""
+        return scored(items, self.asked.model, self.asked.size)
+
+    def touched(self, one: Clip | Scored, point: int, footage: ClipFootage) -> list[S]:
+        """Note a clip; return the states of the segments that need its scores."""
+        take_scores(footage, one)
+        return [state for _, state in self.groups.touched(point, point)]
+
+    def close(self) -> None:
+        """See Sweep."""
+        self.streams.close()
+
+
+class ModelPredictor(ABC, Generic[H]):
+    """A loaded model that uses known results again (a Predictor). Each objective has a subclass."""
+
+    def __init__(
+        self, manifest: ModelManifest, head: Callable[[ModelManifest, OnnxModel], H], options: LoadOptions
+    ) -> None:
+        """Load the model. See `open_predictor`."""
+        self.manifest = manifest
+        self._model = LoadedModel(manifest, head, options)
+        self.provider = self._model.provider
+
+    def batches(self, asked: int, parameters: ModelParameters, /) -> BatchPlan:  # noqa: ARG002
+        """See Predictor."""
+        return self._model.batches.plan(asked)
+
+    def predict(
+        self,
+        video: Path,
+        segments: Sequence[Segment],
+        parameters: ModelParameters,
+        progress: Progress,
+        batch_size: int = 0,
+    ) -> Answers:
+        """See Predictor."""
+        size = self.batches(batch_size, parameters).size
+        asked = partial(Asked, self.manifest, self._model, segments, parameters, progress, size)
+        return with_recall(lambda recalls: self.sweep(asked(recalls)).run(video))
+
+    @abstractmethod
+    def sweep(self, asked: Asked[H]) -> Sweep[H, Any, Any]:
+        """A new pass over a video."""
+
+    @abstractmethod
+    def marks(self, prediction: Prediction, /) -> list[Mark]:
+        """See Predictor."""
