@@ -55,7 +55,7 @@ class JobRequest:
         unimplemented = apply_fidelity(violations, _JOB, job, found)
         objective = None
         if resolved is not None:
-            objective = self.models.objective(resolved.version)
+            objective = Objective[resolved.version.objective]
             parameters = job.model_parameters if job.HasField("model_parameters") else None
             parse_parameters(objective, parameters, violations)
         violations.raise_if_any()
