@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emulator.inference.batching import BatchPlan, callers
-from emulator.inference.clips import Clip, ClipFootage, ClipGrid, Scored, take_scores
+from emulator.inference.clips import (
+    Clip,
+    ClipCutter,
+    ClipFootage,
+    ClipGrid,
+    Scored,
+    clips_of,
+    spans,
+    take_scores,
+)
 from emulator.inference.footage import Answers, Footage, Outcome, Wanted, with_recall
 from emulator.inference.heads import ClipHead
 from emulator.inference.loaded import Head, LoadedModel, LoadOptions
@@ -21,7 +33,7 @@ from emulator.inference.pipeline import Pipeline
 from emulator.inference.predictor import Mark, Progress, Segment
 from emulator.inference.recall import Codec, ScoresCodec
 from emulator.inference.segments import Group, Groups
-from emulator.inference.streams import Streams, scored
+from emulator.inference.streams import States, Streams, scored
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
 
@@ -117,28 +129,51 @@ class Sweep(ABC, Generic[H, S, R]):
         yield from ((index, outcome) for index in group.indices)
 
 
-class ClipSweep(Sweep[ClipHead, S, Any]):
-    """A pass of a classifier over clips or pictures."""
+class Streamed(Protocol):
+    """The state of a segment whose model may be a stream."""
+
+    @property
+    def states(self) -> States: ...
+
+
+C = TypeVar("C", bound=Streamed)
+
+
+class ClipSweep(Sweep[ClipHead, C, Any]):
+    """A pass of a classifier over clips or pictures. A subclass sets `groups` and `wanted`."""
 
     def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
         super().__init__(asked)
         self.grid = grid
         self.look = grid.look(asked.size)
         self.codec = ScoresCodec() if asked.recalls else None
-        self.streams = Streams(asked.model)
+        self._streams = Streams(asked.model)
+
+    def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
+        """The wanted clips; see Sweep."""
+        grid, fit = self.grid, self.asked.model.input.fit_frame
+        self.cutter = cutter = ClipCutter(grid, footage.to_make.ranges)
+        looked_at = spans(grid, footage.to_make.ranges)
+        return clips_of(
+            footage, lambda source: cutter.cut(source.sample_frames(grid.interval_us, looked_at, fit))
+        )
 
     def infer(self, items: Sequence[Any]) -> Sequence[Any]:
         """See Sweep."""
         return scored(items, self.asked.model, self.asked.size)
 
-    def touched(self, one: Clip | Scored, point: int, footage: ClipFootage) -> list[S]:
-        """Note a clip; return the states of the segments that need its scores."""
+    def scores(
+        self, one: Clip | Scored, point: int, footage: ClipFootage
+    ) -> Iterator[tuple[Group[C], C, NDArray[np.float32]]]:
+        """The segments that need a clip, each with its state and the clip's scores (labels,) for it."""
         take_scores(footage, one)
-        return [state for _, state in self.groups.touched(point, point)]
+        touched = list(self.groups.touched(point, point))
+        scores = self._streams.scores(one, [state.states for _, state in touched])
+        return ((group, state, found) for (group, state), found in zip(touched, scores, strict=True))
 
     def close(self) -> None:
         """See Sweep."""
-        self.streams.close()
+        self._streams.close()
 
 
 class ModelPredictor(ABC, Generic[H]):

@@ -7,20 +7,10 @@ to judge the moments near its edges, but only moments inside it are predicted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.inference.clips import (
-    Clip,
-    ClipCutter,
-    ClipFootage,
-    ClipGrid,
-    Scored,
-    clips_of,
-    spans,
-    wanted_clips,
-)
+from emulator.inference.clips import Clip, ClipFootage, ClipGrid, Scored, wanted_clips
 from emulator.inference.footage import Outcome
 from emulator.inference.heads import ClipHead
 from emulator.inference.loaded import LoadOptions
@@ -75,27 +65,16 @@ class _Recognition(ClipSweep[_Seen]):
         )
         self.wanted = wanted_clips(grid, map(grid.clips, asked.segments))
 
-    def items(self, footage: ClipFootage) -> Generator[Clip | Scored, None, None]:
-        """See Sweep."""
-        grid, fit = self.grid, self.asked.model.input.fit_frame
-        self._cutter = cutter = ClipCutter(grid, footage.to_make.ranges)
-        looked_at = spans(grid, footage.to_make.ranges)
-        return clips_of(
-            footage, lambda source: cutter.cut(source.sample_frames(grid.interval_us, looked_at, fit))
-        )
-
     def take(self, item: Clip | Scored, footage: ClipFootage) -> tuple[int, int]:
         """See Sweep."""
-        touched = self.touched(item, item.number, footage)
-        found = self.streams.scores(item, [seen.states for seen in touched])
-        for seen, scores in zip(touched, found, strict=True):
+        for _, seen, scores in self.scores(item, item.number, footage):
             seen.finder.add(scores)
         return max(0, round(self.grid.moment_us(item.number))), item.number + 1
 
     def finish(self, group: Group[_Seen], footage: ClipFootage, *, at_end: bool) -> Outcome:
         """See Sweep."""
         if at_end:
-            end_us = (footage.last_point(self._cutter.end_point) + 1) * self.grid.interval_us
+            end_us = (footage.last_point(self.cutter.end_point) + 1) * self.grid.interval_us
             if group.segment.start_us >= end_us:
                 return past_end(group.segment, footage)
         return self._predictions(group, self.asked.parameters)

@@ -119,10 +119,8 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
             self._seen_until = item.last + 1
         else:
             self._scored_until = self._moment_us(item.number)
-            touched = self.touched(item, self._scored_until, footage)
-            scores = self.streams.scores(item, [labels.states for labels in touched])
-            for labels, found in zip(touched, scores, strict=True):
-                labels.add(self._scored_until, found)
+            for _, labels, scores in self.scores(item, self._scored_until, footage):
+                labels.add(self._scored_until, scores)
         # A segment is finished once something behind it was seen: only then is the video known to be that
         # long.
         until = min(self._scored_until, self._seen_until)
