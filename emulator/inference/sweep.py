@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,8 @@ from emulator.inference.clips import (
     take_scores,
 )
 from emulator.inference.footage import Answers, Footage, Outcome, Wanted, with_recall
-from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import Head, LoadedModel, LoadOptions
+from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import Pipeline
 from emulator.inference.predictor import Mark, Progress, Segment
 from emulator.inference.recall import Codec, ScoresCodec
@@ -37,42 +35,31 @@ from emulator.inference.streams import States, Streams, scored
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
 
-H = TypeVar("H", bound=Head)
 S = TypeVar("S")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Asked(Generic[H]):
-    """What to predict, and with which model.
+@dataclass
+class Sweep(ABC, Generic[S, R]):
+    """One pass: S is the state of a segment, R a raw result of the model. Subclasses set what has no default.
 
-    size: how many items each call of the model has. recalls: whether known results may be used.
+    size: how many items each call of the model has. recalls: whether known results may be used. wanted: what
+    is needed of the video. look: see `LoadedModel.footage`. codec: of known results, None to use none. depth:
+    see Pipeline.
     """
 
     manifest: ModelManifest
-    model: LoadedModel[H]
+    model: LoadedModel[Any]
     segments: Sequence[Segment]
     parameters: ModelParameters
     progress: Progress
     size: int
     recalls: bool
-
-
-class Sweep(ABC, Generic[H, S, R]):
-    """One pass: S is the state of a segment, R a raw result of the model.
-
-    wanted: what is needed of the video. look: see `LoadedModel.footage`. codec: of cached results, None to
-    use none. depth: see Pipeline.
-    """
-
-    groups: Groups[S]
-    wanted: Wanted
-    look: str
-    codec: Codec[R] | None
-    depth: int | None = None
-
-    def __init__(self, asked: Asked[H]) -> None:
-        self.asked = asked
+    groups: Groups[S] = field(init=False)
+    wanted: Wanted = field(init=False)
+    look: str = field(init=False)
+    codec: Codec[R] | None = field(init=False, default=None)
+    depth: int | None = field(init=False, default=None)
 
     @abstractmethod
     def items(self, footage: Footage[R]) -> Generator[Any, None, None]:
@@ -100,15 +87,15 @@ class Sweep(ABC, Generic[H, S, R]):
 
     def run(self, video: Path) -> Answers:
         """Predict. See Predictor.predict."""
-        asked, model, progress = self.asked, self.asked.model, self.asked.progress
+        progress = self.progress
         with (
             closing(self),
-            model.footage(video, self.wanted, progress, self.codec, look=self.look) as footage,
+            self.model.footage(video, self.wanted, progress, self.codec, look=self.look) as footage,
             Pipeline(
                 self.items(footage),
                 self.infer,
-                threads=callers(asked.size, model.threads),
-                batch=asked.size,
+                threads=callers(self.size, self.model.threads),
+                batch=self.size,
                 depth=self.depth,
                 cancelled=progress.cancelled,
                 interrupt=footage.interrupt,
@@ -139,19 +126,18 @@ class Streamed(Protocol):
 C = TypeVar("C", bound=Streamed)
 
 
-class ClipSweep(Sweep[ClipHead, C, Any]):
-    """A pass of a classifier over clips or pictures. A subclass sets `groups` and `wanted`."""
+class ClipSweep(Sweep[C, Any]):
+    """A pass of a classifier over clips or pictures."""
 
-    def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
-        super().__init__(asked)
-        self.grid = grid
-        self.look = grid.look(asked.size)
-        self.codec = ScoresCodec() if asked.recalls else None
-        self._streams = Streams(asked.model)
+    def classify(self, grid: ClipGrid) -> None:
+        """Prepare for the clips of a grid."""
+        self.grid, self.look = grid, grid.look(self.size)
+        self.codec = ScoresCodec() if self.recalls else None
+        self._streams = Streams(self.model)
 
     def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
         """The wanted clips; see Sweep."""
-        grid, fit = self.grid, self.asked.model.input.fit_frame
+        grid, fit = self.grid, self.model.input.fit_frame
         self.cutter = cutter = ClipCutter(grid, footage.to_make.ranges)
         looked_at = spans(grid, footage.to_make.ranges)
         return clips_of(
@@ -160,7 +146,7 @@ class ClipSweep(Sweep[ClipHead, C, Any]):
 
     def infer(self, items: Sequence[Any]) -> Sequence[Any]:
         """See Sweep."""
-        return scored(items, self.asked.model, self.asked.size)
+        return scored(items, self.model, self.size)
 
     def scores(
         self, one: Clip | Scored, point: int, footage: ClipFootage
@@ -176,15 +162,19 @@ class ClipSweep(Sweep[ClipHead, C, Any]):
         self._streams.close()
 
 
-class ModelPredictor(ABC, Generic[H]):
-    """A loaded model that uses known results again (a Predictor). Each objective has a subclass."""
+class ModelPredictor(ABC):
+    """A loaded model that uses known results again (a Predictor). Each objective has a subclass.
 
-    def __init__(
-        self, manifest: ModelManifest, head: Callable[[ModelManifest, OnnxModel], H], options: LoadOptions
-    ) -> None:
+    heads: the class of each `[output] head`. sweep: the class of its passes over videos.
+    """
+
+    heads: ClassVar[Mapping[str, Any]]
+    sweep: ClassVar[type[Sweep[Any, Any]]]
+
+    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the model. See `open_predictor`."""
-        self.manifest = manifest
-        self._model = LoadedModel(manifest, head, options)
+        self._manifest = manifest
+        self._model: LoadedModel[Any] = LoadedModel(manifest, self.heads[manifest.output.head], options)
         self.provider = self._model.provider
 
     def batches(self, asked: int, parameters: ModelParameters, /) -> BatchPlan:  # noqa: ARG002
@@ -201,12 +191,8 @@ class ModelPredictor(ABC, Generic[H]):
     ) -> Answers:
         """See Predictor."""
         size = self.batches(batch_size, parameters).size
-        asked = partial(Asked, self.manifest, self._model, segments, parameters, progress, size)
-        return with_recall(lambda recalls: self.sweep(asked(recalls)).run(video))
-
-    @abstractmethod
-    def sweep(self, asked: Asked[H]) -> Sweep[H, Any, Any]:
-        """A new pass over a video."""
+        sweep = partial(self.sweep, self._manifest, self._model, segments, parameters, progress, size)
+        return with_recall(lambda recalls: sweep(recalls).run(video))
 
     @abstractmethod
     def marks(self, prediction: Prediction, /) -> list[Mark]:

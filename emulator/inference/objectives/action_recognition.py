@@ -7,19 +7,18 @@ to judge the moments near its edges, but only moments inside it are predicted.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from emulator.inference.clips import Clip, ClipFootage, ClipGrid, Scored, wanted_clips
 from emulator.inference.footage import Outcome
 from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import LoadOptions
-from emulator.inference.manifest import ModelManifest
 from emulator.inference.peaks import PeakFinder, strongest
 from emulator.inference.predictor import Mark
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.streams import States
-from emulator.inference.sweep import Asked, ClipSweep, ModelPredictor, Sweep
+from emulator.inference.sweep import ClipSweep, ModelPredictor
 from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
@@ -38,32 +37,15 @@ class _Seen:
     states: States
 
 
-class ActionRecognition(ModelPredictor[ClipHead]):
-    """A clip classifier (a Predictor)."""
-
-    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
-        """Load the classifier. See `open_predictor`."""
-        super().__init__(manifest, ClipHead, options)
-
-    def sweep(self, asked: Asked[ClipHead]) -> Sweep[ClipHead, Any, Any]:
-        """See ModelPredictor."""
-        return _Recognition(asked, ClipGrid.of(self.manifest))
-
-    def marks(self, prediction: Prediction) -> list[Mark]:
-        """See Predictor."""
-        assert isinstance(prediction, ActionPrediction)
-        return [Mark(prediction.time_us)]
-
-
 class _Recognition(ClipSweep[_Seen]):
     """One pass: scores each wanted clip once."""
 
-    def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
-        super().__init__(asked, grid)
+    def __post_init__(self) -> None:
+        self.classify(grid := ClipGrid.of(self.manifest))
         self.groups = Groups(
-            asked.segments, points=grid.clips, state=lambda _: _Seen(self._new_finder(asked.parameters), {})
+            self.segments, points=grid.clips, state=lambda _: _Seen(self._new_finder(self.parameters), {})
         )
-        self.wanted = wanted_clips(grid, map(grid.clips, asked.segments))
+        self.wanted = wanted_clips(grid, map(grid.clips, self.segments))
 
     def take(self, item: Clip | Scored, footage: ClipFootage) -> tuple[int, int]:
         """See Sweep."""
@@ -77,20 +59,20 @@ class _Recognition(ClipSweep[_Seen]):
             end_us = (footage.last_point(self.cutter.end_point) + 1) * self.grid.interval_us
             if group.segment.start_us >= end_us:
                 return past_end(group.segment, footage)
-        return self._predictions(group, self.asked.parameters)
+        return self._predictions(group, self.parameters)
 
     def _new_finder(self, parameters: ModelParameters) -> PeakFinder:
-        actions = self.asked.manifest.actions
+        actions = self.manifest.actions
         least = actions.min_confidence
         if parameters.asks_threshold:
             # Lower peaks are noise: every class has some at every moment, too many to keep.
             least = min(least, max(parameters.confidence_threshold, FAINTEST))
-        return PeakFinder(len(self.asked.manifest.labels), least, actions.smooth)
+        return PeakFinder(len(self.manifest.labels), least, actions.smooth)
 
     def _predictions(self, group: Group[_Seen], parameters: ModelParameters) -> list[Prediction]:
         if group.state is None:
             return []
-        manifest, segment = self.asked.manifest, group.segment
+        manifest, segment = self.manifest, group.segment
         apart = manifest.actions.window * 1e6 / self.grid.spacing_us
         found: list[ActionPrediction] = []
         for peak in strongest(group.state.finder.finish(), apart):
@@ -108,8 +90,20 @@ class _Recognition(ClipSweep[_Seen]):
         at_frame: Counter[int] = Counter()
         kept: list[Prediction] = []
         for action in found:
-            frame = round(action.time_us / self.asked.manifest.interval_us)
+            frame = round(action.time_us / self.manifest.interval_us)
             at_frame[frame] += 1
             if at_frame[frame] <= limit:
                 kept.append(action)
         return kept
+
+
+class ActionRecognition(ModelPredictor):
+    """A clip classifier (a Predictor)."""
+
+    heads: ClassVar[Mapping[str, Any]] = {"clip": ClipHead}
+    sweep = _Recognition
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ActionPrediction)
+        return [Mark(prediction.time_us)]

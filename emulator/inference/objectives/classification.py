@@ -7,11 +7,11 @@ every frame is also searched for cuts, so that a shot begins at the exact frame.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ from emulator.inference.clips import (
 from emulator.inference.footage import Outcome, Wanted
 from emulator.inference.frames import Frame
 from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import LoadOptions
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.points import NO_END
 from emulator.inference.pooling import Best, Pool
@@ -39,7 +38,7 @@ from emulator.inference.preprocess import Picture
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
 from emulator.inference.streams import States
-from emulator.inference.sweep import Asked, ClipSweep, ModelPredictor, Sweep
+from emulator.inference.sweep import ClipSweep, ModelPredictor
 from emulator.inference.video import FrameSource, Sample, spans_of
 from emulator.vertex.objectives.classification import SECOND, SEGMENT, SHOT, ClassificationPrediction
 from emulator.vertex.parameters import ModelParameters
@@ -62,53 +61,28 @@ class Seen:
     small: Thumbnail
 
 
-class Classification(ModelPredictor[ClipHead]):
-    """A classifier of pictures or clips (a Predictor)."""
-
-    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
-        """Load the classifier. See `open_predictor`."""
-        super().__init__(manifest, ClipHead, options)
-
-    def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
-        """See Predictor."""
-        plan = super().batches(asked, parameters)
-        if parameters.shot_classification and plan.size > 1:
-            # Many frames then come between two clips, so a batch would hardly ever hold more than one.
-            return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
-        return plan
-
-    def sweep(self, asked: Asked[ClipHead]) -> Sweep[ClipHead, Any, Any]:
-        """See ModelPredictor."""
-        return _Labelling(asked, ClipGrid.for_classification(self.manifest))
-
-    def marks(self, prediction: Prediction) -> list[Mark]:
-        """See Predictor."""
-        assert isinstance(prediction, ClassificationPrediction)
-        return [Mark((prediction.start_us + prediction.end_us) // 2)]
-
-
 class _Labelling(ClipSweep["_SegmentLabels"]):
     """One pass: scores each wanted picture or clip once; for shots it also looks at every frame."""
 
-    def __init__(self, asked: Asked[ClipHead], grid: ClipGrid) -> None:
-        super().__init__(asked, grid)
-        self._shots = asked.parameters.shot_classification
+    def __post_init__(self) -> None:
+        self.classify(grid := ClipGrid.for_classification(self.manifest))
+        self._shots = self.parameters.shot_classification
         self.groups = Groups(
-            asked.segments,
+            self.segments,
             points=self._needed,
-            state=lambda segment: _SegmentLabels(segment, asked.manifest, asked.parameters),
+            state=lambda segment: _SegmentLabels(segment, self.manifest, self.parameters),
         )
-        self.wanted = wanted_clips(grid, map(grid.inside, asked.segments), self._behind(asked.segments))
+        self.wanted = wanted_clips(grid, map(grid.inside, self.segments), self._behind())
         self._scored_until, self._seen_until = 0, NO_END
         if self._shots:
             # Shots need every frame, so cached scores would save next to nothing.
             self.codec, self._seen_until = None, 0
-            self.depth = FRAMES_PER_THREAD * asked.model.threads
+            self.depth = FRAMES_PER_THREAD * self.model.threads
         self._change = Change()
 
     def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
         """See Sweep."""
-        return self._frames_and_clips(footage, self.asked.segments) if self._shots else self._clips(footage)
+        return self._frames_and_clips(footage) if self._shots else self._clips(footage)
 
     def take(self, item: Clip | Scored | Seen, footage: ClipFootage) -> tuple[int, int]:
         """See Sweep."""
@@ -148,10 +122,10 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
     def _moment_us(self, number: int) -> int:
         return round(self.grid.moment_us(number))
 
-    def _behind(self, segments: Sequence[Segment]) -> list[int]:
+    def _behind(self) -> list[int]:
         """One grid point behind each segment. A frame there proves that the video is that long."""
         step = self.grid.interval_us
-        return sorted({-(-segment.end_us // step) for segment in segments if segment.end_us is not None})
+        return sorted({-(-segment.end_us // step) for segment in self.segments if segment.end_us is not None})
 
     def _clips(self, footage: ClipFootage) -> Generator[Clip | Scored, None, None]:
         return clips_of(
@@ -162,22 +136,20 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
         step = self.grid.interval_us
         cutter = ClipCutter(self.grid, wanted.results.ranges)
         with closing(
-            source.sample_frames(step, spans_of(wanted.frames, step), self.asked.model.input.fit_frame)
+            source.sample_frames(step, spans_of(wanted.frames, step), self.model.input.fit_frame)
         ) as samples:
             for sample in samples:
                 yield from cutter.add(sample)
         yield from cutter.finish()
 
-    def _frames_and_clips(
-        self, footage: ClipFootage, segments: Sequence[Segment]
-    ) -> Generator[Clip | Seen, None, None]:
+    def _frames_and_clips(self, footage: ClipFootage) -> Generator[Clip | Seen, None, None]:
         """Every frame of the segments, and the same clips as without shots. A frame goes into clips if it is
         the nearest to a point of the grid."""
         assert footage.source is not None
         step = self.grid.interval_us
-        wanted = [self.grid.inside(segment) for segment in segments]
+        wanted = [self.grid.inside(segment) for segment in self.segments]
         cutter = ClipCutter(self.grid, wanted)
-        both = [*spans(self.grid, wanted), *((segment.start_us, segment.end_us) for segment in segments)]
+        both = [*spans(self.grid, wanted), *((segment.start_us, segment.end_us) for segment in self.segments)]
         with closing(footage.source.sample_frames(EVERY_FRAME_US, both, self._fit_both)) as samples:
             for sample in samples:
                 picture, small = sample.data
@@ -188,7 +160,7 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
         yield from cutter.finish()
 
     def _fit_both(self, frame: Frame) -> tuple[Picture, Thumbnail]:
-        return self.asked.model.input.fit_frame(frame), thumbnail(frame.bgr())
+        return self.model.input.fit_frame(frame), thumbnail(frame.bgr())
 
 
 class _SegmentLabels:
@@ -284,3 +256,23 @@ class _SegmentLabels:
 
     def _pool(self) -> Pool:
         return Pool(len(self._manifest.labels), self._manifest.classification.emphasis)
+
+
+class Classification(ModelPredictor):
+    """A classifier of pictures or clips (a Predictor)."""
+
+    heads: ClassVar[Mapping[str, Any]] = {"scores": ClipHead}
+    sweep = _Labelling
+
+    def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
+        """See Predictor."""
+        plan = super().batches(asked, parameters)
+        if parameters.shot_classification and plan.size > 1:
+            # Many frames then come between two clips, so a batch would hardly ever hold more than one.
+            return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
+        return plan
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ClassificationPrediction)
+        return [Mark((prediction.start_us + prediction.end_us) // 2)]

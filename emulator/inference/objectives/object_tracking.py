@@ -14,16 +14,15 @@ from typing import Any, Protocol
 from emulator.inference.association import Ints
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.footage import Footage, Outcome, Wanted
-from emulator.inference.heads import DETECTION_HEADS, DetectionHead, Detections, suppress
+from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
-from emulator.inference.loaded import LoadOptions
 from emulator.inference.manifest import ModelManifest, TrackerSection
 from emulator.inference.points import NO_END
 from emulator.inference.predictor import Mark
 from emulator.inference.preprocess import Picture
 from emulator.inference.recall import DetectionsCodec
 from emulator.inference.segments import Group, Groups, grid_points, past_end
-from emulator.inference.sweep import Asked, ModelPredictor, Sweep
+from emulator.inference.sweep import ModelPredictor, Sweep
 from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
 from emulator.inference.video import GridPoints, Sample, spans_of
 from emulator.vertex.objectives.object_tracking import ObjectTrack
@@ -40,45 +39,24 @@ class Tracker(Protocol):
 TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": ByteTrack, "iou": IouTracker}
 
 
-class ObjectTracking(ModelPredictor[DetectionHead]):
-    """A detector and its tracker (a Predictor)."""
-
-    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
-        """Load the detector. See `open_predictor`."""
-        super().__init__(manifest, DETECTION_HEADS[manifest.output.head], options)
-
-    def sweep(self, asked: Asked[DetectionHead]) -> Sweep[DetectionHead, Any, Any]:
-        """See ModelPredictor."""
-        return _Tracking(asked)
-
-    def marks(self, prediction: Prediction) -> list[Mark]:
-        """See Predictor."""
-        assert isinstance(prediction, ObjectTrack)
-        return [
-            Mark(frame.time_us, (frame.x_min, frame.y_min, frame.x_max, frame.y_max))
-            for frame in prediction.frames
-        ]
-
-
-class _Tracking(Sweep[DetectionHead, "_SegmentTracks", Detections]):
+class _Tracking(Sweep["_SegmentTracks", Detections]):
     """One pass: detects each wanted frame once."""
 
-    def __init__(self, asked: Asked[DetectionHead]) -> None:
-        super().__init__(asked)
-        interval_us = asked.manifest.interval_us
+    def __post_init__(self) -> None:
+        interval_us = self.manifest.interval_us
         self.groups = Groups(
-            asked.segments,
+            self.segments,
             points=lambda segment: grid_points(segment, interval_us),
-            state=lambda _: _SegmentTracks(asked.manifest, asked.parameters),
+            state=lambda _: _SegmentTracks(self.manifest, self.parameters),
         )
-        points = GridPoints(interval_us, [(one.start_us, one.end_us) for one in asked.segments])
+        points = GridPoints(interval_us, [(one.start_us, one.end_us) for one in self.segments])
         self.wanted = Wanted(points, points)
-        self.look = f"batches of {asked.size}"
-        self.codec = DetectionsCodec() if asked.recalls else None
+        self.look = f"batches of {self.size}"
+        self.codec = DetectionsCodec() if self.recalls else None
 
     def items(self, footage: Footage[Detections]) -> Generator[Sample[Any], None, None]:
         """See Sweep."""
-        interval_us, fit = self.asked.manifest.interval_us, self.asked.model.input.fit_frame
+        interval_us, fit = self.manifest.interval_us, self.model.input.fit_frame
         spans = spans_of(footage.to_make, interval_us)
         samples: Generator[Sample[Any], None, None] = footage.items(
             _as_it_is,
@@ -90,7 +68,7 @@ class _Tracking(Sweep[DetectionHead, "_SegmentTracks", Detections]):
     def infer(self, items: Sequence[Sample[Any]]) -> list[Sample[Detections]]:
         """See Sweep."""
         new = [sample for sample in items if not isinstance(sample.data, Detections)]
-        batches, size = self.asked.model.batches, self.asked.size
+        batches, size = self.model.batches, self.size
         computed = iter(batches.run([[sample.data] for sample in new], size) if new else ())
         return [
             sample if isinstance(sample.data, Detections) else self._detected(sample, next(computed))
@@ -98,8 +76,8 @@ class _Tracking(Sweep[DetectionHead, "_SegmentTracks", Detections]):
         ]
 
     def _detected(self, sample: Sample[Picture], outputs: Sequence[Any]) -> Sample[Detections]:
-        decoded = self.asked.model.head.decode(outputs)
-        found = suppress(decoded, self.asked.manifest.output, sample.data.geometry)
+        decoded = self.model.head.decode(outputs)
+        found = suppress(decoded, self.manifest.output, sample.data.geometry)
         return Sample(sample.first, sample.last, sample.time_us, found)
 
     def take(self, item: Sample[Detections], footage: Footage[Detections]) -> tuple[int, int]:
@@ -122,7 +100,7 @@ class _Tracking(Sweep[DetectionHead, "_SegmentTracks", Detections]):
             return past_end(group.segment, footage) if late else []
         predictions: list[Prediction] = []
         for prediction in group.state.predictions():
-            self.asked.progress.alive()
+            self.progress.alive()
             predictions.append(prediction)
         return predictions
 
@@ -170,3 +148,18 @@ class _SegmentTracks:
 
     def predictions(self) -> Iterator[Prediction]:
         return to_predictions(self._tracks.values(), self._manifest, self._parameters)
+
+
+class ObjectTracking(ModelPredictor):
+    """A detector and its tracker (a Predictor)."""
+
+    heads = DETECTION_HEADS
+    sweep = _Tracking
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ObjectTrack)
+        return [
+            Mark(frame.time_us, (frame.x_min, frame.y_min, frame.x_max, frame.y_max))
+            for frame in prediction.frames
+        ]
