@@ -39,9 +39,9 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 
-@dataclass
+@dataclass(eq=False)
 class Sweep(ABC, Generic[S, R]):
-    """One pass: S is the state of a segment, R a raw result of the model. Subclasses set what has no default.
+    """One pass: S is the state of a segment, R a raw result of the model.
 
     size: how many items each call of the model has. recalls: whether known results may be used. wanted: what
     is needed of the video. look: see `LoadedModel.footage`. codec: of known results, None to use none. depth:
@@ -60,6 +60,10 @@ class Sweep(ABC, Generic[S, R]):
     look: str = field(init=False)
     codec: Codec[R] | None = field(init=False, default=None)
     depth: int | None = field(init=False, default=None)
+
+    @abstractmethod
+    def __post_init__(self) -> None:
+        """Set `groups`, `wanted` and `look`, and the others if they matter."""
 
     @abstractmethod
     def items(self, footage: Footage[R]) -> Generator[Any, None, None]:
