@@ -177,7 +177,7 @@ class ModelPredictor(ABC):
 
     def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the model. See `open_predictor`."""
-        self._manifest = manifest
+        self.manifest = manifest
         self._model: LoadedModel[Any] = LoadedModel(manifest, self.heads[manifest.output.head], options)
         self.provider = self._model.provider
 
@@ -195,7 +195,7 @@ class ModelPredictor(ABC):
     ) -> Answers:
         """See Predictor."""
         size = self.batches(batch_size, parameters).size
-        sweep = partial(self.sweep, self._manifest, self._model, segments, parameters, progress, size)
+        sweep = partial(self.sweep, self.manifest, self._model, segments, parameters, progress, size)
         return with_recall(lambda recalls: sweep(recalls).run(video))
 
     @abstractmethod
