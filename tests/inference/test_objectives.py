@@ -7,7 +7,7 @@ import pytest
 
 from emulator.inference.manifest import HEADS, LAYOUTS, SECTION_OF, SECTIONS
 from emulator.inference.objectives import PREDICTORS, load
-from emulator.inference.sweep import ModelPredictor
+from emulator.inference.passes import ModelPredictor
 from emulator.vertex.objectives import Objective, objective_of
 
 

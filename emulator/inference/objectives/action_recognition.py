@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 from emulator.inference.clips import Clip, ClipFootage, ClipGrid, Scored, wanted_clips
 from emulator.inference.footage import Outcome
 from emulator.inference.heads import ClipHead
+from emulator.inference.passes import ClipPass, ModelPredictor
 from emulator.inference.peaks import PeakFinder, strongest
 from emulator.inference.predictor import Mark
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.streams import States
-from emulator.inference.sweep import ClipSweep, ModelPredictor
 from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
@@ -37,7 +37,7 @@ class _Seen:
     states: States
 
 
-class _Recognition(ClipSweep[_Seen]):
+class _Recognition(ClipPass[_Seen]):
     """One pass: scores each wanted clip once."""
 
     def __post_init__(self) -> None:
@@ -48,13 +48,13 @@ class _Recognition(ClipSweep[_Seen]):
         self.wanted = wanted_clips(grid, map(grid.clips, self.segments))
 
     def take(self, item: Clip | Scored, footage: ClipFootage) -> tuple[int, int]:
-        """See Sweep."""
+        """See Pass."""
         for _, seen, scores in self.scores(item, item.number, footage):
             seen.finder.add(scores)
         return max(0, round(self.grid.moment_us(item.number))), item.number + 1
 
     def finish(self, group: Group[_Seen], footage: ClipFootage, *, at_end: bool) -> Outcome:
-        """See Sweep."""
+        """See Pass."""
         if at_end:
             end_us = (footage.last_point(self.cutter.end_point) + 1) * self.grid.interval_us
             if group.segment.start_us >= end_us:
@@ -101,7 +101,7 @@ class ActionRecognition(ModelPredictor):
     """A clip classifier (a Predictor)."""
 
     heads: ClassVar[Mapping[str, Any]] = {"clip": ClipHead}
-    sweep = _Recognition
+    passes = _Recognition
 
     def marks(self, prediction: Prediction) -> list[Mark]:
         """See Predictor."""

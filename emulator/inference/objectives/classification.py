@@ -31,6 +31,7 @@ from emulator.inference.footage import Outcome, Wanted
 from emulator.inference.frames import Frame
 from emulator.inference.heads import ClipHead
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.passes import ClipPass, ModelPredictor
 from emulator.inference.points import NO_END
 from emulator.inference.pooling import Best, Pool
 from emulator.inference.predictor import Mark, Segment
@@ -38,7 +39,6 @@ from emulator.inference.preprocess import Picture
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
 from emulator.inference.streams import States
-from emulator.inference.sweep import ClipSweep, ModelPredictor
 from emulator.inference.video import FrameSource, Sample, spans_of
 from emulator.vertex.objectives.classification import SECOND, SEGMENT, SHOT, ClassificationPrediction
 from emulator.vertex.parameters import ModelParameters
@@ -61,7 +61,7 @@ class Seen:
     small: Thumbnail
 
 
-class _Labelling(ClipSweep["_SegmentLabels"]):
+class _Labelling(ClipPass["_SegmentLabels"]):
     """One pass: scores each wanted picture or clip once; for shots it also looks at every frame."""
 
     def __post_init__(self) -> None:
@@ -81,11 +81,11 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
         self._change = Change()
 
     def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
-        """See Sweep."""
+        """See Pass."""
         return self._frames_and_clips(footage) if self._shots else self._clips(footage)
 
     def take(self, item: Clip | Scored | Seen, footage: ClipFootage) -> tuple[int, int]:
-        """See Sweep."""
+        """See Pass."""
         if isinstance(item, Seen):
             difference = self._change.of(item.small)
             for _, labels in self.groups.touched(item.first, item.last):
@@ -107,7 +107,7 @@ class _Labelling(ClipSweep["_SegmentLabels"]):
         *,
         at_end: bool,  # noqa: ARG002
     ) -> Outcome:
-        """See Sweep."""
+        """See Pass."""
         end_us = footage.end_us
         if group.state is None or group.segment.start_us >= (NO_END if end_us is None else end_us):
             return past_end(group.segment, footage)
@@ -262,7 +262,7 @@ class Classification(ModelPredictor):
     """A classifier of pictures or clips (a Predictor)."""
 
     heads: ClassVar[Mapping[str, Any]] = {"scores": ClipHead}
-    sweep = _Labelling
+    passes = _Labelling
 
     def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
         """See Predictor."""

@@ -17,12 +17,12 @@ from emulator.inference.footage import Footage, Outcome, Wanted
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
 from emulator.inference.manifest import ModelManifest, TrackerSection
+from emulator.inference.passes import ModelPredictor, Pass
 from emulator.inference.points import NO_END
 from emulator.inference.predictor import Mark
 from emulator.inference.preprocess import Picture
 from emulator.inference.recall import DetectionsCodec
 from emulator.inference.segments import Group, Groups, grid_points, past_end
-from emulator.inference.sweep import ModelPredictor, Sweep
 from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
 from emulator.inference.video import GridPoints, Sample, spans_of
 from emulator.vertex.objectives.object_tracking import ObjectTrack
@@ -39,7 +39,7 @@ class Tracker(Protocol):
 TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": ByteTrack, "iou": IouTracker}
 
 
-class _Tracking(Sweep["_SegmentTracks", Detections]):
+class _Tracking(Pass["_SegmentTracks", Detections]):
     """One pass: detects each wanted frame once."""
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class _Tracking(Sweep["_SegmentTracks", Detections]):
         self.codec = DetectionsCodec() if self.recalls else None
 
     def items(self, footage: Footage[Detections]) -> Generator[Sample[Any], None, None]:
-        """See Sweep."""
+        """See Pass."""
         interval_us, fit = self.manifest.interval_us, self.model.input.fit_frame
         spans = spans_of(footage.to_make, interval_us)
         samples: Generator[Sample[Any], None, None] = footage.items(
@@ -66,7 +66,7 @@ class _Tracking(Sweep["_SegmentTracks", Detections]):
         return samples if footage.missing is None else _joined(samples)
 
     def infer(self, items: Sequence[Sample[Any]]) -> list[Sample[Detections]]:
-        """See Sweep."""
+        """See Pass."""
         new = [sample for sample in items if not isinstance(sample.data, Detections)]
         batches, size = self.model.batches, self.size
         computed = iter(batches.run([[sample.data] for sample in new], size) if new else ())
@@ -81,7 +81,7 @@ class _Tracking(Sweep["_SegmentTracks", Detections]):
         return Sample(sample.first, sample.last, sample.time_us, found)
 
     def take(self, item: Sample[Detections], footage: Footage[Detections]) -> tuple[int, int]:
-        """See Sweep."""
+        """See Pass."""
         footage.take(item)
         for group, tracks in self.groups.touched(item.first, item.last):
             tracks.add(item, max(item.first, group.first), min(item.last, group.last))
@@ -94,7 +94,7 @@ class _Tracking(Sweep["_SegmentTracks", Detections]):
         *,
         at_end: bool,  # noqa: ARG002
     ) -> Outcome:
-        """See Sweep."""
+        """See Pass."""
         if group.state is None:
             late = group.segment.start_us >= (footage.end_us or footage.duration_us or NO_END)
             return past_end(group.segment, footage) if late else []
@@ -154,7 +154,7 @@ class ObjectTracking(ModelPredictor):
     """A detector and its tracker (a Predictor)."""
 
     heads = DETECTION_HEADS
-    sweep = _Tracking
+    passes = _Tracking
 
     def marks(self, prediction: Prediction) -> list[Mark]:
         """See Predictor."""

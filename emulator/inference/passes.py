@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 
 @dataclass(eq=False)
-class Sweep(ABC, Generic[S, R]):
+class Pass(ABC, Generic[S, R]):
     """One pass: S is the state of a segment, R a raw result of the model.
 
     size: how many items each call of the model has. recalls: whether known results may be used. wanted: what
@@ -130,7 +130,7 @@ class Streamed(Protocol):
 C = TypeVar("C", bound=Streamed)
 
 
-class ClipSweep(Sweep[C, Any]):
+class ClipPass(Pass[C, Any]):
     """A pass of a classifier over clips or pictures."""
 
     def classify(self, grid: ClipGrid) -> None:
@@ -140,7 +140,7 @@ class ClipSweep(Sweep[C, Any]):
         self._streams = Streams(self.model)
 
     def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
-        """The wanted clips; see Sweep."""
+        """The wanted clips; see Pass."""
         grid, fit = self.grid, self.model.input.fit_frame
         self.cutter = cutter = ClipCutter(grid, footage.to_make.ranges)
         looked_at = spans(grid, footage.to_make.ranges)
@@ -149,7 +149,7 @@ class ClipSweep(Sweep[C, Any]):
         )
 
     def infer(self, items: Sequence[Any]) -> Sequence[Any]:
-        """See Sweep."""
+        """See Pass."""
         return scored(items, self.model, self.size)
 
     def scores(
@@ -162,18 +162,18 @@ class ClipSweep(Sweep[C, Any]):
         return ((group, state, found) for (group, state), found in zip(touched, scores, strict=True))
 
     def close(self) -> None:
-        """See Sweep."""
+        """See Pass."""
         self._streams.close()
 
 
 class ModelPredictor(ABC):
     """A loaded model that uses known results again (a Predictor). Each objective has a subclass.
 
-    heads: the class of each `[output] head`. sweep: the class of its passes over videos.
+    heads: the class of each `[output] head`. passes: the class of its passes over videos.
     """
 
     heads: ClassVar[Mapping[str, Any]]
-    sweep: ClassVar[type[Sweep[Any, Any]]]
+    passes: ClassVar[type[Pass[Any, Any]]]
 
     def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
         """Load the model. See `open_predictor`."""
@@ -195,8 +195,8 @@ class ModelPredictor(ABC):
     ) -> Answers:
         """See Predictor."""
         size = self.batches(batch_size, parameters).size
-        sweep = partial(self.sweep, self.manifest, self._model, segments, parameters, progress, size)
-        return with_recall(lambda recalls: sweep(recalls).run(video))
+        made = partial(self.passes, self.manifest, self._model, segments, parameters, progress, size)
+        return with_recall(lambda recalls: made(recalls).run(video))
 
     @abstractmethod
     def marks(self, prediction: Prediction, /) -> list[Mark]:
