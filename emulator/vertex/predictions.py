@@ -3,9 +3,9 @@
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from math import frexp, isfinite
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,9 @@ class Label:
 
 
 class Prediction(Protocol):
-    """One prediction of any objective. Each objective has its own class in `vertex/objectives/`."""
+    """One prediction of any objective: a dataclass of `vertex/objectives/`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def label(self) -> Label: ...
