@@ -97,7 +97,7 @@ def predicted(
     shard = Shard("benchmark", use, video, LocalStore(video.parent), (item,), given)
     (outcome,) = run(shard, predictors.get(use), Unwatched())
     if not isinstance(outcome, Predicted):
-        raise SystemExit(f"The video could not be predicted: {outcome.message}")
+        raise SystemExit(f"The video could not be predicted: {outcome.failure.message}")
 
 
 def measured(options: argparse.Namespace, jobs: Jobs) -> list[dict[str, object]]:

@@ -46,8 +46,8 @@ def predict(clip: Path, model_folder: Path) -> None:
     """Predict in this process, and print its peak memory in MB."""
     model = ModelUse(model_folder, "cpu", 0)
     (outcome,) = LocalRun(model, ModelParameters(), LocalStore(clip.parent)).predict(str(clip))
-    if outcome.problem:
-        raise SystemExit(outcome.problem)
+    if outcome.failure is not None:
+        raise SystemExit(outcome.failure.message)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 
 

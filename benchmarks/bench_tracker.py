@@ -14,8 +14,8 @@ import numpy as np
 from measure import arguments, interleaved, median, paired, report
 
 from emulator.inference.heads import Detections
-from emulator.inference.manifest import TrackerSection
 from emulator.inference.objectives.object_tracking import TRACKERS
+from emulator.inference.sections import TrackerSection
 
 FRAMES = 200
 COUNTS = (5, 20, 100)

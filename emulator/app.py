@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,22 +35,26 @@ from emulator.config import LOCAL, SettingError, Settings, shown_settings
 from emulator.database import Database, DatabaseUnusable
 from emulator.execution.comparing import Comparing
 from emulator.execution.dispatcher import Dispatcher
+from emulator.execution.executor import Executor
+from emulator.execution.inline import InlineExecutor
 from emulator.execution.input_check import check_input
 from emulator.execution.looker import Looker
 from emulator.execution.owner import living_servers
+from emulator.execution.processes import ProcessExecutor
 from emulator.execution.results import Results
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
-from emulator.execution.workers import WorkerPool
 from emulator.inference.decoding import VideoOptions
 from emulator.inference.prediction_cache import CachePlace
 from emulator.registry import ModelSource, open_registry
 from emulator.service import Context, Service
 from emulator.service.control.paces import check_pace
-from emulator.service.control.state import Folders, SeedError
+from emulator.service.control.seed import SeedError
+from emulator.service.control.state import Folders
 from emulator.service.identities import SeededIds, random_id, seed_database
 from emulator.storage import LocalStore, open_store
 from emulator.trust import CertificateError, ClientFiles, prepare, server_context
+from emulator.upkeep.retention import Retention
 from emulator.vertex.errors import ApiError
 from emulator.vertex.names import console_path
 
@@ -206,8 +212,10 @@ class _Running:
                 raise CannotStart(_sentence(error, settings)) from error
             self._start_surfaces(settings, ports, context, parts)
             # Workers and dispatcher start once the sockets are open, so they do not delay the first answer.
-            self._pool.start()
+            self._executor.start()
             self._dispatcher.start()
+            if self._retention is not None:
+                self._retention.start()
             # Every part has started. From now on `stop` ends them, in reverse order.
             self._parts = parts.pop_all()
 
@@ -226,20 +234,15 @@ class _Running:
         first = registry.catalogue().sources
         #: The digest of each model's folder when a worker was last told to load it.
         self._loaded = {source.folder: source.digest for source in first}
-        self._pool = WorkerPool(
-            settings.workers,
-            timeout_s=settings.worker_timeout,
-            warm=[self._use_of(source) for source in first],
-            log_level=settings.log_level,
-        )
-        parts.callback(self._pool.stop)
+        self._executor = _executor_of(settings, [self._use_of(source) for source in first])
+        parts.callback(self._executor.stop)
         owners = settings.data_dir / "owners"
         if not self._database.is_shared:
             _warn_of_others(living_servers(owners), settings)
         self._dispatcher = Dispatcher(
             self._database,
             store,
-            self._pool,
+            self._executor,
             owners=owners,
             max_running_jobs=settings.max_running_jobs,
             settings=RunnerSettings(
@@ -274,6 +277,9 @@ class _Running:
         parts.callback(self._service.close)
         self._service.recover()
         self._service.state.seed_if_new()
+        self._retention = _retention(settings, self._database)
+        if self._retention is not None:
+            parts.callback(self._retention.close)
 
     def _start_surfaces(
         self, settings: Settings, ports: _Ports, context: ssl.SSLContext | None, parts: ExitStack
@@ -331,28 +337,28 @@ class _Running:
         """Return whether a worker can take a job now, and the state of workers, models and database."""
         sources = self._registry.catalogue(max_age_s=1.0).sources
         self._reload(sources)
-        problems = self._pool.problems
+        status = self._executor.status()
         models = [
             {
                 "id": source.id,
                 "canned": source.manifest.is_canned,
-                "problem": problems.get(str(source.folder), ""),
+                "problem": status.problems.get(source.folder, ""),
             }
             for source in sources
         ]
         problem = self._database.problem or self._missing_folder() or _no_model(models)
         details: dict[str, Any] = {
-            "workers": self._pool.ready,
-            "modelsLoaded": self._pool.warm,
+            "workers": status.ready,
+            "modelsLoaded": status.is_warm,
             "models": models,
         }
         if problem:
             details["problem"] = problem
-        return self._pool.warm and not problem, details
+        return status.is_warm and not problem, details
 
     def wait_until_ready(self) -> str | None:
         """Implement `Emulator.wait_until_ready`."""
-        if not self._pool.wait_until_warm():
+        if not self._executor.wait_until_warm():
             return None
         ready, details = self._ready()
         return "" if ready else str(details.get("problem", ""))
@@ -361,7 +367,7 @@ class _Running:
         """Load each model whose folder has changed since its last load: someone may have repaired it."""
         for source in sources:
             changed = self._loaded.get(source.folder) != source.digest
-            if changed and self._pool.warm and self._pool.reload(self._use_of(source)):
+            if changed and self._executor.status().is_warm and self._executor.reload(self._use_of(source)):
                 self._loaded[source.folder] = source.digest
 
     def _missing_folder(self) -> str:
@@ -377,20 +383,23 @@ class _Running:
         return ModelUse(source.folder, settings.provider, settings.worker_threads, video, place)
 
     def _gauges(self) -> dict[str, float]:
-        hits, misses = self._pool.cache_counts
+        status = self._executor.status()
         return {
             "running_jobs": self._dispatcher.running_jobs,
             "calls_held": self._service.paces.calls_held,
-            "workers_ready": self._pool.ready,
-            "prediction_cache_hits_total": hits,
-            "prediction_cache_misses_total": misses,
+            "workers_ready": status.ready,
+            "prediction_cache_hits_total": status.points_recalled,
+            "prediction_cache_misses_total": status.points_computed,
+            "database_bytes": self._database.size_bytes(),
+            **_disk("data", self._settings.data_dir),
+            **_disk("buckets", self._settings.buckets),
             "uptime_seconds": time.monotonic() - self._started_at,
         }
 
     def _info(self, settings: Settings) -> dict[str, Any]:
         """Return version, addresses, workers, models, and every setting with its source."""
-        providers = self._pool.providers
         ready, details = self._ready()
+        status = self._executor.status()
         return {
             "version": __version__,
             "ready": ready,
@@ -406,18 +415,31 @@ class _Running:
                 {
                     "id": source.id,
                     "canned": source.manifest.is_canned,
-                    "executionProvider": providers.get(str(source.folder), ""),
+                    "executionProvider": status.providers.get(source.folder, ""),
                 }
                 for source in self._registry.catalogue(max_age_s=1.0).sources
             ],
             "problems": [model for model in details["models"] if model["problem"]],
             "runningJobs": self._dispatcher.running_jobs,
-            "workers": {"ready": self._pool.ready, "processIds": self._pool.processes()},
+            "workers": {
+                "executor": settings.executor,
+                "ready": status.ready,
+                "processIds": list(status.process_ids),
+            },
             "settings": {
                 name: {"value": value, "from": self._sources.get(name, "code")}
                 for name, value in shown_settings(settings).items()
             },
         }
+
+
+def _executor_of(settings: Settings, warm: Sequence[ModelUse]) -> Executor:
+    """Return the executor that the settings name, not started. `warm`: the models to load first."""
+    if settings.executor == "inline":
+        return InlineExecutor(settings.workers, timeout_s=settings.worker_timeout, warm=warm)
+    return ProcessExecutor(
+        settings.workers, timeout_s=settings.worker_timeout, warm=warm, log_level=settings.log_level
+    )
 
 
 def _no_model(models: Sequence[Mapping[str, Any]]) -> str:
@@ -531,6 +553,26 @@ class _Server(uvicorn.Server):
             transport: Any = connection.transport
             if transport.is_closing() and not transport.get_write_buffer_size():
                 transport.abort()
+
+
+def _disk(name: str, folder: Path) -> dict[str, float]:
+    """The gauges of the disk that holds a folder; none if the folder is gone."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return {}
+    return {f"{name}_disk_used_bytes": usage.used, f"{name}_disk_free_bytes": usage.free}
+
+
+def _retention(settings: Settings, database: Database) -> Retention | None:
+    if settings.retention_days is None:
+        return None
+    if settings.seed is not None:
+        raise SettingError(
+            "retention_days goes by the times of jobs, which are made up in deterministic mode. Leave out"
+            " retention_days or seed."
+        )
+    return Retention(database, settings.retention_days)
 
 
 def _is_loopback(host: str) -> bool:

@@ -30,6 +30,7 @@ LOCAL = "local"
 """The value of `gcs_endpoint` and `gcs_buckets` for buckets in the local folder."""
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+ExecutorChoice = Literal["processes", "inline"]
 DecoderChoice = Literal["auto", "opencv", "av"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -183,16 +184,29 @@ class Settings:
         "Library that decodes videos: opencv; av for PyAV, which the extra `av` installs; or auto for OpenCV,"
         " and PyAV if installed for what OpenCV refuses or shows in wrong colours.",
     )
+    executor: ExecutorChoice = _setting(
+        "processes",
+        "Where models run: processes for worker processes; or inline for threads of the server itself, for"
+        " debugging: breakpoints work, and a crash of native code ends the server.",
+    )
     workers: int = _setting(
-        2, "Worker processes that run models; one video runs in one worker.", minimum=1, maximum=256
+        2, "Workers that run models; one video runs in one worker.", minimum=1, maximum=256
     )
     worker_threads: int = _setting(
         0, "Threads that run the model in each worker; 0 for one per core.", minimum=0, maximum=1024
     )
     worker_timeout: int = _setting(
-        300, "Seconds without a sign of life after which a worker is killed and its work retried.", minimum=1
+        300,
+        "Seconds without a sign of life after which a worker process is killed and its work retried.",
+        minimum=1,
     )
     max_running_jobs: int = _setting(8, "Jobs that run at the same time; the others stay PENDING.", minimum=1)
+    retention_days: int | None = _setting(
+        None,
+        "Days after which finished jobs and operations are removed, with their history but not their output."
+        " Default: they stay.",
+        minimum=1,
+    )
     strict: bool = _setting(
         False,
         "Refuse what the emulator otherwise forgives: single-quoted input lines, a model name without"

@@ -21,7 +21,7 @@ from emulator.comparison.output import ERRORS, PREDICTIONS, OutputUnusable, inst
 from emulator.comparison.sides import RECORDING_FORMAT, RECORDING_NOTE
 from emulator.files import cause, size_text
 from emulator.inference.canned import MOST_BYTES, check_lines
-from emulator.inference.manifest import OBJECTIVES, read_model_id
+from emulator.inference.sections import OBJECTIVES, read_model_id
 from emulator.redaction import Redaction, secrets_in
 from emulator.storage import GcsUri, InvalidUri
 from emulator.vertex import contract

@@ -203,6 +203,8 @@ def _expires_soon(certificate: x509.Certificate) -> bool:
     return certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) < _RENEW_BEFORE
 
 
+# trustme 1.2 was tried here. It refuses names with an underscore, which Compose services have, gives its CA
+# the years 2000 to 3000, and certifies clients and code besides the server.
 def _issue_authority(files: Certificates) -> tuple[EllipticCurvePrivateKey, x509.Certificate]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes

@@ -75,6 +75,26 @@ def test_certificate_is_good_for_no_other_name_and_under_no_other_ca(files: Cert
     assert not verifies(files, "localhost", Path(certifi.where()))
 
 
+@pytest.mark.parametrize("name", ["vertex_emulator", "my_service.local"])
+def test_name_of_a_service_may_have_underscores(tmp_path: Path, name: str) -> None:
+    files = prepare(tmp_path / "tls", [name])
+    assert verifies(files, name, files.ca)
+
+
+def test_certificates_say_what_they_are_for_and_no_more(files: Certificates) -> None:
+    authority = x509.load_pem_x509_certificate(files.ca.read_bytes())
+    limits = authority.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert (limits.critical, limits.value) == (True, x509.BasicConstraints(ca=True, path_length=0))
+    assert authority.not_valid_after_utc - authority.not_valid_before_utc == dt.timedelta(days=3650)
+    extensions = certificate(files).extensions
+    purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(purposes) == [x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]
+    usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    # RFC 8813, section 3: a certificate of an elliptic curve's key enciphers no keys.
+    assert usage.digital_signature
+    assert not usage.key_encipherment
+
+
 def test_only_the_owner_reads_the_keys(files: Certificates) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files.folder.iterdir()}
     accounts = {"service-account.json", "service-account-alias.json"}

@@ -21,7 +21,7 @@ from emulator.api.transcoding import dump_json, parse_body, too_large
 from emulator.database import DATABASE_OUTAGES, JobRow, StepRow
 from emulator.service import Service
 from emulator.service.context import id_number
-from emulator.service.control.state import SeedError
+from emulator.service.control.seed import SeedError
 from emulator.vertex.errors import ApiError, FailedPrecondition, Internal, InvalidArgument, NotFound
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.moments import microseconds

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from emulator import __version__
-from emulator.cli import compare, demo, env, export, jobs, models, predict, record, serve, wait
+from emulator.cli import compare, data, demo, env, export, jobs, models, predict, record, serve, wait
 from emulator.cli.help import Cli
 
 
@@ -18,6 +18,7 @@ def build() -> typer.Typer:
         module.register(cli)
     cli.add_typer(models.cli, name="models")
     cli.add_typer(jobs.cli, name="jobs")
+    cli.add_typer(data.cli, name="data")
     return cli
 
 

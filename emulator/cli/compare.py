@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from emulator.cli.local_videos import Videos, VideosOption
 from emulator.cli.options import PATH
 from emulator.cli.remote import ServerOption
 from emulator.cli.sources import located
 from emulator.cli.terminal import fail, print_table, warn
-from emulator.cli.videos import Videos, VideosOption
 
 if TYPE_CHECKING:
     from emulator.comparison.counts import Counts

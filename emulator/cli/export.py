@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from emulator.cli.local_videos import Videos, VideosOption
 from emulator.cli.options import PATH
 from emulator.cli.remote import ServerOption
 from emulator.cli.sources import located
 from emulator.cli.terminal import fail
-from emulator.cli.videos import Videos, VideosOption
 
 _FOLDERS = ("mot", "cvat")
 

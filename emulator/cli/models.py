@@ -105,7 +105,8 @@ def add(
     data_dir: DataDirOption = None,
 ) -> None:
     """Recognise an ONNX file, write its model.toml, and put both where the server finds them."""
-    from emulator.inference.manifest import ModelUnusable, read_model_id
+    from emulator.inference.manifest import ModelUnusable
+    from emulator.inference.sections import read_model_id
     from emulator.onboarding import recognise
 
     settings = read_settings({"data_dir": data_dir}).settings

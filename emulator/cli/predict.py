@@ -183,10 +183,10 @@ def predict(
         with progress(f"Predicting with {found.id}") as shown, _Lines(output) as lines:
             run = replace(run, advance=partial(_show, shown))
             for outcome in run.predict(source, _segment(start, end)):
-                lines.write(outcome.video, outcome.line, failed=bool(outcome.problem))
-                if outcome.problem:
+                lines.write(outcome.video, outcome.line, failed=outcome.failure is not None)
+                if outcome.failure is not None:
                     failed += 1
-                    warn(outcome.problem)
+                    warn(outcome.failure.message)
     except (InputError, StorageError, InvalidUri, ModelUnusable, SettingError, OSError) as error:
         fail(str(error))
     if output is not None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from emulator.cli.compare import HEADINGS, pairs, shown
+from emulator.cli.local_videos import Videos
 from emulator.cli.sources import located
 from emulator.cli.terminal import Progress, fail, print_table, progress, warn
-from emulator.cli.videos import Videos
 
 if TYPE_CHECKING:
     from emulator.comparison.axis import Axis, Value
@@ -128,7 +128,7 @@ def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
 
 def _known(model: ModelSource) -> list[str]:
     """Return the names that can be swept: everything that applies after the model."""
-    from emulator.inference.manifest import SECTION_OF, SECTIONS
+    from emulator.inference.sections import SECTION_OF, SECTIONS
     from emulator.vertex.objectives import parameter_names
 
     objective = model.manifest.objective
@@ -242,9 +242,9 @@ class _Work:
         outcomes = run.predict(self._asked.source, self._asked.segment)
         for number, outcome in enumerate(outcomes, start=1):
             side.take_output(f"prediction {number}", json.loads(outcome.line))
-            if outcome.problem:
+            if outcome.failure is not None:
                 failed += 1
-                self._tell(outcome.problem)
+                self._tell(outcome.failure.message)
             else:
                 videos.add(outcome.video)
         self.failed = max(self.failed, failed)

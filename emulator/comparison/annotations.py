@@ -16,6 +16,7 @@ from typing import Any
 
 from emulator.comparison.matching import Box
 from emulator.comparison.truth import seconds, snake_too
+from emulator.members import objects
 from emulator.vertex.objectives.classification import SEGMENT
 from emulator.vertex.predictions import duration_text
 
@@ -286,13 +287,11 @@ def _label(text: str) -> str:
     return text
 
 
-def _list(line: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _list(line: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     found = snake_too(line, name)
     if found is None:  # the capitalised form in the documentation of exports
         found = line.get(name[0].upper() + name[1:], [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise ValueError(f'its "{name}" is no list of objects')
-    return found
+    return objects(f'its "{name}" is no list of objects')(found)
 
 
 def _use_of(line: Mapping[str, Any]) -> str:

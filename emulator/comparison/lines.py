@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from emulator.comparison.annotations import Annotated, is_annotated, read_csv, read_import_line
 from emulator.comparison.matching import IOU, WITHIN_S, Action, Box, Expected, Found, Label, Track
 from emulator.comparison.truth import Truth, seconds, snake_too
+from emulator.members import objects
 from emulator.vertex.predictions import duration_text
 
 TRUTH = "truth"
@@ -277,10 +278,7 @@ def _object(raw: bytes | str) -> dict[str, Any]:
 
 
 def _predictions(line: Mapping[str, Any]) -> list[Prediction]:
-    found = line.get("prediction")
-    if isinstance(found, list) and all(isinstance(one, dict) for one in found):
-        return found
-    raise ValueError('its "prediction" is no list of objects')
+    return list(objects('its "prediction" is no list of objects')(line.get("prediction")))
 
 
 def boxes_of(prediction: Prediction) -> dict[float, Box]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from emulator.comparison.annotations import REACH_S, Annotated
 from emulator.comparison.formats import coco, cvat, mot, table
-from emulator.comparison.formats.footage import Footage, Lookup
+from emulator.comparison.formats.frame_numbers import Footage, Lookup
 from emulator.comparison.lines import (
     TRUTH_SUFFIX,
     Expectations,

@@ -6,6 +6,7 @@ No row object of SQLAlchemy leaves this package. Every change of a job's state i
 from emulator.database.cached import Cached
 from emulator.database.connection import DatabaseUnusable, now_us
 from emulator.database.database import Database
+from emulator.database.inspection import Inspection, JobFiles
 from emulator.database.migrations import SCHEMA_VERSION
 from emulator.database.outages import DATABASE_OUTAGES
 from emulator.database.rows import (
@@ -22,6 +23,7 @@ from emulator.database.rows import (
     VersionRow,
 )
 from emulator.database.transfer import TABLES, RowRefused, row_from_json, row_to_json
+from emulator.database.upkeep import OldJob
 
 __all__ = [
     "Cached",
@@ -31,10 +33,13 @@ __all__ = [
     "DatabaseUnusable",
     "FaultRow",
     "FilterRow",
+    "Inspection",
+    "JobFiles",
     "JobRow",
     "ModelRow",
     "NewJob",
     "NewModel",
+    "OldJob",
     "OperationRow",
     "RowRefused",
     "ShardRow",

@@ -18,6 +18,7 @@ from sqlalchemy.pool import StaticPool
 
 from emulator.database import migrations
 from emulator.database.outages import DATABASE_OUTAGES, WAIT_S, DatabaseUnavailable, Outages
+from emulator.database.rows import JobRow
 from emulator.database.schema import schema_versions
 from emulator.database.watchdog import Watchdog
 
@@ -46,10 +47,13 @@ def now_us() -> int:
 class Connected:
     """The open engine. The query classes inherit from it and share its transactions."""
 
-    def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, url: str, clock: Callable[[], int] = now_us, *, migrate: bool = True) -> None:
         self.clock = clock
         #: Called after each commit that adds steps of jobs, with the ids of these jobs, from any thread.
         self.listeners: list[Callable[[Collection[int]], None]] = []
+        #: Called with each job that this process has ended, and the seconds of each shard it has recorded.
+        self.end_listeners: list[Callable[[JobRow], None]] = []
+        self.recorded: list[Callable[[float], None]] = []
         self._writer: Connection | None = None
         self._probe: Any = None
         self._writing = False
@@ -57,7 +61,7 @@ class Connected:
         self._joint = threading.local()
         #: A counter that grows with each change of models made by this server.
         self._models_changed = 0
-        self._url = _parse(url)
+        self._url = parse_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         in_memory = self._sqlite and self._url.database in (None, "", ":memory:")
         # SQLite takes one writer at a time and makes the others sleep in growing steps. A lock of our own
@@ -80,7 +84,9 @@ class Connected:
         if self._watchdog is not None:
             event.listen(self._engine, "checkout", self._checked_out)
             event.listen(self._engine, "checkin", self._checked_in)
-        self._prepare()
+        self._prepare(migrations.prepare if migrate else migrations.require)
+        if not self._sqlite:
+            event.listen(self._engine, "connect", _mark)
         self._file = self._identity()
 
     @property
@@ -326,13 +332,15 @@ class Connected:
         limits = {"connect_timeout": int(WAIT_S), "tcp_user_timeout": _STATEMENT_TIMEOUT_MS}
         return {name: limit for name, limit in limits.items() if name not in self._url.query}
 
-    def _prepare(self) -> None:
+    def _prepare(self, prepare: Callable[[Connection], None]) -> None:
         try:
             if self._sqlite and self._url.database and not self._url.database.startswith("file:"):
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
             with self._begin(patience=_PATIENCE) as connection:
                 self._take_time(connection)
-                migrations.prepare(connection)
+                prepare(connection)
+                if not self._sqlite:
+                    connection.execute(migrations.MARK)
         except migrations.SchemaMismatch as error:
             self.close()
             raise self._unusable(f"{error}; {self._other()}") from error
@@ -371,7 +379,8 @@ def _savepoint(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("RELEASE SAVEPOINT inside")
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Read a database URL. Raises DatabaseUnusable."""
     try:
         return make_url(url)
     except ArgumentError:
@@ -387,6 +396,25 @@ def _set_timeouts(connection: Any, _record: object) -> None:
     cursor.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}")
     cursor.close()
     connection.commit()
+
+
+def _mark(connection: Any, _record: object) -> None:
+    """Show other servers that this version uses the tables, as long as the connection lasts.
+
+    Raises:
+        DatabaseUnavailable: a newer version has changed the tables while no connection was open.
+    """
+    cursor = connection.cursor()
+    cursor.execute(str(migrations.MARK))
+    cursor.execute(f"SELECT version FROM {schema_versions.name}")
+    (found,) = cursor.fetchone()
+    cursor.close()
+    connection.commit()
+    if found != migrations.SCHEMA_VERSION:
+        raise DatabaseUnavailable(
+            f"A newer version of the emulator has brought the database to schema version {found}; this one"
+            f" knows {migrations.SCHEMA_VERSION}. Install the newer version here too, and start it."
+        )
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:

@@ -32,6 +32,10 @@ from emulator.vertex.contract import load
 # PostgreSQL: the key of the advisory lock by which only one of several starting servers changes the tables.
 _LOCK = 0x76626574
 _PREDICTION_SCHEMA = re.compile(r"/video_([a-z_]+)_1\.0\.0\.yaml$")
+# The key of the lock that every connection of a server shares. A server that migrates has to have it alone.
+_IN_USE = f"{0x76626575}, hashtext(current_schema())"
+#: PostgreSQL: marks the tables as in use, until the connection ends.
+MARK = text(f"SELECT pg_advisory_lock_shared({_IN_USE})")
 
 _log = logging.getLogger(__name__)
 
@@ -63,9 +67,34 @@ def prepare(connection: Connection) -> None:
             " start the emulator that made it"
         )
     if found < SCHEMA_VERSION:
+        _require_nobody(connection, found)
         _migrate(connection, found)
     # A write, so that a read-only file is found now and not by the first client that creates something.
     connection.execute(schema_versions.update().values(version=SCHEMA_VERSION))
+
+
+def require(connection: Connection) -> None:
+    """Change nothing. Raises SchemaMismatch unless the tables are of this version."""
+    present = set(inspect(connection).get_table_names())
+    found = connection.scalar(schema_versions.select()) if schema_versions.name in present else None
+    if found != SCHEMA_VERSION:
+        what = "no tables of the emulator" if found is None else f"schema version {found}"
+        raise SchemaMismatch(
+            f"it has {what}, and this emulator needs version {SCHEMA_VERSION}; start a server of this version"
+            " on it, or use the emulator that made it"
+        )
+
+
+def _require_nobody(connection: Connection, found: int) -> None:
+    """Refuse to migrate under the hands of servers of the older version, which do not know the new tables."""
+    if connection.dialect.name != "postgresql":
+        return
+    if not connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_IN_USE})")):
+        raise SchemaMismatch(
+            f"servers of an older version are using it with schema version {found}, and this emulator would"
+            f" bring it to {SCHEMA_VERSION}; stop them first, and end what a lost machine has left open with"
+            " pg_terminate_backend"
+        )
 
 
 def _create(connection: Connection, present: set[str]) -> None:

@@ -62,8 +62,8 @@ class _Known:
 class Models(Connected):
     """Models of each project and location, with their versions and aliases."""
 
-    def __init__(self, url: str, clock: Callable[[], int] = now_us) -> None:
-        super().__init__(url, clock)
+    def __init__(self, url: str, clock: Callable[[], int] = now_us, *, migrate: bool = True) -> None:
+        super().__init__(url, clock, migrate=migrate)
         self._known: dict[tuple[str, str, str], _Known] = {}
 
     def get_model(self, project: str, location: str, model_id: str) -> ModelRow | None:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeDecorator
 
 from emulator.database.schema import Frames, metadata, schema_versions
+from emulator.members import integer
 
 #: The tables of a snapshot, by name; each table before those that refer to it.
 TABLES: Mapping[str, Table] = {
@@ -75,7 +76,8 @@ def _read(kind: Any, value: Any) -> Any:
     if isinstance(kind, JSON):
         return value
     if isinstance(kind, Integer):
-        return _integer(value, 63 if isinstance(kind, BigInteger) else 31)
+        bits = 63 if isinstance(kind, BigInteger) else 31
+        return integer(-(2**bits), 2**bits - 1, f"it must be a whole number of {bits + 1} bits")(value)
     if isinstance(kind, String):
         return _text(value, kind.length)
     wanted = bool if isinstance(kind, Boolean) else kind.python_type
@@ -94,12 +96,6 @@ def _bytes(value: Any) -> bytes:
     if not isinstance(value, str):
         raise ValueError("it must be a text in base64")
     return base64.b64decode(value, validate=True)
-
-
-def _integer(value: Any, bits: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**bits) <= value < 2**bits:
-        raise ValueError(f"it must be a whole number of {bits + 1} bits")
-    return value
 
 
 def _text(value: Any, length: int | None) -> str:

@@ -1,1 +1,1 @@
-"""How a job runs: a dispatcher claims it, a runner drives it, worker processes predict its videos."""
+"""How a job runs: a dispatcher claims it, a runner drives it, an executor has its videos predicted."""

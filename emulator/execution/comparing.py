@@ -30,9 +30,9 @@ from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound
 from emulator.vertex.objectives import Objective, parse_parameters
 from emulator.vertex.objectives.classification import types_of
 
-MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 """Size limit of an expected file and of one result, in bytes: they are read into memory."""
-_SHOWN_PROBLEMS = 10
+_MAX_SHOWN_PROBLEMS = 10
 
 
 class Question(Protocol):
@@ -175,10 +175,10 @@ class _Result:
             return []
         if self.line is None:
             raise NotFound(f"Line {self.number} of job {self.row.id} is not predicted yet.")
-        if self.line.length > MOST_BYTES:
+        if self.line.length > _MAX_BYTES:
             raise FailedPrecondition(
                 f"Line {self.number} of job {self.row.id} has {self.line.length >> 20} MB; results of up to"
-                f" {MOST_BYTES >> 20} MB are compared."
+                f" {_MAX_BYTES >> 20} MB are compared."
             )
         try:
             return predictions_of(b"".join(results.read(self.line)))
@@ -195,7 +195,7 @@ class _FileSide:
     def __init__(self, expected: Expectations, row: JobRow) -> None:
         self._expected = expected
         self._objective, self._types = _objective(row)
-        self.notes = expected.problems[:_SHOWN_PROBLEMS]
+        self.notes = expected.problems[:_MAX_SHOWN_PROBLEMS]
         if more := len(expected.problems) - len(self.notes):
             self.notes.append(f"And {more} more lines of {expected.name} cannot be used.")
 
@@ -284,9 +284,9 @@ def _thresholds(question: Question, table: Sequence[Counts]) -> dict[str, Any]:
 
 def _read_expected(store: ObjectStore, uri: GcsUri) -> Expectations:
     info = store.stat(uri)
-    if info.size > MOST_BYTES:
+    if info.size > _MAX_BYTES:
         raise InvalidArgument(
-            f"{uri} has {info.size >> 20} MB; files of up to {MOST_BYTES >> 20} MB are compared."
+            f"{uri} has {info.size >> 20} MB; files of up to {_MAX_BYTES >> 20} MB are compared."
         )
     expected = Expectations(str(uri))
     with store.open_read(uri) as file:

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from emulator.database import DATABASE_OUTAGES, Database, JobRow
+from emulator.execution.claim import Stop
+from emulator.execution.executor import Executor
 from emulator.execution.owner import Lease, Owner, steady_s
-from emulator.execution.runner import Runner, RunnerSettings, Stop
-from emulator.execution.workers import WorkerPool
+from emulator.execution.runner import Runner, RunnerSettings
 from emulator.inference.model_files import ModelDigests
 from emulator.storage import ObjectStore
 from emulator.vertex.job_state import JobState
@@ -37,7 +38,7 @@ class Dispatcher:
         self,
         database: Database,
         store: ObjectStore,
-        pool: WorkerPool,
+        executor: Executor,
         *,
         owners: Path,
         max_running_jobs: int = 8,
@@ -45,7 +46,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._store = store
-        self._pool = pool
+        self._executor = executor
         self._owner = Owner(owners)
         self._max_running_jobs = max_running_jobs
         self._settings = settings or RunnerSettings()
@@ -93,7 +94,7 @@ class Dispatcher:
         for _, thread in self._running():
             thread.join(max(0.0, deadline - time.monotonic()))
         for runner, thread in self._running():
-            runner.stop(Stop.LET_GO)
+            runner.stop(Stop.LOST)
             thread.join()
         self._woken.set()
         if self._thread.is_alive():
@@ -182,7 +183,7 @@ class Dispatcher:
                 job,
                 database=self._database,
                 store=self._store,
-                pool=self._pool,
+                executor=self._executor,
                 settings=self._settings,
                 lease=lease,
                 digests=self._digests,
@@ -219,7 +220,7 @@ class Dispatcher:
                 runner.stop(Stop.CANCEL)
             elif state is None:
                 # It has just finished, where stop() does nothing, or another server has taken it over.
-                runner.stop(Stop.LET_GO)
+                runner.stop(Stop.LOST)
 
     def _running(self) -> list[tuple[Runner, threading.Thread]]:
         with self._lock:

@@ -1,15 +1,16 @@
 """Checks a job's input before the job is created."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from emulator.execution.inputs import InputError, JobInput
 from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
 from emulator.vertex.errors import CATALOGUE, FailedPrecondition, InvalidArgument
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 # Each check is a call to the store, which may be remote.
-_VIDEOS_LOOKED_FOR = 100
+_MAX_VIDEOS_CHECKED = 100
 
 
 def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False) -> dict[str, Any]:
@@ -30,14 +31,17 @@ def check_input(store: ObjectStore, uris: Sequence[str], *, strict: bool = False
             raise InvalidArgument(str(error)) from None
         except StorageError as error:
             raise FailedPrecondition(str(error)) from None
-        missing = [uri for uri, _ in found.videos[:_VIDEOS_LOOKED_FOR] if not _is_there(store, uri)]
+        missing = [uri for uri, _ in found.videos[:_MAX_VIDEOS_CHECKED] if not _is_there(store, uri)]
         return {
             "summary": found.summary,
             "instances": len(found),
             "videos": len(found.videos),
-            "problemCount": len(found.problems),
-            "problems": [_shown(found.origin(one.instance), one.message) for one in found.problems[:_SHOWN]],
-            "missingVideos": missing[:_SHOWN],
+            "problemCount": len(found.failures),
+            "problems": [
+                _shown(found.origin(instance), failure.message)
+                for instance, failure in islice(found.failures.items(), _MAX_SHOWN)
+            ],
+            "missingVideos": missing[:_MAX_SHOWN],
             "firstVideos": [uri for uri, _ in found.videos[:3]],
         }
 

@@ -17,17 +17,17 @@ from typing import BinaryIO, Self
 
 from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore
 from emulator.vertex import errors
-from emulator.vertex.instances import MAX_LINE_BYTES, InstanceError, parse_instance_line
+from emulator.vertex.instances import MAX_LINE_BYTES, InstanceError, InstanceFailure, parse_instance_line
 
 log = logging.getLogger(__name__)
 
 _BOM = b"\xef\xbb\xbf"
-_SHOWN_OF_LONG_LINE = 1000
+_MAX_SHOWN_BYTES = 1000
 # Limit, because a file of 100,000 lines may have the same defect in each.
-_MOST_WARNINGS = 20
+_MAX_WARNINGS = 20
 _LINES_BETWEEN_CHECKS = 500
 _NO_END = -1
-_KEPT_IN_MEMORY = 1 << 20
+_MAX_BYTES_IN_MEMORY = 1 << 20
 
 
 class InputError(Exception):
@@ -38,20 +38,11 @@ class InputError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A failed instance: its number, a google.rpc code and a message."""
-
-    instance: int
-    code: int
-    message: str
-
-
 class Spool:
     """Byte strings by number, in memory or, once they are large, in a temporary file. Thread-safe."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY)  # noqa: SIM115 - as long as the spool
+        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115 - as long as the spool
         self._ends = array("q")
         self._lock = threading.Lock()
 
@@ -79,13 +70,13 @@ class Spool:
 class JobInput:
     """The instances of a job, numbered from 0 in the order of the input; a context manager.
 
-    `videos` lists each `content` with the numbers of its instances, in order of first appearance. `problems`
-    lists the lines that are no valid instances. `empty` lists the objects without any line.
+    `videos` lists each `content` with the numbers of its instances, in order of first appearance. `failures`
+    has the lines that are no valid instances, by number. `empty` lists the objects without any line.
     """
 
     def __init__(self) -> None:
         self.videos: list[tuple[str, array[int]]] = []
-        self.problems: list[Problem] = []
+        self.failures: dict[int, InstanceFailure] = {}
         self.empty: list[str] = []
         self.complete = False
         self._digest = hashlib.sha256()
@@ -121,7 +112,7 @@ class JobInput:
     def summary(self) -> str:
         """The counts of instances and videos, in words."""
         text = f"{len(self)} instances of {len(self.videos)} videos"
-        return f"{text}; {len(self.problems)} lines are no instances" if self.problems else text
+        return f"{text}; {len(self.failures)} lines are no instances" if self.failures else text
 
     def raw(self, instance: int) -> str:
         """The instance as compact JSON, or the original line if it is not readable."""
@@ -170,9 +161,7 @@ class JobInput:
         for number, line in _lines(file, check, self._digest.update):
             self._add(number, line, strict)
             # Another version of the emulator, or `strict`, may accept other lines.
-            self._digest.update(
-                b"\0" if self.problems and self.problems[-1].instance == len(self) - 1 else b"\1"
-            )
+            self._digest.update(b"\0" if len(self) - 1 in self.failures else b"\1")
             if len(self) % _LINES_BETWEEN_CHECKS == 0:
                 check()
         if len(self) == before:
@@ -182,8 +171,8 @@ class JobInput:
         """Mark the input complete. Raises InputError if it has no instance."""
         if not len(self):
             raise InputError(errors.InvalidArgument.code, _nothing_in(self.empty))
-        if self._warnings > _MOST_WARNINGS:
-            log.warning("%d warnings more like these of %s", self._warnings - _MOST_WARNINGS, self.summary)
+        if self._warnings > _MAX_WARNINGS:
+            log.warning("%d warnings more like these of %s", self._warnings - _MAX_WARNINGS, self.summary)
         self.complete = True
 
     def _add(self, number: int, line: bytes | _TooLong, strict: bool) -> None:
@@ -197,9 +186,9 @@ class JobInput:
             group = self._group(parsed.content)
         except InstanceError as error:
             raw = error.raw
-            self.problems.append(Problem(instance, error.code, error.message))
+            self.failures[instance] = error.failure
         except InvalidUri as error:
-            self.problems.append(Problem(instance, errors.InvalidArgument.code, f"Line {number}: {error}"))
+            self.failures[instance] = InstanceFailure(errors.InvalidArgument.code, f"Line {number}: {error}")
         else:
             start, end = parsed.start_us, parsed.end_us
             for warning in parsed.warnings:
@@ -212,7 +201,7 @@ class JobInput:
 
     def _warn(self, text: str) -> None:
         self._warnings += 1
-        if self._warnings <= _MOST_WARNINGS:
+        if self._warnings <= _MAX_WARNINGS:
             log.warning("%s", text)
 
     def _group(self, content: str) -> array[int]:
@@ -271,7 +260,7 @@ def _lines(
         content = line.removesuffix(b"\n").removesuffix(b"\r")
         if len(content) > MAX_LINE_BYTES:
             hash_bytes(line)
-            yield number, _TooLong(content[:_SHOWN_OF_LONG_LINE])
+            yield number, _TooLong(content[:_MAX_SHOWN_BYTES])
             while line and not line.endswith(b"\n"):
                 check()
                 line = file.readline(1 << 16)

@@ -1,4 +1,4 @@
-"""Which videos of a job are done, and the numbers of their files.
+"""Which videos of a job are done, what became of their instances, and the numbers of their files.
 
 Files are numbered in input order, over the videos that have a file. A video gets its number once all earlier
 videos are done. So the numbers follow from the rows alone, whichever server finishes the videos in any order.
@@ -6,10 +6,51 @@ videos are done. So the numbers follow from the rows alone, whichever server fin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from emulator.database import ShardRow
+from emulator.execution.inputs import Spool
+from emulator.vertex.instances import InstanceFailure
+
+
+class VideoOutcomes:
+    """The outcomes of a video's instances until the video is recorded. `waiting` are those without one."""
+
+    def __init__(self, instances: Iterable[int]) -> None:
+        self.waiting = set(instances)
+        self._failures: dict[int, InstanceFailure] = {}
+        self._lines: dict[int, int] = {}
+        self._spool = Spool()
+
+    @property
+    def successful(self) -> int:
+        """The number of predicted instances."""
+        return len(self._lines)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of the predicted instances, in input order."""
+        return (self._spool.get(line) for _, line in sorted(self._lines.items()))
+
+    def predicted(self, instance: int, line: bytes) -> None:
+        """Take the line of a predicted instance."""
+        self.waiting.remove(instance)
+        self._lines[instance] = self._spool.add(line)
+
+    def failed(self, instance: int, failure: InstanceFailure) -> None:
+        """Take the reason why an instance failed."""
+        self.waiting.discard(instance)
+        self._failures[instance] = failure
+
+    def row(self, index: int, staged: str | None) -> ShardRow:
+        """The shard to record, without a file number."""
+        found = [[instance, failure.code, failure.message] for instance, failure in self._failures.items()]
+        return ShardRow(index, None, self.successful, len(found), json.dumps(found), staged)
+
+    def close(self) -> None:
+        """Delete the lines."""
+        self._spool.close()
 
 
 class Ledger:
@@ -28,6 +69,21 @@ class Ledger:
 
     def __contains__(self, index: int) -> bool:
         return index in self._shards
+
+    @property
+    def successful(self) -> int:
+        """The number of predicted instances."""
+        return sum(shard.successful for shard in self)
+
+    @property
+    def failed(self) -> int:
+        """The number of failed instances."""
+        return sum(shard.failed for shard in self)
+
+    def failures(self) -> dict[int, InstanceFailure]:
+        """Why instances failed, by instance."""
+        found = (entry for shard in self for entry in json.loads(shard.errors))
+        return {instance: InstanceFailure(code, message) for instance, code, message in found}
 
     def add(self, shard: ShardRow) -> tuple[ShardRow, list[ShardRow]]:
         """Add a finished shard.

@@ -1,19 +1,26 @@
-"""Predicts without a server, in this process; `vertex-emulator predict` uses it."""
+"""Predicts without a server, by shards in this process; `vertex-emulator predict` uses it."""
 
 from __future__ import annotations
 
 import json
 import mimetypes
+import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from emulator.execution.inputs import JobInput, Problem
-from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Predictors, Shard, ShardItem, run
+from emulator.execution.executor import Alive, Died, Event, Finished, JobQueue, Refused
+from emulator.execution.inline import InlineExecutor
+from emulator.execution.inputs import JobInput
+from emulator.execution.shards import Failed, ModelUse, Outcome, Predicted, Shard, ShardItem
+from emulator.execution.workbench import Workbench
 from emulator.files import open_regular
-from emulator.inference.decoding import Decoding
-from emulator.storage import GcsUri, ObjectStore
+from emulator.inference.manifest import ModelUnusable
+from emulator.storage import GcsUri, ObjectStore, StorageUnavailable
 from emulator.storage.uri import SCHEME
+from emulator.vertex import errors
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import duration_text, error_line
 
@@ -24,13 +31,12 @@ _INSTANCE_SUFFIXES = (".jsonl", ".json", ".ndjson")
 class LocalOutcome:
     """The result of one instance: its line of the predictions or errors file, without the line break.
 
-    `video` is the video's number, from 1; None for a line that is no valid instance. `problem` is the reason
-    of a failure, or empty.
+    `video` is the video's number, from 1; None for a line that is no valid instance.
     """
 
     video: int | None
     line: str
-    problem: str = ""
+    failure: InstanceFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class LocalRun:
             video, and the frames to sample (or None).
         warn: gets warnings about videos.
         recalled: with a prediction cache, gets how many grid points of a video came from it, and of how many.
-        predictors: the loaded models; runs may share them.
+        workbench: holds the loaded models; runs may share it.
     """
 
     model: ModelUse
@@ -58,7 +64,8 @@ class LocalRun:
     )
     warn: Callable[[str], None] = field(default=lambda _: None)
     recalled: Callable[[int, int], None] = field(default=lambda _kept, _of: None)
-    predictors: Predictors = field(default_factory=Predictors)
+    # Every sampled frame is worth a call of `advance`.
+    workbench: Workbench = field(default_factory=lambda: Workbench(alive_interval_s=0.0))
 
     def predict(self, source: str, segment: tuple[int, int | None] = (0, None)) -> Iterator[LocalOutcome]:
         """Predict the instances of a JSONL file, or a `segment` (µs) of a video.
@@ -70,31 +77,37 @@ class LocalRun:
             InputError, StorageError, InvalidUri, OSError: the source cannot be read.
             ModelUnusable: the model cannot be run.
         """
-        self.predictors.get(self.model)
-        if not source.lower().endswith(_INSTANCE_SUFFIXES):
-            yield from self._predict_video(source, segment)
-            return
-        with JobInput() as job_input:
-            if source.startswith(SCHEME):
-                job_input.read(self.store, [GcsUri.parse(source)], strict=self.strict)
-            else:
-                with open_regular(Path(source)) as file:
-                    job_input.read_file(file, source, strict=self.strict)
-                job_input.require_instances()
-            yield from self._predict_instances(job_input)
+        self.workbench.open(self.model)
+        with _Session(self.workbench) as session:
+            if not source.lower().endswith(_INSTANCE_SUFFIXES):
+                yield from self._predict_video(session, source, segment)
+                return
+            with JobInput() as job_input:
+                self._read(job_input, source)
+                yield from self._predict_instances(session, job_input)
 
-    def _predict_instances(self, job_input: JobInput) -> Iterator[LocalOutcome]:
-        for problem in job_input.problems:
-            yield _failure(None, job_input.raw(problem.instance), problem)
+    def _read(self, job_input: JobInput, source: str) -> None:
+        if source.startswith(SCHEME):
+            job_input.read(self.store, [GcsUri.parse(source)], strict=self.strict)
+        else:
+            with open_regular(Path(source)) as file:
+                job_input.read_file(file, source, strict=self.strict)
+            job_input.require_instances()
+
+    def _predict_instances(self, session: _Session, job_input: JobInput) -> Iterator[LocalOutcome]:
+        for instance, failure in job_input.failures.items():
+            yield _failed(None, job_input.raw(instance), failure)
         for number, (content, instances) in enumerate(job_input.videos, start=1):
             items = tuple(
                 ShardItem(instance, job_input.raw(instance), *job_input.segment(instance))
                 for instance in instances
             )
-            video = GcsUri.parse(content)
-            yield from self._predict_items(video, items, number, len(job_input.videos))
+            shard = self._shard(GcsUri.parse(content), items)
+            yield from self._predict_shard(session, shard, number, len(job_input.videos))
 
-    def _predict_video(self, source: str, segment: tuple[int, int | None]) -> Iterator[LocalOutcome]:
+    def _predict_video(
+        self, session: _Session, source: str, segment: tuple[int, int | None]
+    ) -> Iterator[LocalOutcome]:
         start_us, end_us = segment
         instance = {
             "content": source,
@@ -104,55 +117,78 @@ class LocalRun:
         }
         raw = json.dumps(instance, ensure_ascii=False, separators=(",", ":"))
         video = GcsUri.parse(source) if source.startswith(SCHEME) else Path(source)
-        yield from self._predict_items(video, (ShardItem(0, raw, start_us, end_us),), 1, 1)
+        shard = self._shard(video, (ShardItem(0, raw, start_us, end_us),))
+        yield from self._predict_shard(session, shard, 1, 1)
 
-    def _predict_items(
-        self,
-        video: GcsUri | Path,
-        items: tuple[ShardItem, ...],
-        number: int,
-        videos: int,
+    def _shard(self, video: GcsUri | Path, items: tuple[ShardItem, ...]) -> Shard:
+        return Shard("predict", self.model, video, self.store, items, self.parameters)
+
+    def _predict_shard(
+        self, session: _Session, shard: Shard, number: int, videos: int
     ) -> Iterator[LocalOutcome]:
-        shard = Shard("predict", self.model, video, self.store, items, self.parameters)
-        progress = _Progress(
-            lambda done, total: self.advance(number, videos, done, total),
-            lambda text: self.warn(f"{video}: {text}"),
-            self.recalled,
-        )
-        outcomes = {
-            outcome.instance: outcome for outcome in run(shard, self.predictors.get(self.model), progress)
-        }
-        for item in items:
+        outcomes: dict[int, Outcome] = {}
+        shown = Alive()
+        for event in session.predict(shard):
+            if isinstance(event, Predicted | Failed):
+                outcomes[event.instance] = event
+            elif isinstance(event, Alive) and event != shown and event.frames >= shown.frames:
+                shown = event
+                self.advance(number, videos, event.frames, event.of)
+            elif isinstance(event, Finished):
+                self._tell(shard, event)
+        for item in shard.items:
             yield _local(number, item, outcomes[item.instance])
 
+    def _tell(self, shard: Shard, finished: Finished) -> None:
+        decoding = finished.decoding
+        if decoding is not None:
+            for warning in decoding.warnings:
+                self.warn(f"{shard.video}: {warning}")
+            if decoding.of:
+                self.recalled(decoding.kept, decoding.of)
 
-@dataclass(frozen=True)
-class _Progress:
-    sampled: Callable[[int, int | None], None]
-    warn: Callable[[str], None]
-    recalled: Callable[[int, int], None]
 
-    def cancelled(self) -> bool:
-        return False
+class _Session:
+    """An executor with one thread, for the shards of one run."""
 
-    def advance(self, time_us: int) -> None:
-        pass
+    def __init__(self, workbench: Workbench) -> None:
+        self._executor = InlineExecutor(1, workbench=workbench)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._shards: JobQueue[Shard] = self._executor.open_queue(
+            lambda shard: shard, lambda _, event: self._events.put(event)
+        )
 
-    def alive(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        self._executor.start()
+        return self
 
-    def decoded(self, decoding: Decoding) -> None:
-        for warning in decoding.warnings:
-            self.warn(warning)
-        if decoding.of:
-            self.recalled(decoding.kept, decoding.of)
+    def __exit__(self, *_: object) -> None:
+        self._executor.stop()
+
+    def predict(self, shard: Shard) -> Iterator[Event]:
+        """What happens to a shard, to its end.
+
+        Raises:
+            ModelUnusable, StorageUnavailable: it cannot be run.
+            RuntimeError: the thread that runs it was ended.
+        """
+        self._shards.add([shard])
+        event: Event = Alive()
+        while not isinstance(event, Finished):
+            event = self._events.get()
+            if isinstance(event, Refused):
+                is_storage = event.code == errors.Unavailable.code
+                raise (StorageUnavailable if is_storage else ModelUnusable)(event.message)
+            if isinstance(event, Died):
+                raise RuntimeError(f"{shard.video}: the worker {event.cause}")
+            yield event
 
 
 def _local(number: int, item: ShardItem, outcome: Outcome) -> LocalOutcome:
     if isinstance(outcome, Predicted):
         return LocalOutcome(number, outcome.line.decode().removesuffix("\n"))
-    return _failure(number, item.raw, outcome)
+    return _failed(number, item.raw, outcome.failure)
 
 
-def _failure(number: int | None, raw: str, problem: Problem | Failed) -> LocalOutcome:
-    return LocalOutcome(number, error_line(raw, problem.code, problem.message), problem.message)
+def _failed(number: int | None, raw: str, failure: InstanceFailure) -> LocalOutcome:
+    return LocalOutcome(number, error_line(raw, failure.code, failure.message), failure)

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import Any
 
 from emulator.config import DecoderChoice
+from emulator.execution.processes import ending, start_process
 from emulator.execution.stills import Look, Seen, Still, Unseen
-from emulator.execution.workers import ending, start_process
 from emulator.storage import GcsUri, ObjectStore
 from emulator.vertex.errors import CATALOGUE, DeadlineExceeded, Internal
 

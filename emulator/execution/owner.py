@@ -88,6 +88,12 @@ def living_servers(folder: Path) -> list[str]:
     return [_title(path.name) for path in owners if _is_held(path)]
 
 
+def dead_servers(folder: Path) -> list[str]:
+    """Describe the servers that have ended and whose file is still in the folder: they were killed."""
+    owners = (path for path in sorted(folder.glob("*-*-*")) if path.suffix != ".new")
+    return [_title(path.name) for path in owners if not _is_held(path)]
+
+
 def _title(token: str) -> str:
     host, process, _ = token.rsplit("-", 2)
     return f"process {process} of {host}"

@@ -33,7 +33,7 @@ _PIECE_BYTES = 2 << 20
 _SENT_BYTES = 1 << 20
 _MEMBER_BYTES = 4096  # Longer members of a prediction are ignored.
 _SPANS = 40
-_KEPT_INDEXES = 200
+_MAX_INDEXES = 200
 _FILE = re.compile(r"(?:predictions|errors)_\d{5,}\.jsonl")
 _HEAD = re.compile(r'\s*\{\s*"instance"\s*:\s*')
 _MEMBER = re.compile(
@@ -163,7 +163,7 @@ class Results:
 
     def _forget_oldest(self) -> None:
         found = sorted(self._folder.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
-        for path in found[: -_KEPT_INDEXES + 1]:
+        for path in found[: -_MAX_INDEXES + 1]:
             path.unlink(missing_ok=True)
 
     def _bring_up_to_date(self, index: sqlite3.Connection, row: JobRow) -> list[str]:
@@ -210,7 +210,7 @@ class Results:
                 job_input.read(self._store, uris, strict=self._strict)
             except (InputError, StorageError, InvalidUri) as error:
                 return "", str(error)
-            problems = {problem.instance: problem.message for problem in job_input.problems}
+            problems = {instance: failure.message for instance, failure in job_input.failures.items()}
             index.executemany(
                 "INSERT INTO inputs VALUES (?, ?, ?)",
                 (

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from emulator.inference.canned import CannedModel, Failure, Recorded, file_digest, load_canned
+from emulator.inference.canned import CannedModel, Recorded, file_digest, load_canned
 from emulator.inference.decoding import USUAL, VideoOptions
 from emulator.inference.manifest import ModelUnusable, load_manifest, model_files
 from emulator.inference.model_files import ModelDigests
 from emulator.inference.objectives import open_predictor
 from emulator.inference.prediction_cache import CachePlace, PredictionCache
-from emulator.inference.predictor import InstanceFailure, Predictor, Progress, Segment
+from emulator.inference.predictor import Predictor, Progress, Segment
 from emulator.instructions.faults import JobFault
 from emulator.storage import (
     AccessDenied,
@@ -32,6 +33,7 @@ from emulator.storage import (
     StorageUnavailable,
 )
 from emulator.vertex import errors
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 
@@ -98,11 +100,10 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Failed:
-    """A failed instance: a google.rpc code and a message that names cause and remedy."""
+    """A failed instance."""
 
     instance: int
-    code: int
-    message: str
+    failure: InstanceFailure
 
 
 Outcome = Predicted | Failed
@@ -116,9 +117,10 @@ class _Cancelled(Exception):
 
 
 class Predictors:
-    """An LRU cache of loaded models; it keeps a handful."""
+    """An LRU cache of loaded models; it keeps a handful. Thread-safe: a model is loaded once."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._open: OrderedDict[tuple[ModelUse, object], Model] = OrderedDict()
         self._digests = ModelDigests()
         self._caches: dict[CachePlace, PredictionCache] = {}
@@ -129,7 +131,8 @@ class Predictors:
         Raises:
             ModelUnusable: the model cannot be run, or its digest differs from `digest`.
         """
-        predictor = self._load(model)
+        with self._lock:
+            predictor = self._load(model)
         # Checked after loading: the same files were there before, or the stamp differs next time.
         if digest and self._digests.get(model.folder) != digest:
             raise ModelUnusable(model_changed(model.folder))
@@ -163,7 +166,7 @@ class Predictors:
         return self._caches.setdefault(place, PredictionCache(place))
 
 
-def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]:
+def run(shard: Shard, predictor: Model, progress: Progress) -> Generator[Outcome]:
     """Predict a shard; yields each instance's outcome as soon as it is known.
 
     A defect of the video becomes the outcome of each instance that has none yet. Ends early once
@@ -185,16 +188,18 @@ def run(shard: Shard, predictor: Model, progress: Progress) -> Iterator[Outcome]
                 item = shard.items[position]
                 del waiting[item.instance]
                 yield _outcome(item, result, partial(_check, progress))
-        problem = (errors.Internal.code, "The model gave no answer for this instance; see the server's log.")
+        failure = InstanceFailure(
+            errors.Internal.code, "The model gave no answer for this instance; see the server's log."
+        )
     except (ModelUnusable, StorageUnavailable):
         raise
     except _Cancelled:
         return
     except Exception as error:
-        problem = _describe(shard, error)
+        failure = _failure(shard, error)
     if not progress.cancelled():
         for instance in waiting:
-            yield Failed(instance, *problem)
+            yield Failed(instance, failure)
 
 
 def model_changed(folder: Path) -> str:
@@ -235,8 +240,8 @@ def _run_canned(shard: Shard, model: CannedModel, progress: Progress) -> Iterato
         if progress.cancelled():
             return
         result = model.answer(str(shard.video), (item.start_us, item.end_us), digest)
-        if isinstance(result, Failure):
-            yield Failed(item.instance, result.code, result.message)
+        if isinstance(result, InstanceFailure):
+            yield Failed(item.instance, result)
         else:
             line = (
                 result.line(item.raw) if isinstance(result, Recorded) else prediction_line(item.raw, result)
@@ -270,24 +275,26 @@ def _check(progress: Progress) -> None:
 
 def _outcome(item: ShardItem, result: object, check: Callable[[], None]) -> Outcome:
     if isinstance(result, InstanceFailure):
-        return Failed(item.instance, result.code, result.message)
+        return Failed(item.instance, result)
     assert isinstance(result, list)
     return Predicted(item.instance, prediction_line(item.raw, result, check).encode() + b"\n")
 
 
-def _describe(shard: Shard, error: Exception) -> tuple[int, str]:
-    """The google.rpc code and message for an error of the video."""
+def _failure(shard: Shard, error: Exception) -> InstanceFailure:
+    """The failure of each instance of a video with this error."""
     from emulator.inference.container import VideoUnreadable
 
     if isinstance(error, VideoUnreadable):
-        return errors.InvalidArgument.code, f"{shard.video}: {error}"
+        return InstanceFailure(errors.InvalidArgument.code, f"{shard.video}: {error}")
     if isinstance(error, InvalidUri):
-        return errors.InvalidArgument.code, str(error)
+        return InstanceFailure(errors.InvalidArgument.code, str(error))
     if isinstance(error, StorageError):
-        return storage_code(error), str(error)
+        return InstanceFailure(storage_code(error), str(error))
     log.error("%s: %s failed.", shard.job, shard.video, exc_info=error)
     cause = f"{type(error).__name__}: {error}"
-    return errors.Internal.code, f"{shard.video}: {cause}. This is a defect; see the server's log."
+    return InstanceFailure(
+        errors.Internal.code, f"{shard.video}: {cause}. This is a defect; see the server's log."
+    )
 
 
 def _stamp(folder: Path) -> object:

@@ -1,14 +1,14 @@
-"""The worker process: `python -m emulator.execution.worker FD LOG_LEVEL LOG_FORMAT`, started by `workers.py`.
+"""The worker process: `python -m emulator.execution.worker FD LOG_LEVEL LOG_FORMAT`.
 
-It runs one shard at a time on its main thread; another thread receives messages. With the fourth argument
-`look` it decodes pictures for `looker.py` instead, and imports no inference packages but the decoder.
+`processes.py` starts it. It runs one shard at a time on its main thread; another thread receives messages.
+With the fourth argument `look` it decodes pictures for `looker.py` instead, and imports no inference packages
+but the decoder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import logging
 import os
 import queue
 import signal
@@ -16,82 +16,15 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from emulator import logs
-from emulator.execution.channel import (
-    Alive,
-    Cancel,
-    Finished,
-    Fired,
-    FromWorker,
-    Ready,
-    Refused,
-    Warm,
-    Warmed,
-    Work,
-)
-from emulator.execution.shards import (
-    Model,
-    ModelUse,
-    Outcome,
-    Predictors,
-    Shard,
-    batches_of,
-    run,
-    storage_code,
-)
+from emulator.execution.channel import Cancel, FromWorker, Ready, Warm, Work
+from emulator.execution.executor import Said
+from emulator.execution.shards import ModelUse
 from emulator.execution.stills import look_at
-from emulator.inference.decoding import Decoding
-from emulator.inference.manifest import ModelUnusable, load_manifest
-from emulator.inference.objectives import load_all, missing_packages
-from emulator.storage import StorageUnavailable
-from emulator.vertex import errors
-
-log = logging.getLogger(__name__)
-
-_ALIVE_INTERVAL_S = 0.5
-
-
-class _Unfit(Exception):
-    """The packages that models need are not installed."""
-
-
-class _Progress:
-    """The progress of one shard: reports it to the server, and checks for cancellation."""
-
-    def __init__(self, worker: Worker, work: Work) -> None:
-        self._worker = worker
-        self._ticket = work.ticket
-        self._slow = [fault for fault in work.shard.faults if fault.kind == "slow-model"]
-        #: Sampled frames, and the number to sample (None if unknown).
-        self.frames: tuple[int, int | None] = (0, None)
-        # Guarded, because the decoding thread calls `alive` too.
-        self._said_at = 0.0
-        self._lock = threading.Lock()
-        self.decoding: Decoding | None = None
-
-    def cancelled(self) -> bool:
-        return self._worker.cancelled_ticket >= self._ticket
-
-    def advance(self, time_us: int) -> None:  # noqa: ARG002
-        for fault in self._slow:
-            time.sleep(fault.delay_s)
-        self.alive()
-
-    def sampled(self, done: int, total: int | None) -> None:
-        self.frames = (done, total)
-
-    def alive(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            if now - self._said_at < _ALIVE_INTERVAL_S:
-                return
-            self._said_at = now
-        self._worker.say(Alive(*self.frames))
-
-    def decoded(self, decoding: Decoding) -> None:
-        self.decoding = decoding
+from emulator.execution.workbench import Workbench
 
 
 class Worker:
@@ -103,21 +36,16 @@ class Worker:
         self._sending = threading.Lock()
         self._inbox: queue.SimpleQueue[Work | Warm] = queue.SimpleQueue()
         self._cold: deque[ModelUse] = deque()
-        self._predictors = Predictors()
-        self._complaint = ""
+        self._workbench = Workbench()
 
     def serve(self) -> None:
         """Work until the server closes the channel; does not return."""
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
-        try:
-            _import_everything()
-        except ImportError as error:
-            # Canned predictions need no inference packages.
-            self._complaint = f"The worker cannot run models: {type(error).__name__}: {error}"
-            log.warning(self._complaint)
+        self._workbench.prepare()
         self.say(Ready())
         while True:
-            self._work(self._next())
+            work = self._next()
+            self._workbench.work(work.shard, _Station(self, work.ticket))
 
     def say(self, message: FromWorker) -> None:
         """Send a message, from any thread; if the server is gone, the process exits."""
@@ -144,58 +72,32 @@ class Worker:
             try:
                 message = self._inbox.get(block=not self._cold)
             except queue.Empty:
-                self._warm(self._cold.popleft())
+                self.say(self._workbench.warm(self._cold.popleft()))
                 continue
             if isinstance(message, Work):
                 return message
             self._cold.extend(message.models)
 
-    def _warm(self, model: ModelUse) -> None:
-        try:
-            warmed = Warmed(model, provider=self._open(model).provider)
-        except (ModelUnusable, _Unfit) as error:
-            log.debug("Not warmed up: %s", error)
-            warmed = Warmed(model, problem=str(error))
-        self.say(warmed)
 
-    def _work(self, work: Work) -> None:
-        shard = work.shard
-        try:
-            predictor, progress = self._open(shard.model, shard.model_digest), _Progress(self, work)
-            for outcome in run(shard, predictor, progress):
-                self._misbehave(shard, outcome)
-                self.say(outcome)
-            batches, (frames, _) = batches_of(shard, predictor), progress.frames
-            self.say(Finished(predictor.provider, shard.model, batches, frames, progress.decoding))
-        except _Unfit as error:
-            self.say(Refused(errors.Internal.code, str(error)))
-        except ModelUnusable as error:
-            self.say(Refused(errors.FailedPrecondition.code, str(error)))
-        except StorageUnavailable as error:
-            self.say(Refused(storage_code(error), str(error)))
-        except Exception as error:
-            log.exception("%s: the worker failed.", shard.job)
-            cause = f"{type(error).__name__}: {error}"
-            message = f"The worker failed with {cause}. This is a defect; see the server's log."
-            self.say(Refused(errors.Internal.code, message))
+@dataclass(frozen=True)
+class _Station:
+    """See workbench.Station: one shard in this process."""
 
-    def _open(self, model: ModelUse, digest: str = "") -> Model:
-        if self._complaint and not load_manifest(model.folder).is_canned:
-            raise _Unfit(self._complaint)
-        return self._predictors.get(model, digest)
+    worker: Worker
+    ticket: int
 
-    def _misbehave(self, shard: Shard, outcome: Outcome) -> None:
-        """Crash or hang just before this instance's outcome, if an injected fault says so."""
-        for fault in shard.faults:
-            if outcome.instance != fault.instance - 1 or shard.attempt > fault.attempts:
-                continue
-            if fault.kind not in ("kill-worker", "hang-worker"):
-                continue
-            if fault.plan is not None:
-                self.say(Fired(fault.plan))
-            if fault.kind == "kill-worker":
-                os.kill(os.getpid(), signal.SIGSEGV)
-            time.sleep(3600)
+    def say(self, said: Said) -> None:
+        self.worker.say(said)
+
+    def is_cancelled(self) -> bool:
+        return self.worker.cancelled_ticket >= self.ticket
+
+    def crash(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(3600)  # the signal may come a moment later
+
+    def hang(self) -> None:
+        time.sleep(3600)
 
 
 def main() -> None:
@@ -225,19 +127,6 @@ def _take_pictures(connection: Connection) -> None:
         while True:
             for answer in look_at(connection.recv()):
                 connection.send(answer)
-
-
-def _import_everything() -> None:
-    if missing_packages():
-        return  # canned models work; a job of another model names what is missing
-    import cv2
-
-    import emulator.inference.video
-
-    load_all()
-    # Pictures are small, and many threads already process them in parallel.
-    cv2.setNumThreads(1)
-    emulator.inference.video.quiet_decoder()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Rendered test videos with exactly known ground truth."""
 
 from emulator.factory.action_scoring import ActionScore, score_actions
+from emulator.factory.actors import PATTERNS, SHAPES, Box, Object, Shape
 from emulator.factory.backgrounds import BACKGROUNDS, Camera, Light
 from emulator.factory.choreography import ACTION_KINDS, ACTIVITIES, MOMENTS
 from emulator.factory.documentation import documentation_clip
@@ -9,7 +10,6 @@ from emulator.factory.figure_drawing import Look, random_look
 from emulator.factory.figures import Action, Figure, action_documentation_clip
 from emulator.factory.film import Film
 from emulator.factory.label_scoring import LabelScore, score_labels
-from emulator.factory.objects import PATTERNS, SHAPES, Box, Object, Shape
 from emulator.factory.random_clips import random_clip
 from emulator.factory.scene import (
     Actor,

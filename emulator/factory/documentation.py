@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from emulator.factory.actors import Object
 from emulator.factory.backgrounds import Light
-from emulator.factory.objects import Object
 from emulator.factory.scene import Clip
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.factory.actors import PATTERNS, SHAPES, Box, Object, Shape, box_at
 from emulator.factory.backgrounds import BACKGROUNDS, Camera, Colour, Light
-from emulator.factory.objects import PATTERNS, SHAPES, Box, Object, Shape, box_at
 from emulator.factory.scene import Actor, Clip, Stage
 from emulator.factory.silhouettes import KINDS
 

@@ -11,7 +11,7 @@ from emulator.gcs.acl import Entries, changed, check_lists_allowed, check_public
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.conditions import Conditions
 from emulator.gcs.errors import required
-from emulator.gcs.messages import Request, Response, json_response
+from emulator.gcs.requests import Request, Response, json_response
 from emulator.gcs.resources import bucket_acl_json, default_acl_json, object_acl_json
 from emulator.storage import GcsUri
 from emulator.storage.metadata import Attributes, StoredBucket, StoredObject

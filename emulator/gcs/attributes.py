@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from emulator.gcs.errors import invalid, not_implemented
+from emulator.members import Reader, objects, one_of, typed
+
+T = TypeVar("T")
 
 # The reader of each member of a JSON object, by name.
 Readers = Mapping[str, Callable[[str, Any], Any]]
@@ -88,10 +91,19 @@ def _wrong(name: str, value: object, needed: str) -> Exception:
     return invalid(f"Invalid value for {name}: {str(value)[:100]!r}; {needed}.", location=name)
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise _wrong(name, value, "text is needed")
-    return value
+def _named(read: Reader[T]) -> Callable[[str, Any], T]:
+    """A reader of a field, whose error names it."""
+
+    def named(name: str, value: object) -> T:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise _wrong(name, value, str(error)) from None
+
+    return named
+
+
+_text = _named(typed(str, "text is needed"))
 
 
 def _time(name: str, value: object) -> str:
@@ -99,16 +111,11 @@ def _time(name: str, value: object) -> str:
     return _text(name, value)
 
 
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(name, value, "true or false is needed")
-    return value
+_flag = _named(typed(bool, "true or false is needed"))
 
 
-def _choice(choices: tuple[str, ...], name: str, value: object) -> str:
-    if value not in choices:
-        raise _wrong(name, value, f"use {', '.join(choices)}")
-    return str(value)
+def _choice(*choices: str) -> Callable[[str, Any], str]:
+    return _named(one_of(choices, f"use {', '.join(choices)}"))
 
 
 def _seconds(low: int, high: int, name: str, value: object) -> str:
@@ -135,16 +142,8 @@ def _labels(name: str, value: object) -> dict[str, str]:
     return labels
 
 
-def _object(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(name, value, "an object is needed")
-    return value
-
-
-def _list(name: str, value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise _wrong(name, value, "a list of objects is needed")
-    return value
+_object = _named(typed(dict, "an object is needed"))
+_list = _named(objects("a list of objects is needed"))
 
 
 def _members(readers: Readers, name: str, value: object) -> dict[str, Any]:
@@ -167,7 +166,7 @@ def _acl(name: str, value: object) -> list[dict[str, Any]]:
 def read_acl_entry(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return entity and role from an entry of an access control list. Raises GcsError."""
     entity = _text(f"{name}.entity", entry.get("entity"))
-    role = _choice(_ROLES, f"{name}.role", entry.get("role"))
+    role = _choice(*_ROLES)(f"{name}.role", entry.get("role"))
     if not re.fullmatch(r"(user|group|domain|project)-\S+|allUsers|allAuthenticatedUsers", entity):
         raise _wrong(f"{name}.entity", entity, "use user-…, group-…, domain-…, project-… or allUsers")
     return {"entity": entity, "role": role}
@@ -187,7 +186,7 @@ def _contexts(name: str, value: object) -> dict[str, Any]:
 
 
 def _retention(name: str, value: object) -> dict[str, Any]:
-    readers: Readers = {"mode": partial(_choice, ("Unlocked", "Locked")), "retainUntilTime": _time}
+    readers: Readers = {"mode": _choice("Unlocked", "Locked"), "retainUntilTime": _time}
     retention = _members(readers, name, value)
     if len(retention) == 1:
         raise _wrong(name, value, "mode and retainUntilTime are needed together")
@@ -195,7 +194,7 @@ def _retention(name: str, value: object) -> dict[str, Any]:
 
 
 _uniform = partial(_members, {"enabled": _flag, "lockedTime": _time})
-_storage_class = partial(_choice, _STORAGE_CLASSES)
+_storage_class = _choice(*_STORAGE_CLASSES)
 _enforcement = partial(_members, {"restrictionMode": _text, "effectiveTime": _as_it_is})
 _RETENTION_POLICY: Readers = {
     "retentionPeriod": partial(_seconds, 1, _MOST_RETENTION_S),
@@ -209,11 +208,11 @@ _SOFT_DELETE: Readers = {
 _IAM_CONFIGURATION: Readers = {
     "uniformBucketLevelAccess": _uniform,
     "bucketPolicyOnly": _uniform,
-    "publicAccessPrevention": partial(_choice, ("inherited", "unspecified", "enforced")),
+    "publicAccessPrevention": _choice("inherited", "unspecified", "enforced"),
 }
 _AUTOCLASS: Readers = {
     "enabled": _flag,
-    "terminalStorageClass": partial(_choice, ("NEARLINE", "ARCHIVE")),
+    "terminalStorageClass": _choice("NEARLINE", "ARCHIVE"),
     "toggleTime": _as_it_is,
     "terminalStorageClassUpdateTime": _as_it_is,
 }

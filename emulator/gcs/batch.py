@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from emulator.gcs.errors import GcsError, invalid
-from emulator.gcs.messages import Query, Request, Response, boundary_of
+from emulator.gcs.requests import Query, Request, Response, boundary_of
 
 # Emulator: Cloud Storage accepts 100 calls, but its Python client sends up to 1000.
 _MOST_CALLS = 1000

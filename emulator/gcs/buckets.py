@@ -10,9 +10,9 @@ from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.conditions import Conditions
 from emulator.gcs.configuration import bucket_attributes, locked, patched_bucket
 from emulator.gcs.errors import GcsError, not_implemented, required
-from emulator.gcs.fields import apply_mask, parse_mask
-from emulator.gcs.listing import page_size
-from emulator.gcs.messages import Request, Response, json_response
+from emulator.gcs.masks import apply_mask, parse_mask
+from emulator.gcs.object_list import page_size
+from emulator.gcs.requests import Request, Response, json_response
 from emulator.gcs.resources import bucket_json, time_text
 from emulator.storage import InvalidUri, NameTaken
 from emulator.storage.metadata import Attributes, StoredBucket

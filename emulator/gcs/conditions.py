@@ -6,7 +6,7 @@ from typing import Self
 from urllib.parse import urlencode
 
 from emulator.gcs.errors import NotModified, condition_not_met, not_found
-from emulator.gcs.messages import Query
+from emulator.gcs.requests import Query
 from emulator.gcs.resources import bucket_etag, object_etags
 from emulator.storage import GcsUri
 from emulator.storage.metadata import StoredBucket, StoredObject

@@ -9,7 +9,7 @@ from typing import Any
 from emulator.gcs.acl import check_lists_allowed, check_public, predefined
 from emulator.gcs.attributes import BUCKET_FIELDS, OBJECT_FIELDS, merge_patch, read_fields, read_time
 from emulator.gcs.errors import GcsError, invalid
-from emulator.gcs.messages import Query
+from emulator.gcs.requests import Query
 from emulator.storage.metadata import Attributes, StoredBucket, StoredObject
 
 # Attributes of a bucket that only the server sets.

@@ -12,8 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.draft import Draft
 from emulator.gcs.errors import XmlError, invalid
-from emulator.gcs.messages import Request, Response, boundary_of
 from emulator.gcs.policies import check_policy
+from emulator.gcs.requests import Request, Response, boundary_of
 from emulator.gcs.resources import xml_etag
 from emulator.gcs.uploads import Sink
 from emulator.gcs.xml_sinks import ObjectSink, new_attributes, object_headers, xml_response

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from typing import BinaryIO
 
-from emulator.gcs.messages import Media, Response
+from emulator.gcs.requests import Media, Response
 from emulator.gcs.resources import content_type, object_etag
 from emulator.storage.gzipped import is_gzip, unpacked
 from emulator.storage.metadata import StoredObject

@@ -16,10 +16,10 @@ from emulator.gcs.configuration import (
 )
 from emulator.gcs.encryption import check_key, encryption_attributes, is_readable, key_digest
 from emulator.gcs.errors import invalid, not_implemented, required
-from emulator.gcs.fields import apply_mask, parse_mask
-from emulator.gcs.listing import Listing
+from emulator.gcs.masks import apply_mask, parse_mask
 from emulator.gcs.media import media_response
-from emulator.gcs.messages import Request, Response, json_response
+from emulator.gcs.object_list import Listing
+from emulator.gcs.requests import Request, Response, json_response
 from emulator.gcs.resources import object_json
 from emulator.storage import GcsUri, ObjectInfo, StorageError
 from emulator.storage.metadata import Attributes, StoredObject

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.draft import Draft
 from emulator.gcs.errors import GcsError, invalid
-from emulator.gcs.messages import Request, Response
+from emulator.gcs.requests import Request, Response
 from emulator.gcs.uploads import Target
 from emulator.storage import GcsUri
 

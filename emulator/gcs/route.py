@@ -19,10 +19,10 @@ from starlette.types import Message, Receive, Scope, Send
 from emulator.gcs.addressing import is_virtual_host, is_xml
 from emulator.gcs.batch import answer_batch
 from emulator.gcs.bucket_store import Buckets
-from emulator.gcs.calls import Describe, faulty, status_of
 from emulator.gcs.cors import BucketCors
+from emulator.gcs.describe import Describe, faulty, status_of
 from emulator.gcs.errors import GcsError, invalid, required
-from emulator.gcs.messages import MAX_JSON, Media, Query, Request, Response
+from emulator.gcs.requests import MAX_JSON, Media, Query, Request, Response
 from emulator.gcs.resumable import Sessions
 from emulator.gcs.surface import DOWNLOAD_PREFIX, JSON_PREFIX, GcsSurface, guarded
 from emulator.gcs.uploads import Sink, media_sink, multipart_sink

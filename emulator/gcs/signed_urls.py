@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from emulator.gcs.errors import XmlError
-from emulator.gcs.messages import Query
+from emulator.gcs.requests import Query
 
 _LONGEST_S = 7 * 24 * 3600
 _EARLY_S = 15 * 60

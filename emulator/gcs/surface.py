@@ -10,8 +10,8 @@ from emulator.gcs.acl_calls import AclCalls
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.buckets import BucketCalls
 from emulator.gcs.errors import GcsError, NotModified, from_storage, not_implemented
-from emulator.gcs.messages import Request, Response, json_response
 from emulator.gcs.objects import ObjectCalls
+from emulator.gcs.requests import Request, Response, json_response
 from emulator.storage import GcsUri, InvalidUri, StorageError
 
 _log = logging.getLogger(__name__)

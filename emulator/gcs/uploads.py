@@ -15,7 +15,7 @@ from emulator.gcs.configuration import check_bucket_allows, object_attributes, p
 from emulator.gcs.draft import Draft
 from emulator.gcs.encryption import encryption_attributes, key_digest
 from emulator.gcs.errors import invalid, required
-from emulator.gcs.messages import Request, Response, boundary_of, gunzip, json_response, parse_json
+from emulator.gcs.requests import Request, Response, boundary_of, gunzip, json_response, parse_json
 from emulator.gcs.resources import OCTET_STREAM, object_json
 from emulator.storage import GcsUri, ObjectNotFound
 from emulator.storage.metadata import Attributes

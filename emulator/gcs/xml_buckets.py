@@ -9,10 +9,10 @@ from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.conditions import Conditions
 from emulator.gcs.configuration import bucket_attributes
 from emulator.gcs.errors import invalid
-from emulator.gcs.listing import AFTER_ALL, Listing, Page
-from emulator.gcs.messages import Query, Request, Response
+from emulator.gcs.object_list import AFTER_ALL, Listing, Page
 from emulator.gcs.objects import ObjectCalls
 from emulator.gcs.parts import PartsUpload, PartsUploads
+from emulator.gcs.requests import Query, Request, Response
 from emulator.gcs.resources import bucket_json, time_text, xml_etag
 from emulator.gcs.uploads import Sink
 from emulator.gcs.xml_documents import LISTING_NAMESPACE, UPLOAD_NAMESPACE, Element, read_fields

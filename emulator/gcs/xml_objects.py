@@ -10,8 +10,8 @@ from emulator.gcs.conditions import Conditions
 from emulator.gcs.configuration import copied_attributes
 from emulator.gcs.encryption import encryption_attributes, key_digest
 from emulator.gcs.errors import XmlError, not_found
-from emulator.gcs.messages import Request, Response
 from emulator.gcs.objects import ObjectCalls, source_check
+from emulator.gcs.requests import Request, Response
 from emulator.gcs.resources import time_text, xml_etag
 from emulator.gcs.uploads import Sink
 from emulator.gcs.xml_sinks import BodySink, new_attributes, object_headers, xml_response

@@ -13,7 +13,7 @@ from emulator.gcs.configuration import check_bucket_allows, object_attributes, p
 from emulator.gcs.draft import Draft
 from emulator.gcs.encryption import encryption_attributes, key_digest
 from emulator.gcs.errors import XmlError
-from emulator.gcs.messages import Query, Response
+from emulator.gcs.requests import Query, Response
 from emulator.gcs.resources import OCTET_STREAM, xml_etag
 from emulator.gcs.xml_documents import LONGEST_BODY, Element, document
 from emulator.storage.checksums import Checksums

@@ -9,9 +9,9 @@ from emulator.gcs.addressing import address
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.errors import GcsError, NotModified, XmlError, xml_from_storage
 from emulator.gcs.forms import FormUploads
-from emulator.gcs.messages import Request, Response
 from emulator.gcs.objects import ObjectCalls
 from emulator.gcs.parts import PartsUploads
+from emulator.gcs.requests import Request, Response
 from emulator.gcs.resumable import Sessions
 from emulator.gcs.signed_urls import check_expiry
 from emulator.gcs.uploads import Sink

@@ -8,8 +8,8 @@ from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.conditions import Conditions
 from emulator.gcs.draft import Draft
 from emulator.gcs.errors import XmlError
-from emulator.gcs.messages import Request, Response
 from emulator.gcs.parts import LARGEST_PART, MOST_PARTS, Part, PartsUpload, PartsUploads, part_number
+from emulator.gcs.requests import Request, Response
 from emulator.gcs.resources import xml_etag
 from emulator.gcs.resumable import Sessions
 from emulator.gcs.uploads import Sink, Target

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from emulator.inference.container import Container, VideoUnreadable
-from emulator.inference.container.tracks import VideoTrack, best, is_wide
+from emulator.inference.container.video_tracks import VideoTrack, best, is_wide
 from emulator.inference.decoder import CONVERT, Decoder, VideoInfo, check_size
 from emulator.inference.frames import Colours, Frame, PackedFrame, PlanarFrame, Plane
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.inference.association import Corners, Floats, Ints, assign, corners, iou, pairs, to_center
 from emulator.inference.heads import Detections
-from emulator.inference.manifest import TrackerSection
+from emulator.inference.sections import TrackerSection
 
 NEW, TRACKED, LOST = 0, 1, 2
 #: Noise as shares of the box's width and height. It is given as rates, as samples may be unevenly spaced. The

@@ -19,9 +19,9 @@ from typing import Any, NoReturn
 from emulator.files import FileTooLarge, cause, is_regular, open_regular, read_bounded, size_text
 from emulator.inference.manifest import ManifestError, ModelManifest
 from emulator.vertex import errors
-from emulator.vertex.instances import InstanceError, parse_instance_line
-from emulator.vertex.members import SEGMENT, Members, as_object
+from emulator.vertex.instances import InstanceError, InstanceFailure, parse_instance_line
 from emulator.vertex.objectives import Objective
+from emulator.vertex.prediction_members import SEGMENT, Members, as_object
 from emulator.vertex.predictions import Prediction
 
 PROVIDER = "canned"
@@ -29,14 +29,6 @@ PROVIDER = "canned"
 MOST_BYTES = 64 << 20
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An instance's failure as the file states it: a google.rpc code and a message."""
-
-    code: int
-    message: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Recorded:
         return f"{self.before}{instance_raw}{self.after}"
 
 
-Result = tuple[Prediction, ...] | Recorded | Failure
+Result = tuple[Prediction, ...] | Recorded | InstanceFailure
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class CannedModel:
         for answer in self._answers:
             if answer.fits(content, segment, digest):
                 return answer.result
-        return Failure(
+        return InstanceFailure(
             errors.NotFound.code,
             f"{content}: no line of {self._source} fits this video and segment. Add one, or one for any:"
             ' {"video": "*", "prediction": []}.',
@@ -279,12 +271,12 @@ def _segment(instance: Mapping[str, Any]) -> tuple[int, int | None] | None:
     return parsed.start_us, parsed.end_us
 
 
-def _failure(value: Any) -> Failure:
+def _failure(value: Any) -> InstanceFailure:
     error = as_object(value, "error")
     code, message = error.get("code"), error.get("message", "")
     if isinstance(code, bool) or not isinstance(code, int) or code not in errors.CATALOGUE:
         raise ValueError(f"error.code is {code!r}; it must be a google.rpc code from 1 to 16")
-    return Failure(code, str(message))
+    return InstanceFailure(code, str(message))
 
 
 def _predictions(value: Any, objective: Objective) -> tuple[Prediction, ...]:

@@ -12,9 +12,10 @@ from typing import Generic, TypeVar
 from emulator.inference.container import VideoUnreadable
 from emulator.inference.decoding import Decoding
 from emulator.inference.points import Points, Range
-from emulator.inference.predictor import InstanceFailure, Progress
+from emulator.inference.predictor import Progress
 from emulator.inference.recall import Recall, Unrecallable, VideoFacts
 from emulator.inference.video import FrameSource, GridPoints, Sample, VideoEnd
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.predictions import Prediction
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emulator.inference.association import Floats, Ints, assign, corners, iou, pairs, to_center
 from emulator.inference.heads import Detections
-from emulator.inference.manifest import TrackerSection
+from emulator.inference.sections import TrackerSection
 
 
 class IouTracker:

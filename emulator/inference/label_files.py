@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.files import cause, read_bounded
+from emulator.members import is_integer
 
 MOST_LABELS_BYTES = 4 << 20
 MOST_LABELS = 100_000
@@ -86,7 +87,7 @@ def listed(value: Any) -> tuple[str, ...] | None:
 
 def is_name(value: object) -> bool:
     """Whether a value can be a line of labels.txt."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if not isinstance(value, str) and not is_integer(value):
         return False
     text = str(value).strip()
     return bool(text) and not re.search(r"[\n\r\0]", text) and not _is_comment(text)
@@ -274,7 +275,7 @@ def _ordered(pairs: Iterable[tuple[int, Any]], first: Sequence[int] = (0, 1)) ->
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
         return bool(re.fullmatch(r"[0-9]{1,6}", value.strip()))
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10 * MOST_LABELS
+    return is_integer(value, 0, 10 * MOST_LABELS - 1)
 
 
 def _is_comment(line: str) -> bool:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from emulator.inference.container import Container, VideoUnreadable, refusal_without
-from emulator.inference.container.tracks import Hide
+from emulator.inference.container.video_tracks import Hide
 from emulator.inference.decoder import CONVERT, REORDER_FRAMES, Decoder, VideoInfo, check_size
 from emulator.inference.frames import PackedFrame
 

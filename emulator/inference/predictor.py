@@ -12,6 +12,7 @@ from typing import Protocol
 
 from emulator.inference.batching import BatchPlan
 from emulator.inference.decoding import Decoding
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
 
@@ -30,14 +31,6 @@ class Mark:
 
     time_us: int
     box: tuple[float, float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class InstanceFailure:
-    """Why one segment has no predictions: a google.rpc code and a message for the errors file."""
-
-    code: int
-    message: str
 
 
 class Progress(Protocol):

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.frames import Frame, PackedFrame
-from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
+from emulator.inference.manifest import ModelUnusable
 from emulator.inference.onnx_model import DTYPES, OTHER_DTYPES, OnnxModel, TensorInfo
+from emulator.inference.sections import OTHERS, InputSection
 
 
 @dataclass(frozen=True)

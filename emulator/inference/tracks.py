@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import ModelManifest, TrackerSection
+from emulator.inference.manifest import ModelManifest
+from emulator.inference.sections import TrackerSection
 from emulator.vertex.objectives.object_tracking import ObjectTrack, TrackFrame
 from emulator.vertex.parameters import ModelParameters
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from emulator.instructions import InstructionError
+from emulator.members import integer, is_number, typed
 from emulator.vertex.errors import CATALOGUE
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +48,8 @@ _FAILED_PRECONDITION = 9
 _CALL_EFFECTS = ("delay", "reset", "code", "message")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s)")
 _MAX_DELAY_S = 3600.0
+_flag = typed(bool, "write true or false")
+_count = integer(0, 2**31 - 1, "write a whole number from 0 on")
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def parse_duration(value: object) -> float:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found:
         seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif is_number(value):
         seconds = float(value)
     else:
         raise ValueError("write a time such as 2s or 500ms")
@@ -270,18 +273,6 @@ def read_text(value: object) -> str:
         raise ValueError("write a text")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("write a text without halves of surrogate pairs")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("write true or false")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise ValueError("write a whole number from 0 on")
     return value
 
 

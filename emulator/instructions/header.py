@@ -20,6 +20,7 @@ from emulator.instructions.faults import (
     read_text,
 )
 from emulator.instructions.pace import parse_pace
+from emulator.members import objects, typed
 
 HEADER = "x-goog-emulator-instructions"
 _MEMBERS = ("return", "message", "delay", "reset", "pace", "faults")
@@ -47,15 +48,11 @@ def parse_instructions(text: str) -> Instructions:
 
 
 def _instructions(value: Mapping[str, Any]) -> Instructions:
-    faults = value.get("faults", [])
-    if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
-        raise ValueError("faults must be a list of objects")
+    faults = objects("faults must be a list of objects")(value.get("faults", []))
     pace = value.get("pace")
     if pace is not None:
         parse_pace(str(pace))
-    reset = value.get("reset", False)
-    if not isinstance(reset, bool):
-        raise ValueError("reset must be true or false")
+    reset = typed(bool, "reset must be true or false")(value.get("reset", False))
     return Instructions(
         RpcFault(
             delay_s=parse_duration(value.get("delay", 0)),

@@ -14,20 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emulator.files import open_regular
-from emulator.inference.manifest import (
-    HEADS,
-    MANIFEST,
-    ModelManifest,
-    ModelUnusable,
-    check_key,
-    load_manifest,
-)
+from emulator.inference.manifest import MANIFEST, ModelManifest, ModelUnusable, check_key, load_manifest
 from emulator.inference.model_files import external_files
 from emulator.inference.onnx_model import OnnxModel
-from emulator.onboarding import classifiers, conventions, dense, sparse, told
+from emulator.inference.sections import HEADS
+from emulator.onboarding import classifiers, conventions, dense, detr, suppressed, told
+from emulator.onboarding.class_names import LABEL_SETS, named_labels, own_labels, read_labels
 from emulator.onboarding.graph import Graph, look, metadata_literal
 from emulator.onboarding.guess import Guess
-from emulator.onboarding.labels import LABEL_SETS, named_labels, own_labels, read_labels
 from emulator.onboarding.writing import manifest_text
 
 __all__ = ["LABEL_SETS", "Recognition", "named_labels", "read_labels", "recognise", "write_folder"]
@@ -38,8 +32,8 @@ KINDS: Mapping[str, Callable[[Graph], Guess | str]] = {
     "yolov5": dense.yolov5,
     "yolov8": dense.yolov8,
     "nanodet": dense.nanodet,
-    "detr": sparse.detr,
-    "detections": sparse.detections,
+    "detr": detr.detr,
+    "detections": suppressed.detections,
     "center": dense.center,
     "clip": classifiers.clip,
     "scores": classifiers.scores,

@@ -19,8 +19,9 @@ from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.objectives import open_predictor
 from emulator.inference.points import NO_END
-from emulator.inference.predictor import InstanceFailure, Mark, Predictor, Progress, Segment
+from emulator.inference.predictor import Mark, Predictor, Progress, Segment
 from emulator.inference.video import FrameSource, VideoInfo
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from emulator.inference.manifest import FITS, HEAD_DEFAULTS, USUAL
+from emulator.inference.sections import FITS, HEAD_DEFAULTS, USUAL
 from emulator.onboarding.graph import Graph
 from emulator.onboarding.guess import Guess
 from emulator.onboarding.scales import scale_of

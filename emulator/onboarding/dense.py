@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.inference.heads.detections import as_table
-from emulator.inference.manifest import InputSection
+from emulator.inference.sections import InputSection
 from emulator.onboarding.graph import Graph, Output, between_0_and_1, box_form, metadata_literal
 from emulator.onboarding.guess import (
     IMAGENET,

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import OTHERS, InputSection, ModelUnusable
+from emulator.inference.manifest import ModelUnusable
 from emulator.inference.onnx_model import DTYPES, OnnxModel, TensorInfo
 from emulator.inference.preprocess import ModelInput
+from emulator.inference.sections import OTHERS, InputSection
 from emulator.onboarding.states import carried, is_state
 
 #: Layouts by the number of axes, the likelier one first.

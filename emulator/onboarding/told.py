@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.inference.manifest import HEAD_DEFAULTS, LAYOUTS, USUAL
+from emulator.inference.sections import HEAD_DEFAULTS, LAYOUTS, USUAL
 from emulator.onboarding.graph import Graph
 from emulator.onboarding.guess import Guess
 from emulator.vertex.objectives import Objective

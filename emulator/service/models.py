@@ -14,8 +14,8 @@ from emulator.service.context import Call, Context, Place, timestamp
 from emulator.service.fields import REQUIRED, check_aliases, check_display_name, check_labels, refuse
 from emulator.service.listing import Ordering, Page, Paging, Position, masked
 from emulator.service.model_registry import DEFAULT_ALIAS, ModelRegistry, ResolvedModel, resolve_default
+from emulator.service.model_uploads import Uploads
 from emulator.service.operations import Operations
-from emulator.service.uploads import Uploads
 from emulator.vertex.errors import Aborted, FailedPrecondition, Violations
 from emulator.vertex.listing import (
     MODEL_FILTER_FIELDS,

@@ -7,6 +7,7 @@ from typing import Any
 
 from emulator.database import JobRow
 from emulator.instructions.faults import STORAGE_METHODS
+from emulator.members import is_objects
 from emulator.service.context import Call, Context
 from emulator.service.control import (
     Canned,
@@ -90,7 +91,7 @@ class Service:
             raise InvalidArgument(
                 '"projects" must be an object such as {"my-project": {"pace": "immediate"}}.'
             )
-        if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
+        if not is_objects(faults):
             raise InvalidArgument('"faults" must be a list of objects.')
         if "pace" in value:
             self.paces.set(str(value["pace"]))

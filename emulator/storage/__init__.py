@@ -14,7 +14,7 @@ from emulator.storage.object_store import (
     StorageError,
     StorageUnavailable,
 )
-from emulator.storage.routing import open_store
+from emulator.storage.routing_store import open_store
 from emulator.storage.uri import GcsUri, InvalidUri
 
 __all__ = [

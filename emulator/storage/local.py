@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
 import logging
 import os
 import secrets
@@ -17,19 +16,17 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from emulator.storage import aside
 from emulator.storage.confined import ConfinedPath, LeadsOut
 from emulator.storage.gzipped import unpacked
+from emulator.storage.local_errors import ABSENT, NAME_ERRORS, WRITE_CAUSES, refused, unwritable
+from emulator.storage.local_listing import FolderListing
 from emulator.storage.metadata import Metadata
 from emulator.storage.object_store import (
-    AccessDenied,
     BucketNotEmpty,
-    NameTaken,
     ObjectInfo,
     ObjectNotFound,
     ObjectStore,
@@ -54,52 +51,24 @@ _LEFTOVER_AGE_S = 3600
 _STAGED = "staged."
 _STAGED_AGE_S = 7 * 86400
 _ATTEMPTS = 50  # other threads may prune folders
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_DENIED = (errno.EACCES, errno.EPERM)
-_NAME_ERRORS = (
-    errno.EISDIR,
-    errno.ENOTEMPTY,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
-_WRITE_CAUSES = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EFBIG: "the file would exceed the size limit for files; raise it",
-    errno.EROFS: "the file system is read-only; mount it read-write",
-    errno.EACCES: "permission is denied; give the server's user write access",
-    errno.EPERM: "permission is denied; give the server's user write access",
-    errno.EIO: "the disk reports an input/output error",
-    errno.EISDIR: "a folder of that name exists; choose another name",
-    errno.ENOTEMPTY: "a folder of that name exists; choose another name",
-    errno.ENOTDIR: "an object stands where a folder is needed; choose another name",
-    errno.EEXIST: "an object stands where a folder is needed; choose another name",
-    errno.ELOOP: "a link that leads nowhere stands where a folder is needed; choose another name",
-    errno.EXDEV: "a link there leads out of the storage folder; remove it",
-    errno.ENAMETOOLONG: "the name is too long for this file system; shorten it",
-}
 
 
 @dataclass(frozen=True)
-class _Walk:
-    """The part of a bucket that a listing wants."""
+class Unfinished:
+    """A file of a bucket that is not an object yet.
 
-    prefix: str
-    start: str
-    shallow: bool
+    `group` and `name` are those of a staged file; both are "" for an upload or another write.
+    """
 
-    def wants(self, name: str) -> bool:
-        """Whether an object, or one in a folder (a name with a final slash), may be listed."""
-        is_folder = name.endswith("/")
-        return (name >= self.start or (is_folder and self.start.startswith(name))) and (
-            name.startswith(self.prefix) or (is_folder and self.prefix.startswith(name))
-        )
+    path: ConfinedPath
+    group: str
+    name: str
+    age_s: float
 
-    def share(self, folder: str) -> int | None:
-        """How many of a folder's objects are listed; None means all."""
-        return 1 if self.shallow and folder.startswith(self.prefix) else None
+    @property
+    def is_leftover(self) -> bool:
+        """Whether the file is so old that its writer must be gone; a server that starts removes it."""
+        return self.age_s > (_STAGED_AGE_S if self.group else _LEFTOVER_AGE_S)
 
 
 @dataclass(frozen=True)
@@ -173,7 +142,7 @@ class LocalStore(ObjectStore):
                 os.fsync(file.fileno())
             _settle(self._give_name(temporary, uri).parent)
         except OSError as error:
-            if error.errno not in _WRITE_CAUSES:
+            if error.errno not in WRITE_CAUSES:
                 raise
             raise self.unwritable(uri, error) from error
         finally:
@@ -196,7 +165,7 @@ class LocalStore(ObjectStore):
         except BaseException as error:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in _WRITE_CAUSES:
+            if isinstance(error, OSError) and error.errno in WRITE_CAUSES:
                 raise self.unwritable(staged.prefix, error) from error
             raise
 
@@ -247,28 +216,9 @@ class LocalStore(ObjectStore):
         exists.
         """
         check_bucket(bucket, f"gs://{bucket}")
-        top = self.top / bucket
         if "\0" in prefix or len(prefix.encode()) > MAX_OBJECT_BYTES:
             return
-        walk = _Walk(prefix, start, shallow)
-        both = heapq.merge(self._in_folder(top, walk), self._aside(top, walk), key=_by_name)
-        for _, same in groupby(both, key=_by_name):
-            yield next(same)
-
-    def _in_folder(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
-        """The objects of a bucket that are files under their own names."""
-        bucket = top.name
-        folder, _, _ = walk.prefix.rpartition("/")
-        if folder and not aside.is_path(folder, _HIDDEN):
-            return
-        below = top / folder if folder else top
-        yield from self._walk(GcsUri(bucket, f"{folder}/" if folder else ""), below, walk, ())
-
-    def _aside(self, top: ConfinedPath, walk: _Walk) -> Iterator[ObjectInfo]:
-        """The objects of a bucket in its hidden folder, because their names cannot be files."""
-        for name in aside.names(top, walk.prefix, walk.start):
-            with contextlib.suppress(ObjectNotFound, InvalidUri):  # deleted in the meantime
-                yield self.stat(GcsUri(top.name, name))
+        yield from FolderListing(self.top / bucket, self.stat, _HIDDEN, prefix, start, shallow).objects()
 
     def stage(self, bucket: str) -> ConfinedPath:
         """Create an empty file on the bucket's file system, which `publish` renames."""
@@ -303,7 +253,7 @@ class LocalStore(ObjectStore):
         try:
             names = sorted(self.top.names()) if self.root.is_dir() else []
         except OSError as error:
-            raise _refused("The buckets", "listed", self.root, error) from error
+            raise refused("The buckets", "listed", self.root, error) from error
         yield from filter(self.has_bucket, names)
 
     def has_bucket(self, bucket: str) -> bool:
@@ -328,7 +278,7 @@ class LocalStore(ObjectStore):
                     (top / hidden).remove_tree()
             top.rmdir()
         except OSError as error:
-            raise _refused(f"The bucket {bucket}", "deleted", top.path, error) from error
+            raise refused(f"The bucket {bucket}", "deleted", top.path, error) from error
 
     def metadata_folder(self, bucket: str) -> Path:
         """The folder with a bucket's metadata, for messages; it may not exist."""
@@ -358,21 +308,27 @@ class LocalStore(ObjectStore):
 
     def unwritable(self, uri: GcsUri, error: OSError) -> StorageError:
         """The error for an object, or a bucket if the URI names no object, that cannot be written."""
-        cause = _WRITE_CAUSES.get(error.errno or errno.EIO, error.strerror)
-        kinds = {**dict.fromkeys(_NAME_ERRORS, NameTaken), **dict.fromkeys(_DENIED, AccessDenied)}
-        kind = kinds.get(error.errno or errno.EIO, StorageError)
-        return kind(f"{uri} cannot be written below {self.root}: {cause}.")
+        return unwritable(uri, self.root, error)
 
     def remove_leftovers(self) -> None:
         """Remove the files of killed writers. Files younger than an hour may still be in use."""
+        for file in self.unfinished():
+            if file.is_leftover:
+                with contextlib.suppress(OSError):
+                    file.path.unlink()
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """The files of all buckets that wait to become objects; those that cannot be read are left out."""
         now = time.time()
         for bucket in self.buckets():
             folder = self.top / bucket / _TEMPORARY
             with contextlib.suppress(OSError):
-                for leftover in map(folder.__truediv__, folder.names()):
-                    age_s = _STAGED_AGE_S if leftover.name.startswith(_STAGED) else _LEFTOVER_AGE_S
-                    if leftover.lstat().st_mtime < now - age_s:
-                        leftover.unlink()
+                for path in map(folder.__truediv__, folder.names()):
+                    group, _, name = path.name.removeprefix(_STAGED).partition(".")
+                    is_staged = path.name.startswith(_STAGED)
+                    with contextlib.suppress(FileNotFoundError):
+                        age_s = now - path.lstat().st_mtime
+                        yield Unfinished(path, *((group, name) if is_staged else ("", "")), age_s)
 
     def _staged_path(self, staged: Staged) -> ConfinedPath:
         check_bucket(staged.bucket, str(staged.prefix))
@@ -429,7 +385,7 @@ class LocalStore(ObjectStore):
             self._publish(staged, path)
         except OSError as error:
             # Another thread has just written `a` where this one writes `a/b`, or the reverse.
-            if path == beside or error.errno not in _NAME_ERRORS:
+            if path == beside or error.errno not in NAME_ERRORS:
                 raise
             self._prune(path.parent)
             self._make_folder(beside.parent)
@@ -484,60 +440,6 @@ class LocalStore(ObjectStore):
                 folder.rmdir()
                 folder = folder.parent
 
-    def _walk(
-        self,
-        parent: GcsUri,
-        folder: ConfinedPath,
-        walk: _Walk,
-        ancestors: tuple[tuple[int, int], ...],
-    ) -> Iterator[ObjectInfo]:
-        with contextlib.ExitStack() as open_folder:
-            try:
-                descriptor = open_folder.enter_context(folder.opened())
-                names = _scan(folder, descriptor)
-            except OSError as error:
-                if error.errno in _ABSENT:
-                    return
-                refused = _refused(parent, "listed", folder.path, error)
-                if not ancestors or not isinstance(refused, AccessDenied):
-                    raise refused from error
-                # A folder that only root may read, such as `lost+found`, must not hide the rest.
-                _log.warning("%s It is left out of the list.", refused)
-                return
-            status = os.fstat(descriptor)
-            identity = status.st_dev, status.st_ino
-            if identity in ancestors:  # a symbolic link to a folder above itself
-                return
-            for name in sorted(filter(_is_storable, names), key=str.encode):
-                uri = parent / name
-                if not walk.wants(uri.object) or name.rstrip("/") in _HIDDEN:
-                    continue
-                if not name.endswith("/"):
-                    yield from self._listed(uri, name, descriptor)
-                elif len(uri.object.encode()) < MAX_OBJECT_BYTES:  # so names below it are not too long
-                    below = self._walk(uri, folder / name.rstrip("/"), walk, (*ancestors, identity))
-                    yield from islice(below, walk.share(uri.object))
-
-    def _listed(self, uri: GcsUri, name: str, folder: int) -> Iterator[ObjectInfo]:
-        """The object with that name in an open folder, if it can be read."""
-        try:
-            found = self._stat_entry(uri, name, folder)
-        except AccessDenied as error:  # a link into a folder without permission
-            _log.warning("%s It is left out of the list.", error)
-        except (ObjectNotFound, InvalidUri, FileNotFoundError, PermissionError):
-            pass
-        else:
-            yield found
-
-    def _stat_entry(self, uri: GcsUri, name: str, folder: int) -> ObjectInfo:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode) or len(uri.object.encode()) > MAX_OBJECT_BYTES:
-            return self.stat(uri)
-        # A plain file in an open folder needs no further check of its path.
-        if not stat.S_ISREG(status.st_mode):
-            raise ObjectNotFound(f"{uri} is not a regular file.")
-        return ObjectInfo(uri, status.st_size, status.st_mtime_ns // 1000)
-
     def _not_a_file(self, uri: GcsUri, path: ConfinedPath) -> ObjectNotFound:
         if path.is_dir():
             return ObjectNotFound(f"{uri} is a folder, not an object; name a file in it or use {uri}/*.")
@@ -550,34 +452,15 @@ class LocalStore(ObjectStore):
             return self._outside(uri)
         if path.is_dir() or error.errno == errno.ENXIO:  # a socket, or a device that does not exist
             return self._not_a_file(uri, path)
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             remedy = "upload it" if path == self._beside(uri) else f"put the file at {path}"
             return ObjectNotFound(f"{uri} does not exist; {remedy}.")
-        return _refused(uri, done, path.path, error)
+        return refused(uri, done, path.path, error)
 
 
-def _refused(what: object, done: str, path: Path, error: OSError) -> StorageError:
-    """The error for a path that may exist but cannot be read, listed or deleted."""
-    if error.errno not in _DENIED:
-        return StorageError(f"{what} cannot be {done}: {error.strerror} ({path}).")
-    closed = (at for at in reversed(path.parents) if _certainly(at.is_dir) and not os.access(at, os.X_OK))
-    remedy = f"give the server's user access to {next(closed, path)}"
-    return AccessDenied(f"{what} cannot be {done}: permission is denied; {remedy}.")
-
-
-def _scan(folder: ConfinedPath, descriptor: int) -> list[str]:
-    """The names in an open folder; names of folders end in a slash."""
-    with os.scandir(descriptor) as found:
-        names = [f"{entry.name}/" if _leads_to_folder(folder, entry) else entry.name for entry in found]
-    if not folder.access(os.X_OK):  # readable, but its files cannot be examined
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    return names
-
-
-def _leads_to_folder(folder: ConfinedPath, entry: os.DirEntry[str]) -> bool:
-    if entry.is_symlink():
-        return (folder / entry.name).is_dir()
-    return _certainly(partial(entry.is_dir, follow_symlinks=False))
+def is_unstaged_write(parts: Sequence[str]) -> bool:
+    """Whether a path below a bucket is a file that is being written, and that no job has staged."""
+    return len(parts) == 2 and parts[0] == _TEMPORARY and not parts[1].startswith(_STAGED)
 
 
 def _remove_empty(folder: ConfinedPath) -> None:
@@ -591,25 +474,6 @@ def _remove_empty(folder: ConfinedPath) -> None:
 def _nearest(folder: Path) -> ConfinedPath:
     """The nearest existing folder above one that does not exist."""
     return ConfinedPath(next(filter(Path.exists, folder.absolute().parents)))
-
-
-def _certainly(holds: Callable[[], bool]) -> bool:
-    """Evaluate a path predicate; False if the file system raises (symlink loop, permission denied)."""
-    try:
-        return holds()
-    except OSError:
-        return False
-
-
-def _is_storable(name: str) -> bool:
-    try:
-        return not any(character in name for character in "\r\n") and bool(name.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _by_name(info: ObjectInfo) -> bytes:
-    return info.uri.object.encode()
 
 
 def _path_of_open(file: BinaryIO, path: ConfinedPath) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from emulator.members import is_integer
 from emulator.storage.checksums import Checksums
 from emulator.storage.confined import ConfinedPath
 from emulator.storage.object_store import ObjectInfo, StorageError
@@ -279,7 +280,7 @@ def _check(fits: bool) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_US
+    return is_integer(value, 0, LAST_US)
 
 
 def _check_attributes(attributes: object) -> None:

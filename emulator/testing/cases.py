@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emulator.testing.control import complaint_of_faults
-from emulator.testing.guard import Guard, Refusal, complaint
+from emulator.testing.google_guard import Guard, Refusal, complaint
 from emulator.testing.server import Server, serve
 from emulator.testing.vertex import VertexEmulator
 from emulator.testing.videos import Videos

@@ -26,7 +26,7 @@ def python_path() -> str:
 def begin(environment: Mapping[str, str]) -> None:
     """Apply the variables, for as long as this process runs."""
     if report := environment.get(REPORT):
-        from emulator.testing.guard import Guard
+        from emulator.testing.google_guard import Guard
 
         Guard(lambda _: None, report=Path(report)).stay()
     if target := environment.get(TARGET):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from emulator.testing import Canned, Faults, Pace, Server, VertexEmulator, Videos
-    from emulator.testing.guard import Guard, Refusal
+    from emulator.testing.google_guard import Guard, Refusal
 
 _GUARD_OPTION = "vertex_emulator_guard"
 _GUARD_CHOICES = ("used", "always", "off")
@@ -235,7 +235,7 @@ def faults(vertex_emulator: VertexEmulator) -> Faults:
 @pytest.fixture
 def google_guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
     """Fails a test that tries to reach a real Google host. `refused` lists hosts; `forget()` clears it."""
-    from emulator.testing.guard import Guard, complaint
+    from emulator.testing.google_guard import Guard, complaint
 
     guard = request.node.stash[_GUARD_KEY] = Guard(_fail_at_once)
     if request.config.getini(_GUARD_OPTION) == "off":
@@ -250,7 +250,7 @@ def google_guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
 @contextmanager
 def _wide_guard(config: pytest.Config) -> Iterator[None]:
     """A guard for longer than a test. It fails each test in which it refuses something."""
-    from emulator.testing.guard import Guard
+    from emulator.testing.google_guard import Guard
 
     if config.getini(_GUARD_OPTION) == "off":
         yield
@@ -278,7 +278,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
     refusals = [one for guard in item.config.stash[_WIDE_GUARDS_KEY] for one in guard.refusals]
     if refusals:
-        from emulator.testing.guard import complaint
+        from emulator.testing.google_guard import complaint
 
         for guard in item.config.stash[_WIDE_GUARDS_KEY]:
             guard.forget()
@@ -296,7 +296,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def _fail_at_once(refusal: Refusal) -> None:
     """Fail at once in the test's own thread, without waiting for the client's reaction to the refusal."""
     if threading.current_thread() is threading.main_thread():
-        from emulator.testing.guard import complaint
+        from emulator.testing.google_guard import complaint
 
         pytest.fail(complaint([refusal]))
 
@@ -383,7 +383,7 @@ def _never_fired(corner: VertexEmulator) -> list[str]:
 
 def _refused(guard: Guard, told: str) -> Iterator[tuple[str, str]]:
     """The guard's sections for a failed test, unless its own message has them; it does not fail twice."""
-    from emulator.testing.guard import complaint
+    from emulator.testing.google_guard import complaint
 
     refusals, strays = guard.refusals, guard.strays
     guard.forget()

@@ -33,6 +33,14 @@ _ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 _PYTHON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
+@dataclass(frozen=True)
+class InstanceFailure:
+    """Why an instance has no predictions: a google.rpc code and a message that names cause and remedy."""
+
+    code: int
+    message: str
+
+
 class InstanceError(Exception):
     """An invalid line. `code` is a google.rpc code; `message` names line and remedy.
 
@@ -44,6 +52,11 @@ class InstanceError(Exception):
         self.code = code
         self.message = message
         self.raw = raw
+
+    @property
+    def failure(self) -> InstanceFailure:
+        """Why the instance of this line fails."""
+        return InstanceFailure(self.code, self.message)
 
 
 @dataclass(frozen=True)

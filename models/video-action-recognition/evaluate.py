@@ -20,7 +20,8 @@ from emulator.factory import Clip, action_documentation_clip, render
 from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.inference.manifest import load_manifest
 from emulator.inference.objectives import open_predictor
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
 

@@ -22,7 +22,8 @@ from emulator.factory import LabelScore, Truth, documentation_clip, render, scor
 from emulator.factory.scene import Scene
 from emulator.inference.manifest import load_manifest
 from emulator.inference.objectives import open_predictor
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from emulator.comparison.formats.export import export
-from emulator.comparison.formats.footage import Footage
+from emulator.comparison.formats.frame_numbers import Footage
 from emulator.comparison.lines import Tolerance, boxes_of
 from emulator.comparison.metrics.detection import overlaps
 from emulator.comparison.metrics.measure import Metrics, measure

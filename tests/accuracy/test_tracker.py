@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from emulator.inference.manifest import TrackerSection
 from emulator.inference.objectives.object_tracking import TRACKERS
+from emulator.inference.sections import TrackerSection
 from emulator.vertex.predictions import prediction_line
 from tests.accuracy.tracking_runs import Update, predictions, score
 from tests.accuracy.tracking_scenes import PERFECT, SCENES, degraded, detect, looks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emulator.comparison.metrics.tracking import Moment, figures
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
-from emulator.inference.manifest import TrackerSection
+from emulator.inference.sections import TrackerSection
 from tests.accuracy.tracking_runs import Update, identified, predicted, score
 from tests.accuracy.tracking_scenes import PERFECT, SCENES, SIZE, degraded
 

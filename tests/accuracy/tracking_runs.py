@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from emulator.comparison.metrics.detection import overlaps
 from emulator.comparison.metrics.tracking import Figures, Moment, figures
 from emulator.inference.heads import Detections
-from emulator.inference.manifest import TrackerSection, load_manifest
+from emulator.inference.manifest import load_manifest
+from emulator.inference.sections import TrackerSection
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters

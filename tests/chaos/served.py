@@ -48,40 +48,41 @@ def _is_step(step: str) -> Callable[[tuple[Any, ...]], bool]:
 
 
 _LOCAL, _REMOTE = "emulator.storage.local:LocalStore", "emulator.storage.gcs_store:GcsStore"
-_JOBS = "emulator.database.jobs:Jobs"
+_LEASES = "emulator.database.leases:Leases"
 _OUTPUT = "emulator.execution.output:OutputDirectory"
-_RUNNER = "emulator.execution.runner:Runner"
+_FINALIZER = "emulator.execution.ending:Finalizer"
+_PUBLISHER = "emulator.execution.publishing:Publisher"
 #: Every point at which something becomes visible to others, in the order in which a job passes them.
 POINTS = (
     Point("claimed", "emulator.execution.dispatcher:Dispatcher._run", "before"),
-    Point("output before", f"{_JOBS}.start_output", "before"),
-    Point("output after", f"{_JOBS}.start_output", "after"),
+    Point("output before", f"{_LEASES}.start_output", "before"),
+    Point("output after", f"{_LEASES}.start_output", "after"),
     *(
         Point(f"lines {stage}", f"{store}.write_staged", stage)
         for stage in ("opened", "written", "staged")
         for store in (_LOCAL, _REMOTE)
     ),
-    Point("record before", f"{_JOBS}.record_shard", "before"),
-    Point("record inside", f"{_JOBS}._add_step", "after", _is_step("video")),
-    Point("record after", f"{_JOBS}.record_shard", "after"),
+    Point("record before", f"{_LEASES}.record_shard", "before"),
+    Point("record inside", f"{_LEASES}._add_step", "after", _is_step("video")),
+    Point("record after", f"{_LEASES}.record_shard", "after"),
     Point("publish before", f"{_OUTPUT}.publish", "before", _is_file("predictions")),
     Point("publish inside", f"{_LOCAL}.publish", "before"),
     Point("publish inside", "emulator.storage.gcs_store:_rewrite", "before"),
     Point("publish done", f"{_LOCAL}.settle", "before"),
     Point("publish done", "emulator.storage.gcs_store:_rewrite", "after"),
     Point("publish after", f"{_OUTPUT}.publish", "after", _is_file("predictions")),
-    Point("errors before", f"{_RUNNER}._stage_errors", "before"),
-    Point("errors staged", f"{_RUNNER}._stage_errors", "after"),
-    Point("decide before", f"{_JOBS}.decide_ending", "before"),
-    Point("decide after", f"{_JOBS}.decide_ending", "after"),
+    Point("errors before", f"{_FINALIZER}._stage_errors", "before"),
+    Point("errors staged", f"{_FINALIZER}._stage_errors", "after"),
+    Point("decide before", f"{_LEASES}.decide_ending", "before"),
+    Point("decide after", f"{_LEASES}.decide_ending", "after"),
     Point("errors publish", f"{_OUTPUT}.publish", "before", _is_file("errors")),
     Point("errors published", f"{_OUTPUT}.publish", "after", _is_file("errors")),
     Point("tidy before", f"{_OUTPUT}.remove_others", "before"),
     Point("tidy after", f"{_OUTPUT}.remove_others", "after"),
-    Point("finish before", f"{_JOBS}.finish_job", "before"),
-    Point("finish after", f"{_JOBS}.finish_job", "after"),
-    Point("resume before", f"{_RUNNER}._find_files", "before"),
-    Point("resume after", f"{_RUNNER}._find_files", "after"),
+    Point("finish before", f"{_LEASES}.finish_job", "before"),
+    Point("finish after", f"{_LEASES}.finish_job", "after"),
+    Point("resume before", f"{_PUBLISHER}.find_files", "before"),
+    Point("resume after", f"{_PUBLISHER}.find_files", "after"),
     Point("discard", f"{_LOCAL}.discard_staged", "before"),
     Point("discard", f"{_REMOTE}.discard_staged", "before"),
 )

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from emulator.cli import build
-from emulator.cli.videos import read_footage
-from emulator.comparison.formats.footage import Footage
+from emulator.cli.local_videos import read_footage
+from emulator.comparison.formats.frame_numbers import Footage
 from emulator.comparison.lines import boxes_of
 from emulator.comparison.sides import read_side
 from tests.comparison.made import (

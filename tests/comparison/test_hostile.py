@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emulator.comparison.formats.export import NotExportable, export
-from emulator.comparison.formats.footage import Footage
+from emulator.comparison.formats.frame_numbers import Footage
 from emulator.comparison.lines import Tolerance
 from emulator.comparison.metrics.measure import measure
 from emulator.comparison.page import page

@@ -217,7 +217,7 @@ def test_folders_in_use_are_those_of_unfinished_jobs(database: Database, make_jo
 def test_steps_of_videos_end_and_say_so(
     database: Database, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emulator.database.jobs.MAX_VIDEO_STEPS", 3)
+    monkeypatch.setattr("emulator.database.leases.MAX_VIDEO_STEPS", 3)
     job, heard = make_job(), list[Collection[int]]()
     database.claim_job("me", LEASE_US)
     database.listeners.append(heard.append)

@@ -82,3 +82,12 @@ def test_files_of_an_objective_are_those_that_mention_one() -> None:
         f"Give a row to {sorted(mentioning - set(listed))}; these have no objective any more: "
         f"{sorted(set(listed) - mentioning)}"
     )
+
+
+def test_files_of_an_executor_have_what_the_page_names() -> None:
+    section = read(PAGE).partition("\n## An executor\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`<]+)` \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) > 3
+    for path, needed in rows:
+        text = read(path)
+        assert [name for name in re.findall(r"`(\w+)`", needed) if name not in text] == []

@@ -24,6 +24,9 @@ NOT_RUN: dict[tuple[str, ...], str] = {
     ("docs/models/export.md", "sh"): "needs files that the frameworks export; tests/cli runs the commands",
     ("docs/models/providers.md", "sh"): "replaces a library of this environment; `make test-openvino` does",
     ("docs/observe.md", "text"): "a line of the log; tests/test_logs.py reads such lines",
+    ("docs/deploy.md", "sh", "Run one server with systemd"): "needs systemd; tests/container reads the unit",
+    ("docs/deploy.md", "sh", "Run it in Kubernetes"): "needs a cluster; tests/container reads the manifests",
+    ("docs/deploy.md", "nginx"): "needs nginx; tests/container lets it read the block where it is installed",
     ("docs/docker.md", "sh"): "needs Docker; tests/container runs the images and reads the Compose file",
 }
 DATA_BLOCKS = [block for page in PAGES for block in blocks(page) if block.fence in DATA]

@@ -352,7 +352,7 @@ from emulator.execution.shards import ModelUse
 
 folder = Path(sys.argv[1])
 store = LocalStore(folder / "buckets")
-pool = WorkerPool(1)
+pool = ProcessExecutor(1)
 pool.start()
 place = Workplace(folder, folder / "model", pool, Database(database_url(folder)), store)
 place.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.execution.workers import WorkerPool
+from emulator.execution.processes import ProcessExecutor
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line, write_tiny_model
@@ -149,14 +149,14 @@ def test_a_video_that_changes_between_attempts_is_read_as_it_is_then(workplace: 
 
 def test_a_video_that_changes_after_its_worker_died_is_read_as_it_is_then(workplace: Workplace) -> None:
     """The instances that were finished stay, the others are predicted on what lies there now."""
-    pool = workplace.pool = WorkerPool(1, log_level="warning")
+    pool = workplace.pool = ProcessExecutor(1, log_level="warning")
     pool.start()
     workplace.video("a.mp4", 2)
     workplace.start(fault=JobFault("hang-worker", instance=2, attempts=1))
     job = workplace.submit_lines([line("a.mp4", "0s", "0.5s"), line("a.mp4")])
     workplace.wait_until(job, lambda row: row.successful == 1)
     workplace.video("a.mp4", 1)
-    [process] = pool.processes()
+    [process] = pool.status().process_ids
     os.kill(process, signal.SIGKILL)
     row = workplace.finish(job)
     pool.stop()

@@ -204,7 +204,7 @@ stopper = Signalled(point)
 database = StoppingDatabase(url)
 database.stopper = stopper
 store = StoppingStore(LocalStore(folder / "buckets"), stopper)
-pool = WorkerPool(1)
+pool = ProcessExecutor(1)
 pool.start()
 place = Workplace(folder, folder, pool, database, store)
 place.start()

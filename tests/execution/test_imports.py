@@ -7,8 +7,12 @@ from pathlib import Path
 SERVER_MODULES = (
     "dispatcher",
     "runner",
-    "workers",
+    "executor",
+    "queues",
+    "processes",
+    "inline",
     "channel",
+    "workbench",
     "shards",
     "inputs",
     "output",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.execution.workers import WorkerPool
+from emulator.execution.executor import Executor, Status
 from emulator.inference.prediction_cache import CachePlace
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
@@ -16,7 +16,7 @@ from tests.execution.workplace import Workplace, line, warm_pool, write_tiny_mod
 
 
 @pytest.fixture(scope="module")
-def pool(tiny_model: Path) -> Iterator[WorkerPool]:
+def pool(tiny_model: Path) -> Iterator[Executor]:
     """Of its own, so that its counts are those of these tests alone."""
     with warm_pool(tiny_model) as pool:
         yield pool
@@ -32,30 +32,38 @@ def said(workplace: Workplace, job_id: int) -> list[str]:
     return [step.text for step in workplace.database.steps(job_id=job_id) if step.step == "cache"]
 
 
+def grown(before: Status, after: Status) -> tuple[int, int]:
+    """The grid points recalled and computed in between."""
+    return (
+        after.points_recalled - before.points_recalled,
+        after.points_computed - before.points_computed,
+    )
+
+
 LINES = [line("a.mp4"), line("b.mp4"), line("a.mp4", "0.3s", "1.2s")]
 
 
 def test_a_second_job_knows_all_and_writes_the_same_files(cached: Workplace) -> None:
     cached.video("a.mp4", 2)
     cached.video("b.mp4", 1.5)
-    before = cached.pool.cache_counts
+    before = cached.pool.status()
     first = cached.run(LINES)
-    between = cached.pool.cache_counts
+    between = cached.pool.status()
     second = cached.run(LINES)
     assert cached.files(first) == cached.files(second)
     assert said(cached, first.id) == []
     assert said(cached, second.id) == ["35 of 35 grid points from the cache"]
-    after = cached.pool.cache_counts
-    assert (between[0] - before[0], between[1] - before[1]) == (0, 35)
-    assert (after[0] - between[0], after[1] - between[1]) == (35, 0)
+    after = cached.pool.status()
+    assert grown(before, between) == (0, 35)
+    assert grown(between, after) == (35, 0)
 
 
 def test_without_a_place_nothing_is_kept(workplace: Workplace) -> None:
     workplace.cache = None
     workplace.video("a.mp4")
-    before = workplace.pool.cache_counts
+    before = workplace.pool.status()
     rows = [workplace.run([line("a.mp4")]) for _ in range(2)]
-    assert workplace.pool.cache_counts == before
+    assert grown(before, workplace.pool.status()) == (0, 0)
     assert [said(workplace, row.id) for row in rows] == [[], []]
 
 

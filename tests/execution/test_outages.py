@@ -15,7 +15,7 @@ import pytest
 
 from emulator.database import Database, JobRow, now_us
 from emulator.execution.dispatcher import Dispatcher
-from emulator.execution.workers import WorkerPool
+from emulator.execution.processes import ProcessExecutor
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line
@@ -178,7 +178,7 @@ def test_a_runner_does_not_take_a_later_claim_of_its_own_server_for_its_own(work
 def test_workers_come_back_when_no_process_could_be_started_for_a_while(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = workplace.pool = WorkerPool(1, log_level="warning")
+    pool = workplace.pool = ProcessExecutor(1, log_level="warning")
     pool.start()
     workplace.start(fault=JobFault("kill-worker", instance=1, attempts=1))
     workplace.video("a.mp4", 0.3)
@@ -192,7 +192,7 @@ def test_workers_come_back_when_no_process_could_be_started_for_a_while(
         start(self, *arguments, **options)
 
     deadline = time.monotonic() + 60
-    while pool.ready == 0:
+    while pool.status().ready == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse_twice)
@@ -260,13 +260,13 @@ def test_a_job_leaves_the_queue_while_all_places_are_taken(
 
 
 def test_a_killed_worker_of_a_stopping_pool_is_not_replaced(workplace: Workplace) -> None:
-    pool = WorkerPool(1, log_level="warning")
+    pool = ProcessExecutor(1, log_level="warning")
     pool.start()
     deadline = time.monotonic() + 60
-    while pool.ready == 0:
+    while pool.status().ready == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    [process] = pool.processes()
+    [process] = pool.status().process_ids
     os.kill(process, signal.SIGKILL)
     pool.stop()
-    assert pool.processes() == []
+    assert pool.status().process_ids == ()

@@ -29,14 +29,14 @@ from emulator.execution import dispatcher
 
 dispatcher._LEASE_US = 3_600_000_000
 folder = Path(sys.argv[1])
-pool = WorkerPool(2)
+pool = ProcessExecutor(2)
 store = LocalStore(folder / "buckets")
 place = Workplace(folder, folder, pool, Database(database_url(folder)), store)
 pool.start()
 place.start()
 while True:
     time.sleep(0.1)
-    print(*pool.processes(), flush=True)
+    print(*pool.status().process_ids, flush=True)
 """
 
 

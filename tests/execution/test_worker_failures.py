@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.execution.executor import Executor
+from emulator.execution.processes import ProcessExecutor
 from emulator.execution.shards import ModelUse
-from emulator.execution.workers import WorkerPool
 from emulator.instructions.faults import JobFault
 from emulator.vertex.job_state import JobState
 from tests.execution.workplace import Workplace, error_of, line
@@ -43,11 +44,11 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
 
 
 @pytest.fixture
-def impatient(tiny_model: Path) -> Iterator[WorkerPool]:
+def impatient(tiny_model: Path) -> Iterator[Executor]:
     """One worker that may be silent for two seconds."""
-    pool = WorkerPool(1, timeout_s=2, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
+    pool = ProcessExecutor(1, timeout_s=2, warm=[ModelUse(tiny_model, "cpu", 1)], log_level="warning")
     pool.start()
-    wait_until(lambda: pool.ready == 1)
+    wait_until(lambda: pool.status().ready == 1)
     yield pool
     pool.stop()
 
@@ -76,34 +77,34 @@ def test_poison_instance_becomes_an_error_line(workplace: Workplace, poison: int
     assert "each time it worked on this instance" in entry["error"]["message"]
 
 
-def test_killed_worker_keeps_what_was_finished(workplace: Workplace, impatient: WorkerPool) -> None:
+def test_killed_worker_keeps_what_was_finished(workplace: Workplace, impatient: Executor) -> None:
     workplace.pool = impatient
     workplace.video("a.mp4", 3)
     workplace.start(fault=JobFault("slow-model", delay_s=0.05))
     job = workplace.submit_lines([line("a.mp4", "0s", "0.2s"), line("a.mp4", "0.5s", "2s")])
     workplace.wait_until(job, lambda row: row.successful == 1)
     # The only one: were there others, the work could be on the next one by the time that one is killed.
-    [killed] = impatient.processes()
+    [killed] = impatient.status().process_ids
     os.kill(killed, signal.SIGKILL)
     row = workplace.finish(job)
     assert row.state is JobState.SUCCEEDED
     assert (row.successful, row.failed, row.attempts) == (2, 0, 1)
     assert predicted_starts(workplace, job) == ["0s", "0.5s"]
-    wait_until(lambda: impatient.ready == 1)
-    assert impatient.processes() != [killed]
+    wait_until(lambda: impatient.status().ready == 1)
+    assert impatient.status().process_ids != (killed,)
 
 
-def test_hung_worker_is_replaced(workplace: Workplace, impatient: WorkerPool) -> None:
+def test_hung_worker_is_replaced(workplace: Workplace, impatient: Executor) -> None:
     workplace.pool = impatient
     workplace.video("a.mp4")
     workplace.start(fault=JobFault("hang-worker", instance=2, attempts=1))
-    [hung] = impatient.processes()
+    [hung] = impatient.status().process_ids
     row = workplace.run(lines_of("a.mp4"))
     assert (row.successful, row.failed) == (4, 0)
-    assert impatient.processes() != [hung]
+    assert impatient.status().process_ids != (hung,)
 
 
-def test_instance_that_always_hangs_is_an_error_line(workplace: Workplace, impatient: WorkerPool) -> None:
+def test_instance_that_always_hangs_is_an_error_line(workplace: Workplace, impatient: Executor) -> None:
     workplace.pool = impatient
     workplace.video("a.mp4")
     workplace.start(fault=JobFault("hang-worker", instance=2, attempts=99))
@@ -118,7 +119,7 @@ def test_workers_that_cannot_start_fail_the_job(
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    workplace.pool = WorkerPool(1)
+    workplace.pool = ProcessExecutor(1)
     workplace.pool.start()
     try:
         workplace.video("a.mp4")
@@ -132,49 +133,49 @@ def test_workers_that_cannot_start_fail_the_job(
 
 
 @pytest.mark.slow
-def test_worker_on_a_long_walk_is_not_taken_for_hung(workplace: Workplace, impatient: WorkerPool) -> None:
+def test_worker_on_a_long_walk_is_not_taken_for_hung(workplace: Workplace, impatient: Executor) -> None:
     """An MPEG-TS is not sought. Its half hour here takes far longer to decode than a worker may be silent."""
     ticks = constant(300, 3000)
     piece = Clip("piece.ts", ticks, Fraction(1, 90000), gop=30, b_frames=2).write(workplace.folder)
     workplace.put("long.ts", piece.read_bytes() * 180)
     workplace.pool = impatient
     workplace.start()
-    [walker] = impatient.processes()
+    [walker] = impatient.status().process_ids
     row = workplace.run([line("long.ts", "1700s", "1701s")])
     assert (row.state, row.successful, row.failed) == (JobState.SUCCEEDED, 1, 0)
-    assert impatient.processes() == [walker]
+    assert impatient.status().process_ids == (walker,)
 
 
-def test_idle_worker_is_replaced_when_it_dies(impatient: WorkerPool) -> None:
-    [process] = impatient.processes()
+def test_idle_worker_is_replaced_when_it_dies(impatient: Executor) -> None:
+    [process] = impatient.status().process_ids
     os.kill(process, signal.SIGKILL)
-    wait_until(lambda: impatient.processes() not in ([], [process]))
+    wait_until(lambda: impatient.status().process_ids not in ((), (process,)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_to_all_processes_leave_the_workers_to_the_server(
-    workplace: Workplace, impatient: WorkerPool, number: signal.Signals
+    workplace: Workplace, impatient: Executor, number: signal.Signals
 ) -> None:
     workplace.pool = impatient
     workplace.video("a.mp4", 2)
-    [worker] = impatient.processes()
+    [worker] = impatient.status().process_ids
     workplace.start(fault=JobFault("slow-model", delay_s=0.03))
     job = workplace.submit_lines([line("a.mp4")])
     workplace.wait_until(job, lambda row: row.incomplete == 1)
     os.kill(worker, number)
     row = workplace.finish(job)
     assert (row.state, row.successful) == (JobState.SUCCEEDED, 1)
-    assert impatient.processes() == [worker]
+    assert impatient.status().process_ids == (worker,)
 
 
 def test_stopping_the_pool_ends_busy_workers(workplace: Workplace, tiny_model: Path) -> None:
-    pool = workplace.pool = WorkerPool(1)
+    pool = workplace.pool = ProcessExecutor(1)
     pool.start()
     workplace.video("a.mp4")
     dispatcher = workplace.start(fault=JobFault("hang-worker", instance=1))
     job = workplace.submit_lines([line("a.mp4")])
-    wait_until(lambda: pool.ready == 1)
-    [process] = pool.processes()
+    wait_until(lambda: pool.status().ready == 1)
+    [process] = pool.status().process_ids
     workplace.wait_until(job, lambda row: row.incomplete == 1)
     dispatcher.stop()
     before = time.monotonic()
@@ -185,12 +186,12 @@ def test_stopping_the_pool_ends_busy_workers(workplace: Workplace, tiny_model: P
 
 
 @pytest.mark.parametrize("fault", [JobFault("slow-model", delay_s=0.05), JobFault("hang-worker", instance=2)])
-def test_cancel_takes_effect_at_once(workplace: Workplace, pool: WorkerPool, fault: JobFault) -> None:
+def test_cancel_takes_effect_at_once(workplace: Workplace, pool: Executor, fault: JobFault) -> None:
     """In the middle of a long video, whether the worker cooperates or not; what is written stays."""
     workplace.video("short.mp4", 0.2)
     workplace.video("long.mp4", 60)
-    wait_until(lambda: pool.ready == 2)
-    workers = pool.processes()
+    wait_until(lambda: pool.status().ready == 2)
+    workers = pool.status().process_ids
     dispatcher = workplace.start(fault=fault)
     job = workplace.submit_lines([line("short.mp4"), line("long.mp4", "0s", "0.5s"), line("long.mp4")])
     workplace.wait_until(job, lambda _: bool(workplace.database.shards(job)))
@@ -205,7 +206,7 @@ def test_cancel_takes_effect_at_once(workplace: Workplace, pool: WorkerPool, fau
     assert (row.successful, row.failed, row.incomplete) == (1, 0, 2)
     assert list(workplace.files(row)) == ["predictions_00001.jsonl"]
     if fault.kind == "hang-worker":
-        wait_until(lambda: pool.ready == 2 and pool.processes() != workers)
+        wait_until(lambda: pool.status().ready == 2 and pool.status().process_ids != workers)
     assert workplace.run([line("short.mp4")]).successful == 1
 
 

@@ -17,9 +17,10 @@ from onnx import TensorProto, helper
 
 from emulator.database import Database, JobRow, NewJob, now_us
 from emulator.execution.dispatcher import Dispatcher
+from emulator.execution.executor import Executor
+from emulator.execution.processes import ProcessExecutor
 from emulator.execution.runner import RunnerSettings
 from emulator.execution.shards import ModelUse
-from emulator.execution.workers import WorkerPool
 from emulator.inference.prediction_cache import CachePlace
 from emulator.instructions.faults import JobFault, dump_faults
 from emulator.storage import GcsUri, LocalStore
@@ -45,9 +46,9 @@ min_frames = 1
 
 
 @contextmanager
-def warm_pool(model: Path) -> Iterator[WorkerPool]:
+def warm_pool(model: Path) -> Iterator[Executor]:
     """Two workers that have the model loaded."""
-    pool = WorkerPool(2, timeout_s=60, warm=[ModelUse(model, "cpu", 1)], log_level="warning")
+    pool = ProcessExecutor(2, timeout_s=60, warm=[ModelUse(model, "cpu", 1)], log_level="warning")
     pool.start()
     yield pool
     pool.stop()
@@ -102,7 +103,7 @@ class Workplace:
 
     folder: Path
     model: Path
-    pool: WorkerPool
+    pool: Executor
     database: Database
     store: LocalStore
     dispatchers: list[Dispatcher] = field(default_factory=list)
@@ -191,7 +192,7 @@ class Workplace:
         assert row is not None
         return row
 
-    def wait_until(self, job_id: int, holds: Callable[[JobRow], bool], timeout_s: float = 30) -> JobRow:
+    def wait_until(self, job_id: int, holds: Callable[[JobRow], bool], timeout_s: float = 60) -> JobRow:
         deadline = time.monotonic() + timeout_s
         while not holds(row := self.job(job_id)):
             assert time.monotonic() < deadline, (
@@ -200,7 +201,7 @@ class Workplace:
             time.sleep(0.01)
         return row
 
-    def finish(self, job_id: int, timeout_s: float = 30) -> JobRow:
+    def finish(self, job_id: int, timeout_s: float = 60) -> JobRow:
         """Wait for the job's end."""
         return self.wait_until(job_id, lambda row: row.state in TERMINAL, timeout_s)
 

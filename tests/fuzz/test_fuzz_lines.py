@@ -46,14 +46,13 @@ def test_input_objects(data: bytes, strict: bool) -> None:
             return
         job_input.require_instances()
         assert len(job_input) <= len(expected) + 1
-        answered = {problem.instance for problem in job_input.problems}
+        answered = set(job_input.failures)
         for content, instances in job_input.videos:
             assert content.startswith("gs://")
             answered |= set(instances)
         assert answered == set(range(len(job_input)))
-        for problem in job_input.problems:
-            raw = job_input.raw(problem.instance)
-            text = error_line(raw, problem.code, problem.message)
+        for instance, failure in job_input.failures.items():
+            text = error_line(job_input.raw(instance), failure.code, failure.message)
             assert "\n" not in text
-            assert json.loads(text.encode())["error"]["message"] == problem.message
-            assert "line" in problem.message.lower()
+            assert json.loads(text.encode())["error"]["message"] == failure.message
+            assert "line" in failure.message.lower()

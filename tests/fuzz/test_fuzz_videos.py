@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.execution.channel import Alive, Finished
+from emulator.execution.executor import Alive, Event, Finished
+from emulator.execution.processes import ProcessExecutor
 from emulator.execution.shards import Failed, ModelUse, Predicted, Shard, ShardItem
-from emulator.execution.workers import Event, WorkerPool
 from emulator.storage import LocalStore
 from emulator.vertex import errors
 from emulator.vertex.parameters import ModelParameters
@@ -38,7 +38,7 @@ _CLIPS = [
 class Bench:
     """A worker that is given one video at a time."""
 
-    def __init__(self, folder: Path, pool: WorkerPool) -> None:
+    def __init__(self, folder: Path, pool: ProcessExecutor) -> None:
         self.clips = {clip.name: clip.write(folder).read_bytes() for clip in _CLIPS}
         self._video = folder / "damaged"
         self._pool = pool
@@ -50,15 +50,15 @@ class Bench:
         self._video = self._video.with_suffix(Path(name).suffix)
         self._video.write_bytes(data)
         said: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        lane = self._pool.lane(self._shard, lambda _, event: said.put(event))
+        shards = self._pool.open_queue(self._shard, lambda _, event: said.put(event))
         try:
-            lane.add([0])
+            shards.add([0])
             found = [said.get(timeout=_PATIENCE_S)]
             while isinstance(found[-1], Alive | Predicted | Failed):
                 found.append(said.get(timeout=_PATIENCE_S))
             return [event for event in found if not isinstance(event, Alive)]
         finally:
-            lane.close()
+            shards.close()
 
     def _shard(self, _: int) -> Shard:
         items = (ShardItem(0, '{"content":"a"}', 0, None), ShardItem(1, '{"content":"a"}', 300_000, 900_000))
@@ -67,7 +67,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    pool = WorkerPool(1, timeout_s=60, log_level="error")
+    pool = ProcessExecutor(1, timeout_s=60, log_level="error")
     pool.start()
     yield Bench(tmp_path_factory.mktemp("videos"), pool)
     pool.stop()
@@ -110,5 +110,5 @@ def test_damaged_videos(bench: Bench, name: str, data: Any) -> None:
     ]
     for outcome in outcomes:
         if isinstance(outcome, Failed):
-            assert outcome.message
-            assert outcome.code != errors.Internal.code, outcome
+            assert outcome.failure.message
+            assert outcome.failure.code != errors.Internal.code, outcome

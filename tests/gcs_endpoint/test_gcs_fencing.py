@@ -9,10 +9,10 @@ import pytest
 
 from emulator.database import Database
 from emulator.execution.dispatcher import Dispatcher
+from emulator.execution.processes import ProcessExecutor
 from emulator.execution.runner import RunnerSettings
-from emulator.execution.workers import WorkerPool
 from emulator.storage import LocalStore
-from emulator.storage.routing import RoutingStore
+from emulator.storage.routing_store import RoutingStore
 from emulator.vertex.job_state import JobState
 from tests.execution.stopping import POINTS, Stopper, StoppingDatabase, StoppingStore
 from tests.execution.workplace import Workplace, line
@@ -22,15 +22,15 @@ LINES = [line("0.mp4"), line("missing.mp4"), line("1.mp4")]
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[WorkerPool]:
-    pool = WorkerPool(1, log_level="warning")
+def pool() -> Iterator[ProcessExecutor]:
+    pool = ProcessExecutor(1, log_level="warning")
     pool.start()
     yield pool
     pool.stop()
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, models: Path, endpoint: str, pool: WorkerPool) -> Iterator[Workplace]:
+def workplace(tmp_path: Path, models: Path, endpoint: str, pool: ProcessExecutor) -> Iterator[Workplace]:
     """Input and videos lie in a folder, output goes to the endpoint."""
     local = LocalStore(tmp_path / "buckets")
     store = RoutingStore((("results-*", store_at(endpoint, tmp_path / "cache")),), local)

@@ -11,7 +11,8 @@ import pytest
 
 from emulator.inference.manifest import load_manifest
 from emulator.inference.objectives import open_predictor
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment
+from emulator.inference.predictor import Predictor, Segment
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction

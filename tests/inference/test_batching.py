@@ -16,9 +16,10 @@ from emulator.inference.batching import BATCHING_PROVIDERS, MOST, Batches, Batch
 from emulator.inference.manifest import ModelManifest, ModelUnusable, load_manifest
 from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import InstanceFailure, Segment
+from emulator.inference.predictor import Segment
 from emulator.inference.preprocess import ModelInput
 from emulator.registry import bundled_models
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
 from tests.conftest import decodes

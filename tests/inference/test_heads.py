@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from emulator.inference.heads import CenterHead, ClipHead, Detections, YoloxHead, suppress
-from emulator.inference.manifest import ModelUnusable, OutputSection, load_manifest
+from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry
+from emulator.inference.sections import OutputSection
 from tests.inference.tiny_models import (
     SIZE,
     TRACKING_TOML,

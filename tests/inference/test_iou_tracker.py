@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.inference.iou_tracker import IouTracker
-from emulator.inference.manifest import TrackerSection
+from emulator.inference.sections import TrackerSection
 from tests.inference.boxes import STEP_US, Seen, detections
 
 

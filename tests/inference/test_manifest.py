@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator.inference.manifest import SECTIONS, ManifestError, ModelUnusable, load_manifest
+from emulator.inference.manifest import ManifestError, ModelUnusable, load_manifest
+from emulator.inference.sections import SECTIONS
 from emulator.vertex.objectives import Objective
 from emulator.vertex.predictions import Label
 from tests.inference.tiny_models import CLASSIFICATION_TOML

@@ -13,9 +13,10 @@ import pytest
 
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.objectives import open_predictor
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment
+from emulator.inference.predictor import Predictor, Segment
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.inference.video import VideoUnreadable
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import Prediction

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from emulator.inference.manifest import HEADS, LAYOUTS, SECTION_OF, SECTIONS
 from emulator.inference.objectives import PREDICTORS, load
 from emulator.inference.passes import ModelPredictor
+from emulator.inference.sections import HEADS, LAYOUTS, SECTION_OF, SECTIONS
 from emulator.vertex.objectives import Objective, objective_of
 
 

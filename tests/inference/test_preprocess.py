@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import InputSection, ModelUnusable, load_manifest
+from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry, ModelInput, Preprocessor
+from emulator.inference.sections import InputSection
 from tests.inference.tiny_models import TRACKING_TOML, actions_folder, recorded, tracking_folder
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import FITS, HEAD_DEFAULTS, USUAL, ModelUnusable
+from emulator.inference.manifest import ModelUnusable
 from emulator.inference.objectives import open_predictor
+from emulator.inference.sections import FITS, HEAD_DEFAULTS, USUAL
 from emulator.onboarding import recognise, write_folder
 from tests.inference.tiny_models import f32, recorded
 from tests.onboarding.test_recognise_layouts import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emulator.storage import GcsUri, InvalidUri, LocalStore, ObjectNotFound, ObjectStore, Staged
-from emulator.storage.routing import RoutingStore
+from emulator.storage.routing_store import RoutingStore
 from tests.gcs_endpoint.servers import another_emulator, fake_gcs_server, store_at
 
 

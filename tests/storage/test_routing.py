@@ -12,7 +12,7 @@ from emulator.app import CannotStart, Emulator
 from emulator.config import SettingError, Settings
 from emulator.storage import GcsUri, LocalStore, ObjectStore, open_store
 from emulator.storage.gcs_store import GcsStore
-from emulator.storage.routing import RoutingStore
+from emulator.storage.routing_store import RoutingStore
 from tests.gcs_endpoint.servers import free_port
 
 FIRST, SECOND = "http://127.0.0.1:4443", "http://gcs:4443"

@@ -15,7 +15,7 @@ from google.cloud import aiplatform, storage
 from google.cloud.aiplatform_v1 import JobServiceAsyncClient
 
 from emulator.testing import ControlError, Server, VertexEmulator, Videos
-from emulator.testing.guard import Guard, RealGoogle, Refusal
+from emulator.testing.google_guard import Guard, RealGoogle, Refusal
 
 PROJECT = "acme-video-prod"
 

@@ -17,7 +17,7 @@ import requests
 from grpc_health.v1 import health, health_pb2_grpc
 
 from emulator.testing.environment import NO_GRPC_PROXY
-from emulator.testing.guard import Guard, RealGoogle, is_google
+from emulator.testing.google_guard import Guard, RealGoogle, is_google
 from emulator.testing.tunnels import tunnels
 
 HOST = "us-central1-aiplatform.googleapis.com"

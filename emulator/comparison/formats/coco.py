@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.formats.footage import (
+from emulator.comparison.formats.frame_numbers import (
     Lookup,
     Scene,
     frame_points,
@@ -22,6 +22,7 @@ from emulator.comparison.formats.footage import (
 )
 from emulator.comparison.matching import Box
 from emulator.comparison.truth import seconds
+from emulator.members import objects
 from emulator.vertex.predictions import duration_text
 
 
@@ -164,11 +165,8 @@ def _size(image: Mapping[str, Any], video: Mapping[str, Any], name: str) -> floa
     return float(size)
 
 
-def _list(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = document.get(name)
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise ValueError(f'its "{name}" is no list of objects; COCO for videos has one')
-    return found
+def _list(document: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    return objects(f'its "{name}" is no list of objects; COCO for videos has one')(document.get(name))
 
 
 def _id(one: Mapping[str, Any], name: str, what: str) -> int | str:

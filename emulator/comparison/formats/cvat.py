@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree as ET
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.formats.footage import (
+from emulator.comparison.formats.frame_numbers import (
     Footage,
     Lookup,
     Scene,

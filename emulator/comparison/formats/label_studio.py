@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emulator.comparison.formats.footage import (
+from emulator.comparison.formats.frame_numbers import (
     Footage,
     Lookup,
     Scene,

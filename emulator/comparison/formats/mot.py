@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emulator.comparison.annotations import Annotated
-from emulator.comparison.formats.footage import (
+from emulator.comparison.formats.frame_numbers import (
     Lookup,
     Scene,
     frame_points,

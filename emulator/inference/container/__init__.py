@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emulator.files import open_regular
-from emulator.inference.container import matroska, mp4, streams
-from emulator.inference.container.tracks import VideoTrack, best
+from emulator.inference.container import matroska, mp4, unindexed
+from emulator.inference.container.video_tracks import VideoTrack, best
 
 __all__ = ["Container", "VideoTrack", "VideoUnreadable", "identify"]
 
@@ -95,19 +95,19 @@ def _look(file: BinaryIO, size: int) -> Container:
         shortage = None if segment.promised is None else _shortage(segment.promised, size)
         return Container("matroska", can_seek=True, cut_short=shortage, tracks=segment.tracks)
     # A GIF begins with a G, and so does a packet of a transport stream.
-    if streams.is_transport_stream(head) and not head.startswith(b"GIF8"):
-        return Container("mpegts", can_seek=False, tracks=streams.encrypted_track(file))
+    if unindexed.is_transport_stream(head) and not head.startswith(b"GIF8"):
+        return Container("mpegts", can_seek=False, tracks=unindexed.encrypted_track(file))
     for start, name in ((b"\x00\x00\x01\xba", "mpeg"), (b"FLV\x01", "flv")):
         if head.startswith(start):
             return Container(name, can_seek=False)
-    if head.startswith(streams.ASF):
-        return Container("asf", can_seek=False, tracks=streams.protected_track(file))
+    if head.startswith(unindexed.ASF):
+        return Container("asf", can_seek=False, tracks=unindexed.protected_track(file))
     return _for_second_decoder(head)
 
 
 def _for_second_decoder(head: bytes) -> Container:
     """Containers that only PyAV reads. Some have no times of their own, or are seldom meant as videos."""
-    if head.startswith(b"OggS") and (codec := streams.ogg_video(head)):
+    if head.startswith(b"OggS") and (codec := unindexed.ogg_video(head)):
         return Container("ogg", can_seek=False, opencv=False, tracks=(VideoTrack(codec=codec),))
     if head.startswith(b"GIF8"):
         return Container("gif", can_seek=False, opencv=False, asked=_describe(head))

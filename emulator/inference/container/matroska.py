@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO
 
-from emulator.inference.container.tracks import Hide, VideoTrack, is_wide
+from emulator.inference.container.video_tracks import Hide, VideoTrack, is_wide
 
 _SEGMENT, _INFO, _TRACKS, _CLUSTER, _TAGS = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1254C367
 _LEVEL_1 = frozenset({_INFO, _TRACKS, _CLUSTER, _TAGS, 0x114D9B74, 0x1C53BB6B, 0x1941A469, 0x1043A770})

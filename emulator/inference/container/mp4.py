@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import BinaryIO
 
-from emulator.inference.container.tracks import Hide, VideoTrack, is_wide
+from emulator.inference.container.video_tracks import Hide, VideoTrack, is_wide
 
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"sidx", b"pnot"})
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.manifest import ModelManifest, ModelUnusable, OutputSection
+from emulator.inference.manifest import ModelManifest, ModelUnusable
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.preprocess import Geometry
+from emulator.inference.sections import OutputSection
 
 Tensors = Sequence[NDArray[Any]]
 

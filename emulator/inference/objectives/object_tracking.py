@@ -16,12 +16,13 @@ from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.footage import Footage, Outcome, Wanted
 from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
-from emulator.inference.manifest import ModelManifest, TrackerSection
+from emulator.inference.manifest import ModelManifest
 from emulator.inference.passes import ModelPredictor, Pass
 from emulator.inference.points import NO_END
 from emulator.inference.predictor import Mark
 from emulator.inference.preprocess import Picture
 from emulator.inference.recall import DetectionsCodec
+from emulator.inference.sections import TrackerSection
 from emulator.inference.segments import Group, Groups, grid_points, past_end
 from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
 from emulator.inference.video import GridPoints, Sample, spans_of

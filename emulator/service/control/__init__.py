@@ -1,9 +1,9 @@
 """The use cases of the control surface: paces, faults, journal, steps of jobs, reset and snapshots."""
 
-from emulator.service.control.calls import CallRecord, ConnectionReset, Gate, Incoming
 from emulator.service.control.canned import Canned
 from emulator.service.control.example import Examples
 from emulator.service.control.faults import Faults
+from emulator.service.control.gate import CallRecord, ConnectionReset, Gate, Incoming
 from emulator.service.control.history import History
 from emulator.service.control.journal import Journal
 from emulator.service.control.metrics import Metrics

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from emulator.files import size_text
 from emulator.inference.canned import MOST_BYTES, check_lines
-from emulator.inference.manifest import OBJECTIVES, ManifestError
+from emulator.inference.manifest import ManifestError
+from emulator.inference.sections import OBJECTIVES
 from emulator.service.context import Context, Place
 from emulator.service.fields import check_display_name, refuse
 from emulator.storage import GcsUri, InvalidUri, StorageError

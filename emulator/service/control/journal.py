@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.instructions.faults import method_matches
+from emulator.service.control.histogram import OF_CALLS, Histogram
 from emulator.vertex.errors import InvalidArgument
 from emulator.vertex.messages import to_json
 from emulator.vertex.moments import moment
@@ -68,16 +69,8 @@ class Entry:
         }
 
 
-@dataclass
-class Tally:
-    """How often a method was answered with a status, and the total time."""
-
-    count: int = 0
-    seconds: float = 0.0
-
-
 class Journal:
-    """The last calls, in memory, and tallies of all calls."""
+    """The last calls, in memory, and how long all calls took."""
 
     def __init__(self) -> None:
         # Separate queues: a thousand uploads must not push out the call that created a job.
@@ -88,7 +81,8 @@ class Journal:
         self._forgotten = 0
         #: The number of the newest call; 0 before the first.
         self.last = 0
-        self.tallies: dict[tuple[str, str, str], Tally] = {}
+        #: How long calls took, by surface, method and status.
+        self.durations: dict[tuple[str, str, str], Histogram] = {}
 
     def add(self, entry: Entry) -> None:
         """Add a call that has been answered."""
@@ -101,9 +95,10 @@ class Journal:
             entries = self._of_storage if entry.surface == STORAGE else self._of_vertex
             self._forgotten += len(entries) == _KEPT
             entries.append(entry)
-            tally = self.tallies.setdefault((entry.surface, entry.key, entry.status), Tally())
-            tally.count += 1
-            tally.seconds += entry.seconds
+            kind = entry.surface, entry.key, entry.status
+            if (durations := self.durations.get(kind)) is None:
+                durations = self.durations[kind] = Histogram(OF_CALLS)
+            durations.add(entry.seconds)
 
     def find(self, project: str, **wanted: str) -> dict[str, Any]:
         """The calls that match method, status, surface, contains and after; `project` is a number."""

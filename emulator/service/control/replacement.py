@@ -25,7 +25,8 @@ if sys.platform != "win32":
 
 #: Prefix of the folders that a swap keeps inside the folders it changes.
 HIDDEN = ".vbe-swap-"
-_JOURNAL = "replacement.json"
+#: The file in the data folder that lists the swaps of a replacement that is not finished.
+JOURNAL = "replacement.json"
 _LOCK = "replacement.lock"
 _MOST_JOURNAL_BYTES = 256 << 20
 
@@ -103,7 +104,7 @@ class Replacement:
         for folder in (self.data, *self.folders.values()):
             for path in (self._new(folder), self._old(folder)):
                 shutil.rmtree(path, ignore_errors=True)
-        (self.data / _JOURNAL).unlink(missing_ok=True)
+        (self.data / JOURNAL).unlink(missing_ok=True)
 
     @property
     def _new_name(self) -> str:
@@ -132,12 +133,12 @@ class Replacement:
 
     def _write_journal(self, moves: list[_Moves]) -> None:
         folders = {str(one.folder): [one.goes, one.comes] for one in moves}
-        temporary = self.data / f"{_JOURNAL}.new"
+        temporary = self.data / f"{JOURNAL}.new"
         with temporary.open("w", encoding="ascii") as file:
             json.dump({"id": self.id, "folders": folders}, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self.data / _JOURNAL)
+        temporary.replace(self.data / JOURNAL)
         _settle(self.data)
 
     def _read_journal(self) -> list[_Moves]:
@@ -177,7 +178,7 @@ class Replacements:
 
     def recover(self) -> None:
         """Complete or undo what a killed server had begun, unless another server is replacing now."""
-        if not (self._data / _JOURNAL).exists() and not any(self._leftovers()):
+        if not (self._data / JOURNAL).exists() and not any(self._leftovers()):
             return
         with contextlib.suppress(ReplacementBusy), self._locked():
             self._recover()
@@ -208,7 +209,7 @@ class Replacements:
 
 def _journal(data: Path) -> Any:
     try:
-        return json.loads(read_bounded(data / _JOURNAL, _MOST_JOURNAL_BYTES))
+        return json.loads(read_bounded(data / JOURNAL, _MOST_JOURNAL_BYTES))
     except FileNotFoundError:
         return None
 

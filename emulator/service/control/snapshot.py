@@ -4,19 +4,25 @@ Rows are written and read one at a time, so memory does not grow with their numb
 """
 
 import codecs
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from emulator.files import size_text
+from emulator.members import is_integer
 from emulator.service.control.replacement import HIDDEN
+from emulator.storage.confined import ConfinedPath
+from emulator.vertex.errors import FailedPrecondition
 
 ROWS, HEAD = "rows.json", "snapshot.json"
 #: Limit of the unpacked size: this many bytes plus this multiple of the file's size.
@@ -33,7 +39,7 @@ _STORED_FROM_BYTES = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PIECE = 1 << 16
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_LATEST_NS = 1 << 62
+_LATEST_NS = (1 << 62) - 1
 
 
 class SnapshotRefused(ValueError):
@@ -153,8 +159,80 @@ class Reader:
         return Head(value.get("format"), value.get("emulator"), value.get("schema"), times)
 
 
+class FolderWriter(Protocol):
+    """What `save_folder` writes to."""
+
+    def write_folder(self, name: str) -> None:
+        """Write an entry for a folder, which may be empty."""
+        ...
+
+    def write_file(self, file: IO[bytes], name: str) -> None:
+        """Write an open file under a name with slashes."""
+        ...
+
+
+def save_folder(writer: FolderWriter, name: str, folder: Path) -> None:
+    """Write the content of a folder, below `name`, without symbolic links.
+
+    A link swapped in meanwhile cannot lead out.
+
+    A folder is listed only after everything before it has been written, and hidden entries come first.
+    So a file that is renamed from a hidden folder to its place meanwhile is found in one of the two.
+
+    Raises:
+        FailedPrecondition: a file cannot be read.
+        SnapshotRefused: the snapshot would exceed a limit.
+    """
+    waiting = [ConfinedPath(folder)]
+    while waiting:
+        path = waiting.pop()
+        # Files may vanish while they are read; those of unfinished writes do.
+        with suppress(FileNotFoundError), _unreadable_is_said(path):
+            mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
+            entry = "/".join((name, *path.parts))
+            if stat.S_ISDIR(mode):
+                if path.parts:
+                    writer.write_folder(entry)
+                waiting += _to_save(path)
+            elif stat.S_ISREG(mode):
+                with _open_to_save(path) as file:
+                    writer.write_file(file, entry)
+
+
+def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
+    """The content of a folder, in reverse order."""
+    names = sorted(folder.names(), key=lambda name: (not name.startswith("."), name), reverse=True)
+    return [
+        ConfinedPath(folder.root, (*folder.parts, name))
+        for name in names
+        if folder.parts or not name.startswith(HIDDEN)
+    ]
+
+
+def _open_to_save(path: ConfinedPath) -> IO[bytes]:
+    file = path.open("rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another file has replaced it
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return file
+
+
+@contextmanager
+def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeEncodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
+        raise FailedPrecondition(
+            f"{os.fsencode(path.path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove"
+            " it."
+        ) from error
+
+
 def _is_time(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LATEST_NS
+    return is_integer(value, -_LATEST_NS, _LATEST_NS)
 
 
 def _check_size(infos: Iterable[zipfile.ZipInfo], packed: int) -> None:

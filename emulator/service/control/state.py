@@ -4,40 +4,31 @@ Each of these changes everything it should, or nothing: folders by `replacement`
 """
 
 import errno
-import json
 import logging
-import os
-import shutil
-import stat
 import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from emulator import __version__
-from emulator.comparison.sides import RECORDING_NOTE, check_format
 from emulator.database import (
     DATABASE_OUTAGES,
     SCHEMA_VERSION,
-    TABLES,
     Database,
     JobRow,
-    RowRefused,
-    row_from_json,
-    row_to_json,
 )
-from emulator.files import cause, open_regular, read_bounded, shown
+from emulator.files import shown
 from emulator.service.context import Call, Context
-from emulator.service.control.replacement import HIDDEN, Replacement, ReplacementBusy, Replacements, describe
-from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer
+from emulator.service.control.replacement import Replacement, ReplacementBusy, Replacements, describe
+from emulator.service.control.seed import Seed
+from emulator.service.control.snapshot import Reader, SnapshotRefused, Writer, save_folder
+from emulator.service.control.snapshot_rows import SnapshotRows, follow_folder
 from emulator.service.control.watch import Watch
-from emulator.storage.confined import ConfinedPath
 from emulator.vertex.errors import (
     ApiError,
     FailedPrecondition,
@@ -55,14 +46,7 @@ _SEEDED = "seeded"
 _REPLACED = "replacement"
 # Timeout for cancelled jobs to end.
 _GRACE_S = 20.0
-# Name of the note with the path of the data folder in the rows.
-_HOME = "data_folder"
-_PATH_COLUMNS = ("model_folder", "folder")
-_DATA = "{data}"
 _BUCKETS = "buckets"
-_UPLOADS = "uploads"
-_MOST_CONTROL_BYTES = 1 << 20
-_MOST_JOBS_BYTES = 64 << 20
 # The exceptions of zipfile and json for a damaged file.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError, TypeError, AttributeError,
@@ -90,10 +74,6 @@ class Folders:
     kept: Mapping[str, Path] = field(default_factory=dict)
     seed: Path | None = None
     elsewhere: tuple[str, ...] = ()
-
-
-class SeedError(Exception):
-    """The seed folder cannot be loaded; the message names file, line and cause."""
 
 
 class State:
@@ -201,29 +181,7 @@ class State:
     def recover(self) -> None:
         """Complete or undo what a killed server had begun, and adapt the rows to a moved data folder."""
         self._replacements.recover()
-        self._follow_folder()
-
-    def _follow_folder(self) -> None:
-        """Update the absolute paths of model folders in the rows, if the data folder was moved or copied.
-
-        Not on a shared database, where each server has a data folder of its own.
-        """
-        database, here = self._context.database, self._folders.data.resolve()
-        before = database.get_note(_HOME)
-        if database.is_shared or before == str(here):
-            return
-        if home := Path(before) if before else self._former_home(here):
-            _log.info("The data folder was at %s and is at %s.", home, here)
-            database.move_folders(partial(_moved, home=home, here=here))
-        database.set_note(_HOME, str(here))
-
-    def _former_home(self, here: Path) -> Path | None:
-        """The old path of a data folder without the note: its uploads are here, the rows' path is not."""
-        for folder in map(Path, self._context.database.version_folders()):
-            home = folder.parent.parent
-            if folder.parent.name == _UPLOADS and home != here and (here / _UPLOADS / folder.name).is_dir():
-                return home
-        return None
+        follow_folder(self._context.database, self._folders.data)
 
     def seed_if_new(self) -> None:
         """Load the seed folder, unless this data folder has been seeded. Raises SeedError."""
@@ -240,12 +198,12 @@ class State:
         """
         # A zip file cannot hold dates before 1980; such files are saved too, and the head has all dates.
         with self._lock, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            writer = Writer(archive)
+            writer, kept = Writer(archive), SnapshotRows(self._context, self._folders.data)
             try:
                 with self._context.database.all_rows() as tables:
-                    writer.write_rows({name: map(self._row_out, rows) for name, rows in tables.items()})
+                    writer.write_rows({name: map(kept.out, rows) for name, rows in tables.items()})
                 for name, folder in self._saved_folders():
-                    _save_folder(writer, name, folder)
+                    save_folder(writer, name, folder)
                 for endpoint in self._folders.elsewhere:
                     _log.warning("The snapshot does not hold the buckets at %s.", endpoint)
                 writer.finish(format=_FORMAT, emulator=__version__, schema=SCHEMA_VERSION)
@@ -269,7 +227,8 @@ class State:
                 scratch = Database(f"sqlite:///{replacement.scratch() / 'rows.db'}")
             try:
                 with _damage_is_told():
-                    scratch.add_rows(self._rows_in(snapshot.rows()))
+                    rows_in = SnapshotRows(self._context, self._folders.data).read(snapshot.rows())
+                    scratch.add_rows(rows_in)
                 jobs = sum(scratch.count_jobs().values())
                 self._stop_all()
                 with scratch.all_rows() as rows:
@@ -368,28 +327,19 @@ class State:
             self._forget_rows(None)
 
     def _stage_seed(self, replacement: Replacement) -> None:
-        folder = self._folders.seed
-        assert folder is not None
-        if not folder.is_dir():
-            raise SeedError(f"The seed folder {folder} does not exist.")
-        if (folder / _BUCKETS).is_dir() and self._folders.buckets is not None:
-            with _blaming(str(folder / _BUCKETS)):
-                _copy_objects(folder / _BUCKETS, replacement.stage(_BUCKETS))
+        self._seed.check_exists()
+        if self._folders.buckets is not None:
+            self._seed.copy_buckets(lambda: replacement.stage(_BUCKETS))
 
     def _seed_rows(self) -> None:
         """Create the rows of the seed folder, inside a transaction. Raises SeedError."""
-        folder = self._folders.seed
-        assert folder is not None
-        with _blaming(str(folder / RECORDING_NOTE)):
-            check_format(folder)
-        control = folder / "control.json"
-        with _blaming(str(control)):
-            if text := _text_of(control, _MOST_CONTROL_BYTES):
-                self._control(_json_object(text))
-        for where, line in _lines(folder / "jobs.jsonl"):
-            with _blaming(where):
-                self._seed_job(_json_object(line))
-        self._context.database.set_note(_SEEDED, str(folder))
+        self._seed.load(self._control, self._seed_job)
+        self._context.database.set_note(_SEEDED, str(self._seed.folder))
+
+    @property
+    def _seed(self) -> Seed:
+        assert self._folders.seed is not None
+        return Seed(self._folders.seed)
 
     def _stop_jobs(self, number: str | None) -> int:
         """Cancel the unfinished jobs and wait for them up to the timeout; returns how many there were."""
@@ -419,77 +369,6 @@ class State:
             yield "buckets", self._folders.buckets
         yield from self._folders.kept.items()
 
-    def _row_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        out = row_to_json(row)
-        for name in _path_columns(out):
-            if isinstance(out.get(name), str):
-                out[name] = self._portable(out[name])
-        # The server that loads the snapshot resumes the job.
-        return out | {name: None for name in ("owner", "lease_expires_us") if name in out}
-
-    def _portable(self, path: str) -> str:
-        """A path below the data folder with a placeholder for that folder; other paths unchanged."""
-        data = self._folders.data.resolve()
-        return f"{_DATA}{path[len(str(data)) :]}" if Path(path).is_relative_to(data) else path
-
-    def _placed(self, path: str) -> str:
-        """The inverse of `_portable`."""
-        below = path.removeprefix(_DATA)
-        is_ours = below != path and below[:1] in ("", "/", os.sep)
-        return f"{self._folders.data.resolve()}{below}" if is_ours else path
-
-    def _rows_in(self, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The rows of a snapshot, checked against the tables. Raises RowRefused."""
-        numbers: dict[str, int] = {}
-        for name, value in rows:
-            if name not in TABLES:
-                raise RowRefused(f"it has an unknown table {name[:100]!r}")
-            if value is None and name in numbers:
-                raise RowRefused(f"it has the table {name} twice")
-            numbers[name] = numbers.get(name, -1) + 1
-            if value is not None:
-                try:
-                    yield name, self._row_in(name, value)
-                except RowRefused as error:
-                    raise RowRefused(f"row {numbers[name]} of {name}: {error}") from None
-        if missing := [name for name in TABLES if name not in numbers]:
-            raise RowRefused(f"its table {missing[0]} is missing")
-
-    def _row_in(self, table: str, value: Any) -> dict[str, Any]:
-        row = row_from_json(TABLES[table], value)
-        for name in _path_columns(row):
-            if isinstance(row.get(name), str):
-                row[name] = self._placed(row[name])
-        self._check_messages(table, row)
-        return row
-
-    def _check_messages(self, table: str, row: Mapping[str, Any]) -> None:
-        """Refuse a message that could not be returned to a client."""
-        contract = self._context.contract
-        messages = {
-            "batch_prediction_jobs": {
-                "document": contract.v1.BatchPredictionJob,
-                "error": contract.rpc.Status,
-            },
-            "model_versions": {"document": contract.v1.Model},
-            "operations": {"document": contract.longrunning.Operation},
-        }
-        for column, message in messages.get(table, {}).items():
-            if isinstance(row.get(column), bytes):
-                try:
-                    message.FromString(row[column])
-                except Exception as error:  # the DecodeError of whichever protobuf implementation is in use
-                    raise RowRefused(f"its column {column} does not fit: {error}") from None
-
-
-def _path_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (*_PATH_COLUMNS, "value") if row.get("name") == _HOME else _PATH_COLUMNS
-
-
-def _moved(path: str, *, home: Path, here: Path) -> str:
-    """A path below the old data folder, moved to the new one; other paths unchanged."""
-    return str(here / Path(path).relative_to(home)) if Path(path).is_relative_to(home) else path
-
 
 class _Undone(Exception):
     """Rolls back a transaction that was only tried."""
@@ -512,143 +391,3 @@ def _damage_is_told() -> Iterator[None]:
         raise InvalidArgument(
             f"The body cannot be unpacked: {describe(error)[:500]}. Nothing changed."
         ) from error
-
-
-def _save_folder(writer: Writer, name: str, folder: Path) -> None:
-    """Write the content of a folder. Symbolic links are left out, and a link swapped in meanwhile cannot lead
-    out.
-
-    A folder is listed only after everything before it has been written, and hidden entries come first. So a
-    file that is renamed from a hidden folder to its final place meanwhile is found in one of the two.
-    """
-    waiting = [ConfinedPath(folder)]
-    while waiting:
-        path = waiting.pop()
-        # Files may vanish while they are read; those of unfinished writes do.
-        with suppress(FileNotFoundError), _unreadable_is_said(path):
-            mode = path.lstat().st_mode if path.parts else stat.S_IFDIR
-            entry = "/".join((name, *path.parts))
-            if stat.S_ISDIR(mode):
-                if path.parts:
-                    writer.write_folder(entry)
-                waiting += _to_save(path)
-            elif stat.S_ISREG(mode):
-                with _open_to_save(path) as file:
-                    writer.write_file(file, entry)
-
-
-def _to_save(folder: ConfinedPath) -> list[ConfinedPath]:
-    """The content of a folder, in reverse order."""
-    names = sorted(folder.names(), key=lambda name: (not name.startswith("."), name), reverse=True)
-    return [
-        ConfinedPath(folder.root, (*folder.parts, name))
-        for name in names
-        if folder.parts or not name.startswith(HIDDEN)
-    ]
-
-
-def _open_to_save(path: ConfinedPath) -> IO[bytes]:
-    file = path.open("rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another file has replaced it
-        file.close()
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    return file
-
-
-def _copy_objects(origin: Path, target: Path) -> None:
-    """Copy everything that can be an object: folders and regular files, also through links. Warns about the
-    rest.
-
-    Raises:
-        OSError: an existing file or folder cannot be read.
-    """
-    waiting: list[tuple[Path, Path, tuple[tuple[int, int], ...]]] = [(origin, target, ())]
-    while waiting:
-        folder, into, above = waiting.pop()
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            _log.warning("Seed: %s is left out: it is a link to a folder above itself.", shown(folder))
-            continue
-        into.mkdir(exist_ok=True)
-        for path in sorted(folder.iterdir()):
-            if problem := _no_object(path):
-                _log.warning("Seed: %s is left out: %s.", shown(path), problem)
-            elif path.is_dir():
-                waiting.append((path, into / path.name, (*above, here)))
-            else:
-                _copy_file(path, into / path.name)
-
-
-def _no_object(path: Path) -> str:
-    """The reason why this cannot be an object or a folder of objects; "" if it can."""
-    if not path.name.isprintable():
-        return "its name is not printable UTF-8"
-    try:
-        if not path.is_dir():
-            open_regular(path).close()
-    except PermissionError:
-        raise
-    except OSError as error:
-        return cause(error)
-    return ""
-
-
-def _copy_file(origin: Path, target: Path) -> None:
-    with open_regular(origin) as source, target.open("xb") as copy:
-        shutil.copyfileobj(source, copy, 1 << 20)
-        status = os.fstat(source.fileno())
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-@contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    """Turn errors inside the block into a SeedError that says where."""
-    try:
-        yield
-    except ApiError as error:
-        raise SeedError(shown(f"{where}: {error.message}")) from error
-    except OSError as error:
-        named = error.filename if isinstance(error.filename, str) else where
-        raise SeedError(shown(f"{where}: {cause(error)} ({named})")) from error
-    except ValueError as error:
-        raise SeedError(shown(f"{where}: {error}")) from error
-    except RecursionError:
-        raise SeedError(f"{where}: it is nested too deeply") from None
-
-
-@contextmanager
-def _unreadable_is_said(path: ConfinedPath) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeEncodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
-        raise FailedPrecondition(
-            f"{os.fsencode(path.path)!r} cannot be saved ({cause}), so there is no snapshot; mend or remove"
-            " it."
-        ) from error
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file that are not blank, each with its location for messages; none without the file."""
-    with _blaming(str(path)):
-        text = _text_of(path, _MOST_JOBS_BYTES)
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{path} line {number}", line
-
-
-def _text_of(path: Path, most_bytes: int) -> str:
-    """The text of a file; "" if it does not exist. Raises OSError and ValueError."""
-    if not os.path.lexists(path):
-        return ""
-    return read_bounded(path, most_bytes).decode("utf-8")
-
-
-def _json_object(text: str) -> Mapping[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("it must be a JSON object")
-    return value

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from emulator.instructions.faults import RpcFault
 from emulator.service.context import Context
-from emulator.service.control.calls import OBSERVER
 from emulator.service.control.faults import Faults
+from emulator.service.control.gate import OBSERVER
 from emulator.service.control.journal import STORAGE, Entry, Journal, shown_headers
 from emulator.service.control.watch import Watch
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from emulator.vertex.members import SEGMENT, Members
 from emulator.vertex.objectives.definition import Definition
+from emulator.vertex.prediction_members import SEGMENT, Members
 from emulator.vertex.predictions import Label, common_members
 
 

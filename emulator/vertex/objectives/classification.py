@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from emulator.vertex.members import SEGMENT as SEGMENT_MEMBERS
-from emulator.vertex.members import Members
 from emulator.vertex.objectives.definition import Definition
 from emulator.vertex.parameters import COMMON, ModelParameters
+from emulator.vertex.prediction_members import SEGMENT as SEGMENT_MEMBERS
+from emulator.vertex.prediction_members import Members
 from emulator.vertex.predictions import Label, common_members, json_text
 
 SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"

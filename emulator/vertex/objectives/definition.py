@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.vertex.members import Members
 from emulator.vertex.parameters import COMMON, ModelParameters
+from emulator.vertex.prediction_members import Members
 from emulator.vertex.predictions import Prediction
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from emulator.vertex.members import SEGMENT, Members
 from emulator.vertex.objectives.definition import Definition
 from emulator.vertex.parameters import COMMON
+from emulator.vertex.prediction_members import SEGMENT, Members
 from emulator.vertex.predictions import Label, common_members, duration_text, float32_text
 
 

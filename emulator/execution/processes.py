@@ -1,7 +1,7 @@
-"""The pool of worker processes: starts and restarts them, shares them fairly among jobs, kills hung ones.
+"""The executor of worker processes: starts and restarts them, and kills those that hang.
 
-One thread per worker reads its messages; one more thread checks timeouts. A `Lane` is one job's queue of
-tasks; the pool delivers what happens to a task as events to its lane.
+One thread per worker reads its messages; one more thread checks timeouts. `channel.py` has the messages,
+`worker.py` is the other side.
 """
 
 from __future__ import annotations
@@ -16,28 +16,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from emulator import logs
-from emulator.execution.channel import (
-    Alive,
-    Cancel,
-    Finished,
-    Fired,
-    FromWorker,
-    Ready,
-    Refused,
-    ToWorker,
-    Warm,
-    Warmed,
-    Work,
-)
-from emulator.execution.shards import Failed, ModelUse, Predicted, Shard
+from emulator.execution.channel import Cancel, FromWorker, Ready, ToWorker, Warm, Work
+from emulator.execution.executor import Died, Event, Finished, JobQueue, ModelStates, Refused, Status, Warmed
+from emulator.execution.queues import Assignment, Queues
+from emulator.execution.shards import ModelUse, Shard
 from emulator.vertex import errors
 
 log = logging.getLogger(__name__)
@@ -54,45 +43,9 @@ _FIRST_BACK_OFF_S = 0.25
 _STARTS_BEFORE_GIVING_UP = 3
 
 
-@dataclass(frozen=True)
-class Died:
-    """The worker died or was killed during a task; `cause` says how."""
-
-    cause: str
-
-
-Event = Predicted | Failed | Fired | Alive | Finished | Refused | Died
-
-
-class Lane(Generic[T]):
-    """One job's queue in the pool. `T` is the job's own type for a task.
-
-    `build` makes the shard of a task when a worker is free for it, so waiting tasks stay small. `deliver`
-    gets the events of a task. The pool's threads call both.
-    """
-
-    def __init__(
-        self, pool: WorkerPool, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]
-    ) -> None:
-        self._pool = pool
-        self.build = build
-        self.deliver = deliver
-        self.waiting: deque[T] = deque()
-        self.running = 0
-        self.served_at = 0
-
-    def add(self, tasks: Sequence[T]) -> None:
-        """Append tasks to the queue."""
-        self._pool.add(self, tasks)
-
-    def close(self) -> None:
-        """Drop waiting tasks and cancel running ones; no more events are delivered."""
-        self._pool.close_lane(self)
-
-
 @dataclass
 class _Slot:
-    """A place in the pool, and the process that fills it now."""
+    """A place for a worker, and the process that fills it now."""
 
     number: int
     process: subprocess.Popen[bytes] | None = None
@@ -101,16 +54,18 @@ class _Slot:
     send_lock: threading.Lock = field(default_factory=threading.Lock)
     ready: bool = False
     cold: int = 0  # models still to load
-    lane: Lane[Any] | None = None
-    task: object = None
-    ticket: int = 0
+    assignment: Assignment | None = None
     heard_at: float = 0.0
     cancelled_at: float | None = None
     cause_of_death: str = ""
 
 
-class WorkerPool:
-    """`size` worker processes. `start` returns at once; the workers start in the background."""
+class ProcessExecutor:
+    """Runs shards in `size` worker processes, see Executor. A crash of native code costs one worker.
+
+    A worker that is silent for `timeout_s` is killed, and so is one that does not stop half a second after
+    its shard was cancelled. If no worker comes up in three attempts, all jobs get a `Refused`.
+    """
 
     def __init__(
         self,
@@ -120,7 +75,7 @@ class WorkerPool:
         warm: Sequence[ModelUse] = (),
         log_level: str = "INFO",
     ) -> None:
-        """Prepare the pool.
+        """Prepare the executor.
 
         Args:
             size: number of worker processes.
@@ -130,29 +85,26 @@ class WorkerPool:
         """
         self._timeout_s = timeout_s
         self._warm = tuple(warm)
-        self._problems: dict[str, str] = {}
-        self._providers: dict[str, str] = {}
-        self._points_kept = self._points = 0
+        self._models = ModelStates()
         self._log_level = log_level.upper()
         self._slots = [_Slot(number) for number in range(size)]
-        self._lanes: list[Lane[Any]] = []
-        self._turn = 0
-        # Guards every field of slots and lanes; notified when the watch thread has something to do.
+        self._queues = Queues(self._assign, self._cancel)
+        # Guards every field of slots; notified when the watch thread has something to do.
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the workers and their threads."""
+        """See Executor."""
         for slot in self._slots:
             self._spawn_thread(functools.partial(self._attend, slot), f"worker-{slot.number}")
         self._spawn_thread(self._watch, "worker-watch")
 
     def stop(self) -> None:
-        """End every worker, also a busy one. No more events are delivered."""
+        """See Executor."""
         self._stopping.set()
+        self._queues.stop()
         with self._changed:
-            self._lanes.clear()
             sockets = [slot.socket for slot in self._slots if slot.socket is not None]
             self._changed.notify_all()
         for link in sockets:
@@ -162,20 +114,21 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
 
-    @property
-    def ready(self) -> int:
-        """The number of workers that are up."""
-        with self._changed:
-            return sum(slot.ready for slot in self._slots)
+    def open_queue(
+        self, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]
+    ) -> JobQueue[T]:
+        """See Executor."""
+        return self._queues.open(build, deliver)
 
-    @property
-    def warm(self) -> bool:
-        """Whether a worker is up and the loading of every model of `warm` has been tried."""
+    def status(self) -> Status:
+        """See Executor."""
         with self._changed:
-            return self._is_warm()
+            up = [slot for slot in self._slots if slot.ready]
+            processes = [slot.process.pid for slot in up if slot.process is not None]
+            return self._models.status(ready=len(up), is_warm=self._is_warm(), process_ids=processes)
 
     def wait_until_warm(self) -> bool:
-        """Wait until the pool is warm; False if it is stopped first."""
+        """See Executor."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_warm() or self._stopping.is_set())
             return not self._stopping.is_set()
@@ -183,14 +136,8 @@ class WorkerPool:
     def _is_warm(self) -> bool:
         return any(slot.ready for slot in self._slots) and not any(slot.cold for slot in self._slots)
 
-    @property
-    def problems(self) -> dict[str, str]:
-        """Why models could not be loaded at the last attempt, by model folder."""
-        with self._changed:
-            return dict(self._problems)
-
     def reload(self, model: ModelUse) -> bool:
-        """Make a worker load a model whose files have changed; False if no worker is up."""
+        """See Executor."""
         with self._changed:
             slot = next((slot for slot in self._slots if slot.ready), None)
             connection = slot.connection if slot else None
@@ -199,84 +146,40 @@ class WorkerPool:
         self._send(slot, connection, Warm((model,)))
         return True
 
-    @property
-    def providers(self) -> dict[str, str]:
-        """The execution provider that each model was last loaded on, by model folder."""
+    def _cancel(self, assignments: Sequence[Assignment]) -> None:
         with self._changed:
-            return dict(self._providers)
-
-    @property
-    def cache_counts(self) -> tuple[int, int]:
-        """The number of grid points with a result from the prediction cache, and of those without."""
-        with self._changed:
-            return self._points_kept, self._points - self._points_kept
-
-    def processes(self) -> list[int]:
-        """The process ids of the workers that are up."""
-        with self._changed:
-            return [slot.process.pid for slot in self._slots if slot.ready and slot.process is not None]
-
-    def lane(self, build: Callable[[T], Shard], deliver: Callable[[T | None, Event], None]) -> Lane[T]:
-        """Open a queue for a job."""
-        lane = Lane(self, build, deliver)
-        with self._changed:
-            self._lanes.append(lane)
-        return lane
-
-    def add(self, lane: Lane[T], tasks: Sequence[T]) -> None:
-        """See Lane.add."""
-        with self._changed:
-            lane.waiting.extend(tasks)
-        self._assign()
-
-    def close_lane(self, lane: Lane[T]) -> None:
-        """See Lane.close."""
-        with self._changed:
-            if lane in self._lanes:
-                self._lanes.remove(lane)
-            lane.waiting.clear()
-            cancelled = [slot for slot in self._slots if slot.lane is lane]
-            links = [(slot, slot.connection, slot.ticket) for slot in cancelled]
+            cancelled = [slot for slot in self._slots if slot.assignment in assignments]
+            links = [(slot, slot.connection, slot.assignment) for slot in cancelled]
             for slot in cancelled:
                 slot.cancelled_at = time.monotonic()
             self._changed.notify_all()
-        for slot, connection, ticket in links:
-            self._send(slot, connection, Cancel(ticket))
+        for slot, connection, assignment in links:
+            if assignment is not None:
+                self._send(slot, connection, Cancel(assignment.ticket))
 
     def _assign(self) -> None:
-        """Give tasks to free workers, each time from the job with the fewest workers."""
+        """Give tasks to free workers."""
         while True:
             with self._changed:
-                slot = next((slot for slot in self._slots if slot.ready and slot.lane is None), None)
-                waiting = [lane for lane in self._lanes if lane.waiting]
-                if slot is None or not waiting:
+                slot = next((slot for slot in self._slots if slot.ready and slot.assignment is None), None)
+                # With the lock: whoever cancels the assignment finds it in its slot.
+                assignment = self._queues.take() if slot is not None else None
+                if slot is None or assignment is None:
                     return
-                lane = min(waiting, key=lambda lane: (lane.running, lane.served_at))
-                self._turn = ticket = self._turn + 1
-                lane.served_at = self._turn
-                lane.running += 1
-                task = lane.waiting.popleft()
-                slot.lane, slot.task, slot.ticket, slot.cancelled_at = lane, task, ticket, None
+                slot.assignment, slot.cancelled_at = assignment, None
                 slot.heard_at = time.monotonic()
                 # Keep this connection: if the worker dies first, its successor must not get the shard.
                 connection = slot.connection
                 self._changed.notify_all()
+            shard = self._queues.build(assignment)
+            if shard is None:
+                self._free(slot, assignment)
+                continue
             try:
-                self._send(slot, connection, Work(ticket, lane.build(task)))
+                self._send(slot, connection, Work(assignment.ticket, shard))
             except Exception as error:
-                self._hand_back(slot, ticket, error)
-
-    def _hand_back(self, slot: _Slot, ticket: int, error: Exception) -> None:
-        """Tell the job that its shard could not be built or sent."""
-        with self._changed:
-            if slot.lane is None or slot.ticket != ticket:
-                return  # the worker has died; the job knows from Died
-            lane, task = slot.lane, slot.task
-            self._free(slot)
-            wanted = lane is not None and lane in self._lanes
-        if wanted and lane is not None:
-            log.error("A shard could not be handed to a worker.", exc_info=error)
-            lane.deliver(task, Refused(errors.Internal.code, f"{type(error).__name__}: {error}"))
+                self._free(slot, assignment)
+                self._queues.refuse(assignment, error)
 
     def _send(self, slot: _Slot, connection: Connection | None, message: ToWorker) -> None:
         # If the worker has just died, the thread that reads its messages notices.
@@ -333,45 +236,26 @@ class WorkerPool:
     def _heard(self, slot: _Slot, message: FromWorker) -> None:
         with self._changed:
             slot.heard_at = time.monotonic()
-            lane, task = slot.lane, slot.task
+            assignment = slot.assignment
             if isinstance(message, Ready):
                 slot.ready = True
             if isinstance(message, Warmed):
                 slot.cold = max(0, slot.cold - 1)
+            if isinstance(message, Warmed | Finished):
+                self._models.note(message)
             if isinstance(message, Ready | Warmed):
                 self._changed.notify_all()
-            if isinstance(message, Warmed | Finished):
-                self._learn(message)
-            if isinstance(message, Finished) and message.decoding is not None:
-                self._points_kept += message.decoding.kept
-                self._points += message.decoding.of
-            if isinstance(message, Finished | Refused):
-                self._free(slot)
-            wanted = lane is not None and lane in self._lanes
-        if (
-            wanted
-            and lane is not None
-            and isinstance(message, Predicted | Failed | Fired | Alive | Finished | Refused)
-        ):
-            lane.deliver(task, message)
+        if isinstance(message, Finished | Refused) and assignment is not None:
+            self._free(slot, assignment)
+        if assignment is not None and not isinstance(message, Ready | Warmed):
+            self._queues.deliver(assignment, message)
         if isinstance(message, Ready | Finished | Refused):
             self._assign()
 
-    def _learn(self, message: Warmed | Finished) -> None:
-        """Remember whether a model can be loaded; the last message counts."""
-        folder = str(message.model.folder)
-        if isinstance(message, Warmed) and message.problem:
-            if self._problems.get(folder) != message.problem:
-                log.warning("The model in %s cannot be run: %s", folder, message.problem)
-            self._problems[folder] = message.problem
-        elif message.provider:
-            self._problems.pop(folder, None)
-            self._providers[folder] = message.provider
-
-    def _free(self, slot: _Slot) -> None:
-        if slot.lane is not None:
-            slot.lane.running -= 1
-        slot.lane, slot.task, slot.cancelled_at = None, None, None
+    def _free(self, slot: _Slot, assignment: Assignment) -> None:
+        with self._changed:
+            if slot.assignment is assignment:
+                slot.assignment, slot.cancelled_at = None, None
 
     def _reap(self, slot: _Slot) -> str:
         """Wait for the process to end, kill it if it does not; returns how it ended."""
@@ -393,25 +277,22 @@ class WorkerPool:
 
     def _bury(self, slot: _Slot, cause: str) -> None:
         with self._changed:
-            lane, task = slot.lane, slot.task
-            self._free(slot)
-            wanted = lane is not None and lane in self._lanes
-        if wanted and lane is not None:
-            lane.deliver(task, Died(cause))
+            assignment = slot.assignment
+        if assignment is not None:
+            self._free(slot, assignment)
+            self._queues.deliver(assignment, Died(cause))
 
     def _give_up(self, complaint: str) -> None:
         """Fail the waiting jobs if no worker can be started, rather than let them wait forever."""
-        with self._changed:
-            lanes = [] if any(slot.ready for slot in self._slots) else list(self._lanes)
-        for lane in lanes:
+        if not self.status().ready:
             message = f"No worker process can be started: {complaint}. See the server's log."
-            lane.deliver(None, Refused(errors.Internal.code, message))
+            self._queues.deliver_to_all(Refused(errors.Internal.code, message))
 
     def _watch(self) -> None:
         """Kill workers that are silent, or that do not stop when cancelled."""
         while not self._stopping.is_set():
             with self._changed:
-                busy = [slot for slot in self._slots if slot.lane is not None]
+                busy = [slot for slot in self._slots if slot.assignment is not None]
                 now = time.monotonic()
                 for slot in busy:
                     cause = self._overdue(slot, now)

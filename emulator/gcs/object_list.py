@@ -10,7 +10,7 @@ from typing import Self
 
 from emulator.gcs.bucket_store import Buckets
 from emulator.gcs.errors import invalid
-from emulator.gcs.messages import Query
+from emulator.gcs.requests import Query
 from emulator.storage import ObjectInfo
 from emulator.storage.metadata import StoredObject
 from emulator.storage.uri import wildcard_pattern

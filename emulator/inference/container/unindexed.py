@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from emulator.inference.container.tracks import VideoTrack
+from emulator.inference.container.video_tracks import VideoTrack
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 

@@ -10,7 +10,7 @@ from emulator.cli.options import PATH
 from emulator.cli.terminal import fail, warn
 
 if TYPE_CHECKING:
-    from emulator.comparison.formats.footage import Footage
+    from emulator.comparison.formats.frame_numbers import Footage
     from emulator.inference.video import Picture
 
 _GRID_US = 100_000
@@ -60,7 +60,7 @@ class Videos:
 
 def read_footage(path: Path) -> "Footage":
     """Return the frames' times, from the decoder. Exit with an error if the video cannot be read."""
-    from emulator.comparison.formats.footage import Footage
+    from emulator.comparison.formats.frame_numbers import Footage
     from emulator.inference.container import VideoUnreadable
     from emulator.inference.open_decoder import open_decoder, quiet_decoder
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from emulator.gcs.addressing import address
 from emulator.gcs.errors import GcsError, XmlError
-from emulator.gcs.messages import Query, Request, Response
+from emulator.gcs.requests import Query, Request, Response
 from emulator.gcs.resumable import Sessions
 from emulator.gcs.surface import GcsSurface, error_response
 from emulator.gcs.xml_surface import error_document
