@@ -24,7 +24,8 @@ from measure import arguments, interleaved, median, paired, report
 from emulator.execution.shards import ModelUse, Predicted, Shard, ShardItem, run
 from emulator.factory import Clip, Object, render
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import Predictor, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Unwatched
 from emulator.registry import bundled_models
 from emulator.storage import LocalStore
 from emulator.testing import Server, serve

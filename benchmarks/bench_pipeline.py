@@ -39,9 +39,10 @@ from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.decoding import VideoOptions
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import core_count
-from emulator.inference.predictor import Segment, Unwatched, open_predictor
+from emulator.inference.predictor import Segment, Unwatched
 from emulator.inference.preprocess import ModelInput
 from emulator.vertex.parameters import ModelParameters
 

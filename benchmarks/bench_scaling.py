@@ -25,7 +25,8 @@ from nodes import by_nodes
 
 from emulator.factory import random_clip, render
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
 from emulator.testing import Server, serve
 from emulator.testing.videos import instance_of
 from emulator.vertex.parameters import ModelParameters

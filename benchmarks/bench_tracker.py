@@ -14,7 +14,7 @@ import numpy as np
 from measure import arguments, interleaved, median, paired, report
 
 from emulator.inference.heads import Detections
-from emulator.inference.object_tracking import TRACKERS
+from emulator.inference.objectives.object_tracking import TRACKERS
 from emulator.inference.sections import TrackerSection
 
 FRAMES = 200

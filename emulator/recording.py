@@ -30,7 +30,7 @@ from emulator.vertex.instances import InstanceError, parse_instance_line
 from emulator.vertex.job_state import TERMINAL, JobState
 from emulator.vertex.messages import from_json, to_json
 from emulator.vertex.names import BatchPredictionJobName, ModelName
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective, objective_of
 
 _DIRECTORY = re.compile(r"prediction-(?P<model>.+)-(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z)")
 _TIMES = ("createTime", "startTime", "endTime", "updateTime")
@@ -205,8 +205,8 @@ class _Recording:
             raise CannotRecord(f"The objective {named!r} is not known; --objective takes {_CHOICES}.")
         for _, line in self._predicted:
             for prediction in line.get("prediction") or []:
-                if objective := _objective_of(prediction):
-                    return objective
+                if isinstance(prediction, dict) and prediction:
+                    return objective_of(prediction)
         raise CannotRecord(f"No prediction tells the job's objective. Say it with --objective: {_CHOICES}.")
 
     def _check_whole(self) -> None:
@@ -314,16 +314,6 @@ def _key(line: bytes) -> object:
     except InstanceError:
         return line.strip()
     return instance.content, instance.start_us, instance.end_us
-
-
-def _objective_of(prediction: Any) -> Objective | None:
-    if not isinstance(prediction, dict):
-        return None
-    if "frames" in prediction:
-        return Objective.OBJECT_TRACKING
-    if "type" in prediction:
-        return Objective.CLASSIFICATION
-    return Objective.ACTION_RECOGNITION if "timeSegmentStart" in prediction else None
 
 
 def _model_id(model: str) -> str:

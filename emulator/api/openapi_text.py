@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from emulator.vertex.objectives import Objective
+
 DESCRIPTION = """\
 A local emulator of Vertex AI batch prediction for video models. `v1` and `v1beta1` differ in a few fields;
 `/ui` is where the official REST clients poll long-running operations.
@@ -79,9 +81,8 @@ def _job(name: str, model: str, line_file: str) -> dict[str, Any]:
 # Request bodies from the pages of the documentation of Vertex AI, with the placeholders filled in.
 BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "CreateBatchPredictionJob": {
-        "object tracking": _job("track the pets", "video-object-tracking", "tracking.jsonl"),
-        "action recognition": _job("find the jumps", "video-action-recognition", "actions.jsonl"),
-        "classification": _job("what is in it", "video-classification", "classification.jsonl"),
+        words.replace("_", " "): _job(name, f"video-{words.replace('_', '-')}", line_file)
+        for words, (name, line_file) in ((one.value, one.definition.example) for one in Objective)
     },
     "CancelBatchPredictionJob": {"cancel": {}},
     "UploadModel": {

@@ -134,7 +134,7 @@ def _taken(folder: Path) -> str:
 def _put(recognition: "Recognition", file: Path, folder: Path, *, force: bool) -> None:
     """Create the model's folder. One run proves that the model works before an old one is replaced."""
     from emulator.inference.manifest import ModelUnusable
-    from emulator.inference.predictor import open_predictor
+    from emulator.inference.objectives import open_predictor
     from emulator.onboarding import write_folder
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -350,7 +350,7 @@ def _answers(pairs: Sequence[str]) -> dict[str, object]:
 def _clip(video: Path | None, source: "ModelSource") -> Iterator[Path]:
     """Yield the given clip, or else one that is rendered for the model's objective."""
     from emulator.factory import action_documentation_clip, documentation_clip, render
-    from emulator.vertex.parameters import Objective
+    from emulator.vertex.objectives import Objective
 
     if video is not None:
         yield video

@@ -24,7 +24,8 @@ from emulator.cli.terminal import Progress, fail, progress, warn
 from emulator.vertex.errors import InvalidArgument, Violations
 from emulator.vertex.instances import InstanceError, parse_instance_line
 from emulator.vertex.messages import load
-from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
+from emulator.vertex.objectives import Objective, parse_parameters
+from emulator.vertex.parameters import ModelParameters
 
 OffsetOption = Annotated[str, typer.Option(help="As in the API: 1.5s; inf for the end of the video.")]
 

@@ -32,13 +32,7 @@ if TYPE_CHECKING:
 
 Changes = tuple[tuple[str, object], ...]
 
-_NOUNS = {"object_tracking": "tracks", "action_recognition": "actions", "classification": "labels"}
-# The section of model.toml that applies after the model, and its keys that apply before it.
-_SECTIONS = {
-    "object_tracking": "tracker",
-    "action_recognition": "actions",
-    "classification": "classification",
-}
+# The keys of an objective's section of model.toml that apply before the model.
 _BEFORE = ("step",)
 _PARAMETERS = ("confidenceThreshold", "minBoundingBoxSize", "maxPredictions")
 _IN_TABLE = ("hota", "idf1", "mota")
@@ -134,11 +128,11 @@ def _axes(texts: Sequence[str], model: ModelSource) -> list[Axis]:
 
 def _known(model: ModelSource) -> list[str]:
     """Return the names that can be swept: everything that applies after the model."""
-    from emulator.inference.sections import SECTIONS
-    from emulator.vertex.parameters import parameter_names
+    from emulator.inference.sections import SECTION_OF, SECTIONS
+    from emulator.vertex.objectives import parameter_names
 
     objective = model.manifest.objective
-    section = _SECTIONS[objective.value]
+    section = SECTION_OF[objective]
     keys = [f"{section}.{key.name}" for key in fields(SECTIONS[section]) if key.name not in _BEFORE]
     return [*(name for name in _PARAMETERS if name in parameter_names(objective)), *keys]
 
@@ -178,25 +172,21 @@ def _check(model: ModelSource, changes: Changes) -> None:
 def _judge(asked: Asked, expecting: Expecting | None) -> Sweep:
     """Return the object that turns predictions into rows. Raises SideUnusable."""
     from emulator.comparison.lines import Tolerance
-    from emulator.comparison.matching import IOU, TYPES, WITHIN_S
+    from emulator.comparison.matching import IOU, WITHIN_S
     from emulator.comparison.report import Options
     from emulator.comparison.sides import read_side
     from emulator.comparison.sweep import Sweep
+    from emulator.vertex.objectives.classification import types_of
 
     objective, parameters = asked.model.manifest.objective.value, asked.run.parameters
     if expecting is None:
         return Sweep(objective)
     within = WITHIN_S if expecting.within is None else expecting.within
-    wanted = (
-        parameters.segment_classification,
-        parameters.shot_classification,
-        parameters.one_sec_interval_classification,
-    )
     options = Options(
         Tolerance(within, IOU if expecting.iou is None else expecting.iou),
         labels=pairs("--map-label", list(expecting.map_labels)),
         prefixes=pairs("--map", list(expecting.maps)),
-        types=[kind for kind, on in zip(TYPES, wanted, strict=True) if on],
+        types=types_of(parameters),
     )
     footage = Videos(list(expecting.videos)).footage
     with located(expecting.expected, None) as path:
@@ -294,11 +284,11 @@ class _Work:
 def _print(rows: Sequence[Row], asked: Asked, *, as_json: bool) -> None:
     from emulator.comparison.sweep import best
 
-    objective = asked.model.manifest.objective.value
+    objective = asked.model.manifest.objective
     judged = rows[0].counts is not None
     the_best = best(rows)
     if as_json:
-        members: dict[str, Any] = {"model": asked.model.id, "objective": objective}
+        members: dict[str, Any] = {"model": asked.model.id, "objective": objective.value}
         members["rows"] = [row.as_json() for row in rows]
         if judged:
             members["best"] = the_best.as_json()
@@ -306,7 +296,7 @@ def _print(rows: Sequence[Row], asked: Asked, *, as_json: bool) -> None:
         return
     figures = [name for name in _IN_TABLE if any(name in row.figures for row in rows)]
     counted = ["matched", "missed", "extra", "precision", "recall", "F1"] if judged else []
-    columns = [*rows[0].values, _NOUNS[objective], *counted, *(HEADINGS[name] for name in figures)]
+    columns = [*rows[0].values, objective.definition.noun, *counted, *(HEADINGS[name] for name in figures)]
     print_table(columns, [_cells(row, figures) for row in rows])
     if the_best.in_all is not None and not the_best.in_all.f1:
         typer.echo("The F1 is 0 at every value: nothing is found that is expected.")

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from emulator.comparison.matching import SEGMENT, Box
+from emulator.comparison.matching import Box
 from emulator.comparison.truth import seconds, snake_too
 from emulator.members import objects
+from emulator.vertex.objectives.classification import SEGMENT
 from emulator.vertex.predictions import duration_text
 
 REACH_S = 0.05

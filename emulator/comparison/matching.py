@@ -6,16 +6,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from emulator.vertex.objectives.classification import SEGMENT
+
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max in units of the frame (0 to 1)."""
 
 WITHIN_S = 0.1
 IOU = 0.8
 """The default tolerances of an expectation: seconds, and mean IoU."""
-
-SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
-"""The types of a classification."""
-TYPES = (SEGMENT, SHOT, SECOND)
 
 # Times have a resolution of 0.1 s and are sent in microseconds; this is smaller than both.
 _EPSILON_S = 1e-6

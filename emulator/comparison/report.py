@@ -19,10 +19,12 @@ from emulator.comparison.lines import (
     found_of,
     stretches_of,
 )
-from emulator.comparison.matching import SEGMENT, TYPES, Expected, Found
+from emulator.comparison.matching import Expected, Found
 from emulator.comparison.outcome import Outcome
 from emulator.comparison.sides import Side, SideUnusable
 from emulator.comparison.truth import snake_too
+from emulator.vertex import objectives
+from emulator.vertex.objectives.classification import SEGMENT, TYPES
 
 WHOLE_VIDEO: Segment = (0.0, math.inf)
 TRACKING, ACTIONS, CLASSES = "object_tracking", "action_recognition", "classification"
@@ -241,13 +243,7 @@ def _objectives_of(line: Line) -> Iterator[str]:
     if isinstance(line.content, Annotated) and (about := line.content.about()):
         yield about
     elif isinstance(line.content, Sequence):
-        yield from map(_objective_of, line.content)
-
-
-def _objective_of(prediction: Prediction) -> str:
-    if prediction.get("type"):
-        return CLASSES
-    return TRACKING if "frames" in prediction else ACTIONS
+        yield from (objectives.objective_of(one).value for one in line.content)
 
 
 def _common_objective(expected: Side, found: Side) -> str:

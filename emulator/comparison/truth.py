@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from emulator.comparison.matching import SECOND, SEGMENT, WITHIN_S, Label
+from emulator.comparison.matching import WITHIN_S, Label
+from emulator.vertex.objectives.classification import SECOND, SEGMENT
 from emulator.vertex.predictions import duration_text
 
 _DURATION = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?s?")

@@ -5,6 +5,7 @@ with rows, and append it to `MIGRATIONS`. Never change a released function.
 """
 
 import logging
+import re
 from collections.abc import Callable
 
 from sqlalchemy import (
@@ -19,14 +20,18 @@ from sqlalchemy import (
     Table,
     Text,
     inspect,
+    select,
     text,
+    update,
 )
 from sqlalchemy.schema import CreateColumn
 
 from emulator.database.schema import metadata, schema_versions
+from emulator.vertex.contract import load
 
 # PostgreSQL: the key of the advisory lock by which only one of several starting servers changes the tables.
 _LOCK = 0x76626574
+_PREDICTION_SCHEMA = re.compile(r"/video_([a-z_]+)_1\.0\.0\.yaml$")
 # The key of the lock that every connection of a server shares. A server that migrates has to have it alone.
 _IN_USE = f"{0x76626575}, hashtext(current_schema())"
 #: PostgreSQL: marks the tables as in use, until the connection ends.
@@ -256,6 +261,17 @@ def _notifications(connection: Connection) -> None:
     new.create_all(connection, checkfirst=False)
 
 
+def _objectives_of_models(connection: Connection) -> None:
+    """Version 7: the objective of each model version, which only its document told."""
+    _add_columns(connection, "model_versions", Column("objective", Text, nullable=False, server_default=""))
+    versions = Table("model_versions", MetaData(), Column("document", LargeBinary), Column("objective", Text))
+    for document in connection.scalars(select(versions.c.document).distinct()).all():
+        uri = load().v1.Model.FromString(document).predict_schemata.prediction_schema_uri
+        if told := _PREDICTION_SCHEMA.search(uri):
+            change = update(versions).where(versions.c.document == document)
+            connection.execute(change.values(objective=told[1].upper()))
+
+
 #: The migrations from version 1 to 2, from 2 to 3, and so on.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _paces_faults_and_steps,
@@ -263,5 +279,6 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _digests_endings_and_staged_files,
     _frames_of_running_jobs,
     _notifications,
+    _objectives_of_models,
 )
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

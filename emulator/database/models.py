@@ -355,6 +355,7 @@ def _insert_version(
         digest=model.digest,
         document=model.document,
         source=model.source,
+        objective=model.objective,
         create_time_us=now,
         update_time_us=now,
     )
@@ -392,6 +393,7 @@ def _refresh(connection: Connection, project: str, location: str, model: NewMode
     key = and_(*_key(versions, project, location, model.model_id), versions.c.source == model.source)
     stale = and_(key, or_(versions.c.digest != model.digest, versions.c.folder != model.folder))
     content = {"folder": model.folder, "digest": model.digest, "document": model.document}
+    content["objective"] = model.objective
     if connection.execute(update(versions).where(stale).values(content)).rowcount:
         untouched = models.c.update_time_us == models.c.create_time_us
         names = {"display_name": model.display_name, "description": model.description}

@@ -234,6 +234,7 @@ class NewModel:
     version_description: str = ""
     version_labels: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    objective: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,8 @@ class VersionRow:
     """One version of a model.
 
     `source` is the folder model that the version mirrors, or None for an upload. `document` is a serialized
-    v1 Model with the fields that never change (schemata, formats, artifact URI).
+    v1 Model with the fields that never change (schemata, formats, artifact URI). `objective` is a name of
+    `vertex.objectives.Objective`.
     """
 
     project: str
@@ -257,6 +259,7 @@ class VersionRow:
     create_time_us: int
     update_time_us: int
     source: str | None = None
+    objective: str = ""
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ versions = Table(
     Column("create_time_us", BigInteger, nullable=False),
     Column("update_time_us", BigInteger, nullable=False),
     Column("source", Words),
+    Column("objective", Words, nullable=False),
     ForeignKeyConstraint(
         ["project", "location", "model_id"],
         ["models.project", "models.location", "models.model_id"],

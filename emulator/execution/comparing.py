@@ -21,14 +21,14 @@ from emulator.comparison.lines import (
     segment_of,
     stretches_of,
 )
-from emulator.comparison.matching import TYPES
 from emulator.comparison.outcome import Outcome
 from emulator.database import JobRow
 from emulator.execution.results import PAGE_SIZE, Line, Results
 from emulator.storage import GcsUri, InvalidUri, ObjectNotFound, ObjectStore, StorageError
 from emulator.vertex import contract
 from emulator.vertex.errors import FailedPrecondition, InvalidArgument, NotFound, Violations
-from emulator.vertex.parameters import Objective, parse_parameters
+from emulator.vertex.objectives import Objective, parse_parameters
+from emulator.vertex.objectives.classification import types_of
 
 _MAX_BYTES = 64 << 20
 """Size limit of an expected file and of one result, in bytes: they are read into memory."""
@@ -307,9 +307,4 @@ def _objective(row: JobRow) -> tuple[str, Sequence[str]]:
     objective = Objective[row.model_objective]
     document = contract.load().v1.BatchPredictionJob.FromString(row.document)
     asked = parse_parameters(objective, document.model_parameters, Violations())
-    wanted = (
-        asked.segment_classification,
-        asked.shot_classification,
-        asked.one_sec_interval_classification,
-    )
-    return objective.value, [kind for kind, on in zip(TYPES, wanted, strict=True) if on]
+    return objective.value, types_of(asked)

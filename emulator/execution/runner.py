@@ -31,7 +31,8 @@ from emulator.inference.prediction_cache import CachePlace
 from emulator.storage import GcsUri, InvalidUri, ObjectStore, StorageError
 from emulator.vertex import contract, errors
 from emulator.vertex.job_state import JobState
-from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
+from emulator.vertex.objectives import Objective, parse_parameters
+from emulator.vertex.parameters import ModelParameters
 
 log = logging.getLogger(__name__)
 

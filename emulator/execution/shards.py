@@ -19,8 +19,9 @@ from emulator.inference.canned import CannedModel, Recorded, file_digest, load_c
 from emulator.inference.decoding import USUAL, VideoOptions
 from emulator.inference.manifest import ModelUnusable, load_manifest, model_files
 from emulator.inference.model_files import ModelDigests
+from emulator.inference.objectives import open_predictor
 from emulator.inference.prediction_cache import CachePlace, PredictionCache
-from emulator.inference.predictor import Predictor, Progress, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Progress, Segment
 from emulator.instructions.faults import JobFault
 from emulator.storage import (
     AccessDenied,

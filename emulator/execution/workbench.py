@@ -25,7 +25,7 @@ from emulator.execution.shards import (
 )
 from emulator.inference.decoding import Decoding
 from emulator.inference.manifest import ModelUnusable, load_manifest
-from emulator.inference.predictor import missing_packages
+from emulator.inference.objectives import load_all, missing_packages
 from emulator.storage import StorageUnavailable
 from emulator.vertex import errors
 
@@ -180,11 +180,9 @@ def _import_everything() -> None:
         return  # canned models work; a job of another model names what is missing
     import cv2
 
-    import emulator.inference.action_recognition
-    import emulator.inference.classification
-    import emulator.inference.object_tracking
     import emulator.inference.video
 
+    load_all()
     # Pictures are small, and many threads already process them in parallel.
     cv2.setNumThreads(1)
     emulator.inference.video.quiet_decoder()

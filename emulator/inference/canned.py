@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,25 +20,15 @@ from emulator.files import FileTooLarge, cause, is_regular, open_regular, read_b
 from emulator.inference.manifest import ManifestError, ModelManifest
 from emulator.vertex import errors
 from emulator.vertex.instances import InstanceError, InstanceFailure, parse_instance_line
-from emulator.vertex.parameters import Objective
-from emulator.vertex.predictions import (
-    ActionPrediction,
-    ClassificationPrediction,
-    Label,
-    ObjectTrack,
-    Prediction,
-    TrackFrame,
-)
+from emulator.vertex.objectives import Objective
+from emulator.vertex.prediction_members import SEGMENT, Members, as_object
+from emulator.vertex.predictions import Prediction
 
 PROVIDER = "canned"
 #: The limit for all files of a canned model together: their predictions are kept in memory.
 MOST_BYTES = 64 << 20
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
-_DURATION = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
-_SEGMENT = ("timeSegmentStart", "timeSegmentEnd")
-_TYPES = ("segment-classification", "shot-classification", "one-sec-interval-classification")
-_MAX_FLOAT32 = 3.4028235e38
 
 
 @dataclass(frozen=True)
@@ -209,7 +197,7 @@ def _recorded(value: Mapping[str, Any], line: str, where: str) -> _Answer:
         raise ValueError("it must have either instance or video")
     if not isinstance(value["prediction"], list):
         raise ValueError("prediction must be a list")
-    instance = _object(value["instance"], "instance")
+    instance = as_object(value["instance"], "instance")
     content = _content(instance.get("content"))
     start, end = _span_of_member(line, "instance")
     return _Answer(content, False, _segment(instance), Recorded(where, line[:start], line[end:]))
@@ -243,7 +231,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _only_known(value: Mapping[str, Any]) -> None:
-    known = ("instance", "video", *_SEGMENT, "prediction", "error")
+    known = ("instance", "video", *SEGMENT, "prediction", "error")
     if unknown := [key for key in value if key not in known]:
         raise ValueError(f"unknown member {unknown[0]!r}; a line takes {', '.join(known)}")
 
@@ -261,7 +249,7 @@ def _answer(value: Mapping[str, Any], objective: Objective) -> _Answer:
     if ("prediction" in value) == ("error" in value):
         raise ValueError("it must have either prediction or error")
     if "instance" in value:
-        instance = _object(value["instance"], "instance")
+        instance = as_object(value["instance"], "instance")
         content, is_pattern = _content(instance.get("content")), False
     else:
         instance, content, is_pattern = value, _content(value["video"]), True
@@ -272,7 +260,7 @@ def _answer(value: Mapping[str, Any], objective: Objective) -> _Answer:
 
 
 def _segment(instance: Mapping[str, Any]) -> tuple[int, int | None] | None:
-    given = {name: instance[name] for name in _SEGMENT if instance.get(name)}
+    given = {name: instance[name] for name in SEGMENT if instance.get(name)}
     if not given:
         return None
     try:
@@ -284,7 +272,7 @@ def _segment(instance: Mapping[str, Any]) -> tuple[int, int | None] | None:
 
 
 def _failure(value: Any) -> InstanceFailure:
-    error = _object(value, "error")
+    error = as_object(value, "error")
     code, message = error.get("code"), error.get("message", "")
     if isinstance(code, bool) or not isinstance(code, int) or code not in errors.CATALOGUE:
         raise ValueError(f"error.code is {code!r}; it must be a google.rpc code from 1 to 16")
@@ -294,115 +282,8 @@ def _failure(value: Any) -> InstanceFailure:
 def _predictions(value: Any, objective: Objective) -> tuple[Prediction, ...]:
     if not isinstance(value, list):
         raise ValueError("prediction must be a list")
-    read = _READERS[objective]
-    return tuple(
-        read(_Members(_object(item, f"prediction[{index}]"), f"prediction[{index}]."))
-        for index, item in enumerate(value)
-    )
-
-
-@dataclass(frozen=True)
-class _Members:
-    """The members of a prediction, and the path that messages show for them."""
-
-    values: Mapping[str, Any]
-    path: str
-
-    def only(self, *known: str) -> None:
-        if unknown := [name for name in self.values if name not in known]:
-            raise ValueError(f"{self.path}{unknown[0]} is not known; there are {', '.join(known)}")
-
-    def label(self) -> Label:
-        identifier, name = self.values.get("id"), self.values.get("displayName")
-        if not isinstance(identifier, str) or not identifier.isdecimal() or int(identifier) >= 2**63:
-            raise ValueError(f'{self.path}id is {identifier!r}; it must be a decimal number in a text, "1"')
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"{self.path}displayName is {name!r}; it must be a text that is not empty")
-        return Label(identifier, name)
-
-    def number(self, name: str, low: float = -_MAX_FLOAT32, high: float = _MAX_FLOAT32) -> float:
-        value = self.values.get(name)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not usable or not low <= value <= high:  # type: ignore[operator]  # usable says that it is one
-            raise ValueError(f"{self.path}{name} is {value!r}; it must be a number from {low:g} to {high:g}")
-        return float(value)  # type: ignore[arg-type]
-
-    def time(self, name: str) -> int:
-        value = self.values.get(name)
-        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if found is None:
-            raise ValueError(f'{self.path}{name} is {value!r}; it must be a time such as "1.200s"')
-        micros = int(found[2]) * 1_000_000 + round(float(f"0.{found[3] or 0}") * 1_000_000)
-        return -micros if found[1] else micros
-
-    def segment(self) -> tuple[int, int]:
-        start, end = (self.time(name) for name in _SEGMENT)
-        if start > end:
-            raise ValueError(f"{self.path}timeSegmentEnd lies before timeSegmentStart")
-        return start, end
-
-
-def _track(members: _Members) -> Prediction:
-    members.only("id", "displayName", *_SEGMENT, "confidence", "frames")
-    frames = members.values.get("frames")
-    if not isinstance(frames, list) or not frames:
-        raise ValueError(f"{members.path}frames must be a list with at least one frame")
-    read = tuple(
-        _frame(_Members(_object(frame, f"{members.path}frames[{index}]"), f"{members.path}frames[{index}]."))
-        for index, frame in enumerate(frames)
-    )
-    for before, after in pairwise(read):
-        if after.time_us <= before.time_us:
-            raise ValueError(f"{members.path}frames must be in the order of their timeOffset")
-    # Vertex: a track's segment is that of its frames (recorded AutoML output).
-    for name, frame in zip(_SEGMENT, (read[0], read[-1]), strict=True):
-        if name in members.values and members.time(name) != frame.time_us:
-            raise ValueError(
-                f"{members.path}{name} is {members.values[name]!r}; a track begins with its first frame and"
-                " ends with its last, so leave it out or make it that frame's timeOffset"
-            )
-    return ObjectTrack(members.label(), members.number("confidence", 0, 1), read)
-
-
-def _frame(members: _Members) -> TrackFrame:
-    members.only("timeOffset", "xMin", "xMax", "yMin", "yMax")
-    x_min, x_max, y_min, y_max = (members.number(name) for name in ("xMin", "xMax", "yMin", "yMax"))
-    return TrackFrame(members.time("timeOffset"), x_min, x_max, y_min, y_max)
-
-
-def _action(members: _Members) -> Prediction:
-    members.only("id", "displayName", *_SEGMENT, "confidence")
-    start, end = members.segment()
-    if start != end:
-        raise ValueError(
-            f"{members.path}timeSegmentEnd differs from timeSegmentStart; an action is a moment, so make them"
-            " equal"
-        )
-    return ActionPrediction(members.label(), members.number("confidence", 0, 1), start)
-
-
-def _classification(members: _Members) -> Prediction:
-    members.only("id", "displayName", "type", *_SEGMENT, "confidence")
-    kind = members.values.get("type")
-    if kind not in _TYPES:
-        raise ValueError(f"{members.path}type is {kind!r}; it must be one of {', '.join(_TYPES)}")
-    start, end = members.segment()
-    return ClassificationPrediction(
-        str(kind), members.label(), start, end, members.number("confidence", 0, 1)
-    )
-
-
-_READERS: Mapping[Objective, Callable[[_Members], Prediction]] = {
-    Objective.OBJECT_TRACKING: _track,
-    Objective.ACTION_RECOGNITION: _action,
-    Objective.CLASSIFICATION: _classification,
-}
-
-
-def _object(value: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a JSON object")
-    return value
+    read = objective.definition.read
+    return tuple(read(Members.of(item, f"prediction[{index}]")) for index, item in enumerate(value))
 
 
 def file_digest(path: Path) -> str:

@@ -12,14 +12,17 @@ from typing import Generic, TypeVar
 from emulator.inference.container import VideoUnreadable
 from emulator.inference.decoding import Decoding
 from emulator.inference.points import Points, Range
-from emulator.inference.predictor import InstanceFailure, Prediction, Progress
+from emulator.inference.predictor import Progress
 from emulator.inference.recall import Recall, Unrecallable, VideoFacts
 from emulator.inference.video import FrameSource, GridPoints, Sample, VideoEnd
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.predictions import Prediction
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-Answers = Generator[tuple[int, list[Prediction] | InstanceFailure], None, None]
+Outcome = list[Prediction] | InstanceFailure
+Answers = Generator[tuple[int, Outcome], None, None]
 Sampled = Callable[[int, int | None], None]
 
 

@@ -1,9 +1,8 @@
-"""A loaded model, and the common base of all predictors."""
+"""A loaded model: a graph that runs, with its input, its head and its batches."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,20 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.batching import Batches, BatchPlan
+from emulator.inference.batching import Batches
 from emulator.inference.decoding import USUAL, VideoOptions, av_is_installed
-from emulator.inference.footage import Answers, Footage, Wanted, with_recall
+from emulator.inference.footage import Footage, Wanted
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.model_files import GraphDigest
 from emulator.inference.onnx_model import OnnxModel
 from emulator.inference.pipeline import core_count
 from emulator.inference.prediction_cache import PredictionCache
-from emulator.inference.predictor import Progress, Segment
+from emulator.inference.predictor import Progress
 from emulator.inference.preprocess import ModelInput, Picture
 from emulator.inference.providers import VERSION
 from emulator.inference.recall import Codec, Recall, Unrecallable
 from emulator.inference.video import FrameSource
-from emulator.vertex.parameters import ModelParameters
 
 
 class Head(Protocol):
@@ -165,43 +163,3 @@ def decoding_libraries() -> str:
     av = metadata.version("av") if av_is_installed() else "none"
     build = hashlib.sha256(cv2.getBuildInformation().encode()).hexdigest()
     return f"OpenCV {cv2.__version__} {build} PyAV {av} numpy {np.__version__}"
-
-
-class ModelPredictor(ABC, Generic[H]):
-    """A loaded model that uses known results again (a Predictor). Subclasses turn outputs into results."""
-
-    def __init__(
-        self, manifest: ModelManifest, head: Callable[[ModelManifest, OnnxModel], H], options: LoadOptions
-    ) -> None:
-        """Load the model. See `open_predictor`."""
-        self.manifest = manifest
-        self._model = LoadedModel(manifest, head, options)
-        self.provider = self._model.provider
-
-    def batches(self, asked: int, parameters: ModelParameters, /) -> BatchPlan:  # noqa: ARG002
-        """See Predictor."""
-        return self._model.batches.plan(asked)
-
-    def predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        batch_size: int = 0,
-    ) -> Answers:
-        """See Predictor."""
-        size = self.batches(batch_size, parameters).size
-        return with_recall(partial(self._predict, video, segments, parameters, progress, size))
-
-    @abstractmethod
-    def _predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        size: int,
-        recalls: bool,
-    ) -> Answers:
-        """Predict in calls of `size` items. `recalls`: whether known results may be used."""

@@ -22,6 +22,7 @@ from emulator.inference.sections import (
     HEADS,
     LAYOUTS,
     OBJECTIVES,
+    SECTION_OF,
     SECTIONS,
     USUAL,
     USUAL_COLUMNS,
@@ -35,7 +36,7 @@ from emulator.inference.sections import (
     TrackerSection,
     read_model_id,
 )
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 from emulator.vertex.predictions import Label
 
 MANIFEST = "model.toml"
@@ -362,11 +363,8 @@ def _check_stream(path: Path, manifest: ModelManifest) -> None:
         return
     if manifest.objective is Objective.OBJECT_TRACKING:
         raise ManifestError(f"{path}: [input] states is for classifiers, not for {manifest.model.objective}")
-    sections = {
-        Objective.ACTION_RECOGNITION: ("actions", manifest.actions.step),
-        Objective.CLASSIFICATION: ("classification", manifest.classification.step),
-    }
-    section, step = sections[manifest.objective]
+    section = SECTION_OF[manifest.objective]
+    step = getattr(manifest, section).step
     if step != spec.frames:
         raise ManifestError(
             f"{path}: [{section}] step is {step}, but a stream ([input] states) goes on where its last "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.vertex.predictions import ClassificationPrediction
+from emulator.vertex.objectives.classification import ClassificationPrediction
 
 
 class Pool:

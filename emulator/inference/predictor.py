@@ -1,47 +1,20 @@
 """The interface between models and jobs: predictions for the time segments of one video.
 
-The server imports these names, so the modules that need numpy, OpenCV and onnxruntime are imported
-only when a worker calls `open_predictor`.
+The server imports these names; `emulator.inference.objectives` opens predictors.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from emulator.inference.batching import BatchPlan
-from emulator.inference.decoding import EXTRA, USUAL, Decoding, VideoOptions, av_is_installed
-from emulator.inference.manifest import ManifestError, ModelManifest, ModelUnusable
-from emulator.inference.prediction_cache import PredictionCache
+from emulator.inference.decoding import Decoding
 from emulator.vertex.instances import InstanceFailure
-from emulator.vertex.parameters import ModelParameters, Objective
-from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction, ObjectTrack
-
-__all__ = [
-    "InstanceFailure",
-    "ManifestError",
-    "ModelUnusable",
-    "Prediction",
-    "Predictor",
-    "Progress",
-    "Segment",
-    "missing_packages",
-    "open_predictor",
-]
-
-Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
-
-_PACKAGES = {"cv2": "opencv-python-headless", "numpy": "numpy", "onnxruntime": "onnxruntime", "lap": "lap"}
-# Packages that write the same files.
-_TWINS = {
-    "opencv-python-headless": "opencv-python opencv-python-headless opencv-contrib-python"
-    " opencv-contrib-python-headless",
-    "onnxruntime": "onnxruntime onnxruntime-gpu onnxruntime-openvino",
-}
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
 
 
 @dataclass(frozen=True)
@@ -50,6 +23,14 @@ class Segment:
 
     start_us: int
     end_us: int | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment of a prediction; its box, if any, is x_min, y_min, x_max, y_max relative to the frame."""
+
+    time_us: int
+    box: tuple[float, float, float, float] | None = None
 
 
 class Progress(Protocol):
@@ -128,73 +109,5 @@ class Predictor(Protocol):
         `asked` is the batch size that the job asks for, 0 for none.
         """
 
-
-def open_predictor(
-    manifest: ModelManifest,
-    *,
-    provider: str = "cpu",
-    threads: int = 0,
-    batches_help: bool | None = None,
-    video: VideoOptions = USUAL,
-    cache: PredictionCache | None = None,
-) -> Predictor:
-    """Load a model and prove with one run that its shapes are those of the manifest.
-
-    Args:
-        provider: `cpu`, `cuda`, `tensorrt` or `openvino`, or `auto` for the fastest that works here.
-        threads: how many frames or clips are inferred at a time; 0 for as many as there are cores.
-        batches_help: whether batches are built; None leaves it to the provider.
-        video: how videos are decoded.
-        cache: the cache of raw results, which saves computing them again. Models with states do not use it:
-            their results depend on where a segment begins.
-
-    Raises:
-        ModelUnusable: the graph cannot be loaded or does not fit the manifest, or the provider or the
-            decoder is not available.
-    """
-    if missing := missing_packages():
-        raise ModelUnusable(f"{manifest.id} cannot be run: {_remedy(missing)}")
-    if video.decoder == "av" and not av_is_installed():
-        raise ModelUnusable(f"the decoder av was asked for, but PyAV is not installed: `{EXTRA}`")
-    from emulator.inference.loaded import LoadOptions
-
-    options = LoadOptions(provider, threads, batches_help, video, cache)
-    if manifest.objective is Objective.OBJECT_TRACKING:
-        from emulator.inference.object_tracking import ObjectTracking
-
-        return ObjectTracking(manifest, options)
-    if manifest.objective is Objective.CLASSIFICATION:
-        from emulator.inference.classification import Classification
-
-        return Classification(manifest, options)
-    from emulator.inference.action_recognition import ActionRecognition
-
-    return ActionRecognition(manifest, options)
-
-
-def _remedy(missing: Sequence[str]) -> str:
-    """Why packages are missing, and the remedy.
-
-    If pip lists a package whose module is gone, a twin was removed: opencv-python and opencv-python-headless
-    write the same files, and uninstalling one removes them for both.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in missing:
-        with contextlib.suppress(PackageNotFoundError):
-            known = version(package)
-            twins = _TWINS.get(package, package)
-            return (
-                f"pip takes {package} {known} for installed, but its files are gone: another package wrote"
-                f" the same ones and was removed. Run `pip uninstall --yes {twins}`, then"
-                f" `pip install {package}`"
-            )
-    return (
-        f"this installation lacks {', '.join(missing)} and serves canned models only. Use the image that is"
-        " not called slim, or `pip install vertex-batch-emulator`"
-    )
-
-
-def missing_packages() -> list[str]:
-    """The packages for running models that this installation lacks. The slim image has none of them."""
-    return [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    def marks(self, prediction: Prediction, /) -> list[Mark]:
+        """The moments at which `models check` draws one of its predictions."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.members import Reader, integer, list_of, number, one_of, pairs_of, text
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 
 # Vertex: model.proto, display_name. Output folders are named after it.
 _MAX_DISPLAY_NAME = 128
@@ -45,6 +45,12 @@ LAYOUTS: Mapping[Objective, tuple[str, ...]] = {
     Objective.OBJECT_TRACKING: ("NCHW", "NHWC", "CHW", "HWC"),
     Objective.ACTION_RECOGNITION: ("NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC", "NCHW", "NHWC"),
     Objective.CLASSIFICATION: ("NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC", "NMCTHW", "TCHW", "THWC"),
+}
+#: The section of each objective: what becomes of the graph's results.
+SECTION_OF: Mapping[Objective, str] = {
+    Objective.OBJECT_TRACKING: "tracker",
+    Objective.ACTION_RECOGNITION: "actions",
+    Objective.CLASSIFICATION: "classification",
 }
 #: The values for an input other than the picture.
 OTHERS = ("width-height", "height-width", "ones", "zeros")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from emulator.inference.points import NO_END
-from emulator.inference.predictor import InstanceFailure, Segment
+from emulator.inference.predictor import Segment
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.predictions import duration_text
 
 S = TypeVar("S")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,18 +23,14 @@ States = dict[str, NDArray[Any]]
 
 
 class Streams:
-    """Runs a clip for several segments in parallel. `with Streams(model) as streams: …`"""
+    """Runs a clip for several segments in parallel."""
 
     def __init__(self, model: LoadedModel[ClipHead]) -> None:
         self._model = model
         self._threads = ThreadPoolExecutor(model.threads, "stream")
 
-    def __enter__(self) -> Streams:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def scores(self, clip: Clip | Scored, segments: Sequence[States]) -> list[NDArray[np.float32]]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelManifest
 from emulator.inference.sections import TrackerSection
+from emulator.vertex.objectives.object_tracking import ObjectTrack, TrackFrame
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack, TrackFrame
 
 
 def settings_for(manifest: ModelManifest, parameters: ModelParameters) -> TrackerSection:

@@ -17,18 +17,13 @@ from emulator.inference.decoding import VideoOptions
 from emulator.inference.heads import DETECTION_HEADS, suppress
 from emulator.inference.loaded import LoadedModel, LoadOptions
 from emulator.inference.manifest import ModelManifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.points import NO_END
-from emulator.inference.predictor import (
-    InstanceFailure,
-    Prediction,
-    Predictor,
-    Progress,
-    Segment,
-    open_predictor,
-)
+from emulator.inference.predictor import Mark, Predictor, Progress, Segment
 from emulator.inference.video import FrameSource, VideoInfo
-from emulator.vertex.parameters import ModelParameters, Objective
-from emulator.vertex.predictions import ClassificationPrediction, ObjectTrack
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
 
 GREEN = (80, 220, 60)
 #: Seconds from the segment's start that are searched for the best score and for the histogram.
@@ -103,6 +98,9 @@ def check(
     found, failure = _predict(predictor, video, segment, progress)
     finished = time.perf_counter()
     best = None if found or failure else _best(manifest, video, segment, progress, provider, options)
+    shown = [
+        (f"{one.label.display_name} {one.confidence:.2f}", predictor.marks(one)) for one in found if drawings
+    ]
     with FrameSource(video, options=options) as source:
         info = source.info
     return Report(
@@ -111,7 +109,7 @@ def check(
         load_s=loaded - began,
         predict_s=finished - loaded,
         predictions=tuple(found),
-        drawings=tuple(_draw(manifest, video, found, drawings, options)) if drawings else (),
+        drawings=tuple(_draw(shown, video, manifest.interval_us, drawings, options)) if drawings else (),
         failure=failure,
         best=best,
         scores=_scores(manifest, video, segment, provider, options) if not failure else (),
@@ -122,7 +120,7 @@ def _scores(
     manifest: ModelManifest, video: Path, segment: Segment, provider: str, options: VideoOptions
 ) -> tuple[ScoreBin, ...]:
     """A histogram of a detector's scores near the segment's start, after suppression."""
-    if manifest.objective is not Objective.OBJECT_TRACKING or manifest.is_canned:
+    if manifest.output.head not in DETECTION_HEADS or manifest.is_canned:
         return ()
     settings, spec = manifest.tracker, replace(manifest.output, min_score=FAINTEST)
     model = LoadedModel(replace(manifest, output=spec), DETECTION_HEADS[spec.head], LoadOptions(provider))
@@ -195,10 +193,13 @@ def _best(
 
 
 def _draw(
-    manifest: ModelManifest, video: Path, found: Sequence[Prediction], limit: int, options: VideoOptions
+    found: Sequence[tuple[str, Sequence[Mark]]],
+    video: Path,
+    interval_us: int,
+    limit: int,
+    options: VideoOptions,
 ) -> list[Drawing]:
-    interval_us = manifest.interval_us
-    points = sorted({round(moment / interval_us) for one in found for moment in _moments(one)})
+    points = sorted({round(mark.time_us / interval_us) for _, marks in found for mark in marks})
     if len(points) > limit:
         points = [points[round(k * (len(points) - 1) / max(1, limit - 1))] for k in range(limit)]
     spans = [(point * interval_us, point * interval_us + 1) for point in points]
@@ -211,29 +212,19 @@ def _draw(
     return drawn
 
 
-def _moments(prediction: Prediction) -> list[int]:
-    if isinstance(prediction, ObjectTrack):
-        return [frame.time_us for frame in prediction.frames]
-    if isinstance(prediction, ClassificationPrediction):
-        return [(prediction.start_us + prediction.end_us) // 2]
-    return [prediction.time_us]
-
-
 def _annotate(
-    picture: NDArray[np.uint8], found: Sequence[Prediction], moment_us: int, interval_us: int
+    picture: NDArray[np.uint8], found: Sequence[tuple[str, Sequence[Mark]]], moment_us: int, interval_us: int
 ) -> None:
     height, width = picture.shape[:2]
     line = 24
-    for one in found:
-        text = f"{one.label.display_name} {one.confidence:.2f}"
-        if isinstance(one, ObjectTrack):
-            for frame in one.frames:
-                if frame.time_us == moment_us:
-                    corner = (round(frame.x_min * width), round(frame.y_min * height))
-                    opposite = (round(frame.x_max * width), round(frame.y_max * height))
-                    cv2.rectangle(picture, corner, opposite, GREEN, 2)
-                    _write(picture, text, (corner[0], max(16, corner[1] - 4)))
-        elif any(abs(moment - moment_us) <= interval_us for moment in _moments(one)):
+    for text, marks in found:
+        for box in (mark.box for mark in marks if mark.box and mark.time_us == moment_us):
+            corner, opposite = (
+                (round(x * width), round(y * height)) for x, y in ((box[0], box[1]), (box[2], box[3]))
+            )
+            cv2.rectangle(picture, corner, opposite, GREEN, 2)
+            _write(picture, text, (corner[0], max(16, corner[1] - 4)))
+        if any(not mark.box and abs(mark.time_us - moment_us) <= interval_us for mark in marks):
             _write(picture, text, (8, line))
             line += 22
     _write(picture, f"{moment_us / 1e6:.1f} s", (8, height - 8))

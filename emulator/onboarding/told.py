@@ -12,7 +12,7 @@ from typing import Any
 from emulator.inference.sections import HEAD_DEFAULTS, LAYOUTS, USUAL
 from emulator.onboarding.graph import Graph
 from emulator.onboarding.guess import Guess
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 
 #: Answers in these sections say what the outputs mean.
 _SECTIONS = ("output.", "labels.")

@@ -23,7 +23,7 @@ from emulator.service.model_registry import ModelRegistry, ResolvedModel
 from emulator.storage import GcsUri, InvalidUri
 from emulator.vertex.errors import InvalidArgument, NotFound, Violations
 from emulator.vertex.names import ModelName
-from emulator.vertex.parameters import Objective, parse_parameters
+from emulator.vertex.objectives import Objective, parse_parameters
 
 _JOB = "batch_prediction_job"
 _DIRECTORY = "prediction-{}-2030-01-31T00:00:00.000000Z"
@@ -55,7 +55,7 @@ class JobRequest:
         unimplemented = apply_fidelity(violations, _JOB, job, found)
         objective = None
         if resolved is not None:
-            objective = self.models.objective(resolved.version)
+            objective = Objective[resolved.version.objective]
             parameters = job.model_parameters if job.HasField("model_parameters") else None
             parse_parameters(objective, parameters, violations)
         violations.raise_if_any()

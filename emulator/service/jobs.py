@@ -74,7 +74,7 @@ class JobService:
         now = self._context.database.clock()
         created = job.create_time.ToMicroseconds() or now
         stats = job.completion_stats
-        objective = self._models.objective(known.versions[-1]).name if known else ""
+        objective = known.versions[-1].objective if known else ""
         new = NewJob(
             id=number or self._context.new_id(place.project),
             project=place.project,

@@ -3,14 +3,12 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from emulator.database import ModelRow, NewModel, VersionRow
 from emulator.registry import Catalogue, ModelSource
 from emulator.service.context import Context, Place
 from emulator.vertex.errors import NotFound
 from emulator.vertex.names import ModelName
-from emulator.vertex.parameters import Objective
 
 DEFAULT_ALIAS = "default"
 # Scanning the folders takes longer than the rest of a call. For a model that is not found they are scanned
@@ -74,15 +72,6 @@ class ModelRegistry:
         """All models of a location."""
         self._seed(place)
         return self._context.database.list_models(place.project, place.location)
-
-    def objective(self, version: VersionRow) -> Objective:
-        """The objective of a model version."""
-        uri = self.document(version).predict_schemata.prediction_schema_uri
-        return next(objective for objective in Objective if objective.prediction_schema_uri == uri)
-
-    def document(self, version: VersionRow) -> Any:
-        """The stored v1 Model of a version, with the fields that never change."""
-        return self._context.v1.Model.FromString(version.document)
 
     def is_known(self, name: ModelName) -> bool:
         """Whether a model can be found without reading folders or database."""
@@ -148,4 +137,5 @@ def folder_model(source: ModelSource) -> NewModel:
         digest=source.digest,
         document=source.message().SerializeToString(),
         source=source.id,
+        objective=manifest.objective.name,
     )

@@ -201,6 +201,7 @@ class Uploads:
             folder=str(source.folder),
             digest=source.digest,
             document=document.SerializeToString(),
+            objective=source.manifest.objective.name,
             labels={} if upload.is_version else labels,
             version_description=model.version_description,
             version_labels=labels if upload.is_version else {},

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from emulator.comparison.matching import (
-    SEGMENT,
     Action,
     Box,
     Expected,
@@ -24,6 +23,7 @@ from emulator.comparison.matching import (
     nearest,
     pairs,
 )
+from emulator.vertex.objectives.classification import SEGMENT
 
 if TYPE_CHECKING:
     from emulator.testing.vertex import VertexEmulator

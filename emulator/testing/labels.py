@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from emulator.comparison.matching import TYPES, WITHIN_S, Label
+from emulator.comparison.matching import WITHIN_S, Label
 from emulator.comparison.truth import labels_of as seen_labels
+from emulator.vertex.objectives.classification import TYPES
 
 if TYPE_CHECKING:
     from emulator.factory import Truth

@@ -36,12 +36,6 @@ _FINAL = tuple(
     f"JOB_STATE_{state}" for state in ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
 )
 
-_RESULTS = {
-    "object_tracking": "VideoObjectTrackingPredictionResult",
-    "action_recognition": "VideoActionRecognitionPredictionResult",
-    "classification": "VideoClassificationPredictionResult",
-}
-
 
 class VertexEmulator:
     """A test's own corner of a server: a project, a bucket, and all that happens while it is open.
@@ -367,10 +361,8 @@ def _lines(folder: Path, pattern: str) -> Iterator[dict[str, Any]]:
 def _parsed(prediction: Mapping[str, Any]) -> Any:
     from google.cloud.aiplatform.v1.schema.predict.prediction_v1 import types
 
-    if "frames" in prediction:
-        objective = "object_tracking"
-    else:
-        objective = "classification" if "type" in prediction else "action_recognition"
-    result = getattr(types, _RESULTS[objective])
+    from emulator.vertex.objectives import objective_of
+
+    result = getattr(types, f"{objective_of(prediction).schema_title}PredictionResult")
     # Vertex: members beside those of the schema do occur in recorded output.
     return result.from_json(json.dumps(prediction), ignore_unknown_fields=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import __version__
-from emulator.comparison.matching import SEGMENT, Action, Expected, Track
+from emulator.comparison.matching import Action, Expected, Track
 from emulator.testing.labels import classifications, labels_of
+from emulator.vertex.objectives.classification import SEGMENT
 
 if TYPE_CHECKING:
     from emulator.factory import Clip, Film, Truth, TruthTrack

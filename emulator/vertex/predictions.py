@@ -3,8 +3,9 @@
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from math import frexp, isfinite
+from typing import Any, ClassVar, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,47 +16,19 @@ class Label:
     display_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrackFrame:
-    """The box of a tracked object at one time, in coordinates relative to the frame, not clamped."""
+class Prediction(Protocol):
+    """One prediction of any objective: a dataclass of `vertex/objectives/`."""
 
-    time_us: int
-    x_min: float
-    x_max: float
-    y_min: float
-    y_max: float
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
+    @property
+    def label(self) -> Label: ...
 
-@dataclass(frozen=True, slots=True)
-class ObjectTrack:
-    """One object followed through a segment. `frames` are in time order; there is at least one."""
+    @property
+    def confidence(self) -> float: ...
 
-    label: Label
-    confidence: float
-    frames: tuple[TrackFrame, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ActionPrediction:
-    """An action at one time."""
-
-    label: Label
-    confidence: float
-    time_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClassificationPrediction:
-    """A label for an interval of a video; `type` is "segment-classification" or one of its siblings."""
-
-    type: str
-    label: Label
-    start_us: int
-    end_us: int
-    confidence: float
-
-
-Prediction = ObjectTrack | ActionPrediction | ClassificationPrediction
+    def as_json(self) -> str:
+        """Return it as compact JSON; its members are in the order of the schema's field numbers."""
 
 
 def prediction_line(
@@ -68,7 +41,7 @@ def prediction_line(
     written = []
     for prediction in sorted(predictions, key=lambda prediction: -prediction.confidence):
         check()
-        written.append(_prediction(prediction))
+        written.append(prediction.as_json())
     listed = ",".join(written)
     return f'{{"instance":{instance_raw},"prediction":[{listed}]}}'
 
@@ -78,11 +51,11 @@ def error_line(instance_raw: str, code: int, message: str) -> str:
 
     `instance_raw` is the instance as compact JSON, or the original line if it was not readable.
     """
-    error = f'"error":{{"code":{code},"message":{_string(message)}}}'
+    error = f'"error":{{"code":{code},"message":{json_text(message)}}}'
     text = instance_raw.strip()
     if not _is_json_object(text):
         # Emulator: no real sample of such a line is known. A line that is no JSON object is kept as a string.
-        return f'{{"instance":{_string(instance_raw)},{error}}}'
+        return f'{{"instance":{json_text(instance_raw)},{error}}}'
     members = text[1:-1].strip()
     return f"{{{members},{error}}}" if members else f"{{{error}}}"
 
@@ -167,33 +140,15 @@ def _scientific(number: float) -> str:
     return f"{mantissa}{'0' if mantissa.endswith('.') else ''}E{int(exponent)}"
 
 
-def _prediction(prediction: Prediction) -> str:
-    """Return one prediction; its members are in the order of the schema's field numbers."""
-    match prediction:
-        case ObjectTrack(label, confidence, frames):
-            listed = ",".join(map(_frame, frames))
-            common = _common(label, "", frames[0].time_us, frames[-1].time_us, confidence)
-            return f'{{{common},"frames":[{listed}]}}'
-        case ActionPrediction(label, confidence, time_us):
-            return f"{{{_common(label, '', time_us, time_us, confidence)}}}"
-        case ClassificationPrediction(type_, label, start_us, end_us, confidence):
-            type_member = f'"type":{_string(type_)},'
-            return f"{{{_common(label, type_member, start_us, end_us, confidence)}}}"
+def common_members(label: Label, start_us: int, end_us: int, confidence: float, type_member: str = "") -> str:
+    """Return the members that predictions of all objectives have, without braces.
 
-
-def _common(label: Label, type_member: str, start_us: int, end_us: int, confidence: float) -> str:
+    `type_member` goes before the times, where the schema has it.
+    """
     return (
-        f'"id":{_string(label.id)},"displayName":{_string(label.display_name)},{type_member}'
+        f'"id":{json_text(label.id)},"displayName":{json_text(label.display_name)},{type_member}'
         f'"timeSegmentStart":"{duration_text(start_us)}","timeSegmentEnd":"{duration_text(end_us)}",'
         f'"confidence":{float32_text(confidence)}'
-    )
-
-
-def _frame(frame: TrackFrame) -> str:
-    return (
-        f'{{"timeOffset":"{duration_text(frame.time_us)}",'
-        f'"xMin":{float32_text(frame.x_min)},"xMax":{float32_text(frame.x_max)},'
-        f'"yMin":{float32_text(frame.y_min)},"yMax":{float32_text(frame.y_max)}}}'
     )
 
 
@@ -204,7 +159,7 @@ def _is_json_object(text: str) -> bool:
         return False
 
 
-def _string(text: str) -> str:
+def json_text(text: str) -> str:
     """Return a JSON string, not ASCII only, except that a lone surrogate is escaped."""
     try:
         text.encode()

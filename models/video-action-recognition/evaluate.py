@@ -19,9 +19,11 @@ from scenes import LABELS, random_clip
 from emulator.factory import Clip, action_documentation_clip, render
 from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ActionPrediction
 
 FOLDER = Path(__file__).parent
 ACTING_SEEDS = range(900_000, 900_100)

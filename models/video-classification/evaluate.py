@@ -21,7 +21,9 @@ from scenes import LABELS, random_film
 from emulator.factory import LabelScore, Truth, documentation_clip, render, score_labels
 from emulator.factory.scene import Scene
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 

@@ -30,8 +30,10 @@ from emulator.factory import (
     score_tracking,
 )
 from emulator.inference.manifest import load_manifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import InstanceFailure, Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 

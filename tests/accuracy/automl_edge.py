@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from emulator.inference.heads import DETECTION_HEADS
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import open_predictor
 from emulator.inference.preprocess import ModelInput
 from emulator.onboarding import read_labels, recognise, write_folder
 

@@ -28,8 +28,8 @@ from torch import nn
 
 from emulator.inference.heads import DETECTION_HEADS, ClipHead, suppress
 from emulator.inference.manifest import ModelManifest, ModelUnusable
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import open_predictor
 from emulator.inference.preprocess import Geometry, ModelInput
 from emulator.onboarding import named_labels, recognise, write_folder
 

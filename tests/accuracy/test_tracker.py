@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from emulator.inference.object_tracking import TRACKERS
+from emulator.inference.objectives.object_tracking import TRACKERS
 from emulator.inference.sections import TrackerSection
 from emulator.vertex.predictions import prediction_line
 from tests.accuracy.tracking_runs import Update, predictions, score

@@ -15,8 +15,8 @@ from emulator.inference.heads import Detections
 from emulator.inference.manifest import load_manifest
 from emulator.inference.sections import TrackerSection
 from emulator.inference.tracks import TrackHistory, to_predictions
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
 from tests.accuracy.tracking_scenes import LABELS, Detector, Look, detect, looks
 
 Update = Callable[[Detections, int], NDArray[np.int64]]

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 
 from emulator.factory import random_clip, render
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.predictor import Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Segment, Unwatched
 from emulator.registry import bundled_models
 from emulator.vertex.parameters import ModelParameters
 

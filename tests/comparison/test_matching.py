@@ -7,18 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.comparison.lines import Expectations, Tolerance, as_line, expected_of, found_of
-from emulator.comparison.matching import (
-    SHOT,
-    Action,
-    Expected,
-    Found,
-    Label,
-    Track,
-    differences,
-    mean_iou,
-    pairs,
-)
+from emulator.comparison.matching import Action, Expected, Found, Label, Track, differences, mean_iou, pairs
 from emulator.comparison.truth import Truth
+from emulator.vertex.objectives.classification import SHOT
 
 TENTHS = st.integers(0, 6).map(lambda tenth: tenth / 10)
 ACTIONS = st.builds(Action, st.sampled_from("ab"), TENTHS, st.sampled_from([0.0, 0.1, 0.25]))

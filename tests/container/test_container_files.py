@@ -96,7 +96,7 @@ def test_commands_exist() -> None:
 
 
 def test_what_slim_leaves_out_is_what_inference_needs() -> None:
-    from emulator.inference.predictor import _PACKAGES
+    from emulator.inference.objectives import _PACKAGES
 
     (removed,) = re.findall(r"^FROM dependencies AS dependencies-slim\nRUN (.*)$", DOCKERFILE, re.MULTILINE)
     assert set(_PACKAGES.values()) <= set(removed.split())

@@ -173,7 +173,12 @@ def test_models_and_operations_are_found(released_url: str) -> None:
     assert model is not None
     assert (model.display_name, model.labels) == ("Mine", {"team": "video"})
     assert [version.aliases for version in model.versions] == [("first", "default")]
-    assert len(database.list_models(PROJECT, LOCATION)) > 2
+    models = database.list_models(PROJECT, LOCATION)
+    assert {model.model_id: model.versions[0].objective for model in models} == {
+        "mine": "OBJECT_TRACKING",
+        "video-action-recognition": "ACTION_RECOGNITION",
+        "video-object-tracking": "OBJECT_TRACKING",
+    }
     operations = database.list_operations(PROJECT, LOCATION)
     assert {operation.model for operation in operations} == {None, "mine"}
     database.close()

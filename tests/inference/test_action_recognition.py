@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import InstanceFailure, Prediction, Predictor, Segment, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ActionPrediction
+from emulator.vertex.predictions import Prediction
 from tests.inference.tiny_models import ACTIONS_TOML, WHITE, Picture, Watch, actions_folder, write_clip
 
 WHOLE = Segment(0, None)

@@ -14,12 +14,14 @@ import pytest
 from emulator.factory import action_documentation_clip, random_clip, render
 from emulator.inference.batching import BATCHING_PROVIDERS, MOST, Batches, BatchPlan, callers, plan_batches
 from emulator.inference.manifest import ModelManifest, ModelUnusable, load_manifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import InstanceFailure, Segment, open_predictor
+from emulator.inference.predictor import Segment
 from emulator.inference.preprocess import ModelInput
 from emulator.registry import bundled_models
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
 from tests.conftest import decodes
 from tests.inference.tiny_models import (
     ACTIONS_TOML,

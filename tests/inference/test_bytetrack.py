@@ -11,7 +11,7 @@ import pytest
 from emulator.inference.association import assign, to_center
 from emulator.inference.bytetrack import ByteTrack
 from emulator.inference.heads import Detections
-from emulator.inference.object_tracking import TRACKERS
+from emulator.inference.objectives.object_tracking import TRACKERS
 from emulator.inference.sections import TrackerSection
 from tests.inference.boxes import STEP_US, Seen, detections
 

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from emulator.inference.manifest import load_manifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.pooling import Best
-from emulator.inference.predictor import InstanceFailure, Prediction, Predictor, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Segment
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.classification import ClassificationPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ClassificationPrediction, Label, prediction_line
+from emulator.vertex.predictions import Label, Prediction, prediction_line
 from tests.inference.tiny_models import (
     CLASSIFICATION_TOML,
     GREEN,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from emulator.inference.heads import DETECTION_HEADS, suppress
 from emulator.inference.manifest import ManifestError, ModelUnusable, load_manifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import open_predictor
 from emulator.inference.preprocess import Geometry
 from tests.inference.tiny_models import SIZE, recorded
 

@@ -10,13 +10,16 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
 from emulator.inference.tracks import settings_for
 from emulator.onboarding import recognise
 from emulator.onboarding.check import check
 from emulator.vertex.errors import Violations
-from emulator.vertex.parameters import ModelParameters, Objective, parse_parameters
-from emulator.vertex.predictions import ActionPrediction, ObjectTrack
+from emulator.vertex.objectives import Objective, parse_parameters
+from emulator.vertex.objectives.action_recognition import ActionPrediction
+from emulator.vertex.objectives.object_tracking import ObjectTrack
+from emulator.vertex.parameters import ModelParameters
 from tests.inference.tiny_models import (
     ACTIONS_TOML,
     TRACKING_TOML,

@@ -12,7 +12,7 @@ import pytest
 
 from emulator.inference.manifest import ManifestError, ModelUnusable, load_manifest
 from emulator.inference.sections import SECTIONS
-from emulator.vertex.parameters import Objective
+from emulator.vertex.objectives import Objective
 from emulator.vertex.predictions import Label
 from tests.inference.tiny_models import CLASSIFICATION_TOML
 

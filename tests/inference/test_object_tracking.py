@@ -11,19 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import (
-    InstanceFailure,
-    ModelUnusable,
-    Prediction,
-    Predictor,
-    Segment,
-    open_predictor,
-)
+from emulator.inference.manifest import ModelUnusable, load_manifest
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment
 from emulator.inference.tracks import TrackHistory, to_predictions
 from emulator.inference.video import VideoUnreadable
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
+from emulator.vertex.predictions import Prediction
 from tests.conftest import decodes
 from tests.inference.corpus import Clip, constant
 from tests.inference.tiny_models import (

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emulator.inference.manifest import ModelUnusable, load_manifest
 from emulator.inference.model_files import external_files
+from emulator.inference.objectives import open_predictor
 from emulator.inference.onnx_model import OnnxModel
-from emulator.inference.predictor import open_predictor
 from emulator.onboarding import recognise, write_folder
 from emulator.onboarding.check import check
-from emulator.vertex.predictions import ObjectTrack
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from tests.inference.tiny_models import (
     GREEN,
     RED,

@@ -12,10 +12,12 @@ import onnx
 import pytest
 
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.predictor import InstanceFailure, Segment, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Segment
 from emulator.onboarding import named_labels, recognise, write_folder
+from emulator.vertex.instances import InstanceFailure
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ObjectTrack
 from tests.inference.tiny_models import Watch
 
 pytestmark = [

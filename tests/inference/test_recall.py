@@ -17,11 +17,14 @@ import pytest
 from emulator.inference import loaded, recall
 from emulator.inference.heads import Detections
 from emulator.inference.manifest import load_manifest
+from emulator.inference.objectives import open_predictor
 from emulator.inference.prediction_cache import CachePlace, PredictionCache
-from emulator.inference.predictor import InstanceFailure, Prediction, Predictor, Segment, open_predictor
+from emulator.inference.predictor import Predictor, Segment
 from emulator.inference.recall import DetectionsCodec, Recall
 from emulator.inference.video import FrameSource, Sample, quiet_decoder
+from emulator.vertex.instances import InstanceFailure
 from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
 from tests.inference.corpus import irregular
 from tests.inference.tiny_models import (
     CLASSIFICATION_TOML,

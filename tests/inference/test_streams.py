@@ -12,10 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from emulator.inference.manifest import ManifestError, ModelUnusable, load_manifest, parse_manifest
-from emulator.inference.predictor import Predictor, Segment, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment
 from emulator.onboarding import recognise, write_folder
+from emulator.vertex.objectives.action_recognition import ActionPrediction
+from emulator.vertex.objectives.classification import ClassificationPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ActionPrediction, ClassificationPrediction
 from tests.inference.tiny_models import WHITE, Picture, Watch, f32, recorded, write_clip
 
 LABELS = ("third", "brighter")

@@ -11,9 +11,10 @@ import pytest
 from emulator.factory import Action, Camera, Clip, Figure, action_documentation_clip, random_clip, render
 from emulator.factory.action_scoring import ActionScore, score_actions
 from emulator.inference.manifest import load_manifest
-from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
+from emulator.vertex.objectives.action_recognition import ActionPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ActionPrediction
 
 FOLDER = Path(__file__).parents[2] / "models" / "video-action-recognition"
 

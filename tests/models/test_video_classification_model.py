@@ -15,7 +15,8 @@ import pytest
 from emulator.factory import Camera, Clip, Figure, Film, Object, documentation_clip, render
 from emulator.factory.scene import Scene
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 

@@ -22,7 +22,8 @@ from emulator.factory import (
     score_tracking,
 )
 from emulator.inference.manifest import ModelManifest, load_manifest
-from emulator.inference.predictor import Predictor, Segment, Unwatched, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Predictor, Segment, Unwatched
 from emulator.vertex.parameters import ModelParameters
 from emulator.vertex.predictions import prediction_line
 

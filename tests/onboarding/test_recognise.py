@@ -11,7 +11,8 @@ import pytest
 from onnx import helper
 
 from emulator.inference.manifest import ModelUnusable, load_manifest
-from emulator.inference.predictor import Segment, open_predictor
+from emulator.inference.objectives import open_predictor
+from emulator.inference.predictor import Segment
 from emulator.onboarding import LABEL_SETS, named_labels, read_labels, recognise, write_folder
 from emulator.onboarding.check import check
 from tests.inference.tiny_models import (

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from emulator.inference.manifest import ModelUnusable
-from emulator.inference.predictor import open_predictor
+from emulator.inference.objectives import open_predictor
 from emulator.inference.sections import FITS, HEAD_DEFAULTS, USUAL
 from emulator.onboarding import recognise, write_folder
 from tests.inference.tiny_models import f32, recorded

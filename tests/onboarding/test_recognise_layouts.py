@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from packaging.version import Version
 
 from emulator.inference.manifest import ModelUnusable
-from emulator.inference.predictor import open_predictor
+from emulator.inference.objectives import open_predictor
 from emulator.onboarding import named_labels, recognise, write_folder
 from tests.inference.tiny_models import recorded, save_graph
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from emulator.comparison.matching import TYPES
 from emulator.factory import Action, Clip, Figure, Film, Object, documentation_clip
 from emulator.testing import Predictions, VertexEmulator, Video, action, label, track
+from emulator.vertex.objectives.classification import TYPES
 
 CAT = Object("cat", start=0.5, end=1.4, path=[(0.1, 0.1, 0.4, 0.5), (0.4, 0.1, 0.7, 0.5)])
 GOLFER = Figure(actions=[Action("swing", at=1.2)], position=(0.8, 0.93), height=0.5)

@@ -6,7 +6,8 @@ import pytest
 
 from emulator.vertex.errors import Violations
 from emulator.vertex.messages import from_json, load
-from emulator.vertex.parameters import ModelParameters, Objective, parameter_names, parse_parameters
+from emulator.vertex.objectives import Objective, parameter_names, parse_parameters
+from emulator.vertex.parameters import ModelParameters
 
 PARAMS = "google.cloud.aiplatform.v1.schema.predict.params"
 

@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.vertex.messages import load
-from emulator.vertex.predictions import (
-    ActionPrediction,
-    ClassificationPrediction,
-    Label,
-    ObjectTrack,
-    TrackFrame,
-    duration_text,
-    error_line,
-    float32_text,
-    prediction_line,
-)
+from emulator.vertex.objectives.action_recognition import ActionPrediction
+from emulator.vertex.objectives.classification import ClassificationPrediction
+from emulator.vertex.objectives.object_tracking import ObjectTrack, TrackFrame
+from emulator.vertex.predictions import Label, duration_text, error_line, float32_text, prediction_line
 
 INSTANCE = (
     '{"content":"gs://bucket/video.mp4","mimeType":"video/mp4","timeSegmentStart":"1s","timeSegmentEnd":"5s"}'

@@ -4,7 +4,7 @@ import { call, get, useResource } from "./api.js";
 import { idOf, objectiveText, plural } from "./format.js";
 import { isVideo, mimeTypeOf, ObjectDialog, upload, UPLOADS } from "./objects.js";
 import { EVERYWHERE } from "./place.js";
-import { bodyOf, curlOf, emptyForm, formOf, headersOf, mistakesOf, mistakesOfAnswer, objectiveOf, PARAMETERS, parentOf, pythonOf } from "./request.js";
+import { bodyOf, curlOf, emptyForm, formOf, headersOf, mistakesOf, mistakesOfAnswer, objectiveOf, parametersOf, parentOf, pythonOf } from "./request.js";
 import { jobPath, navigate, placePath } from "./router.js";
 import { announce, Button, Code, Field, fieldProps, LinkButton, Loading, Notice, Page, ProblemBox, Tabs } from "./ui.js";
 
@@ -236,7 +236,7 @@ function Parameters({ objective, form, mistakes, onChange }) {
     <fieldset>
       <legend>Model parameters</legend>
       <div class="row">
-        ${PARAMETERS[objective].map(([name, label, { type, default: preset, ...limits }]) => {
+        ${parametersOf(objective).map(([name, label, { type, default: preset, ...limits }]) => {
           const props = { ...fieldProps(name, { error: mistakes[name] }), value: form.parameters[name] ?? "", onInput: (event) => onChange(name, event.target.value) };
           const input = type === "choice"
             ? html`<select ...${props}><option value="">Default (${preset === "true" ? "on" : "off"})</option><option value="true">On</option><option value="false">Off</option></select>`

@@ -2,12 +2,12 @@
 
 export const parentOf = ({ project, location }) => `projects/${project}/locations/${location}`;
 
-/** What the objectives take: the member's name, its label, and how it is entered. */
+/** What the objectives take, the common parameters if one is not listed: the member's name, its label, and how it is entered. */
 const COMMON = [
   ["confidenceThreshold", "Confidence threshold", { type: "number", min: 0, max: 1, step: 0.01, default: "0" }],
   ["maxPredictions", "Maximum predictions", { type: "number", min: 1, step: 1, default: "50" }],
 ];
-export const PARAMETERS = {
+const PARAMETERS = {
   object_tracking: [...COMMON, ["minBoundingBoxSize", "Minimum bounding box size", { type: "number", min: 0, max: 1, step: 0.01, default: "0" }]],
   action_recognition: COMMON,
   classification: [
@@ -19,11 +19,11 @@ export const PARAMETERS = {
   ],
 };
 
+/** What a model of this objective takes. */
+export const parametersOf = (objective) => PARAMETERS[objective] ?? (objective ? COMMON : []);
+
 /** The objective of a model, by the schema of its predictions. */
-export function objectiveOf(model) {
-  const uri = model?.predictSchemata?.predictionSchemaUri ?? "";
-  return Object.keys(PARAMETERS).find((name) => uri.includes(`video_${name}_`)) ?? "";
-}
+export const objectiveOf = (model) => /\/video_([a-z_]+)_\d/.exec(model?.predictSchemata?.predictionSchemaUri ?? "")?.[1] ?? "";
 
 export function emptyForm(now = new Date()) {
   const pad = (number) => String(number).padStart(2, "0");
@@ -52,7 +52,7 @@ export function formOf(job) {
 
 /** The body of the request; parameters only where they are set. */
 export function bodyOf(form, place, objective) {
-  const known = (PARAMETERS[objective] ?? []).filter(([name]) => (form.parameters[name] ?? "") !== "");
+  const known = parametersOf(objective).filter(([name]) => (form.parameters[name] ?? "") !== "");
   const parameters = Object.fromEntries(known.map(([name, , { type }]) => [name, valueOf(form.parameters[name], type)]));
   const labels = Object.fromEntries(lines(form.labels).map((line) => line.split(/=(.*)/s).slice(0, 2).map((part) => part.trim())).map(([name, value = ""]) => [name, value]));
   return {
@@ -89,7 +89,7 @@ export function mistakesOf(form, objective) {
   else if (wrong) mistakes.source = `${wrong} must begin with gs://.`;
   if (!form.destination.trim()) mistakes.destination = "Enter a Cloud Storage path for the results.";
   else if (!form.destination.trim().startsWith("gs://")) mistakes.destination = "The path must begin with gs://.";
-  for (const [name, label, { type, min, max }] of PARAMETERS[objective] ?? []) {
+  for (const [name, label, { type, min, max }] of parametersOf(objective)) {
     const text = form.parameters[name] ?? "";
     if (type !== "number" || text === "") continue;
     const value = Number(text);

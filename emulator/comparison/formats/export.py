@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from emulator.comparison.formats import coco, cvat, label_studio, mot, table
 from emulator.comparison.formats.frame_numbers import Lookup, Scene, Thing, required
 from emulator.comparison.lines import Line, Prediction, Segment, found_of
-from emulator.comparison.matching import TYPES, Found
+from emulator.comparison.matching import Found
 from emulator.comparison.report import TRACKING, WHOLE_VIDEO, objective_of
 from emulator.comparison.sides import Side
+from emulator.vertex.objectives.classification import TYPES
 
 FORMATS = ("csv", "coco", "mot", "cvat", "label-studio")
 

@@ -9,28 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from emulator.inference.association import Ints
-from emulator.inference.batching import callers
 from emulator.inference.bytetrack import ByteTrack
-from emulator.inference.footage import Answers, Footage, Wanted
-from emulator.inference.heads import DETECTION_HEADS, DetectionHead, Detections, suppress
+from emulator.inference.footage import Footage, Outcome, Wanted
+from emulator.inference.heads import DETECTION_HEADS, Detections, suppress
 from emulator.inference.iou_tracker import IouTracker
-from emulator.inference.loaded import LoadOptions, ModelPredictor
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.pipeline import Pipeline
+from emulator.inference.passes import ModelPredictor, Pass
 from emulator.inference.points import NO_END
-from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.predictor import Mark
 from emulator.inference.preprocess import Picture
 from emulator.inference.recall import DetectionsCodec
 from emulator.inference.sections import TrackerSection
 from emulator.inference.segments import Group, Groups, grid_points, past_end
 from emulator.inference.tracks import TrackHistory, settings_for, to_predictions
 from emulator.inference.video import GridPoints, Sample, spans_of
+from emulator.vertex.objectives.object_tracking import ObjectTrack
 from emulator.vertex.parameters import ModelParameters
+from emulator.vertex.predictions import Prediction
 
 
 class Tracker(Protocol):
@@ -42,78 +40,70 @@ class Tracker(Protocol):
 TRACKERS: Mapping[str, Callable[[TrackerSection], Tracker]] = {"bytetrack": ByteTrack, "iou": IouTracker}
 
 
-class ObjectTracking(ModelPredictor[DetectionHead]):
-    """A detector and its tracker (a Predictor)."""
+class _Tracking(Pass["_SegmentTracks", Detections]):
+    """One pass: detects each wanted frame once."""
 
-    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
-        """Load the detector. See `open_predictor`."""
-        super().__init__(manifest, DETECTION_HEADS[manifest.output.head], options)
-
-    def _predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        size: int,
-        recalls: bool,
-    ) -> Answers:
+    def __post_init__(self) -> None:
         interval_us = self.manifest.interval_us
-        groups = Groups(
-            segments,
+        self.groups = Groups(
+            self.segments,
             points=lambda segment: grid_points(segment, interval_us),
-            state=lambda _: _SegmentTracks(self.manifest, parameters),
+            state=lambda _: _SegmentTracks(self.manifest, self.parameters),
         )
-        points = GridPoints(interval_us, [(segment.start_us, segment.end_us) for segment in segments])
-        codec = DetectionsCodec() if recalls else None
-        with (
-            self._model.footage(
-                video, Wanted(points, points), progress, codec, look=f"batches of {size}"
-            ) as footage,
-            Pipeline(
-                self._samples(footage, points),
-                partial(self._detect, size=size),
-                threads=callers(size, self._model.threads),
-                batch=size,
-                cancelled=progress.cancelled,
-                interrupt=footage.interrupt,
-            ) as samples,
-        ):
-            for sample in samples:
-                footage.take(sample)
-                for group, tracks in groups.touched(sample.first, sample.last):
-                    tracks.add(sample, max(sample.first, group.first), min(sample.last, group.last))
-                progress.advance(sample.time_us)
-                for group in groups.finished(sample.last + 1):
-                    yield from _finish(group, footage, progress)
-            if not progress.cancelled():
-                footage.check()
-                for group in groups.rest():
-                    yield from _finish(group, footage, progress)
+        points = GridPoints(interval_us, [(one.start_us, one.end_us) for one in self.segments])
+        self.wanted = Wanted(points, points)
+        self.look = f"batches of {self.size}"
+        self.codec = DetectionsCodec() if self.recalls else None
 
-    def _samples(
-        self, footage: Footage[Detections], points: GridPoints
-    ) -> Generator[Sample[Any], None, None]:
-        """Pictures that the detector must still see, and detections that are known already."""
-        spans = spans_of(footage.to_make, points.interval_us)
+    def items(self, footage: Footage[Detections]) -> Generator[Sample[Any], None, None]:
+        """See Pass."""
+        interval_us, fit = self.manifest.interval_us, self.model.input.fit_frame
+        spans = spans_of(footage.to_make, interval_us)
         samples: Generator[Sample[Any], None, None] = footage.items(
             _as_it_is,
-            lambda source: source.sample_frames(points.interval_us, spans, self._model.input.fit_frame),
+            lambda source: source.sample_frames(interval_us, spans, fit),
             lambda sample: (sample.first, sample.last),
         )
         return samples if footage.missing is None else _joined(samples)
 
-    def _detect(self, samples: Sequence[Sample[Any]], size: int) -> list[Sample[Detections]]:
-        new = [sample for sample in samples if not isinstance(sample.data, Detections)]
-        computed = iter(self._model.batches.run([[sample.data] for sample in new], size) if new else ())
+    def infer(self, items: Sequence[Sample[Any]]) -> list[Sample[Detections]]:
+        """See Pass."""
+        new = [sample for sample in items if not isinstance(sample.data, Detections)]
+        batches, size = self.model.batches, self.size
+        computed = iter(batches.run([[sample.data] for sample in new], size) if new else ())
         return [
             sample if isinstance(sample.data, Detections) else self._detected(sample, next(computed))
-            for sample in samples
+            for sample in items
         ]
 
     def _detected(self, sample: Sample[Picture], outputs: Sequence[Any]) -> Sample[Detections]:
-        found = suppress(self._model.head.decode(outputs), self.manifest.output, sample.data.geometry)
+        decoded = self.model.head.decode(outputs)
+        found = suppress(decoded, self.manifest.output, sample.data.geometry)
         return Sample(sample.first, sample.last, sample.time_us, found)
+
+    def take(self, item: Sample[Detections], footage: Footage[Detections]) -> tuple[int, int]:
+        """See Pass."""
+        footage.take(item)
+        for group, tracks in self.groups.touched(item.first, item.last):
+            tracks.add(item, max(item.first, group.first), min(item.last, group.last))
+        return item.time_us, item.last + 1
+
+    def finish(
+        self,
+        group: Group[_SegmentTracks],
+        footage: Footage[Detections],
+        *,
+        at_end: bool,  # noqa: ARG002
+    ) -> Outcome:
+        """See Pass."""
+        if group.state is None:
+            late = group.segment.start_us >= (footage.end_us or footage.duration_us or NO_END)
+            return past_end(group.segment, footage) if late else []
+        predictions: list[Prediction] = []
+        for prediction in group.state.predictions():
+            self.progress.alive()
+            predictions.append(prediction)
+        return predictions
 
 
 def _as_it_is(sample: Sample[Any]) -> Sample[Any]:
@@ -161,16 +151,16 @@ class _SegmentTracks:
         return to_predictions(self._tracks.values(), self._manifest, self._parameters)
 
 
-def _finish(
-    group: Group[_SegmentTracks], source: Footage[Detections], progress: Progress
-) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-    outcome: list[Prediction] | InstanceFailure = []
-    if group.state is not None:
-        outcome = []
-        for prediction in group.state.predictions():
-            progress.alive()
-            outcome.append(prediction)
-    elif group.segment.start_us >= (source.end_us or source.duration_us or NO_END):
-        outcome = past_end(group.segment, source)
-    for index in group.indices:
-        yield index, outcome
+class ObjectTracking(ModelPredictor):
+    """A detector and its tracker (a Predictor)."""
+
+    heads = DETECTION_HEADS
+    passes = _Tracking
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ObjectTrack)
+        return [
+            Mark(frame.time_us, (frame.x_min, frame.y_min, frame.x_max, frame.y_max))
+            for frame in prediction.frames
+        ]

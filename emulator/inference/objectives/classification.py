@@ -7,16 +7,16 @@ every frame is also searched for cuts, so that a shot begins at the exact frame.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.inference.batching import BatchPlan, callers
+from emulator.inference.batching import BatchPlan
 from emulator.inference.clips import (
     Clip,
     ClipCutter,
@@ -25,28 +25,25 @@ from emulator.inference.clips import (
     Scored,
     clips_of,
     spans,
-    take_scores,
     wanted_clips,
 )
-from emulator.inference.footage import Answers, Wanted
+from emulator.inference.footage import Outcome, Wanted
 from emulator.inference.frames import Frame
 from emulator.inference.heads import ClipHead
-from emulator.inference.loaded import LoadOptions, ModelPredictor
 from emulator.inference.manifest import ModelManifest
-from emulator.inference.pipeline import Pipeline
+from emulator.inference.passes import ClipPass, ModelPredictor
 from emulator.inference.points import NO_END
 from emulator.inference.pooling import Best, Pool
-from emulator.inference.predictor import InstanceFailure, Prediction, Progress, Segment
+from emulator.inference.predictor import Mark, Segment
 from emulator.inference.preprocess import Picture
-from emulator.inference.recall import ScoresCodec
 from emulator.inference.segments import Group, Groups, past_end
 from emulator.inference.shots import Change, CutFinder, Thumbnail, thumbnail
-from emulator.inference.streams import States, Streams, scored
+from emulator.inference.streams import States
 from emulator.inference.video import FrameSource, Sample, spans_of
+from emulator.vertex.objectives.classification import SECOND, SEGMENT, SHOT, ClassificationPrediction
 from emulator.vertex.parameters import ModelParameters
-from emulator.vertex.predictions import ClassificationPrediction
+from emulator.vertex.predictions import Prediction
 
-SEGMENT, SHOT, SECOND = "segment-classification", "shot-classification", "one-sec-interval-classification"
 SECOND_US = 1_000_000
 #: A sampling interval so short that every frame is the nearest one to some grid points.
 EVERY_FRAME_US = 1
@@ -64,118 +61,95 @@ class Seen:
     small: Thumbnail
 
 
-class Classification(ModelPredictor[ClipHead]):
-    """A classifier of pictures or clips (a Predictor)."""
+class _Labelling(ClipPass["_SegmentLabels"]):
+    """One pass: scores each wanted picture or clip once; for shots it also looks at every frame."""
 
-    def __init__(self, manifest: ModelManifest, options: LoadOptions) -> None:
-        """Load the classifier. See `open_predictor`."""
-        super().__init__(manifest, ClipHead, options)
-        self._grid = ClipGrid.for_classification(manifest)
-
-    def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
-        """See Predictor."""
-        plan = super().batches(asked, parameters)
-        if parameters.shot_classification and plan.size > 1:
-            # Many frames then come between two clips, so a batch would hardly ever hold more than one.
-            return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
-        return plan
-
-    def _predict(
-        self,
-        video: Path,
-        segments: Sequence[Segment],
-        parameters: ModelParameters,
-        progress: Progress,
-        size: int,
-        recalls: bool,
-    ) -> Answers:
-        shots = parameters.shot_classification
-        groups = Groups(
-            segments,
+    def __post_init__(self) -> None:
+        self.classify(grid := ClipGrid.for_classification(self.manifest))
+        self._shots = self.parameters.shot_classification
+        self.groups = Groups(
+            self.segments,
             points=self._needed,
-            state=lambda segment: _SegmentLabels(segment, self.manifest, parameters),
+            state=lambda segment: _SegmentLabels(segment, self.manifest, self.parameters),
         )
-        # Shots need every frame, so cached scores would save next to nothing.
-        codec = ScoresCodec() if recalls and not shots else None
-        wanted = wanted_clips(self._grid, map(self._grid.inside, segments), self._behind(segments))
-        with (
-            Streams(self._model) as streams,
-            self._model.footage(video, wanted, progress, codec, look=self._grid.look(size)) as footage,
-            Pipeline(
-                self._frames_and_clips(footage, segments) if shots else self._clips(footage),
-                partial(scored, model=self._model, size=size),
-                threads=callers(size, self._model.threads),
-                batch=size,
-                depth=FRAMES_PER_THREAD * self._model.threads if shots else None,
-                cancelled=progress.cancelled,
-                interrupt=footage.interrupt,
-            ) as found,
-        ):
-            change = Change()
-            scored_until = 0
-            seen_until = 0 if shots else NO_END
-            for one in found:
-                if isinstance(one, Seen):
-                    difference = change.of(one.small)
-                    for _, labels in groups.touched(one.first, one.last):
-                        labels.see(one, difference)
-                    seen_until = one.last + 1
-                else:
-                    take_scores(footage, one)
-                    scored_until = self._moment_us(one.number)
-                    touched = [labels for _, labels in groups.touched(scored_until, scored_until)]
-                    scores = streams.scores(one, [labels.states for labels in touched])
-                    for labels, found_there in zip(touched, scores, strict=True):
-                        labels.add(scored_until, found_there)
-                progress.advance(min(scored_until, seen_until))
-                # A segment is finished once something behind it was seen: only then is the video known to be
-                # that long.
-                for group in groups.finished(min(scored_until, seen_until)):
-                    yield from _finish(group, footage)
-            if not progress.cancelled():
-                footage.check()
-                for group in groups.rest():
-                    yield from _finish(group, footage)
+        self.wanted = wanted_clips(grid, map(grid.inside, self.segments), self._behind())
+        self._scored_until, self._seen_until = 0, NO_END
+        if self._shots:
+            # Shots need every frame, so cached scores would save next to nothing.
+            self.codec, self._seen_until = None, 0
+            self.depth = FRAMES_PER_THREAD * self.model.threads
+        self._change = Change()
+
+    def items(self, footage: ClipFootage) -> Generator[Any, None, None]:
+        """See Pass."""
+        return self._frames_and_clips(footage) if self._shots else self._clips(footage)
+
+    def take(self, item: Clip | Scored | Seen, footage: ClipFootage) -> tuple[int, int]:
+        """See Pass."""
+        if isinstance(item, Seen):
+            difference = self._change.of(item.small)
+            for _, labels in self.groups.touched(item.first, item.last):
+                labels.see(item, difference)
+            self._seen_until = item.last + 1
+        else:
+            self._scored_until = self._moment_us(item.number)
+            for _, labels, scores in self.scores(item, self._scored_until, footage):
+                labels.add(self._scored_until, scores)
+        # A segment is finished once something behind it was seen: only then is the video known to be that
+        # long.
+        until = min(self._scored_until, self._seen_until)
+        return until, until
+
+    def finish(
+        self,
+        group: Group[_SegmentLabels],
+        footage: ClipFootage,
+        *,
+        at_end: bool,  # noqa: ARG002
+    ) -> Outcome:
+        """See Pass."""
+        end_us = footage.end_us
+        if group.state is None or group.segment.start_us >= (NO_END if end_us is None else end_us):
+            return past_end(group.segment, footage)
+        return group.state.finish(end_us)
 
     def _needed(self, segment: Segment) -> tuple[int, int]:
         """The first and last moment of a video that matter to a segment."""
-        earliest_us = self._moment_us(self._grid.inside(segment)[0])
+        earliest_us = self._moment_us(self.grid.inside(segment)[0])
         end_us = NO_END if segment.end_us is None else segment.end_us
         return min(segment.start_us, earliest_us), max(end_us - 1, earliest_us)
 
     def _moment_us(self, number: int) -> int:
-        return round(self._grid.moment_us(number))
+        return round(self.grid.moment_us(number))
 
-    def _behind(self, segments: Sequence[Segment]) -> list[int]:
+    def _behind(self) -> list[int]:
         """One grid point behind each segment. A frame there proves that the video is that long."""
-        step = self._grid.interval_us
-        return sorted({-(-segment.end_us // step) for segment in segments if segment.end_us is not None})
+        step = self.grid.interval_us
+        return sorted({-(-segment.end_us // step) for segment in self.segments if segment.end_us is not None})
 
     def _clips(self, footage: ClipFootage) -> Generator[Clip | Scored, None, None]:
         return clips_of(
-            footage, partial(self._cut, wanted_clips(self._grid, footage.to_make.ranges, footage.behind))
+            footage, partial(self._cut, wanted_clips(self.grid, footage.to_make.ranges, footage.behind))
         )
 
     def _cut(self, wanted: Wanted, source: FrameSource) -> Generator[Clip, None, None]:
-        step = self._grid.interval_us
-        cutter = ClipCutter(self._grid, wanted.results.ranges)
+        step = self.grid.interval_us
+        cutter = ClipCutter(self.grid, wanted.results.ranges)
         with closing(
-            source.sample_frames(step, spans_of(wanted.frames, step), self._model.input.fit_frame)
+            source.sample_frames(step, spans_of(wanted.frames, step), self.model.input.fit_frame)
         ) as samples:
             for sample in samples:
                 yield from cutter.add(sample)
         yield from cutter.finish()
 
-    def _frames_and_clips(
-        self, footage: ClipFootage, segments: Sequence[Segment]
-    ) -> Generator[Clip | Seen, None, None]:
+    def _frames_and_clips(self, footage: ClipFootage) -> Generator[Clip | Seen, None, None]:
         """Every frame of the segments, and the same clips as without shots. A frame goes into clips if it is
         the nearest to a point of the grid."""
         assert footage.source is not None
-        step = self._grid.interval_us
-        wanted = [self._grid.inside(segment) for segment in segments]
-        cutter = ClipCutter(self._grid, wanted)
-        both = [*spans(self._grid, wanted), *((segment.start_us, segment.end_us) for segment in segments)]
+        step = self.grid.interval_us
+        wanted = [self.grid.inside(segment) for segment in self.segments]
+        cutter = ClipCutter(self.grid, wanted)
+        both = [*spans(self.grid, wanted), *((segment.start_us, segment.end_us) for segment in self.segments)]
         with closing(footage.source.sample_frames(EVERY_FRAME_US, both, self._fit_both)) as samples:
             for sample in samples:
                 picture, small = sample.data
@@ -186,7 +160,7 @@ class Classification(ModelPredictor[ClipHead]):
         yield from cutter.finish()
 
     def _fit_both(self, frame: Frame) -> tuple[Picture, Thumbnail]:
-        return self._model.input.fit_frame(frame), thumbnail(frame.bgr())
+        return self.model.input.fit_frame(frame), thumbnail(frame.bgr())
 
 
 class _SegmentLabels:
@@ -284,13 +258,21 @@ class _SegmentLabels:
         return Pool(len(self._manifest.labels), self._manifest.classification.emphasis)
 
 
-def _finish(
-    group: Group[_SegmentLabels], source: ClipFootage
-) -> Iterator[tuple[int, list[Prediction] | InstanceFailure]]:
-    outcome: list[Prediction] | InstanceFailure
-    if group.state is None or group.segment.start_us >= (NO_END if source.end_us is None else source.end_us):
-        outcome = past_end(group.segment, source)
-    else:
-        outcome = group.state.finish(source.end_us)
-    for index in group.indices:
-        yield index, outcome
+class Classification(ModelPredictor):
+    """A classifier of pictures or clips (a Predictor)."""
+
+    heads: ClassVar[Mapping[str, Any]] = {"scores": ClipHead}
+    passes = _Labelling
+
+    def batches(self, asked: int, parameters: ModelParameters) -> BatchPlan:
+        """See Predictor."""
+        plan = super().batches(asked, parameters)
+        if parameters.shot_classification and plan.size > 1:
+            # Many frames then come between two clips, so a batch would hardly ever hold more than one.
+            return BatchPlan(1, "one by one: shotClassification looks at every frame between them")
+        return plan
+
+    def marks(self, prediction: Prediction) -> list[Mark]:
+        """See Predictor."""
+        assert isinstance(prediction, ClassificationPrediction)
+        return [Mark((prediction.start_us + prediction.end_us) // 2)]
