@@ -156,7 +156,7 @@ def test_graceful_stop_waits_for_a_job_that_is_nearly_done(workplace: Workplace)
 
 def test_runner_that_lost_its_lease_changes_nothing(workplace: Workplace) -> None:
     workplace.video("long.mp4", 5)
-    workplace.start(fault=JobFault("slow-model", delay_s=0.03))
+    workplace.start(fault=JobFault("slow-model", delay_s=0.3))
     job = workplace.submit_lines([line("long.mp4")])
     row = workplace.wait_until(job, lambda row: row.incomplete == 1)
     assert row.owner is not None

@@ -24,6 +24,8 @@ class History:
 
     def explain(self, row: JobRow) -> dict[str, Any]:
         """Everything known about a job, as JSON."""
+        # Read before the steps: one that is not waiting any more has its step.
+        waiting = self._notifications(row)
         steps = self._context.database.all_steps(row.id)
         canned = row.provider == CANNED
         dropped = [step.text.split("|", 2) for step in steps if step.step == NOT_HONOURED]
@@ -43,7 +45,7 @@ class History:
             "canned": canned,
             "attempts": row.attempts,
             **({} if row.state in TERMINAL else {"progress": self._progress(row)}),
-            **self._notifications(row),
+            **waiting,
         }
 
     def _notifications(self, row: JobRow) -> dict[str, Any]:
