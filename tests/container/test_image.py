@@ -29,7 +29,9 @@ USER = 10001
 # Debian with Python, here of about 100 MB, is in both.
 LIMIT_MB = {"slim": 200, "cpu": 450}
 # Modules for tests need pytest, the second decoder an extra; those for inference need what slim leaves out.
-MISSING = {"cpu": {"av", "pytest"}, "slim": {"av", "pytest", "cv2", "lap", "numpy", "onnxruntime"}}
+# Of OpenTelemetry, FastAPI brings the API alone.
+_EXTRAS = {"av", "opentelemetry", "pytest"}
+MISSING = {"cpu": _EXTRAS, "slim": {*_EXTRAS, "cv2", "lap", "numpy", "onnxruntime"}}
 PYTHON = "/opt/emulator/bin/python"
 IMPORT_ALL = """
 import importlib, json, pkgutil, emulator
