@@ -59,10 +59,16 @@ class Events:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[TaskEvent | None, bool]] = queue.SimpleQueue()
         self._room = threading.Semaphore(_MAX_WAITING_EVENTS)
+        self._is_bounded = True
 
     def put(self, event: TaskEvent) -> None:
         """Add an event. While too many wait, this slows its worker down; it never waits longer than 0.5 s."""
-        self._queue.put((event, self._room.acquire(timeout=_ROOM_TIMEOUT_S)))
+        self._queue.put((event, self._is_bounded and self._room.acquire(timeout=_ROOM_TIMEOUT_S)))
+
+    def lift_bound(self) -> None:
+        """Let no `put` wait any more, neither those that wait now nor later ones."""
+        self._is_bounded = False
+        self._room.release(_MAX_WAITING_EVENTS)
 
     def wake(self) -> None:
         """Let a `get` return at once."""
@@ -165,6 +171,8 @@ class Predicting:
                     job_queue.add(self._handle(task, happened))
                     self._progress.videos_left -= task is not None and self._complete(task.video)
         finally:
+            # The queue closes between two deliveries. One that waits for room would delay that.
+            self._events.lift_bound()
             job_queue.close()
 
     def _build(self, task: Task) -> Shard:
