@@ -227,6 +227,7 @@ class Settings:
         "Days after which finished jobs and operations are removed, with their history but not their output."
         " Default: they stay.",
         minimum=1,
+        maximum=36_500,
     )
     strict: bool = _setting(
         False,

@@ -46,6 +46,7 @@ def test_lists_and_mappings_can_be_written_as_text() -> None:
             "VERTEX_EMULATOR_PORT: 'http' does not fit: a whole number is needed.",
         ),
         ({"VERTEX_EMULATOR_PORT": "70000"}, "the largest possible value is 65535"),
+        ({"VERTEX_EMULATOR_RETENTION_DAYS": "99999999999"}, "the largest possible value is 36500"),
         ({"VERTEX_EMULATOR_WORKERS": "0"}, "the smallest possible value is 1"),
         ({"VERTEX_EMULATOR_PROVIDER": "tpu"}, "choose one of auto, cpu, cuda, tensorrt, openvino"),
         ({"VERTEX_EMULATOR_STRICT": "perhaps"}, "use true or false"),
